@@ -1,0 +1,5 @@
+"""`python -m repairkit`."""
+
+from repairkit.cli import main
+
+main()

@@ -1,0 +1,37 @@
+"""`repairkit apply`: freeze a patch's filters in weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repairkit.cli.console import say
+from repairkit.errors import UsageError
+from repairkit.models import zoo
+from repairkit.patch import Patch
+
+
+def apply(
+    patch: Annotated[Path, typer.Argument(help="patch.json of a run.")],
+    weights: Annotated[Path, typer.Option(help="The weights that were repaired: safetensors or a state dict.")],
+    out: Annotated[Path, typer.Option(help="Where to write the repaired weights.")] = Path("repaired.safetensors"),
+    classes: Annotated[str, typer.Option(help="Class names of the weights, by commas, where the file does not say.")] = "female,male",
+    force: Annotated[bool, typer.Option(help="Also in other weights than those the patch was made for.")] = False,
+) -> None:
+    """Write repaired weights of the same architecture; the original weights stay as they are."""
+    fix = Patch.read(patch)
+    if out.exists():
+        raise UsageError(f"{out} already exists; give another --out or remove it")
+    model = zoo.load(fix.architecture, weights=weights, classes=tuple(classes.split(",")))
+    repaired = fix.apply(model.classifier.network, check=not force)
+    zoo.save(
+        repaired,
+        out,
+        architecture=model.architecture,
+        classes=model.classifier.classes,
+        trained_on=f"{model.trained_on}; repaired by freezing {len(fix.culprits)} filters",
+        half=False,
+    )
+    say(f"froze {len(fix.culprits)} filters; repaired weights: {out}")

@@ -1,0 +1,101 @@
+"""What the command line says: data on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from repairkit.errors import RepairkitWarning
+from repairkit.report.result import Result
+
+QUIET_SECONDS = 15.0
+"""Off a terminal, a line of progress comes at most this often."""
+
+
+def say(text: str) -> None:
+    """One line of talk, on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+) -> None:
+    """Our own warnings as one line; others as Python shows them."""
+    if issubclass(category, RepairkitWarning):
+        say(f"warning: {message}")
+    else:
+        say(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
+
+
+class Reporter:
+    """Progress with the time that is left, as far as the speed so far tells."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._last_line = -QUIET_SECONDS
+        self._last_what = ""
+        self._bar: Progress | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[Reporter]:
+        """Draw a bar on a terminal, print lines elsewhere."""
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            yield self
+            return
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"), console=console, transient=True
+        ) as bar:
+            self._bar, self._task = bar, bar.add_task("starting", total=1.0, left="")
+            yield self
+
+    def __call__(self, what: str, made: float, planned: float) -> None:
+        """Tell of passes made, of those planned in all."""
+        elapsed = time.monotonic() - self._started
+        left = f"about {_clock(elapsed * (planned - made) / made)} left" if made > 0 and elapsed > 5 else "measuring the speed"
+        if self._bar is not None:
+            self._bar.update(self._task, description=what, completed=made, total=planned, left=left)
+        elif elapsed - self._last_line >= QUIET_SECONDS:
+            say(f"{what}: {made:,.0f} of about {planned:,.0f} image passes, {_clock(elapsed)} gone, {left}")
+            self._last_line = elapsed
+
+
+def show_result(result: Result) -> None:
+    """The verdict and the table of shares, on stdout."""
+    console = Console()
+    table = Table(title=None, show_edge=False)
+    table.add_column("")
+    for column in result.columns:
+        table.add_column(column.label, justify="right")
+    for metric, group in [("recall", name) for name in result.groups] + [
+        ("mean recall", None),
+        ("lowest recall", None),
+        ("source accuracy", None),
+    ]:
+        cells = [result.share(column.key, metric, group) for column in result.columns]
+        table.add_row(group or metric, *(f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]" for share in cells))
+    console.print(result.verdict.headline)
+    for sentence in result.verdict.worse:
+        console.print(f"- {sentence}")
+    console.print(f"Recall and accuracy in percent with {100 * result.level:g}% intervals:")
+    console.print(table)
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    Example:
+        >>> _clock(75), _clock(3700)
+        ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

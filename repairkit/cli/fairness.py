@@ -1,0 +1,203 @@
+"""`repairkit fairness`: repair what a network does to subgroups."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, cast
+
+import numpy as np
+import torch
+import typer
+
+from repairkit.cli.console import Reporter, say, show_result
+from repairkit.data import loaders
+from repairkit.data.images import LabelledImages
+from repairkit.data.store import Crop
+from repairkit.errors import UsageError
+from repairkit.fairness import Options, Ranking, Task, outputs, plan, repair
+from repairkit.models import zoo
+from repairkit.repair import Strategy
+from repairkit.report.result import Result
+from repairkit.rundir import require_free, write_fairness_run
+from repairkit.shapley import Engine
+from repairkit.summary import summarise
+from repairkit.tracing import FreezeAt
+
+DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
+CELEBA = ("squeezenet_celeba", "squeezenet_celeba_dropout")
+
+
+def fairness(  # noqa: PLR0917 - each argument is an option of the command line
+    model: Annotated[
+        str, typer.Option(help="squeezenet_celeba, a torchvision name, or a weights FILE that repairkit train wrote.")
+    ] = "squeezenet_celeba",
+    weights: Annotated[Path | None, typer.Option(help="Weights for a named model (safetensors or a state dict).")] = None,
+    dropout_model: Annotated[
+        str | None,
+        typer.Option(
+            help="A filter-dropout-trained network to compare with; 'none' for none. [default: squeezenet_celeba_dropout for squeezenet_celeba]"
+        ),
+    ] = None,
+    data: Annotated[str, typer.Option(help="Target images: drawn, ppb, utkface, celeba, or a .csv/.parquet manifest.")] = "drawn",
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the target images.")] = None,
+    source_data: Annotated[
+        str | None, typer.Option(help="Source images, of what the network was made for. [default: drawn for drawn]")
+    ] = None,
+    source_root: Annotated[Path | None, typer.Option(help="Folder of the source images. [default: --data-root]")] = None,
+    size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 96,
+    crop: Annotated[
+        str | None, typer.Option(help="SHARE,HEIGHT: the square to keep of each target image, in place of the loader's default.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")] = "tmab",
+    ranking: Annotated[str, typer.Option(help="'recall + source' or 'recall' (the paper's).")] = "recall + source",
+    freeze_at: Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")] = "post",
+    strategy: Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")] = "forward",
+    budget: Annotated[float, typer.Option(min=1, help="Image passes for the attribution of each network and fold.")] = Options.budget,
+    top: Annotated[int, typer.Option(min=1, help="How many culprits to look for.")] = Options.top,
+    t0: Annotated[
+        float, typer.Option(min=0, max=0.999, help="Least share of filters that stays live (tmab); 0 is the Shapley value.")
+    ] = Options.t0,
+    truncation: Annotated[float | None, typer.Option(help="Worth below which a permutation ends (tmab-paper, monte-carlo).")] = None,
+    max_filters: Annotated[int, typer.Option(min=1, help="Most filters to freeze.")] = Options.max_filters,
+    max_clean_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of source accuracy, a share.")
+    ] = Options.max_clean_drop,
+    folds: Annotated[int, typer.Option(min=1, help="1, or at least 3 to cross-fit.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; fewer where the machine is busy. [default: all cores]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/fairness-...]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and what it costs, and stop.")] = False,
+) -> int:
+    """Find the filters that make a network unfair to a subgroup, freeze them, and report before and after."""
+    options = Options(
+        engine=cast(Engine, engine),
+        budget=budget,
+        top=top,
+        t0=t0,
+        truncation=truncation,
+        ranking=cast(Ranking, ranking),
+        freeze_at=cast(FreezeAt, freeze_at),
+        strategy=cast(Strategy, strategy),
+        max_filters=max_filters,
+        max_clean_drop=max_clean_drop,
+        folds=folds,
+        seed=seed,
+        device=check_device(device),
+    )
+    set_threads(threads)
+    target, source = load_data(data, data_root, source_data, source_root, size=size, crop=crop, seed=seed)
+    loaded = zoo.load(model, weights=weights, device=device)
+    rival = ("squeezenet_celeba_dropout" if model == "squeezenet_celeba" else "none") if dropout_model is None else dropout_model
+    task = Task(loaded, None if rival == "none" else zoo.load(rival, device=device), target, source)
+    return carry_out(
+        task,
+        options,
+        name=f"fairness-{Path(model).stem}",
+        title=f"Fairness repair of {Path(model).name} on {target.name}",
+        out=out,
+        as_json=as_json,
+        dry_run=dry_run,
+    )
+
+
+def carry_out(task: Task, options: Options, *, name: str, title: str, out: Path | None, as_json: bool, dry_run: bool) -> int:
+    """Plan or run a fairness repair and write its run directory; returns the exit code."""
+    notices = notices_of(task)
+    for notice in notices:
+        say(f"note: {notice}")
+    if dry_run:
+        show_plan(task, options)
+        return 0
+    place = out or Path("reports") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    require_free(place)
+    started = time.monotonic()
+    with Reporter().running() as reporter:
+        findings = repair(task, options, progress=reporter)
+    result = summarise(
+        task,
+        options,
+        findings,
+        title=title,
+        command=f"repairkit {shlex.join(sys.argv[1:])}",
+        minutes=(time.monotonic() - started) / 60,
+        notices=notices,
+    )
+    write_fairness_run(place, task, findings, result)
+    tell_result(result, place, as_json=as_json)
+    return 0 if result.verdict.outcome in ("repaired", "no better than the threshold") else 1
+
+
+def tell_result(result: Result, place: Path, *, as_json: bool) -> None:
+    """The result on stdout, what to do next on stderr."""
+    if as_json:
+        print(result.model_dump_json(indent=1))  # noqa: T201
+    else:
+        show_result(result)
+    say(f"report: {place / 'report.html'}")
+    say(f"repaired weights: {place / 'repaired.safetensors'}; next: repairkit apply {place / 'patch.json'} --weights YOUR_WEIGHTS")
+
+
+def load_data(
+    data: str, data_root: Path | None, source_data: str | None, source_root: Path | None, *, size: int, crop: str | None, seed: int
+) -> tuple[LabelledImages, LabelledImages]:
+    """Target and source images.
+
+    Raises:
+        UsageError: real target images without source images.
+    """
+    if source_data is None:
+        if data != "drawn":
+            raise UsageError(
+                "give --source-data: images of what the network was made for, to guard what it can do (drawn, ppb, utkface, celeba, or a manifest)"
+            )
+        source_data = "drawn"
+    target = loaders.load(data, root=data_root, size=size, crop=Crop.parse(crop) if crop else None, seed=seed)
+    return target, loaders.load(source_data, root=source_root or data_root, size=size, seed=seed, source=True)
+
+
+def notices_of(task: Task) -> list[str]:
+    """What a reader must know before any number."""
+    notices = [DRAWN_NOTICE] if task.target.drawn or task.source.drawn else []
+    stand_ins = [model.provenance for model in (task.model, task.dropout) if model is not None and model.stand_in]
+    return notices + stand_ins
+
+
+def show_plan(task: Task, options: Options) -> None:
+    """The plan, its cost in image passes and what that means on this machine, on stdout."""
+    some = task.target.subset(np.arange(min(64, len(task.target))))
+    outputs(task.model.classifier, some, options)
+    started = time.perf_counter()
+    outputs(task.model.classifier, some, options)
+    speed = len(some) / (time.perf_counter() - started)
+    passes = plan(task, options)
+    print(f"target: {task.target.name}, {len(task.target):,} images; source: {task.source.name}, {len(task.source):,} images")  # noqa: T201
+    print(f"networks: {task.model.architecture}{' and its dropout-trained rival' if task.dropout else ''}, {options.folds} fold(s)")  # noqa: T201
+    for part, number in passes.items():
+        print(f"{part:12s} {number:12,.0f} image passes")  # noqa: T201
+    total = sum(passes.values())
+    print(f"{'in all':12s} {total:12,.0f} image passes, about {total / speed / 60:.0f} minutes at {speed:,.0f} passes a second")  # noqa: T201
+
+
+def check_device(device: str) -> str:
+    """A device that is there.
+
+    Raises:
+        UsageError: another name, or a CUDA device that is not there.
+    """
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"device must be cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device was found on this machine; use --device cpu")
+    return device
+
+
+def set_threads(threads: int | None) -> None:
+    """Threads of one process; torch's own default is one for each core it may use."""
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -1,0 +1,38 @@
+"""`repairkit run`: an experiment from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repairkit.cli.console import Reporter
+from repairkit.cli.fairness import carry_out, check_device, set_threads
+from repairkit.cli.train import Telling
+from repairkit.recipe import Recipe, prepare
+from repairkit.rundir import require_free
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, for instance recipes/fairness_ppb_utkface.toml.")],
+    data_root: Annotated[Path | None, typer.Option(help="Folder that the recipe's folders are relative to.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/NAME-...]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Print the plan and what it costs, and stop (networks are trained if they are not in the cache).")
+    ] = False,
+) -> int:
+    """Run an experiment from a recipe: train what it needs, repair, report."""
+    plan = Recipe.read(recipe)
+    if out is not None:
+        require_free(out)
+    overrides: dict[str, object] = {"device": check_device(device)} | ({} if seed is None else {"seed": seed})
+    options = plan.fairness_options(recipe, **overrides)
+    set_threads(threads)
+    with Reporter().running() as reporter:
+        task = prepare(plan, data_root, device=device, threads=threads, progress=Telling(reporter))
+    return carry_out(task, options, name=recipe.stem, title=plan.title, out=out, as_json=as_json, dry_run=dry_run)

@@ -1,0 +1,88 @@
+"""`repairkit train`: train a classifier, with or without filter dropout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repairkit.cli.console import Reporter, say
+from repairkit.cli.fairness import CELEBA, check_device, set_threads
+from repairkit.data import celeba, drawn, loaders
+from repairkit.errors import UsageError
+from repairkit.files import cache_directory
+from repairkit.models.training import Epoch, train as fit, train_stand_ins
+
+
+def train(  # noqa: PLR0917 - each argument is an option of the command line
+    arch: Annotated[str, typer.Option(help="A classifier of torchvision.")] = "squeezenet1_0",
+    data: Annotated[str, typer.Option(help="Training images: drawn, celeba, ppb, utkface, or a .csv/.parquet manifest.")] = "drawn",
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 96,
+    init: Annotated[Path | None, typer.Option(help="Weights to start from; another head is replaced.")] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
+    filter_dropout: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Probability of dropping a filter; start such a training from --init.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Weights file (.safetensors), or a name such as squeezenet_celeba to keep it in the cache.")
+    ] = None,
+    stand_ins: Annotated[
+        Path | None, typer.Option(help="Train the two networks that ship with repairkit into this folder, and nothing else.")
+    ] = None,
+) -> None:
+    """Train a classifier; writes weights and train.json."""
+    if stand_ins is not None:
+        with Reporter().running() as reporter:
+            for name, file in train_stand_ins(stand_ins, threads=threads or 1, progress=Telling(reporter)).items():
+                say(f"{name}: {file}")
+        return
+    if out is None:
+        raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
+    place = cache_directory() / "models" / f"{out}.safetensors" if str(out) in CELEBA else out
+    if place.exists():
+        raise UsageError(f"{place} already exists; give another --out or remove it")
+    check_device(device)
+    set_threads(threads)
+    if data == "drawn":
+        images = drawn.training_faces(seed=seed)
+    elif data == "celeba" and data_root is not None:
+        images = celeba.load(data_root, split="train", size=size)
+    else:
+        images = loaders.load(data, root=data_root, size=size)
+    with Reporter().running() as reporter:
+        trained = fit(
+            images,
+            architecture=arch,
+            init=init,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            filter_dropout=filter_dropout,
+            seed=seed,
+            threads=threads,
+            device=device,
+            progress=Telling(reporter),
+        )
+    trained.write(place)
+    say(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}")
+
+
+class Telling:
+    """Progress of a training: a step is `Reporter`'s pass, an epoch is a line."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def __call__(self, step: int, steps: int, epoch: Epoch | None) -> None:
+        if epoch is None:
+            self._reporter("training steps", step, steps)
+        else:
+            recalls = ", ".join(f"{group} {recall:.3f}" for group, recall in epoch.recalls.items())
+            say(
+                f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, training accuracy {epoch.training_accuracy:.3f}{'; ' + recalls if recalls else ''}"
+            )

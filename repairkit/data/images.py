@@ -1,0 +1,105 @@
+"""Labelled images: the one shape in which data reaches the rest of repairkit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from repairkit.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images with a class label and a subgroup each.
+
+    Attributes:
+        pixels: uint8, shape (N, height, width, 3), RGB; usually a memory map.
+        labels: int64, shape (N,), each in 0 .. len(classes) - 1.
+        groups: str, shape (N,), the name of the subgroup of each image.
+        classes: class names; the position is the label.
+        name: what to call this set in messages and reports ("PPB", "UTKFace").
+        sources: where each image came from (a file name); "" where it came from no file.
+        hashes: str, shape (N,), first 16 hex digits of the SHA-256 of each image's pixels;
+            computed when not given. Splits use them to keep copies of one image together.
+        drawn: True when the images are synthetic; reports then say so.
+
+    Raises:
+        DataError: shapes disagree, a label lies outside the classes, or there is no image.
+
+    Example:
+        >>> images = LabelledImages(
+        ...     pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]),
+        ...     groups=np.array(["a", "b"]), classes=("no", "yes"), name="tiny")
+        >>> len(images), images.batch(np.array([1])).shape
+        (2, torch.Size([1, 3, 8, 8]))
+    """
+
+    pixels: Pixels
+    labels: Indices
+    groups: npt.NDArray[np.str_]
+    classes: tuple[str, ...]
+    name: str
+    sources: tuple[str, ...] = ()
+    hashes: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
+    drawn: bool = False
+
+    def __post_init__(self) -> None:
+        n = len(self.pixels)
+        if n == 0:
+            raise DataError(f"{self.name}: expected at least one image, found none; check the data folder and the filters on it")
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
+            raise DataError(f"{self.name}: expected uint8 pixels of shape (N, height, width, 3), got {self.pixels.dtype} {self.pixels.shape}")
+        if len(self.labels) != n or len(self.groups) != n:
+            raise DataError(f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; each image needs one of both")
+        outside = (self.labels < 0) | (self.labels >= len(self.classes))
+        if outside.any():
+            first = int(np.flatnonzero(outside)[0])
+            raise DataError(
+                f"{self.name}: label {int(self.labels[first])} of {self.describe(first)} is outside the {len(self.classes)} classes "
+                f"{self.classes}; correct the label or give the class list it belongs to"
+            )
+        if len(self.hashes) == 0:
+            object.__setattr__(self, "hashes", hash_pixels(self.pixels))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The subgroups that occur, sorted."""
+        return tuple(sorted(set(self.groups.tolist())))
+
+    def describe(self, index: int) -> str:
+        """How to name one image in an error: its file, else its position."""
+        return self.sources[index] if self.sources else f"image {index}"
+
+    def subset(self, indices: Sequence[int] | Indices, name: str | None = None) -> LabelledImages:
+        """The images at `indices`, in that order, as a set of their own."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            pixels=self.pixels[chosen],
+            labels=self.labels[chosen],
+            groups=self.groups[chosen],
+            sources=tuple(self.sources[i] for i in chosen) if self.sources else (),
+            hashes=self.hashes[chosen],
+            name=name or self.name,
+        )
+
+    def batch(self, indices: Indices) -> torch.Tensor:
+        """Float images in [0, 1], shape (k, 3, height, width), in channels-last memory order."""
+        chosen = torch.from_numpy(np.ascontiguousarray(self.pixels[indices]))
+        return chosen.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+
+
+def hash_pixels(pixels: Pixels) -> npt.NDArray[np.str_]:
+    """First 16 hex digits of the SHA-256 of each image's bytes, shape (N,)."""
+    return np.array([hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16] for image in pixels], dtype=np.str_)

@@ -1,0 +1,46 @@
+"""A data set by the name that the command line and recipes call it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repairkit.data import celeba, drawn, manifest, ppb, utkface
+from repairkit.data.images import LabelledImages
+from repairkit.data.store import Crop
+from repairkit.errors import UsageError
+
+NAMES = ("drawn", "ppb", "utkface", "celeba")
+
+
+def load(
+    name: str, *, root: Path | None = None, size: int = 96, crop: Crop | None = None, seed: int = 0, source: bool = False
+) -> LabelledImages:
+    """Load a data set.
+
+    Args:
+        name: one of `NAMES`, or a CSV or Parquet manifest.
+        root: the data set's folder, or a folder that holds it under its name; for a manifest, the
+            folder that its paths start from.
+        size: side of the images in pixels; drawn faces have 96.
+        crop: overrides the loader's documented default.
+        seed: of drawn faces.
+        source: of drawn faces, those of the training population rather than the balanced target.
+
+    Raises:
+        UsageError: an unknown name, or a data set that needs a root without one.
+        DataError: the data does not fit, see the loaders.
+    """
+    if name == "drawn":
+        return drawn.source_faces(seed=seed) if source else drawn.target_faces(seed=seed)
+    if Path(name).suffix.lower() in (".csv", ".parquet"):
+        return manifest.load(Path(name), root=root, size=size, crop=crop or manifest.CROP)
+    if name not in NAMES:
+        raise UsageError(f"expected a data set, one of {', '.join(NAMES)} or a .csv or .parquet manifest, got {name!r}")
+    if root is None:
+        raise UsageError(f"the data set {name} needs its folder: give --data-root (or --source-root for the source data)")
+    folder = root / name if (root / name).is_dir() else root
+    if name == "ppb":
+        return ppb.load(folder, size=size, crop=crop or ppb.CROP)
+    if name == "utkface":
+        return utkface.load(folder, size=size, crop=crop or utkface.CROP)
+    return celeba.load(folder, size=size, crop=crop or celeba.CROP)

@@ -1,0 +1,234 @@
+"""The user's own images: a CSV or Parquet file with the columns `path`, `label` and any group columns."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from repairkit.data.images import LabelledImages
+from repairkit.data.store import Crop, Progress, decode
+from repairkit.errors import DataError, UsageError
+
+CROP = Crop(share=1.0, height=0.5)
+
+_INTEGER = re.compile(r"[+-]?\d+")
+_MANY_ROWS = 20  # below it, a group for every second image may be meant
+_MANY_CLASSES = 100_000  # labels above it are identifiers by mistake
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under named columns; rows are numbered from 1, the header is not counted.
+
+    Raises:
+        DataError (from `column` and `filled`): a missing column or an empty cell.
+    """
+
+    file: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of one column."""
+        if name not in self.columns:
+            raise DataError(f"{self.file}: expected a column {name!r}, found {', '.join(self.columns)}; rename or add the column")
+        position = self.columns.index(name)
+        return [row[position] for row in self.rows]
+
+    def filled(self, name: str) -> list[str]:
+        """The cells of one column, none of which may be empty."""
+        cells = self.column(name)
+        if "" in cells:
+            raise DataError(f"{self.file}: the cell of column {name!r} in row {cells.index('') + 1} is empty; fill it or remove the row")
+        return cells
+
+
+def load(
+    file: str | Path,
+    *,
+    root: str | Path | None = None,
+    group_columns: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    size: int = 96,
+    crop: Crop | None = CROP,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+    name: str | None = None,
+) -> LabelledImages:
+    r"""Load the images that a CSV or Parquet file lists.
+
+    Args:
+        file: `.csv` (UTF-8, comma, any line ends) or `.parquet`, with a column `path`, a column
+            `label` and, usually, group columns.
+        root: folder that relative paths start from; by default the folder of `file`.
+        group_columns: columns whose values, joined with a space, name the subgroup of an image.
+            By default all columns but `path` and `label`; without any, the one group is "all".
+        classes: class names in the order of the model's outputs. Labels are then names, or else
+            integers from 0. By default the names that occur, sorted, or the integers 0 .. the highest.
+        size: side of the images in pixels.
+        crop: the square to keep; the default is the largest one at the centre.
+        cache: folder of decoded images, see `repairkit.data.store.decode`.
+        progress: called as `progress(done, total)` while images are decoded.
+        name: what to call this set in messages and reports; by default the name of the file.
+
+    Raises:
+        DataError: a file that cannot be read, a missing column, an empty cell, a label outside the
+            classes, a missing or undecodable image, or by default nearly as many groups as images.
+        UsageError: the same class is given twice.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for file in ("a.png", "b.png"):
+        ...     Image.new("RGB", (20, 20)).save(root / file)
+        >>> _ = (root / "cats.csv").write_text("path,label,coat,age\na.png,cat,white,old\nb.png,dog,black,young\n")
+        >>> images = load(root / "cats.csv", cache=root)
+        >>> images.classes, images.labels.tolist(), images.groups.tolist()
+        (('cat', 'dog'), [0, 1], ['white old', 'black young'])
+    """
+    table = read_table(file)
+    paths = _image_paths(table, table.file.parent if root is None else Path(root).expanduser())
+    class_names, labels = _classify(table, classes)
+    groups = _groups(table, group_columns)
+    name = name or table.file.stem
+    pixels = decode(paths, size=size, crop=crop, cache=cache, name=name, progress=progress)
+    return LabelledImages(
+        pixels=pixels,
+        labels=np.array(labels, dtype=np.int64),
+        groups=np.array(groups, dtype=np.str_),
+        classes=class_names,
+        name=name,
+        sources=tuple(table.column("path")),
+    )
+
+
+def read_table(file: str | Path) -> Table:
+    """Read a CSV file (CR, LF or CRLF, with or without a byte order mark) or a Parquet file as text.
+
+    Raises:
+        DataError: the file is missing, of another kind, damaged, without a row, or with a row or a
+            header that does not fit.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise DataError(
+            f"expected a CSV or Parquet file at {path}, found {'a folder' if path.exists() else 'nothing'}; give the file itself"
+        )
+    match path.suffix.lower():
+        case ".csv":
+            header, rows = _read_csv(path)
+        case ".parquet":
+            header, rows = _read_parquet(path)
+        case suffix:
+            raise DataError(f"{path}: expected a file ending in .csv or .parquet, got {suffix or 'no ending'}; convert or rename it")
+    if "" in header or len(set(header)) < len(header):
+        raise DataError(f"{path}: expected a different name for each column, got {', '.join(map(repr, header))}; rename or remove columns")
+    if not rows:
+        raise DataError(f"{path}: expected a header and at least one row, found none; list the images in it")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise DataError(f"{path}: expected {len(header)} cells in row {number}, got {len(row)}; quote cells that hold a comma")
+    return Table(file=path, columns=header, rows=tuple(rows))
+
+
+def _read_csv(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = [tuple(cell.strip() for cell in line) for line in csv.reader(stream, skipinitialspace=True) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error}); save it as comma-separated UTF-8 text") from None
+    return (lines[0], lines[1:]) if lines else ((), [])
+
+
+def _read_parquet(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as Parquet ({reason}); write the file again") from None
+    columns = [[_text(value) for value in frame[column].tolist()] for column in frame.columns]
+    return tuple(str(column).strip() for column in frame.columns), list(zip(*columns, strict=True))
+
+
+def _text(value: object) -> str:
+    """A Parquet cell as it would stand in a CSV file; missing values are empty."""
+    if value is None or value is pd.NA or value is pd.NaT or value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return ""
+    if isinstance(value, float) and value.is_integer():  # a column of integers with a gap is read as floats
+        return str(int(value))
+    return str(value).strip()
+
+
+def _image_paths(table: Table, root: Path) -> list[Path]:
+    cells = table.filled("path")
+    paths = [root / cell for cell in cells]
+    missing = [row for row, path in enumerate(paths, start=1) if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{table.file}: the image {cells[missing[0] - 1]} of row {missing[0]} is not in {root} "
+            f"({len(missing)} of {len(paths)} images are missing); correct the path or give the root folder"
+        )
+    return paths
+
+
+def _classify(table: Table, classes: Sequence[str] | None) -> tuple[tuple[str, ...], list[int]]:
+    """Class names, and the position of each label among them."""
+    cells = table.filled("label")
+    if classes is None:
+        names = _infer_classes(table, cells)
+    else:
+        names = tuple(classes)
+        if not names or len(set(names)) < len(names):
+            raise UsageError(f"expected different class names, got {names}; name every class once")
+    positions = {class_name: position for position, class_name in enumerate(names)}
+    labels = []
+    for row, cell in enumerate(cells, start=1):
+        label = positions.get(cell, int(cell) if _INTEGER.fullmatch(cell) else -1)
+        if not 0 <= label < len(names):
+            raise DataError(
+                f"{table.file}: the label {cell!r} in row {row} is none of the {len(names)} classes {', '.join(names)} "
+                f"nor an integer in 0 .. {len(names) - 1}; correct the label or the class list"
+            )
+        labels.append(label)
+    return names, labels
+
+
+def _infer_classes(table: Table, cells: list[str]) -> tuple[str, ...]:
+    integers = [bool(_INTEGER.fullmatch(cell)) for cell in cells]
+    if not any(integers):
+        return tuple(sorted(set(cells)))
+    if not all(integers):
+        named, numbered = integers.index(False), integers.index(True)
+        raise DataError(
+            f"{table.file}: labels are names ({cells[named]!r} in row {named + 1}) and integers "
+            f"({cells[numbered]!r} in row {numbered + 1}); use one kind or give the class list"
+        )
+    highest = max(map(int, cells))
+    if highest >= _MANY_CLASSES:
+        row = [int(cell) for cell in cells].index(highest) + 1
+        raise DataError(
+            f"{table.file}: the label {highest} in row {row} would make {highest + 1} classes; correct it or give the class list"
+        )
+    return tuple(str(label) for label in range(max(highest, 0) + 1))
+
+
+def _groups(table: Table, group_columns: Sequence[str] | None) -> list[str]:
+    chosen = tuple(column for column in table.columns if column not in {"path", "label"}) if group_columns is None else tuple(group_columns)
+    if not chosen:
+        return ["all"] * len(table.rows)
+    groups = [" ".join(cells) for cells in zip(*(table.filled(column) for column in chosen), strict=True)]
+    sizes = Counter(groups)
+    if group_columns is None and len(groups) >= _MANY_ROWS and 2 * len(sizes) >= len(groups):
+        raise DataError(
+            f"{table.file}: the columns {', '.join(chosen)} make {len(sizes)} groups of {len(groups)} images, too small to measure; "
+            "name the group columns among them"
+        )
+    return groups

@@ -1,0 +1,193 @@
+"""Image files, decoded once into a uint8 memory map that later runs open in no time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from repairkit.data.images import Pixels
+from repairkit.errors import DataError, UsageError
+from repairkit.files import cache_directory, replacing
+
+Progress = Callable[[int, int], None]
+
+RECIPE = 1  # raise it when `decode` makes other pixels of the same file: older cached files are then left aside
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square cut out of an image before it is resized.
+
+    Its centre lies at half the width; where it would leave the image it is moved back inside.
+
+    Attributes:
+        share: side of the square over the short side of the image, in (0, 1].
+        height: centre of the square over the height of the image, in [0, 1], 0 at the top.
+
+    Raises:
+        UsageError: a number outside its range.
+
+    Example:
+        >>> Crop(share=0.75, height=0.42).box(width=160, height=200)
+        (20, 24, 140, 144)
+        >>> Crop.parse("0.75,0.42") == Crop(share=0.75, height=0.42)
+        True
+    """
+
+    share: float = 1.0
+    height: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= 1 and 0 <= self.height <= 1):
+            raise UsageError(f"a crop needs a share in (0, 1] and a height in [0, 1], got share {self.share:g} and height {self.height:g}")
+
+    @classmethod
+    def parse(cls, text: str) -> Crop:
+        """The crop written as `SHARE,HEIGHT`, the inverse of `str`."""
+        try:
+            share, height = (float(part) for part in text.split(","))
+        except ValueError:
+            raise UsageError(f"expected a crop as SHARE,HEIGHT such as 0.75,0.42, got {text!r}") from None
+        return cls(share=share, height=height)
+
+    def __str__(self) -> str:
+        return f"{self.share!r},{self.height!r}"
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the square in an image of that size, in whole pixels."""
+        side = max(1, round(self.share * min(width, height)))
+        left = round((width - side) / 2)
+        top = min(max(round(self.height * height - side / 2), 0), height - side)
+        return left, top, left + side, top + side
+
+
+def decode(
+    paths: Sequence[Path],
+    *,
+    size: int,
+    name: str,
+    crop: Crop | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Pixels:
+    """Decode image files, or open what an earlier call decoded from the same files.
+
+    Each image is turned upright (EXIF orientation), laid on white where it is transparent, made
+    RGB, cropped, and resized with Pillow's antialiased bicubic filter. The cached file is keyed by
+    every path, file size and modification time and by `size` and `crop`, and is written whole or
+    not at all.
+
+    Args:
+        paths: the files, in the order of the result.
+        size: side of the result in pixels.
+        name: what to call this set in messages and in the name of the cached file.
+        crop: the square to keep; None keeps the whole image, squeezed into a square if it is none.
+        cache: folder of decoded images; by default `images` in `repairkit.files.cache_directory()`.
+        progress: called as `progress(done, total)` after each image; not called when the cache serves.
+
+    Returns:
+        Read-only memory map, uint8, shape (N, size, size, 3), RGB.
+
+    Raises:
+        DataError: no path, a missing or undecodable file, or a cache that cannot be written.
+        UsageError: a size below 1.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (40, 30), "red").save(folder / "a.png")
+        >>> decode([folder / "a.png"], size=8, name="tiny", cache=folder)[0, 0, 0].tolist()
+        [255, 0, 0]
+    """
+    if size < 1:
+        raise UsageError(f"expected an image size of at least 1 pixel, got {size}")
+    if not paths:
+        raise DataError(f"{name}: expected at least one image file, got none; check the data folder and the filters on it")
+    folder = Path(cache) if cache is not None else cache_directory() / "images"
+    plain_name = re.sub(r"\W+", "-", name).strip("-").lower() or "images"
+    target = folder / f"{plain_name}-{size}px-{_key(paths, size, crop, name)}.u8"
+    shape = (len(paths), size, size, 3)
+    if not target.is_file() or target.stat().st_size != np.prod(shape):
+        try:
+            _write(target, paths, size=size, crop=crop, name=name, progress=progress)
+        except OSError as error:
+            raise DataError(
+                f"{name}: cannot write decoded images to {folder} ({error.strerror or error}); "
+                "make room there, or set REPAIRKIT_CACHE to a folder that can be written"
+            ) from error
+    return np.memmap(target, dtype=np.uint8, mode="r", shape=shape)
+
+
+def _key(paths: Sequence[Path], size: int, crop: Crop | None, name: str) -> str:
+    """Hash of all that decides the pixels; full paths, because two folders may hold files of equal names, sizes and times."""
+    digest = hashlib.sha256(f"{RECIPE} {size} {crop}\n".encode())
+    for path in paths:
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise DataError(f"{name}: cannot find the image {path} ({error.strerror}); restore the file or take it off the list") from None
+        digest.update(os.fsencode(path.absolute()) + f"\0{facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _write(target: Path, paths: Sequence[Path], *, size: int, crop: Crop | None, name: str, progress: Progress | None) -> None:
+    # Plain writes, not a writable memory map: a full disk is then an error and no bus error.
+    with replacing(target) as temporary, temporary.open("wb") as stream:
+        for done, path in enumerate(paths, start=1):
+            stream.write(_square(path, size=size, crop=crop, name=name).tobytes())
+            if progress is not None:
+                progress(done, len(paths))
+
+
+def _square(path: Path, *, size: int, crop: Crop | None, name: str) -> Image.Image:
+    """One file as an upright RGB image of size x size pixels."""
+    try:
+        with Image.open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith(("I", "F")):
+                raise DataError(f"{name}: expected 8 bits a channel, {path} has mode {image.mode}; convert the file to 8 bits")
+            part = image if crop is None else image.crop(crop.box(image.width, image.height))
+            return _opaque(part).resize((size, size), Image.Resampling.BICUBIC)
+    except (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).replace(repr(str(path)), "").split()) or type(error).__name__
+        raise DataError(f"{name}: cannot decode the image {path} ({reason}); replace the file or take it off the list") from error
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """As RGB; what lies under transparent pixels is arbitrary, so white takes its place."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def existing_folder(root: str | Path, *, name: str, holds: str) -> Path:
+    """`root` as a Path.
+
+    Raises:
+        DataError: it is no folder; the message says what it should hold.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise DataError(f"{name}: expected a folder at {folder} holding {holds}, found {found}; give the folder that holds the data set")
+    return folder
+
+
+def require_groups(found: Iterable[str], expected: Collection[str], *, name: str, remedy: str) -> None:
+    """Check that every expected subgroup has an image.
+
+    Raises:
+        DataError: naming the empty subgroups and the remedy.
+    """
+    present = set(found)
+    if empty := [group for group in expected if group not in present]:
+        raise DataError(f"{name}: expected images of every subgroup, found none of {', '.join(empty)}; {remedy}")

@@ -1,0 +1,174 @@
+"""What one would do instead of a repair: move the decision threshold and freeze nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from repairkit.errors import DataError, ModelError, UsageError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ThresholdPoint:
+    """What one threshold does: mean recall over the subgroups and accuracy on source images, both in 0 .. 1."""
+
+    threshold: float
+    mean_recall: float
+    source_accuracy: float
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """The threshold that was chosen, the original one (0), and the way between and beyond them.
+
+    Attributes:
+        chosen: the best threshold that the guard allows.
+        original: the threshold 0, where the class with the larger logit wins.
+        curve: at most 100 thresholds in rising order, `chosen` and `original` among them.
+    """
+
+    chosen: ThresholdPoint
+    original: ThresholdPoint
+    curve: tuple[ThresholdPoint, ...]
+
+    @property
+    def threshold(self) -> float:
+        """The chosen threshold, in units of the margin."""
+        return self.chosen.threshold
+
+
+def best_threshold(
+    margin: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    source_margin: npt.ArrayLike,
+    source_labels: npt.ArrayLike,
+    *,
+    max_source_drop: float,
+    confidence: float | None = None,
+    points: int = 100,
+) -> ThresholdChoice:
+    """The threshold of a binary task that gives the highest mean subgroup recall at a bounded cost on source data.
+
+    Class 1 is predicted where the margin exceeds the threshold. Tried are 0 and the midpoints between
+    neighbouring margins of all images, target and source; of equals the one nearest to 0 wins.
+
+    Args:
+        margin: shape (N,), logit of class 1 minus logit of class 0, on the choose images.
+        labels: shape (N,), 0 or 1.
+        groups: shape (N,), subgroup names; a subgroup's recall is the share of its images that are right.
+        source_margin: shape (M,), the same on the source choose images.
+        source_labels: shape (M,), 0 or 1.
+        max_source_drop: the most that source accuracy may fall below the original, a share (0.02).
+        confidence: when given, the guard holds for the one-sided upper bound of the fall at this
+            confidence (0.9), by the normal approximation for pairs, and not for the fall alone.
+        points: the most points that the curve may have.
+
+    Raises:
+        DataError: shapes that disagree, no image, or labels other than 0 and 1.
+        ModelError: a margin is NaN or infinite.
+        UsageError: a negative `max_source_drop`, fewer than two points, or a confidence outside [0.5, 1).
+
+    Example:
+        >>> choice = best_threshold([-2.0, -0.5, -0.4, 3.0], [0, 1, 1, 1], ["m", "w", "w", "w"],
+        ...                         [-3.0, -1.0, 2.0], [0, 0, 1], max_source_drop=0.02)
+        >>> choice.threshold, choice.original.mean_recall, choice.chosen.mean_recall
+        (-0.75, 0.6666666666666666, 1.0)
+    """
+    target, source = _Sorted(margin, labels, groups), _Sorted(source_margin, source_labels, None)
+    if max_source_drop < 0 or points < 2:
+        raise UsageError(f"expected max_source_drop >= 0 and points >= 2, got {max_source_drop} and {points}; give the drop as a share")
+    if confidence is not None and not 0.5 <= confidence < 1:
+        raise UsageError(f"expected a confidence between 0.5 and 1, got {confidence}; 0.9 is usual, None guards the fall itself")
+    values = np.unique(np.concatenate([target.margins, source.margins]))
+    candidates = np.unique(np.concatenate([values[:-1] + np.diff(values) / 2, [0.0]]))
+    zero = int(np.searchsorted(candidates, 0.0))
+    recall, accuracy = target.recall(candidates), source.recall(candidates)
+    drop = accuracy[zero] - accuracy
+    if confidence is not None:
+        drop = drop + stats.norm.ppf(confidence) * np.sqrt(np.maximum(source.moved(candidates) - drop**2, 0.0) / source.size)
+    allowed = drop <= max_source_drop + 1e-12
+    allowed[zero] = True
+    best = recall[allowed].max()
+    # Recalls are means of the same few fractions: equal ones may differ in the last bit, and must tie.
+    tied = np.flatnonzero(allowed & (recall >= best - 1e-12))
+    chosen = int(tied[np.argmin(np.abs(candidates[tied]))])
+    kept = sorted({zero, chosen, *np.linspace(0, len(candidates) - 1, max(points - 2, 0)).astype(int).tolist()})
+    curve = {i: ThresholdPoint(float(candidates[i]), float(recall[i]), float(accuracy[i])) for i in kept}
+    return ThresholdChoice(chosen=curve[chosen], original=curve[zero], curve=tuple(curve[i] for i in kept))
+
+
+def threshold_curve(
+    margin: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    source_margin: npt.ArrayLike,
+    source_labels: npt.ArrayLike,
+    *,
+    thresholds: npt.ArrayLike,
+) -> tuple[ThresholdPoint, ...]:
+    """What given thresholds do on other images: the curve of `best_threshold`, on the report split for instance.
+
+    Args:
+        margin: shape (N,); this and the next four as in `best_threshold`.
+        labels: shape (N,).
+        groups: shape (N,).
+        source_margin: shape (M,).
+        source_labels: shape (M,).
+        thresholds: shape (T,), in units of the margin.
+
+    Raises:
+        DataError: shapes that disagree, no image, or labels other than 0 and 1.
+        ModelError: a margin is NaN or infinite.
+
+    Example:
+        >>> threshold_curve([-1.0, 1.0], [0, 0], ["a", "b"], [2.0], [1], thresholds=[0.0])
+        (ThresholdPoint(threshold=0.0, mean_recall=0.5, source_accuracy=1.0),)
+    """
+    at = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+    recall, accuracy = _Sorted(margin, labels, groups).recall(at), _Sorted(source_margin, source_labels, None).recall(at)
+    return tuple(ThresholdPoint(float(t), float(r), float(a)) for t, r, a in zip(at, recall, accuracy, strict=True))
+
+
+class _Sorted:
+    """Margins sorted once per subgroup and class, so that every threshold costs a binary search."""
+
+    def __init__(self, margin: npt.ArrayLike, labels: npt.ArrayLike, groups: npt.ArrayLike | None) -> None:
+        self.margins = np.asarray(margin, dtype=np.float64)
+        classes = np.asarray(labels)
+        names = np.zeros(len(classes), dtype=np.int64) if groups is None else np.asarray(groups)
+        self.size = len(self.margins)
+        if self.margins.ndim != 1 or not len(self.margins) == len(classes) == len(names) > 0:
+            shapes = f"{self.margins.shape}, {classes.shape} and {names.shape}"
+            raise DataError(f"expected one margin, label and group for each of one or more images, got shapes {shapes}")
+        if not np.isin(classes, (0, 1)).all():
+            raise DataError("expected labels of 0 and 1, got others; a threshold can be moved in a task of two classes only")
+        if not np.isfinite(self.margins).all():
+            raise ModelError(
+                f"expected finite margins, got {int((~np.isfinite(self.margins)).sum())} that are not; check the model's logits"
+            )
+        self.strata = []
+        for name in np.unique(names):
+            inside = names == name
+            zeros, ones = np.sort(self.margins[inside & (classes == 0)]), np.sort(self.margins[inside & (classes == 1)])
+            self.strata.append((zeros, ones, int(inside.sum())))
+        self.sorted = np.sort(self.margins)
+
+    def recall(self, thresholds: Floats) -> Floats:
+        """Mean over the subgroups of the share of images that are right at each threshold, shape (T,)."""
+        total = np.zeros(len(thresholds))
+        for zeros, ones, size in self.strata:
+            right = np.searchsorted(zeros, thresholds, side="right") + len(ones) - np.searchsorted(ones, thresholds, side="right")
+            total += right / size
+        return total / len(self.strata)
+
+    def moved(self, thresholds: Floats) -> Floats:
+        """Share of images that get another class at each threshold than at 0, shape (T,)."""
+        below = np.searchsorted(self.sorted, thresholds, side="right")
+        share: Floats = np.abs(below - np.searchsorted(self.sorted, 0.0, side="right")) / self.size
+        return share

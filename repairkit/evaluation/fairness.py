@@ -1,0 +1,412 @@
+"""From who was right on which image to the tables and the verdict of a fairness report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.statistics import (
+    Floats,
+    Interval,
+    Statistic,
+    holm,
+    mcnemar_exact,
+    mean_interval,
+    newcombe_paired,
+    stratified_bootstrap,
+    wilson,
+)
+from repairkit.report.result import Claim, Difference, Disparity, Share, Verdict
+
+RECALL, MEAN, LOWEST, GAP, SOURCE = "recall", "mean recall", "lowest recall", "gap", "source accuracy"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Who was right: every column of a report on the same images.
+
+    With cross-fitting each target image is judged once, by a network that did not see it; a source image
+    may be judged by several, and its entry is then the share of them that were right. Intervals are
+    conditional on those networks.
+
+    Attributes:
+        groups: shape (N,), the subgroup of each target report image.
+        correct: for each column, bool of shape (N,).
+        source_correct: for the same columns, shape (M,), in [0, 1].
+        source_strata: shape (M,), what the source images were stratified by; None if by nothing.
+
+    Raises:
+        DataError: no column, columns or lengths that disagree, outcomes that are not bool, or source values outside [0, 1].
+
+    Example:
+        >>> outcomes = Outcomes(np.array(["a", "b"]), {"original": np.array([True, False])}, {"original": np.array([1.0, 0.5])})
+        >>> outcomes.names
+        ('a', 'b')
+    """
+
+    groups: npt.NDArray[np.str_]
+    correct: Mapping[str, npt.NDArray[np.bool_]]
+    source_correct: Mapping[str, Floats]
+    source_strata: npt.NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.correct or set(self.correct) != set(self.source_correct):
+            raise DataError(
+                f"expected the same columns for target and source, got {sorted(self.correct)} and {sorted(self.source_correct)}"
+            )
+        m = len(next(iter(self.source_correct.values())))
+        if len(self.groups) == 0 or m == 0:
+            raise DataError(f"expected report images of target and source, got {len(self.groups)} and {m}; enlarge the report part")
+        for column, right in self.correct.items():
+            source = self.source_correct[column]
+            if right.dtype != np.bool_ or right.shape != self.groups.shape:
+                raise DataError(f"column {column}: expected bool of shape {self.groups.shape}, got {right.dtype} of shape {right.shape}")
+            if source.shape != (m,) or not ((source >= 0) & (source <= 1)).all():
+                raise DataError(
+                    f"column {column}: expected {m} source values in [0, 1], got shape {source.shape}; give the share of networks"
+                )
+        if self.source_strata is not None and len(self.source_strata) != m:
+            raise DataError(f"expected a stratum for each of {m} source images, got {len(self.source_strata)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The subgroups, sorted."""
+        return tuple(np.unique(self.groups).tolist())
+
+
+def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Share]:
+    """Recall of every group, mean and lowest recall, and source accuracy, for every column.
+
+    Groups have Wilson's interval, mean and lowest recall a bootstrap stratified by group; source accuracy
+    Wilson's where it is 0/1 and unstratified, else a bootstrap over images. `n` of the lowest recall is the size of that group.
+
+    Args:
+        outcomes: who was right.
+        level: confidence level in (0, 1).
+        seed: of the bootstrap.
+
+    Example:
+        >>> outcomes = Outcomes(np.array(["a", "a", "b"]), {"original": np.array([True, False, True])}, {"original": np.ones(3)})
+        >>> [(share.metric, share.group, share.value) for share in shares(outcomes)][:3]
+        [('recall', 'a', 0.5), ('recall', 'b', 1.0), ('mean recall', None, 0.75)]
+    """
+    records = []
+
+    def add(column: str, metric: str, group: str | None, n: int, interval: Interval) -> None:
+        records.append(Share(metric=metric, group=group, column=column, n=n, value=interval.value, low=interval.low, high=interval.high))
+
+    for column, right in outcomes.correct.items():
+        by_group = {name: right[outcomes.groups == name] for name in outcomes.names}
+        for name, own in by_group.items():
+            add(column, RECALL, name, len(own), wilson(int(own.sum()), len(own), level))
+        mean = stratified_bootstrap(right, outcomes.groups, lambda means: means[..., 0].mean(-1), seed=seed, level=level)
+        add(column, MEAN, None, len(right), mean)
+        lowest = stratified_bootstrap(right, outcomes.groups, lambda means: means[..., 0].min(-1), seed=seed, level=level, reflect=True)
+        smallest = min(by_group.values(), key=lambda own: own.mean())
+        add(column, LOWEST, None, len(smallest), _clipped(lowest))
+        source = outcomes.source_correct[column]
+        if outcomes.source_strata is None and np.isin(source, (0, 1)).all():
+            accuracy = wilson(int(source.sum()), len(source), level)
+        else:
+            accuracy = mean_interval(source, outcomes.source_strata, seed=seed, level=level)
+        add(column, SOURCE, None, len(source), accuracy)
+    return records
+
+
+def differences(outcomes: Outcomes, pairs: Sequence[tuple[str, str]], level: float = 0.95, seed: int = 0) -> list[Difference]:
+    """What changed from the first to the second column of each pair, on the same images.
+
+    Groups: Newcombe's interval and exact McNemar's p-value, by Holm adjusted over the groups; a claim needs
+    an interval without zero and an adjusted p-value below 1 - level. Mean recall, lowest recall, gap (highest
+    minus lowest recall; smaller is better) and source accuracy: a paired bootstrap stratified by group.
+
+    Args:
+        outcomes: who was right.
+        pairs: (first, second) columns, for instance ("original", "repaired").
+        level: confidence level in (0, 1).
+        seed: of the bootstrap.
+
+    Raises:
+        UsageError: a pair names a column that is not there.
+
+    Example:
+        >>> right = {"original": np.array([True, False] * 10), "repaired": np.ones(20, bool)}
+        >>> outcomes = Outcomes(np.array(["a"] * 10 + ["b"] * 10), right, {column: np.ones(9) for column in right})
+        >>> found = differences(outcomes, [("original", "repaired")])
+        >>> [(entry.metric, round(entry.value, 2), entry.claim) for entry in found if entry.group is None]
+        [('mean recall', 0.5, 'better'), ('lowest recall', 0.5, 'better'), ('gap', 0.0, 'no claim'), ('source accuracy', 0.0, 'no claim')]
+    """
+    records: list[Difference] = []
+    for first, second in pairs:
+        if missing := {first, second} - set(outcomes.correct):
+            raise UsageError(f"expected columns among {sorted(outcomes.correct)}, got {sorted(missing)}; evaluate them first")
+        records += _group_differences(outcomes, first, second, level)
+        records += _aggregate_differences(outcomes, first, second, level, seed)
+    return records
+
+
+def disparities(outcomes: Outcomes) -> list[Disparity]:
+    """Difference and ratio of recall between the groups by fairlearn's `MetricFrame`, for every column.
+
+    The ratio of groups that are all without a right answer is 1: they are equal.
+
+    Example:
+        >>> outcomes = Outcomes(np.array(["a", "a", "b"]), {"original": np.array([True, False, True])}, {"original": np.ones(3)})
+        >>> disparities(outcomes)
+        [Disparity(column='original', difference=0.5, ratio=0.5, lowest_group='a')]
+    """
+    from fairlearn.metrics import MetricFrame
+    from sklearn.metrics import accuracy_score
+
+    records = []
+    for column, right in outcomes.correct.items():
+        frame = MetricFrame(
+            metrics=accuracy_score, y_true=np.ones(len(right), dtype=int), y_pred=right.astype(int), sensitive_features=outcomes.groups
+        )
+        records.append(
+            Disparity(
+                column=column,
+                difference=float(frame.difference(method="between_groups")),
+                ratio=float(frame.ratio(method="between_groups")) if right.any() else 1.0,
+                lowest_group=str(frame.by_group.idxmin()),
+            )
+        )
+    return records
+
+
+def _group_differences(outcomes: Outcomes, first: str, second: str, level: float) -> list[Difference]:
+    pairs = [(outcomes.correct[first][own], outcomes.correct[second][own]) for own in (outcomes.groups == name for name in outcomes.names)]
+    p_values = [mcnemar_exact(before, after) for before, after in pairs]
+    records = []
+    for name, (before, after), p_value, adjusted in zip(outcomes.names, pairs, p_values, holm(p_values).tolist(), strict=True):
+        interval = newcombe_paired(before, after, level)
+        records.append(
+            Difference(
+                metric=RECALL,
+                group=name,
+                first=first,
+                second=second,
+                n=len(before),
+                **interval._asdict(),
+                p_value=p_value,
+                p_adjusted=adjusted,
+                claim=_claim(interval) if adjusted < 1 - level else "no claim",
+            )
+        )
+    return records
+
+
+def _aggregate_differences(outcomes: Outcomes, first: str, second: str, level: float, seed: int) -> list[Difference]:
+    right = np.column_stack([outcomes.correct[first], outcomes.correct[second]])
+
+    def change(statistic: Statistic, *, reflect: bool) -> Interval:
+        interval = stratified_bootstrap(
+            right,
+            outcomes.groups,
+            lambda means: statistic(means[..., 1]) - statistic(means[..., 0]),
+            seed=seed,
+            level=level,
+            reflect=reflect,
+        )
+        return _clipped(interval, lowest=-1.0)
+
+    source = np.column_stack([outcomes.source_correct[first], outcomes.source_correct[second]])
+    found = {
+        MEAN: change(lambda recall: recall.mean(-1), reflect=False),
+        LOWEST: change(lambda recall: recall.min(-1), reflect=True),
+        GAP: change(lambda recall: recall.max(-1) - recall.min(-1), reflect=True),
+        SOURCE: mean_interval(source, outcomes.source_strata, seed=seed, level=level),
+    }
+    return [
+        Difference(
+            metric=metric,
+            group=None,
+            first=first,
+            second=second,
+            n=len(source) if metric == SOURCE else len(right),
+            **interval._asdict(),
+            claim=_claim(interval, smaller_is_better=metric == GAP),
+        )
+        for metric, interval in found.items()
+    ]
+
+
+def _claim(interval: Interval, *, smaller_is_better: bool = False) -> Claim:
+    if not interval.excludes_zero:
+        return "no claim"
+    return "better" if (interval.low > 0) != smaller_is_better else "worse"
+
+
+def _clipped(interval: Interval, lowest: float = 0.0) -> Interval:
+    """Reflection may leave the range of the statistic."""
+    return Interval(interval.value, max(lowest, interval.low), min(1.0, interval.high))
+
+
+def verdict(differences: Sequence[Difference], *, filters: Sequence[int], level: float = 0.95) -> Verdict:
+    """The conclusion in words, what got worse first.
+
+    "repaired" needs mean recall to rise above the original and above the moved threshold, both with intervals
+    above zero; "no better than the threshold" when only the first holds. Falls within chance are named
+    as such, rises within chance are never called improvements.
+
+    Args:
+        differences: of the pair ("original", "repaired"), and where there is a threshold
+            ("threshold", "repaired"); the pairs ("dropout", "repaired") and ("original", "threshold") get a sentence.
+        filters: how many filters were frozen, one entry for each fold.
+        level: of the intervals.
+
+    Raises:
+        UsageError: filters were frozen, but the pair ("original", "repaired") is missing.
+
+    Example:
+        >>> verdict([], filters=[0]).outcome
+        'no repair'
+    """
+    words = _Words(differences, level)
+    aside = words.threshold_alone()
+    if not any(filters):
+        sentences = ["On the images that choose, freezing no culprit was worth its cost; the weights are the original ones.", *aside]
+        return Verdict(
+            outcome="no repair", headline="No filter was worth freezing: the network is unchanged.", sentences=sentences, worse=[]
+        )
+    mean, beyond = words.entry("original", "repaired", MEAN), words.entry("threshold", "repaired", MEAN)
+    if mean is None:
+        raise UsageError("expected the differences of original and repaired, got none; compare these two columns first")
+    worse = words.falls()
+    outcome: Literal["repaired", "no better than the threshold", "no claim"]
+    frozen = f"Freezing {_filters(filters)}"
+    if mean.low <= 0:
+        outcome = "no claim"
+        headline = f"{frozen} {words.change(mean)}."
+    elif beyond is not None and beyond.low <= 0:
+        outcome = "no better than the threshold"
+        headline = f"{frozen} {words.change(mean)}, but the repair does no more than moving the threshold."
+    else:
+        outcome = "repaired"
+        more = "" if beyond is None else f", and by {_points(beyond.value)} points more than moving the threshold"
+        headline = f"{frozen} {words.change(mean)}{more}."
+    if names := words.proven_falls():
+        headline = f"{headline[:-1]}; measurably worse: {', '.join(names)}."
+    return Verdict(outcome=outcome, headline=headline, sentences=[*worse, *words.rises(), *words.beside(beyond), *aside], worse=worse)
+
+
+class _Words:
+    """Sentences about differences: percentage points, n and interval in every one."""
+
+    def __init__(self, differences: Sequence[Difference], level: float) -> None:
+        self.differences = differences
+        self.level = level
+
+    def entry(self, first: str, second: str, metric: str) -> Difference | None:
+        """The aggregate of that pair and metric."""
+        found = (e for e in self.differences if (e.first, e.second, e.metric, e.group) == (first, second, metric, None))
+        return next(found, None)
+
+    def interval(self, entry: Difference) -> str:
+        """The interval and n, in words."""
+        low, high = _points(entry.low), _points(entry.high)
+        up, down = ("wider", "narrower") if entry.metric == GAP else ("higher", "lower")
+        if entry.low > 0:
+            ends = f"{low} to {high} points {up}"
+        elif entry.high < 0:
+            ends = f"{high} to {low} points {down}"
+        else:
+            ends = f"from {low} points {down} to {high} points {up}"
+        return f"{100 * self.level:g}% interval: {ends}; n = {entry.n}"
+
+    def change(self, entry: Difference) -> str:
+        """What a repair did to mean recall, as the end of a sentence."""
+        if entry.low > 0:
+            return f"raised mean recall by {_points(entry.value)} percentage points ({self.interval(entry)})"
+        if entry.high < 0:
+            return f"lowered mean recall by {_points(entry.value)} percentage points ({self.interval(entry)})"
+        return f"made no difference to mean recall that these images can tell from chance ({self.interval(entry)})"
+
+    def falls(self) -> list[str]:
+        """What the repair made worse: the proven, then what may be chance."""
+        fallen = [e for e in self._repair() if _fell(e)]
+        fallen.sort(key=lambda e: e.claim != "worse")
+        return [self._fall(entry) for entry in fallen]
+
+    def proven_falls(self) -> list[str]:
+        """Names of what is worse by claim."""
+        return [_subject(e) for e in self._repair() if e.claim == "worse" and e.metric != MEAN]
+
+    def rises(self) -> list[str]:
+        """What the repair improved by claim, other than mean recall, which the headline has."""
+        verb = {True: "narrowed", False: "rose"}
+        better = [e for e in self._repair() if e.claim == "better" and e.metric != MEAN]
+        return [
+            f"{_capital(_subject(e))} {verb[e.metric == GAP]} by {_points(e.value)} percentage points ({self.interval(e)})." for e in better
+        ]
+
+    def beside(self, beyond: Difference | None) -> list[str]:
+        """The repair against the moved threshold and against training with dropout."""
+        sentences = ["No moved threshold was compared: this task has none, or none was evaluated."] if beyond is None else []
+        dropout = self.entry("dropout", "repaired", MEAN)
+        for entry, rival in ((beyond, "moving the threshold alone"), (dropout, "training with filter dropout alone")):
+            if entry is None:
+                continue
+            if entry.claim == "no claim":
+                sentences.append(f"In mean recall the repair cannot be told from {rival} ({self.interval(entry)}).")
+            else:
+                by = f"by {_points(entry.value)} percentage points ({self.interval(entry)})"
+                sentences.append(f"Mean recall of the repair is {entry.claim} than that of {rival} {by}.")
+        return sentences
+
+    def threshold_alone(self) -> list[str]:
+        """What the moved threshold does without a repair, if it does anything."""
+        entry = self.entry("original", "threshold", MEAN)
+        if entry is None or entry.claim != "better":
+            return []
+        by = f"by {_points(entry.value)} percentage points ({self.interval(entry)})"
+        return [f"Moving the threshold alone, with no filter frozen, raises mean recall {by}."]
+
+    def _repair(self) -> list[Difference]:
+        order = (SOURCE, RECALL, LOWEST, MEAN, GAP)
+        own = [e for e in self.differences if (e.first, e.second) == ("original", "repaired")]
+        return sorted(own, key=lambda e: order.index(e.metric))
+
+    def _fall(self, entry: Difference) -> str:
+        verb = "widened" if entry.metric == GAP else "fell"
+        start = f"{_capital(_subject(entry))} {verb} by {_points(entry.value)} percentage points"
+        if entry.claim == "worse":
+            return f"{start} ({self.interval(entry)})."
+        doubt = "an amount that may be chance"
+        if entry.high < 0:
+            doubt = "which is no proof once all groups are tested together"
+        return f"{start}, {doubt} ({self.interval(entry)})."
+
+
+def _fell(entry: Difference) -> bool:
+    return entry.value > 0 if entry.metric == GAP else entry.value < 0
+
+
+def _subject(entry: Difference) -> str:
+    if entry.metric == GAP:
+        return "the gap between the highest and the lowest recall"
+    return entry.metric if entry.group is None else f"recall of {entry.group}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _points(share: float) -> str:
+    """Percentage points without sign, with as many digits as it takes to be no zero."""
+    points = abs(100 * share)
+    if points == 0 or points >= 0.05:
+        return f"{points:.1f}"
+    return f"{points:.2f}" if points >= 0.005 else "under 0.01"
+
+
+def _filters(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    number = f"{low}" if low == high else f"{low} to {high}"
+    noun = "filter" if (low, high) == (1, 1) else "filters"
+    return f"{number} {noun}" if len(counts) == 1 else f"{number} {noun} in each of {len(counts)} folds"

@@ -1,0 +1,377 @@
+"""Fairness repair from data to result: attribute, choose, freeze, report; once or cross-fitted."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from repairkit.data.images import LabelledImages
+from repairkit.errors import UsageError
+from repairkit.evaluation.alternatives import ThresholdChoice, best_threshold
+from repairkit.evaluation.fairness import Outcomes
+from repairkit.evaluation.splits import Split, check_disjoint, rotations, three_way
+from repairkit.filters import ConvFilters
+from repairkit.models.classifier import Classifier, check_logits
+from repairkit.models.zoo import LoadedModel
+from repairkit.objectives import Accuracy, SubgroupRecall, Worth
+from repairkit.patch import Culprit, Patch
+from repairkit.repair import GUARD_CONFIDENCE, Choice, Strategy, choose, eligible, removal_curve
+from repairkit.shapley import Attribution, Engine, estimate
+from repairkit.shapley.model_game import ModelGame, prepared_batches
+from repairkit.tracing import FreezeAt
+
+Ranking = Literal["recall + source", "recall"]
+Logits = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Every choice of a fairness repair.
+
+    Attributes:
+        engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;
+            the budget is in image passes for each network and fold.
+        ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
+            accuracy, the default) or "recall" (subgroup recall alone, the paper's).
+        freeze_at: "post" or "pre", where constants are measured.
+        strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.choose`.
+        folds: 1 for one split, 3 or more to cross-fit.
+        target_shares: attribute, choose and report shares of the target images when folds is 1.
+        source_counts: attribute, choose and report numbers of source images; None for the same shares.
+        seed: of splits, engine and bootstrap.
+        level: of all intervals.
+        batch: images per pass.
+        curve: how many filters the removal curve of most negative filters goes to.
+    """
+
+    engine: Engine = "tmab"
+    budget: float = 12_000
+    top: int = 40
+    t0: float = 0.8
+    truncation: float | None = None
+    ranking: Ranking = "recall + source"
+    freeze_at: FreezeAt = "post"
+    strategy: Strategy = "forward"
+    candidates: int = 40
+    max_filters: int = 16
+    max_clean_drop: float = 0.01
+    folds: int = 1
+    target_shares: tuple[float, float, float] = (0.4, 0.2, 0.4)
+    source_counts: tuple[int, int, int] | None = None
+    seed: int = 0
+    level: float = 0.95
+    device: str = "cpu"
+    batch: int = 64
+    curve: int = 12
+
+    def __post_init__(self) -> None:
+        if self.ranking not in ("recall + source", "recall"):
+            raise UsageError(f"ranking must be 'recall + source' or 'recall', got {self.ranking!r}")
+        if self.folds != 1 and self.folds < 3:
+            raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is repaired, and on which images.
+
+    Attributes:
+        model: the network to repair.
+        dropout: one of the same architecture trained with filter dropout, to compare with; or None.
+        target: images on which subgroups are served unequally.
+        source: images of what the network was made for.
+        training: the images it was trained on, when at hand, to prove that none is reported on.
+    """
+
+    model: LoadedModel
+    dropout: LoadedModel | None
+    target: LabelledImages
+    source: LabelledImages
+    training: LabelledImages | None = None
+
+    def __post_init__(self) -> None:
+        for images in (self.target, self.source):
+            if images.classes != self.model.classifier.classes:
+                raise UsageError(
+                    f"{images.name} has the classes {images.classes}, the model {self.model.classifier.classes}; give data and model of one task"
+                )
+        sets = {"target": self.target, "source": self.source} | ({"training": self.training} if self.training else {})
+        check_disjoint(**sets)
+
+
+@dataclass(frozen=True)
+class RepairedNetwork:
+    """One network repaired on one fold."""
+
+    fold: int
+    column: str
+    attribution: Attribution
+    choice: Choice
+    patch: Patch
+    classifier: Classifier
+    removal: tuple[tuple[int, float, float], ...]  # number of most negative filters frozen, mean recall, source accuracy
+    path: tuple[tuple[int, float, float], ...]  # the same along the chosen path
+
+
+@dataclass
+class Findings:
+    """Everything measured; `repairkit.evaluation.fairness` and `repairkit.summary` turn it into a result."""
+
+    outcomes: Outcomes
+    repairs: list[RepairedNetwork]
+    thresholds: list[ThresholdChoice]
+    margins: npt.NDArray[np.float64]
+    source_margins: npt.NDArray[np.float64]
+    source_report: npt.NDArray[np.int64]
+    target_report: npt.NDArray[np.int64]
+    passes: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+Progress = Callable[[str, float, float], None]
+"""Called with what is at work, all image passes made so far and those planned."""
+
+DOWNSTREAM = 0.32
+"""Mean share of a pass that comes after a filter, for planning before it is measured (SqueezeNet-1.0)."""
+
+
+def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
+    """The target's split of each fold, and the source's one split.
+
+    Raises:
+        DataError: a part would have no image of a subgroup.
+    """
+    source = (
+        three_way(task.source, counts=options.source_counts, seed=options.seed)
+        if options.source_counts
+        else three_way(task.source, shares=options.target_shares, seed=options.seed)
+    )
+    if options.folds == 1:
+        return [three_way(task.target, shares=options.target_shares, seed=options.seed)], source
+    return rotations(task.target, options.folds, seed=options.seed), source
+
+
+def plan(task: Task, options: Options) -> dict[str, float]:
+    """Image passes that a repair will make, by part; exact but for choosing, where four steps are assumed."""
+    folds, source = splits(task, options)
+    networks = len(folds) * (2 if task.dropout else 1)
+    chosen_on = len(folds[0].choose) + len(source.choose)
+    reported_on = sum(len(fold.report) for fold in folds) + len(folds) * len(source.report)
+    tried = options.candidates + 4 * 12 if options.strategy == "forward" else 0
+    steps = 5 if options.strategy == "forward" else options.max_filters + 1
+    return {
+        "calibration": networks * (len(folds[0].attribute) + len(source.attribute)),
+        "attribution": networks * options.budget,
+        "choosing": networks * chosen_on * (steps + DOWNSTREAM * tried),
+        "evaluation": reported_on * (networks / len(folds) + options.curve + 6)
+        + networks / len(folds) * (len(task.target) + len(task.source)),
+    }
+
+
+def repair(task: Task, options: Options, *, progress: Progress | None = None) -> Findings:
+    """Repair the network (and its dropout-trained rival) and judge everything on the report images.
+
+    With folds every target image is reported on once, by a network that did not see it; the source's
+    report images are judged by the networks of all folds, and count with the share that was right.
+    """
+    folds, source = splits(task, options)
+    models = {"repaired": task.model} | ({"dropout_repaired": task.dropout} if task.dropout else {})
+    clock = _Clock(progress, sum(plan(task, options).values()))
+    report = np.concatenate([fold.report for fold in folds])
+    position = {int(index): row for row, index in enumerate(report)}
+    correct: dict[str, npt.NDArray[np.bool_]] = {}
+    source_correct: dict[str, npt.NDArray[np.float64]] = {}
+    source_report = task.source.subset(source.report)
+    repairs: list[RepairedNetwork] = []
+    thresholds: list[ThresholdChoice] = []
+    plain: dict[str, tuple[Logits, Logits]] = {}
+    for column, model in models.items():
+        before = "original" if column == "repaired" else "dropout"
+        with clock.part("evaluation"):
+            plain[before] = (outputs(model.classifier, task.target, options, clock), outputs(model.classifier, task.source, options, clock))
+        correct[before] = (plain[before][0].argmax(1) == task.target.labels)[report]
+        source_correct[before] = (plain[before][1].argmax(1) == task.source.labels)[source.report].astype(np.float64)
+        after = np.zeros(len(report), dtype=bool)
+        after_source = np.zeros(len(source.report))
+        for number, split in enumerate(folds):
+            fixed = repair_one(task, model, column, number, split, source, options, clock)
+            repairs.append(fixed)
+            with clock.part("evaluation"):
+                rows = [position[int(index)] for index in split.report]
+                after[rows] = (
+                    outputs(fixed.classifier, task.target.subset(split.report), options, clock).argmax(1)
+                    == task.target.labels[split.report]
+                )
+                after_source += outputs(fixed.classifier, source_report, options, clock).argmax(1) == source_report.labels
+        correct[column], source_correct[column] = after, after_source / len(folds)
+    margins = plain["original"][0][:, 1] - plain["original"][0][:, 0]
+    source_margins = plain["original"][1][:, 1] - plain["original"][1][:, 0]
+    if len(task.target.classes) == 2:
+        moved = np.zeros(len(report), dtype=bool)
+        moved_source = np.zeros(len(source.report))
+        for split in folds:
+            choice = best_threshold(
+                margins[split.choose],
+                task.target.labels[split.choose],
+                task.target.groups[split.choose],
+                source_margins[source.choose],
+                task.source.labels[source.choose],
+                max_source_drop=options.max_clean_drop,
+                confidence=GUARD_CONFIDENCE,
+            )
+            thresholds.append(choice)
+            rows = [position[int(index)] for index in split.report]
+            moved[rows] = (margins[split.report] > choice.threshold) == task.target.labels[split.report]
+            moved_source += (source_margins[source.report] > choice.threshold) == source_report.labels
+        correct["threshold"], source_correct["threshold"] = moved, moved_source / len(folds)
+    outcomes = Outcomes(task.target.groups[report], correct, source_correct, source_report.groups)
+    return Findings(outcomes, repairs, thresholds, margins, source_margins, source.report, report, clock.passes, clock.seconds)
+
+
+def worth_of(target: LabelledImages, source: LabelledImages, ranking: Ranking) -> Worth:
+    """The worth whose values rank the filters."""
+    recall = SubgroupRecall().on(target)
+    return recall + Accuracy().on(source) if ranking == "recall + source" else recall
+
+
+def repair_one(
+    task: Task, model: LoadedModel, column: str, number: int, split: Split, source: Split, options: Options, clock: _Clock
+) -> RepairedNetwork:
+    """Attribute, choose and freeze on one fold; the report images are used for the curves only."""
+    clock.prefix = f"{column.replace('_', ' ')}, fold {number + 1}" if options.folds > 1 else column.replace("_", " ")
+    classifier = model.classifier
+    target_part, source_part = task.target.subset(split.attribute), task.source.subset(source.attribute)
+    with clock.part("calibration"):
+        filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
+        clock.add("calibration", len(target_part) + len(source_part))
+        filters.calibrate(batch for images in (target_part, source_part) for batch in prepared_batches(classifier, images, options.batch))
+    worth = worth_of(target_part, source_part, options.ranking)
+    with clock.part("attribution"):
+        attribution = estimate(
+            ModelGame(classifier, filters, worth, batch=options.batch),
+            engine=options.engine,
+            budget=options.budget,
+            seed=options.seed + number,
+            top=min(options.top, len(filters)),
+            t0=options.t0 if options.engine == "tmab" else 0.0,
+            truncation=options.truncation,
+            ids=filters.ids,
+            progress=clock.tell,
+        )
+        clock.add("attribution", sum(attribution.passes.values()))
+    choose_worths = SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
+    with clock.part("choosing"):
+        choice = choose(
+            classifier,
+            filters,
+            attribution,
+            *choose_worths,
+            strategy=options.strategy,
+            candidates=options.candidates,
+            max_filters=options.max_filters,
+            max_clean_drop=options.max_clean_drop,
+            batch=options.batch,
+            progress=clock.tell,
+        )
+        clock.add("choosing", choice.passes)
+    patch = patch_of(model, filters, attribution, choice, worth, options.freeze_at)
+    repaired = Classifier(
+        patch.apply(classifier.network),
+        classes=classifier.classes,
+        mean=classifier.mean.flatten().tolist(),
+        std=classifier.std.flatten().tolist(),
+        size=classifier.size,
+    ).eval()
+    removal: tuple[tuple[int, float, float], ...] = ()
+    path: tuple[tuple[int, float, float], ...] = ()
+    if column == "repaired":
+        report_worths = SubgroupRecall().on(task.target.subset(split.report)), Accuracy().on(task.source.subset(source.report))
+        with clock.part("evaluation"):
+            worst = eligible(filters, attribution, options.curve)
+            removal = removal_curve(classifier, filters, worst, *report_worths, batch=options.batch)
+            path = removal_curve(classifier, filters, choice.players, *report_worths, batch=options.batch)
+            clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))
+    return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path)
+
+
+def patch_of(
+    model: LoadedModel, filters: ConvFilters, attribution: Attribution, choice: Choice, worth: Worth, freeze_at: FreezeAt
+) -> Patch:
+    """The chosen culprits with their constants and values."""
+    culprits = [
+        Culprit(
+            layer=filters.ids[player].layer,
+            channel=filters.ids[player].channel,
+            constant=float(filters.constants[player]),
+            value=float(attribution.value[player]),
+            half_width=finite_or_none(attribution.half_width[player]),
+            screen=finite_or_none(attribution.screen[player]),
+        )
+        for player in choice.players
+    ]
+    return Patch(
+        architecture=model.architecture, weights_sha256=model.sha256, freeze_at=freeze_at, objective=repr(worth), culprits=culprits
+    )
+
+
+def finite_or_none(number: float) -> float | None:
+    """JSON has no NaN or infinity."""
+    return float(number) if np.isfinite(number) else None
+
+
+def outputs(classifier: Classifier, images: LabelledImages, options: Options, clock: _Clock | None = None) -> Logits:
+    """Logits of all images, float64 (N, classes)."""
+    device = torch.device(options.device)
+    classifier = classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(images), options.batch):
+            batch = images.batch(np.arange(start, min(start + options.batch, len(images)))).to(device)
+            rows.append(check_logits(classifier(batch), images.name).double().cpu())
+    if clock is not None:
+        clock.add("evaluation", len(images))
+    logits: Logits = torch.cat(rows).numpy()
+    return logits
+
+
+def data_hash(images: LabelledImages) -> str:
+    """SHA-256 over the hashes of all images, in any order."""
+    return hashlib.sha256("".join(sorted(images.hashes.tolist())).encode()).hexdigest()
+
+
+class _Clock:
+    """Seconds and passes by part, and progress passed on with what is at work."""
+
+    def __init__(self, progress: Progress | None, planned: float) -> None:
+        self.seconds: dict[str, float] = {}
+        self.passes: dict[str, float] = {}
+        self.prefix = ""
+        self._progress, self._planned = progress, planned
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Book the time of a block under a part."""
+        started = time.perf_counter()
+        self.tell(name, 0, 0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def add(self, part: str, passes: float) -> None:
+        """Book passes under a part."""
+        self.passes[part] = self.passes.get(part, 0.0) + passes
+
+    def tell(self, part: str, made: float, _planned: float) -> None:
+        """Pass progress on: all passes made so far, of all that are planned."""
+        if self._progress is not None:
+            total = sum(self.passes.values()) + made
+            self._progress(f"{self.prefix}: {part}" if self.prefix else part, total, max(total, self._planned))

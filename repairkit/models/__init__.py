@@ -1,0 +1,1 @@
+"""Named models, loading and training."""

@@ -1,0 +1,84 @@
+"""A classifier of images in [0, 1]: a plain architecture with its normalisation wrapped around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from repairkit.errors import ModelError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Classifier(nn.Module):
+    """An unmodified architecture that takes images in [0, 1].
+
+    The mean and the standard deviation are not part of the state: weights that are read or written
+    are only ever those of `network`.
+
+    Attributes:
+        network: the architecture, for instance torchvision's `squeezenet1_0(num_classes=2)`.
+        classes: class names; the position is the label and the column of the logits.
+        size: images are resized to size x size pixels (bicubic, anti-aliased); None leaves them.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> classifier = Classifier(network, classes=("no", "yes"), size=8)
+        >>> classifier(torch.rand(4, 3, 16, 16)).shape, list(classifier.state_dict())
+        (torch.Size([4, 2]), ['network.0.weight', 'network.0.bias'])
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        classes: Sequence[str],
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.classes = tuple(classes)
+        self.size = size
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """Resize and normalise images in [0, 1], shape (n, 3, height, width), for `network`."""
+        if self.size is not None and images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+        return (images - self.mean) / self.std
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits, shape (n, number of classes), of images in [0, 1]."""
+        logits: torch.Tensor = self.network(self.prepare(images))
+        return logits
+
+
+def check_logits(logits: torch.Tensor, what: str = "the model") -> torch.Tensor:
+    """Return `logits` unchanged if they can be used.
+
+    Raises:
+        ModelError: one is NaN or infinite.
+
+    Example:
+        >>> check_logits(torch.tensor([[0.0, float("nan")]]))
+        Traceback (most recent call last):
+        repairkit.errors.ModelError: the model: 1 of 2 logits is NaN or infinite, ...
+    """
+    wrong = int((~torch.isfinite(logits)).sum())
+    if wrong:
+        verb = "is" if wrong == 1 else "are"
+        raise ModelError(
+            f"{what}: {wrong} of {logits.numel()} logits {verb} NaN or infinite, expected finite numbers; "
+            "check the weights, the normalisation and the images"
+        )
+    return logits

@@ -1,0 +1,302 @@
+"""Named models, and weights from files that nobody has to trust.
+
+Two names are our own, `squeezenet_celeba` and `squeezenet_celeba_dropout`; every classifier of
+torchvision goes by its name there, with a weights file. Files are safetensors, or PyTorch
+checkpoints read with `weights_only=True`; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from repairkit.errors import ModelError
+from repairkit.files import cache_directory, replacing
+from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
+
+STAND_IN_DIRECTORY = Path(__file__).parent / "weights"
+STAND_INS = {
+    "squeezenet_celeba": "squeezenet1_0_drawn_faces",
+    "squeezenet_celeba_dropout": "squeezenet1_0_drawn_faces_dropout",
+}
+"""Our own names, and the file in `STAND_IN_DIRECTORY` that stands in until real weights are there."""
+
+_ARCHITECTURE = "squeezenet1_0"
+_WITH_AUXILIARY_HEADS = {"inception_v3": "AuxLogits.", "googlenet": "aux1."}
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for use, and where it came from.
+
+    Attributes:
+        classifier: in eval mode, without gradients for its weights.
+        architecture: torchvision's name of `classifier.network`.
+        provenance: one sentence on where the weights came from.
+        weights: the file they were read from.
+        sha256: hash of the state dict (`hash_state`).
+        trained_on: what the file says it was trained on; "unknown" where it says nothing.
+        stand_in: True if these are the shipped weights, trained on drawn faces.
+    """
+
+    classifier: Classifier
+    architecture: str
+    provenance: str
+    weights: Path
+    sha256: str
+    trained_on: str
+    stand_in: bool = False
+
+
+def load(
+    name_or_file: str | Path,
+    *,
+    weights: str | Path | None = None,
+    classes: Sequence[str] = ("female", "male"),
+    device: str | torch.device = "cpu",
+) -> LoadedModel:
+    """Load a model by name, or from a file that our own training wrote.
+
+    Args:
+        name_or_file: `squeezenet_celeba`, `squeezenet_celeba_dropout`, a classifier of torchvision,
+            or a safetensors file with our metadata.
+        weights: a file with the weights. Our own names do without: they take what `repairkit train`
+            left in the cache, else the shipped stand-in.
+        classes: class names, unless the file names them.
+        device: where the model goes.
+
+    Raises:
+        ModelError: an unknown name, no weights, a file that cannot be read, is a pickle, belongs to
+            another architecture or number of classes, or holds NaN.
+
+    Example:
+        >>> model = load("squeezenet_celeba")
+        >>> model.architecture, model.classifier.classes
+        ('squeezenet1_0', ('female', 'male'))
+    """
+    name = str(name_or_file)
+    path, architecture, stand_in = _resolve(name, None if weights is None else Path(weights))
+    state, metadata = read_weights(path)
+    architecture = architecture or metadata["architecture"]
+    named = json.loads(metadata["classes"]) if "classes" in metadata else list(classes)
+    network = build(architecture, len(named), auxiliary=_has_auxiliary_head(architecture, state))
+    fit(network, state, where=str(path))
+    classifier = Classifier(
+        network,
+        classes=named,
+        mean=json.loads(metadata.get("mean", json.dumps(IMAGENET_MEAN))),
+        std=json.loads(metadata.get("std", json.dumps(IMAGENET_STD))),
+    )
+    classifier.eval().requires_grad_(False).to(device)
+    trained_on = metadata.get("trained_on", "unknown")
+    return LoadedModel(
+        classifier=classifier,
+        architecture=architecture,
+        provenance=_provenance(name, path, trained_on, stand_in=stand_in),
+        weights=path,
+        sha256=hash_state(network.state_dict()),
+        trained_on=trained_on,
+        stand_in=stand_in,
+    )
+
+
+def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
+    """Weights file, architecture (None: the file says) and whether it is a stand-in."""
+    if name in STAND_INS:
+        trained = cache_directory() / "models" / f"{name}.safetensors"
+        if weights is not None:
+            return weights, _ARCHITECTURE, False
+        if trained.exists():
+            return trained, _ARCHITECTURE, False
+        return STAND_IN_DIRECTORY / f"{STAND_INS[name]}.safetensors", _ARCHITECTURE, True
+    if _is_torchvision(name):
+        if weights is None:
+            raise ModelError(f"{name} comes without weights; give a file of them with --weights FILE")
+        return weights, name, False
+    path = Path(name)
+    if not (path.suffix or path.exists()):
+        raise ModelError(
+            f"no model is called {name!r}; give one of {', '.join(STAND_INS)}, a classifier of torchvision, or a safetensors file"
+        )
+    if weights is not None:
+        raise ModelError(f"{name} is a file, so it cannot take --weights {weights} too; give the architecture's name as the model")
+    if "architecture" not in read_weights(path)[1]:
+        raise ModelError(f"{name} does not say its architecture; give that as the model and this file with --weights")
+    return path, None, False
+
+
+def _provenance(name: str, path: Path, trained_on: str, *, stand_in: bool) -> str:
+    if stand_in:
+        return f"Stand-in for {name}: weights shipped with repairkit, trained on drawn faces and not on CelebA ({path.name})."
+    return f"Weights read from {path}; trained on: {trained_on}."
+
+
+def _is_torchvision(name: str) -> bool:
+    from torchvision import models
+
+    return name in models.list_models(module=models)
+
+
+def _has_auxiliary_head(architecture: str, state: Mapping[str, torch.Tensor]) -> bool:
+    prefix = _WITH_AUXILIARY_HEADS.get(architecture)
+    return prefix is not None and any(key.startswith(prefix) for key in state)
+
+
+def build(architecture: str, classes: int, *, auxiliary: bool = False) -> nn.Module:
+    """A classifier of torchvision with fresh weights, for `classes` classes.
+
+    Args:
+        architecture: torchvision's name.
+        classes: number of classes.
+        auxiliary: with the auxiliary head, for the architectures that have one.
+
+    Raises:
+        ModelError: torchvision has no classifier of that name.
+
+    Example:
+        >>> sum(p.numel() for p in build("squeezenet1_0", 2).parameters())
+        736450
+    """
+    from torchvision import models
+
+    if not _is_torchvision(architecture):
+        raise ModelError(f"torchvision has no classifier called {architecture!r}; see torchvision.models.list_models()")
+    options: dict[str, Any] = {"weights": None, "num_classes": classes}
+    if architecture in _WITH_AUXILIARY_HEADS:
+        options |= {"aux_logits": auxiliary, "init_weights": False}
+    network: nn.Module = models.get_model(architecture, **options)
+    return network
+
+
+def fit(network: nn.Module, state: Mapping[str, torch.Tensor], *, where: str) -> None:
+    """Load `state` into `network`, all of it and nothing else.
+
+    Raises:
+        ModelError: a key is missing or too many, a shape differs, or a weight is NaN or infinite;
+            the message names the first such key and `where` the weights came from.
+    """
+    expected = network.state_dict()
+    for key, tensor in expected.items():
+        if key not in state:
+            raise ModelError(f"{where}: {key} is missing; expected the weights of {type(network).__name__}, check the architecture")
+        if state[key].shape != tensor.shape:
+            raise ModelError(
+                f"{where}: {key} has shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}; "
+                "check the architecture and the number of classes"
+            )
+    for key, tensor in state.items():
+        if key not in expected:
+            raise ModelError(f"{where}: {key} is not part of {type(network).__name__}; check the architecture")
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{where}: {key} holds NaN or infinite weights; this checkpoint cannot be used")
+    network.load_state_dict(dict(state), strict=True)
+
+
+def read_weights(path: Path) -> tuple[State, dict[str, str]]:
+    """Tensors (half precision raised to float32) and metadata of a safetensors or PyTorch file.
+
+    Raises:
+        ModelError: no such file, a pickle of anything but tensors, or an unreadable file.
+    """
+    if not path.is_file():
+        raise ModelError(f"expected weights at {path}, found no file; check the path")
+    metadata: dict[str, str] = {}
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = dict(file.metadata() or {})
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} cannot be read as safetensors ({_one_line(error)}); fetch or write it again") from None
+    else:
+        state = _read_checkpoint(path)
+    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}, metadata
+
+
+def _read_checkpoint(path: Path) -> State:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch muses about the pickle protocol before it refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"{path} is a pickle, which may run code when read, so it is refused; convert its state dict to safetensors"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} cannot be read as a PyTorch checkpoint ({_one_line(error)}); fetch or write it again") from None
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise ModelError(f"{path} holds no state dict of tensors; save network.state_dict() as safetensors")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def save(
+    network: nn.Module,
+    path: Path,
+    *,
+    architecture: str,
+    classes: Sequence[str],
+    trained_on: str,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    half: bool = True,
+) -> None:
+    """Write the weights of a plain network as safetensors that `load` takes by itself; whole or not at all.
+
+    Args:
+        network: the architecture, not the `Classifier` around it.
+        path: where to; the suffix should be `.safetensors`.
+        architecture: torchvision's name.
+        classes: class names, in the order of the logits.
+        trained_on: what to tell a later reader about the training data.
+        mean: normalisation of images in [0, 1], per channel.
+        std: likewise.
+        half: in float16, half the size; loading raises them to float32 again.
+    """
+    state = {
+        key: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for key, tensor in network.state_dict().items()
+    }
+    metadata = {
+        "format": "pt",
+        "architecture": architecture,
+        "classes": json.dumps(list(classes)),
+        "mean": json.dumps(list(mean)),
+        "std": json.dumps(list(std)),
+        "trained_on": trained_on,
+    }
+    with replacing(Path(path)) as temporary:
+        save_file(state, temporary, metadata=metadata)
+
+
+def hash_state(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors, in the order of their names.
+
+    Example:
+        >>> hash_state({"a": torch.zeros(2)}) == hash_state({"a": torch.zeros(1, 2)})
+        False
+    """
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,189 @@
+"""Recipes: an experiment as a TOML file, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from repairkit.data import loaders
+from repairkit.data.images import LabelledImages
+from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.splits import draw
+from repairkit.fairness import Options, Task
+from repairkit.files import cache_directory
+from repairkit.models import zoo
+from repairkit.models.training import Epoch, train
+
+TrainingProgress = Callable[[int, int, Epoch | None], None]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSection(_Section):
+    """A data set by its loader's name; `folder` is relative to the data root."""
+
+    name: str
+    folder: str | None = None
+
+
+class StageSection(_Section):
+    """One stage of training: arguments of `repairkit.models.training.train`."""
+
+    epochs: int
+    learning_rate: float
+    filter_dropout: float = 0.0
+    ramp: float = 0.5
+
+
+class TrainingSection(_Section):
+    """Train both networks on images drawn from the source data; what is left is the source.
+
+    Attributes:
+        architecture: torchvision's name.
+        init: weights to start from, relative to the data root.
+        seed: of the draw and the training.
+        quotas: how many images of each pattern of subgroups to train on.
+        source_groups: patterns of the subgroups whose remaining images are the source.
+        plain: the network to repair.
+        dropout: its dropout-trained rival, which continues from `init` as well.
+    """
+
+    architecture: str
+    init: str | None = None
+    seed: int = 0
+    quotas: dict[str, int]
+    source_groups: list[str] = Field(default_factory=lambda: ["*"])
+    plain: StageSection
+    dropout: StageSection | None = None
+
+
+class Recipe(_Section):
+    """One experiment.
+
+    Attributes:
+        command: what it runs.
+        title: heading of its report.
+        size: side of the images in pixels.
+        target, source: the data.
+        training: how to get the networks; without it, `model` and `dropout_model` name them.
+        options: fields of `repairkit.fairness.Options`.
+    """
+
+    command: Literal["fairness"]
+    title: str
+    size: int = 96
+    target: DataSection
+    source: DataSection
+    training: TrainingSection | None = None
+    model: str | None = None
+    dropout_model: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read and check a recipe.
+
+        Raises:
+            UsageError: no such file, no TOML, or a key that is unknown, missing or of another type.
+        """
+        try:
+            recipe = cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError:
+            raise UsageError(f"expected a recipe at {path}, could not read it; recipes of repairkit are in recipes/") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{path} is not TOML: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; correct this key") from None
+        recipe.fairness_options(path)
+        if (recipe.training is None) == (recipe.model is None):
+            raise UsageError(f"{path}: give either a [training] section or a model, not both or neither")
+        return recipe
+
+    def fairness_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
+        """The options of the run.
+
+        Raises:
+            UsageError: an option that does not exist.
+        """
+        known = Options.__dataclass_fields__
+        if unknown := sorted(set(self.options) - set(known)):
+            raise UsageError(f"{path}: options.{unknown[0]} is no option; the options are {', '.join(known)}")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
+        return Options(**(values | overrides))  # type: ignore[arg-type]
+
+
+def prepare(recipe: Recipe, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None) -> Task:
+    """Load the data, train the networks (or take them from the cache) and name what is left as source."""
+    target = _load(recipe.target, data_root, recipe.size, source=False)
+    source = _load(recipe.source, data_root, recipe.size, source=True)
+    if recipe.training is None:
+        model, rival = (zoo.load(name, device=device) if name else None for name in (recipe.model, recipe.dropout_model))
+        if model is None:
+            raise UsageError("the recipe names no model and has no [training]")
+        return Task(model, rival, target, source)
+    plan = recipe.training
+    chosen, rest = draw(source, plan.quotas, plan.seed)
+    training = source.subset(chosen, name=f"{source.name} training part")
+    left = [i for i in rest if any(fnmatchcase(source.groups[i], pattern) for pattern in plan.source_groups)]
+    if not left:
+        raise DataError(f"{source.name}: no image of {', '.join(plan.source_groups)} is left for the source; lower the quotas")
+    remaining = source.subset(np.array(left), name=f"{source.name} source part")
+    init = None
+    if plan.init:
+        if data_root is None:
+            raise UsageError(f"the recipe starts from {plan.init}: give --data-root, the folder that it is relative to")
+        init = data_root / plan.init
+    files = [
+        _trained(plan, stage, training, init, device=device, threads=threads, progress=progress)
+        for stage in (plan.plain, plan.dropout)
+        if stage
+    ]
+    models = [zoo.load(str(file), device=device) for file in files]
+    return Task(models[0], models[1] if len(models) > 1 else None, target, remaining, training)
+
+
+def _load(section: DataSection, data_root: Path | None, size: int, *, source: bool) -> LabelledImages:
+    root = data_root / section.folder if data_root and section.folder else data_root
+    return loaders.load(section.name, root=root, size=size, source=source)
+
+
+def _trained(
+    plan: TrainingSection,
+    stage: StageSection,
+    images: LabelledImages,
+    init: Path | None,
+    *,
+    device: str,
+    threads: int | None,
+    progress: TrainingProgress | None,
+) -> Path:
+    """Weights of one stage, trained now or found in the cache under all that decides them."""
+    decisive = [plan.architecture, plan.seed, stage.model_dump(), sorted(images.hashes.tolist()), images.labels.tolist(), device]
+    if init is not None:
+        decisive.append(zoo.hash_state(zoo.read_weights(init)[0]))
+    key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+    file = cache_directory() / "models" / f"{plan.architecture}-{key}.safetensors"
+    if not file.exists():
+        trained = train(
+            images,
+            architecture=plan.architecture,
+            init=init,
+            seed=plan.seed,
+            device=device,
+            threads=threads,
+            progress=progress,
+            **stage.model_dump(),
+        )
+        trained.write(file, half=False)
+    return file

@@ -1,0 +1,1 @@
+"""One result, two views: HTML and Markdown."""

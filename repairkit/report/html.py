@@ -1,0 +1,36 @@
+"""A result as one static web page: no script, no request, readable on a phone, on paper and in the dark."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from repairkit.files import write_text
+from repairkit.report import figures, tables
+from repairkit.report.result import Result
+
+
+@cache
+def _environment() -> Environment:
+    # select_autoescape would not escape a template whose name ends in .j2
+    return Environment(
+        loader=PackageLoader("repairkit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def render(result: Result) -> str:
+    """The page as text; every string of the result is escaped, and equal results give equal text."""
+    page_style = files("repairkit.report").joinpath("templates/report.css").read_text(encoding="utf-8")
+    drawings = [(figure, Markup(figure.svg()) if figure.body else None) for figure in figures.draw(result)]  # noqa: S704  (figures escape)
+    style = Markup(figures.style() + page_style)  # noqa: S704  (our own files)
+    template = _environment().get_template("report.html.j2")
+    return template.render(result=result, tables=tables, words=tables.words(), drawings=drawings, style=style)
+
+
+def write(result: Result, path: Path) -> None:
+    """Write the page to `path`, whole or not at all."""
+    write_text(path, render(result))

@@ -1,0 +1,193 @@
+"""The result of a run: what `result.json` holds, and all that a report may show.
+
+Reports are views of this and do no arithmetic. Every share is in 0 .. 1, every difference is
+`second - first`, and every interval is at the `level` of the result (0.95 unless said).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from repairkit.errors import DataError
+from repairkit.files import write_text
+
+SCHEMA_VERSION = 1
+
+Claim = Literal["better", "worse", "no claim"]
+
+
+class Record(BaseModel):
+    """A frozen record; unknown keys are errors, so a typo never passes silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Column(Record):
+    """One network (or decision rule) that is compared: "original", "repaired", "threshold", ..."""
+
+    key: str
+    label: str
+    explanation: str  # one sentence: what it is, what it needs
+
+
+class Share(Record):
+    """A recall, an accuracy or another share of images, with its interval."""
+
+    metric: str  # "recall" for one group; else "mean recall", "lowest recall", "source accuracy"
+    group: str | None  # None for an aggregate
+    column: str
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+class Difference(Record):
+    """A paired difference between two columns on the same images.
+
+    `p_value` is exact McNemar's, `p_adjusted` Holm's over the groups; both are None for an
+    aggregate, whose interval is a bootstrap stratified by group. `claim` needs the interval to
+    exclude zero and, for a group, p_adjusted < 1 - level as well.
+    """
+
+    metric: str
+    group: str | None
+    first: str  # column that is subtracted
+    second: str
+    n: int
+    value: float
+    low: float
+    high: float
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    claim: Claim
+
+
+class Disparity(Record):
+    """fairlearn's `MetricFrame` over the subgroups, for one column."""
+
+    column: str
+    difference: float  # highest minus lowest recall
+    ratio: float  # lowest over highest recall
+    lowest_group: str
+
+
+class FrozenFilter(Record):
+    """One culprit, frozen at a constant."""
+
+    fold: int  # 0 when there are no folds
+    column: str  # "repaired" or "dropout_repaired"
+    layer: str
+    channel: int
+    constant: float
+    value: float
+    half_width: float | None
+    screen: float | None
+
+
+class CurvePoint(Record):
+    """Filters frozen one by one in the order of choosing; means over folds, report split."""
+
+    series: str  # "repaired", "most negative first", "threshold", ...
+    filters: int
+    mean_recall: float
+    source_accuracy: float
+    chosen: bool = False  # True at the number of filters (or the threshold) that was chosen
+
+
+class Histogram(Record):
+    """Histogram of estimated values over filters, and where the culprits lie."""
+
+    title: str
+    edges: list[float]
+    counts: list[int]
+    culprits: list[float]
+
+
+class Cost(Record):
+    """What one part of the run cost."""
+
+    part: str  # "screen", "flips", "choosing", "evaluation", ...
+    passes: float  # image passes: forward 1, forward and backward 3, a flip its measured share
+    seconds: float
+
+
+class Verdict(Record):
+    """The conclusion in words, worst news first."""
+
+    outcome: Literal["repaired", "no better than the threshold", "no claim", "no repair"]
+    headline: str
+    sentences: list[str]
+    worse: list[str]  # what got worse, one sentence each; empty only if nothing is measurably worse
+
+
+class Reproduction(Record):
+    """What someone needs to get the same numbers."""
+
+    command: str
+    seed: int
+    versions: dict[str, str]
+    hashes: dict[str, str]  # model, target data, source data
+    machine: str
+    minutes: float
+    settings: dict[str, str]
+
+
+class Result(Record):
+    """Everything that one repair run found out.
+
+    Raises (from `read`):
+        DataError: the file is missing, is no JSON, or is not of this schema.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["fairness"]
+    title: str
+    created: str  # ISO date
+    notices: list[str] = Field(default_factory=list)  # for instance that the faces are drawn
+    level: float = 0.95
+    folds: int = 1
+    model: str
+    target: str
+    source: str
+    objective: str  # the worth whose values ranked the filters, in words
+    verdict: Verdict
+    columns: list[Column]
+    groups: list[str]
+    shares: list[Share]
+    differences: list[Difference]
+    disparities: list[Disparity]
+    frozen: list[FrozenFilter]
+    curves: list[CurvePoint]
+    histograms: list[Histogram]
+    method: list[str]  # how it was found, one sentence each
+    costs: list[Cost]
+    limits: list[str]
+    reproduction: Reproduction
+
+    def share(self, column: str, metric: str, group: str | None = None) -> Share:
+        """The one entry of that column, metric and group; KeyError if there is none."""
+        for entry in self.shares:
+            if (entry.column, entry.metric, entry.group) == (column, metric, group):
+                return entry
+        raise KeyError((column, metric, group))
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_text(path, json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Read and check a `result.json`."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"expected a result at {path}, found none; give the directory of a finished run") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{path} is not a result of this version: {where}: {first['msg']}; run the repair again") from None

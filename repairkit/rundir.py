@@ -1,0 +1,90 @@
+"""The run directory: everything that a run leaves behind, there as a whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from repairkit.errors import UsageError
+from repairkit.fairness import Findings, RepairedNetwork, Task
+from repairkit.files import write_text
+from repairkit.models import zoo
+from repairkit.report import html, markdown
+from repairkit.report.result import Result
+
+
+def require_free(out: Path) -> None:
+    """Refuse a run directory that already holds something, before any work is done.
+
+    Raises:
+        UsageError: it exists and is no empty directory.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} already exists; give another --out or remove it, an earlier run is never overwritten")
+
+
+@contextmanager
+def whole_directory(out: Path) -> Iterator[Path]:
+    """A temporary directory beside `out` that takes its place on success and vanishes on error."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    try:
+        yield temporary
+        require_free(out)
+        temporary.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        os.rename(temporary, out)  # noqa: PTH104 - Path.rename would follow an existing directory on some systems
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_views(result: Result, directory: Path) -> None:
+    """`report.html` and `report.md` (with its figures) from a result."""
+    html.write(result, directory / "report.html")
+    markdown.write(result, directory / "report.md")
+
+
+def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result) -> None:
+    """Write the run directory of a fairness repair.
+
+    Of the first fold, whose weights are handed over: `patch.json`, `repaired.safetensors` (float32,
+    the same architecture), `attribution.parquet`. Other folds and the dropout-trained network keep
+    patch and attribution in `networks/`. `run.json` holds the configuration and hashes; `result.json`
+    is the truth, `report.html` and `report.md` are views of it.
+    """
+    with whole_directory(out) as directory:
+        handed_over = findings.repairs[0]
+        result.write(directory / "result.json")
+        write_views(result, directory)
+        for network in findings.repairs:
+            place = directory if network is handed_over else directory / "networks" / f"{network.column}-fold-{network.fold + 1}"
+            place.mkdir(parents=True, exist_ok=True)
+            network.patch.write(place / "patch.json")
+            network.attribution.write(place / "attribution.parquet")
+        zoo.save(
+            handed_over.classifier.network,
+            directory / "repaired.safetensors",
+            architecture=task.model.architecture,
+            classes=task.model.classifier.classes,
+            trained_on=f"{task.model.trained_on}; repaired by freezing {len(handed_over.patch.culprits)} filters",
+            half=False,
+        )
+        write_text(directory / "run.json", json.dumps(_configuration(result, handed_over), indent=1) + "\n")
+
+
+def _configuration(result: Result, network: RepairedNetwork) -> dict[str, object]:
+    constants = json.dumps([(str(name), constant) for name, constant in network.patch.constants.items()])
+    return {
+        "kind": result.kind,
+        "created": result.created,
+        "reproduction": result.reproduction.model_dump(mode="json"),
+        "hashes": result.reproduction.hashes | {"frozen constants": hashlib.sha256(constants.encode()).hexdigest()},
+        "passes": network.attribution.passes,
+    }

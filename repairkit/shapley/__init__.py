@@ -1,0 +1,67 @@
+"""Shapley values of the players of a game: three engines behind one call, and exact enumeration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from repairkit.errors import UsageError
+from repairkit.shapley.attribution import Attribution, End
+from repairkit.shapley.exact import exact_values
+from repairkit.shapley.game import FunctionGame, Game
+from repairkit.shapley.star import tmab
+from repairkit.shapley.walk import Progress, walk
+
+Engine = Literal["tmab", "tmab-paper", "monte-carlo"]
+
+__all__ = ["Attribution", "Engine", "FunctionGame", "Game", "estimate", "exact_values", "tmab", "walk"]
+
+
+def estimate(
+    game: Game,
+    *,
+    engine: Engine = "tmab",
+    budget: float,
+    seed: int = 0,
+    top: int,
+    end: End | None = None,
+    t0: float = 0.0,
+    truncation: float | None = None,
+    ids: Sequence[object] | None = None,
+    progress: Progress | None = None,
+) -> Attribution:
+    """Estimate the values of a game's players with one of the engines, at its published settings.
+
+    Args:
+        game: what is played.
+        engine: "tmab", "tmab-paper" (Algorithm 1) or "monte-carlo".
+        budget: image passes, never exceeded.
+        seed: same seed, same bits.
+        top: how many players of the sought end are wanted.
+        end: "low" or "high"; the harmful end by default.
+        t0: live zone of `tmab`; the walks truncate by worth instead.
+        truncation: worth below which a walk ends a permutation; not for `tmab`.
+        ids: names of the players.
+        progress: called with the part at work, the passes made and those planned.
+
+    Raises:
+        UsageError: an unknown engine, or a setting that the engine does not have.
+        BudgetError: a budget below the engine's least.
+
+    Example:
+        >>> import numpy as np
+        >>> game = FunctionGame(3, lambda live: live @ np.array([0.5, 0.0, -0.25]), bounds=(-1, 1))
+        >>> estimate(game, engine="monte-carlo", budget=4000, top=1).value
+        array([ 0.5 ,  0.  , -0.25])
+    """
+    if engine == "tmab":
+        if truncation is not None:
+            raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
+        return tmab(game, budget=budget, seed=seed, top=top, end=end, t0=t0, ids=ids, progress=progress)
+    if engine not in get_args(Engine):
+        raise UsageError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
+    if t0:
+        raise UsageError(f"{engine} truncates by worth, not by size: give truncation in place of t0")
+    return walk(
+        game, bandit=engine == "tmab-paper", budget=budget, seed=seed, top=top, end=end, truncation=truncation, ids=ids, progress=progress
+    )

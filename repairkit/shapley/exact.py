@@ -1,0 +1,51 @@
+"""Exact values of small games by enumeration: the yardstick of every engine."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import beta, betainc
+
+from repairkit.errors import UsageError
+from repairkit.shapley.game import Floats, Game
+
+MOST_PLAYERS = 20
+
+
+def exact_values(game: Game, *, t0: float = 0.0) -> Floats:
+    """Values of all players by enumerating the 2^n coalitions on every example; float64 (n,).
+
+    With t0 = 0 this is the Shapley value (Shapley 1953). Otherwise coalition sizes below the live
+    zone are left out: `(1 - t0) E[V(S with i) - V(S without i)]` with t uniform on [t0, 1] and each
+    other player live with probability t, which weighs a coalition of s others by
+    `integral of t^s (1 - t)^(n - 1 - s) dt over [t0, 1]`. The values sum to `V(all) - E V(S at t0)`.
+
+    Raises:
+        UsageError: more than 20 players, or t0 outside [0, 1).
+
+    Example:
+        >>> from repairkit.shapley.game import FunctionGame
+        >>> both = FunctionGame(2, lambda live: live.all(axis=1).astype(float), bounds=(0, 1))
+        >>> exact_values(both).tolist(), exact_values(both, t0=0.5).tolist()
+        ([0.5, 0.5], [0.375, 0.375])
+    """
+    if game.n > MOST_PLAYERS:
+        raise UsageError(f"enumeration takes at most {MOST_PLAYERS} players, the game has {game.n}; use an engine that samples")
+    if not 0 <= t0 < 1:
+        raise UsageError(f"t0 must lie in [0, 1), got {t0}; it is the least share of filters that stays live")
+    worths = all_worths(game)
+    sizes = np.arange(game.n)
+    shape = (sizes + 1, game.n - sizes)
+    weight = beta(*shape) * (1 - betainc(*shape, t0))
+    coalitions = np.arange(2**game.n)
+    size = np.array([int(mask).bit_count() for mask in coalitions])
+    values = np.empty(game.n)
+    for player in range(game.n):
+        without = coalitions[(coalitions >> player) & 1 == 0]
+        values[player] = (weight[size[without]] * (worths[without | (1 << player)] - worths[without])).sum()
+    return values
+
+
+def all_worths(game: Game) -> Floats:
+    """V of every coalition, float64 (2^n,); player i is live in coalition m where bit i of m is set."""
+    bits = (np.arange(2**game.n)[:, None] >> np.arange(game.n)) & 1
+    return np.array([game.worth(row) for row in bits.astype(bool)])

@@ -1,0 +1,147 @@
+"""The game of a network's filters: coalitions of filters, labelled images, a worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repairkit.data.images import LabelledImages
+from repairkit.errors import ModelError
+from repairkit.filters import ConvFilters
+from repairkit.models.classifier import Classifier
+from repairkit.objectives.base import Worth
+from repairkit.shapley.game import Coalitions, Examples, Floats, Game
+
+
+class ModelGame(Game):
+    """Players are the filters of a classifier, examples the images of a worth.
+
+    Args:
+        classifier: prepares images (normalisation) for its network.
+        filters: the network's filters with their constants set.
+        worth: what a coalition is worth, and on which images.
+        batch: images that one pass carries; memory grows with it, values do not depend on it
+            beyond rounding.
+
+    Raises:
+        GameError: logits that are not finite.
+
+    Example:
+        See `repairkit.shapley.estimate`, which plays any game.
+    """
+
+    def __init__(self, classifier: Classifier, filters: ConvFilters, worth: Worth, *, batch: int = 64) -> None:
+        super().__init__(len(filters), worth.weights, bounds=worth.bounds, harmful=worth.harmful)
+        self.classifier = classifier
+        self.filters = filters
+        self.stake = worth
+        self.batch = batch
+        self.flip_shares = filters.shares.copy()
+        self._labels = torch.from_numpy(np.concatenate([part.images.labels for part in worth.parts]))
+        self._part_of = np.repeat(np.arange(len(worth.parts)), np.diff(worth.offsets))
+
+    def _prepared(self, examples: Examples) -> Tensor:
+        return self.classifier.prepare(take(self.stake, examples)).detach()
+
+    def _score(self, logits: Tensor, examples: Examples, *, smooth: bool) -> Tensor:
+        """Score of each row by the objective of its part."""
+        labels = self._labels[torch.from_numpy(examples)].to(logits.device)
+        total = torch.zeros(len(examples), device=logits.device)
+        for index, part in enumerate(self.stake.parts):
+            rows = torch.from_numpy(np.flatnonzero(self._part_of[examples] == index)).to(logits.device)
+            if len(rows):
+                score = part.objective.surrogate if smooth else part.objective.score
+                total = total.index_put((rows,), score(logits[rows], labels[rows]).to(total.dtype))
+        return total
+
+    def _chunks(self, count: int, size: int) -> Iterator[slice]:
+        for start in range(0, count, size):
+            yield slice(start, min(start + size, count))
+
+    def _scores(self, coalitions: Coalitions, examples: Examples) -> Floats:
+        values = np.empty(len(examples))
+        for rows in self._chunks(len(examples), self.batch):
+            live = coalitions if len(coalitions) == 1 else coalitions[rows]
+            logits = _finite(self.filters.forward(self._prepared(examples[rows]), live))
+            values[rows] = self._score(logits, examples[rows], smooth=False).cpu().numpy()
+        return values
+
+    def _gradients(self, coalitions: Coalitions, examples: Examples) -> Floats:
+        slopes = np.empty((len(examples), self.n))
+        rows_of = np.broadcast_to(coalitions, (len(examples), self.n))
+        for rows in self._chunks(len(examples), self.batch):
+            chunk = examples[rows]
+            slope, logits = self.filters.gradients(self._prepared(chunk), rows_of[rows], partial(self._score, examples=chunk, smooth=True))
+            _finite(logits)
+            slopes[rows] = slope.cpu().numpy()
+        return slopes
+
+    def _flips(self, coalitions: Coalitions, examples: Examples, players: Examples) -> Floats:
+        """Reuses what was computed before each flipped filter's layer (a measured share of a pass)."""
+        if not self.filters.can_rerun:
+            return super()._flips(coalitions, examples, players)
+        marginals = np.empty((len(examples), len(players)))
+        rows_of = np.broadcast_to(coalitions, (len(examples), self.n))
+        site_of = self.filters.site_of[players]
+        for rows in self._chunks(len(examples), self.batch):
+            chunk, live = examples[rows], rows_of[rows]
+            logits, snapshot = self.filters.snapshot(self._prepared(chunk), live)
+            if snapshot is None:
+                raise ModelError("a network that can run again keeps a snapshot")
+            base = self._score(_finite(logits), chunk, smooth=False).cpu().numpy()
+            # Image by image within a layer: a layer's flips of some images fill one batch.
+            for site in np.unique(site_of):
+                columns = np.flatnonzero(site_of == site)
+                which = np.repeat(np.arange(len(chunk)), len(columns))
+                flipped_column = np.tile(columns, len(chunk))
+                for part in self._chunks(len(which), self.batch):
+                    flipped = live[which[part]].copy()
+                    index = (np.arange(len(flipped)), players[flipped_column[part]])
+                    was_live = flipped[index]
+                    flipped[index] = ~was_live
+                    after = _finite(self.filters.forward_from(snapshot, int(site), flipped, which[part]))
+                    change = self._score(after, chunk[which[part]], smooth=False).cpu().numpy() - base[which[part]]
+                    marginals[np.arange(rows.start, rows.stop)[which[part]], flipped_column[part]] = np.where(was_live, -change, change)
+        return marginals
+
+
+def take(worth: Worth, examples: Examples) -> Tensor:
+    """Images of a worth's examples by number, float in [0, 1], (k, 3, height, width).
+
+    Raises:
+        ModelError: parts with images of different sizes were drawn together.
+    """
+    offsets = worth.offsets
+    part_of = np.searchsorted(offsets, examples, side="right") - 1
+    batch: Tensor | None = None
+    for index, part in enumerate(worth.parts):
+        rows = np.flatnonzero(part_of == index)
+        if len(rows) == 0:
+            continue
+        images = part.images.batch(examples[rows] - offsets[index])
+        if batch is None:
+            batch = images.new_empty((len(examples), *images.shape[1:])).contiguous(memory_format=torch.channels_last)
+        if images.shape[1:] != batch.shape[1:]:
+            raise ModelError(
+                f"{part.images.name} holds images of {tuple(images.shape[1:])}, another part of {tuple(batch.shape[1:])}; load both at one size"
+            )
+        batch[torch.from_numpy(rows)] = images
+    if batch is None:
+        raise ModelError("expected at least one example, got none")
+    return batch
+
+
+def prepared_batches(classifier: Classifier, images: LabelledImages, batch: int = 64) -> Iterator[Tensor]:
+    """All images of a set in order, prepared for the classifier's network."""
+    for start in range(0, len(images), batch):
+        yield classifier.prepare(images.batch(np.arange(start, min(start + batch, len(images)))))
+
+
+def _finite(logits: Tensor) -> Tensor:
+    if not torch.isfinite(logits).all():
+        raise ModelError("the network's logits are not finite; check the weights and that images are in [0, 1] before normalisation")
+    return logits

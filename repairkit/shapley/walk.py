@@ -1,0 +1,150 @@
+"""Engines that walk through permutations: `tmab-paper`, Algorithm 1 as published, and `monte-carlo`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from repairkit.errors import BudgetError, UsageError
+from repairkit.shapley.attribution import Attribution, End, Ledger, decide, names
+from repairkit.shapley.bounds import Moments, published_bound
+from repairkit.shapley.game import Floats, Game
+
+Progress = Callable[[str, float, float], None]
+"""Called with the part at work, the passes made so far and those planned."""
+
+
+def walk(
+    game: Game,
+    *,
+    budget: float,
+    bandit: bool,
+    seed: int = 0,
+    top: int = 100,
+    end: End | None = None,
+    delta: float = 0.1,
+    tolerance: float = 1e-4,
+    truncation: float | None = None,
+    batch: int = 128,
+    ids: Sequence[object] | None = None,
+    progress: Progress | None = None,
+) -> Attribution:
+    """Estimate values by removing players one by one in random order.
+
+    With `bandit` this is Algorithm 1 of Ghorbani & Zou 2020 (truncated multi-armed bandit): after
+    every permutation a player stays active only while the k-th value lies inside its confidence
+    interval narrowed by the tolerance. All players are removed in every permutation, active or not;
+    V is evaluated just before and just after each active one, so that an inactive player's effect
+    never counts for it. Below `truncation` the remaining marginals count as 0. Each permutation has
+    a fresh batch of examples.
+
+    Deviations from the paper: `end` may be the low end, which the paper does not seek; the walk stops
+    when the budget cannot pay the next evaluation, and a permutation cut short is dropped, since it
+    would favour players that came early.
+
+    Args:
+        game: what is played.
+        budget: image passes, never exceeded.
+        bandit: True for `tmab-paper`, False for `monte-carlo` (all players stay active).
+        seed: permutation t and its examples come from `default_rng([seed, t])`.
+        top: k, how many players of the end are sought; 100 in the paper.
+        end: "high" as in the paper, or "low"; the harmful end by default.
+        delta: failure probability of the published bound, per player; 0.1 in the paper.
+        tolerance: 1e-4 in the paper.
+        truncation: worth below which a permutation ends, None for never.
+        batch: examples per evaluation; 128 in the paper.
+        ids: names of the players.
+        progress: told after every permutation.
+
+    Raises:
+        BudgetError: the budget does not pay one whole permutation.
+        UsageError: k outside 1 .. n, delta outside (0, 1), a negative tolerance.
+    """
+    check_sought(game, top, delta)
+    if tolerance < 0:
+        raise UsageError(f"the tolerance must not be negative, got {tolerance}")
+    sought: End = end or ("low" if game.harmful < 0 else "high")
+    ledger, moments = Ledger(budget), Moments(game.n)
+    active = np.ones(game.n, dtype=bool)
+    rounds = 0
+    while active.any():
+        try:
+            marginals = permutation(game, ledger, np.random.default_rng([seed, rounds]), active, truncation=truncation, batch=batch)
+        except BudgetError:
+            if rounds == 0:
+                raise BudgetError(
+                    f"the budget of {budget:,.0f} image passes does not pay one permutation of {game.n} players "
+                    f"(up to {batch * (game.n + 1):,} passes); give a larger --budget or use the engine tmab"
+                ) from None
+            break
+        moments.add(marginals[None, active], np.flatnonzero(active))
+        rounds += 1
+        if bandit:
+            active = still_contested(moments, top=top, end=sought, delta=delta, tolerance=tolerance)
+        if progress is not None:
+            progress("permutations", budget - ledger.left, budget)
+    half_width = published_bound(moments.variance, moments.count, delta=delta)
+    return Attribution(
+        ids=names(ids, game.n),
+        screen=np.full(game.n, math.nan),
+        value=moments.mean,
+        half_width=half_width,
+        samples=moments.count,
+        decided=decide(moments.mean, half_width, top=top, end=sought),
+        harmful=game.harmful,
+        end=sought,
+        top=top,
+        t0=0.0,
+        delta=delta,
+        seed=seed,
+        engine="tmab-paper" if bandit else "monte-carlo",
+        passes=ledger.spent,
+    )
+
+
+def permutation(
+    game: Game, ledger: Ledger, rng: np.random.Generator, active: np.ndarray, *, truncation: float | None, batch: int
+) -> Floats:
+    """Marginal contributions along one random order; 0 after truncation, unused where not active."""
+    examples, factors = game.draw(rng, batch)
+    live = np.ones(game.n, dtype=bool)
+
+    def worth() -> float:
+        ledger.spend("permutations", batch)
+        return float(np.mean(factors * game.scores(live[None], examples)))
+
+    marginals = np.zeros(game.n)
+    before: float | None = None
+    for player in rng.permutation(game.n):
+        if not active[player]:
+            live[player] = False
+            before = None  # the worth without this inactive player is not known
+            continue
+        if before is None:
+            before = worth()
+        if truncation is not None and before < truncation:
+            break
+        live[player] = False
+        after = worth()
+        marginals[player] = before - after
+        before = after
+    return marginals
+
+
+def still_contested(moments: Moments, *, top: int, end: End, delta: float, tolerance: float) -> np.ndarray:
+    """Players whose interval, narrowed by the tolerance, holds the k-th value of the end (Algorithm 1, last line)."""
+    half_width = published_bound(moments.variance, moments.count, delta=delta)
+    ordered = np.sort(moments.mean)
+    kth = ordered[top - 1] if end == "low" else ordered[-top]
+    inside: np.ndarray = (moments.mean - half_width + tolerance < kth) & (kth < moments.mean + half_width - tolerance)
+    return inside
+
+
+def check_sought(game: Game, top: int, delta: float) -> None:
+    """Refuse a k or a delta that cannot be meant."""
+    if not 1 <= top <= game.n:
+        raise UsageError(f"top must lie between 1 and the {game.n} players of the game, got {top}")
+    if not 0 < delta < 1:
+        raise UsageError(f"delta must lie between 0 and 1, got {delta}; it is the probability of an interval that misses")

@@ -1,0 +1,214 @@
+"""From findings to a result: the words and numbers of a fairness report."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from importlib.metadata import version
+
+import numpy as np
+
+from repairkit.evaluation import fairness as evaluation
+from repairkit.evaluation.alternatives import threshold_curve
+from repairkit.fairness import Findings, Options, RepairedNetwork, Task, data_hash
+from repairkit.report.result import Column, Cost, CurvePoint, FrozenFilter, Histogram, Reproduction, Result
+
+PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
+COLUMNS = {
+    "original": ("Original", "The network as it was given."),
+    "repaired": ("Repaired", "The same architecture and weights with the culprit filters frozen at their mean; needs nothing at run time."),
+    "threshold": (
+        "Threshold moved",
+        "No filter is touched; one threshold for everybody is chosen on the same choose images under the same guard.",
+    ),
+    "dropout": ("Dropout-trained", "Another network of the same architecture, trained with filter dropout; needs the training data."),
+    "dropout_repaired": ("Dropout-trained and repaired", "The dropout-trained network after the same repair."),
+}
+PAIRS = (
+    ("original", "repaired"),
+    ("threshold", "repaired"),
+    ("original", "threshold"),
+    ("original", "dropout"),
+    ("dropout", "repaired"),
+    ("dropout", "dropout_repaired"),
+)
+RANKINGS = {
+    "recall + source": "mean subgroup recall on the target plus accuracy on the source (the default)",
+    "recall": "mean subgroup recall on the target alone (the paper's)",
+}
+
+
+def summarise(task: Task, options: Options, findings: Findings, *, title: str, command: str, minutes: float, notices: list[str]) -> Result:
+    """The result of a fairness repair; all arithmetic of the report happens here."""
+    outcomes = findings.outcomes
+    present = [key for key in COLUMNS if key in outcomes.correct]
+    differences = evaluation.differences(outcomes, [pair for pair in PAIRS if set(pair) <= set(present)], options.level, options.seed)
+    repaired = [network for network in findings.repairs if network.column == "repaired"]
+    return Result(
+        kind="fairness",
+        title=title,
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        notices=notices,
+        level=options.level,
+        folds=options.folds,
+        model=f"{task.model.architecture}: {task.model.provenance}",
+        target=f"{task.target.name}, {len(task.target):,} images",
+        source=f"{task.source.name}, {len(task.source):,} images",
+        objective=RANKINGS[options.ranking],
+        verdict=evaluation.verdict(differences, filters=[network.choice.chosen for network in repaired], level=options.level),
+        columns=[Column(key=key, label=COLUMNS[key][0], explanation=COLUMNS[key][1]) for key in present],
+        groups=list(outcomes.names),
+        shares=[share for share in evaluation.shares(outcomes, options.level, seed=options.seed) if share.column in present],
+        differences=differences,
+        disparities=evaluation.disparities(outcomes),
+        frozen=[entry for network in findings.repairs for entry in frozen_filters(network, options.folds)],
+        curves=curves(task, findings, repaired),
+        histograms=[histogram(repaired)],
+        method=method(task, options, findings),
+        costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        limits=limits(options, findings, dropout=task.dropout is not None),
+        reproduction=Reproduction(
+            command=command,
+            seed=options.seed,
+            versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            hashes={"model": task.model.sha256, "target": data_hash(task.target), "source": data_hash(task.source)},
+            machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {options.device}",
+            minutes=round(minutes, 2),
+            settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")},
+        ),
+    )
+
+
+def frozen_filters(network: RepairedNetwork, folds: int) -> list[FrozenFilter]:
+    """The culprits of one repaired network; folds count from 1, and 0 stands for no folds."""
+    return [
+        FrozenFilter(
+            fold=network.fold + 1 if folds > 1 else 0,
+            column=network.column,
+            layer=culprit.layer,
+            channel=culprit.channel,
+            constant=culprit.constant,
+            value=culprit.value,
+            half_width=culprit.half_width,
+            screen=culprit.screen,
+        )
+        for culprit in network.patch.culprits
+    ]
+
+
+def curves(task: Task, findings: Findings, repaired: list[RepairedNetwork]) -> list[CurvePoint]:
+    """Removal curves and the threshold's trade-off on the report images, means over folds.
+
+    A fold whose path is shorter keeps its last network, so the last point is the network as chosen.
+    """
+    points = []
+    for series, paths in (("repaired", [n.path for n in repaired]), ("most negative first", [n.removal for n in repaired])):
+        longest = max(len(path) for path in paths)
+        for count in range(longest):
+            at = [path[min(count, len(path) - 1)] for path in paths]
+            points.append(
+                CurvePoint(
+                    series=series,
+                    filters=count,
+                    mean_recall=float(np.mean([point[1] for point in at])),
+                    source_accuracy=float(np.mean([point[2] for point in at])),
+                    chosen=series == "repaired" and count == longest - 1 and count > 0,
+                )
+            )
+    if findings.thresholds:
+        report, source = findings.target_report, findings.source_report
+        tried = np.quantile(findings.margins, np.linspace(0.02, 0.98, 41))
+        chosen = float(np.median([choice.threshold for choice in findings.thresholds]))
+        for value in sorted({*tried.tolist(), 0.0, chosen}):
+            point = threshold_curve(
+                findings.margins[report],
+                task.target.labels[report],
+                task.target.groups[report],
+                findings.source_margins[source],
+                task.source.labels[source],
+                thresholds=[value],
+            )[0]
+            points.append(
+                CurvePoint(
+                    series="threshold",
+                    filters=0,
+                    mean_recall=point.mean_recall,
+                    source_accuracy=point.source_accuracy,
+                    chosen=value == chosen,
+                )
+            )
+    return points
+
+
+def histogram(repaired: list[RepairedNetwork]) -> Histogram:
+    """Estimated values of all filters that have one, over all folds."""
+    values = np.concatenate([network.attribution.value for network in repaired])
+    values = values[~np.isnan(values)]
+    counts, edges = np.histogram(values, bins=30)
+    culprits = [culprit.value for network in repaired for culprit in network.patch.culprits]
+    return Histogram(
+        title="Estimated values of the filters that were flipped", edges=edges.tolist(), counts=counts.tolist(), culprits=sorted(culprits)
+    )
+
+
+def method(task: Task, options: Options, findings: Findings) -> list[str]:
+    """How the culprits were found, a sentence each."""
+    first = findings.repairs[0]
+    found = first.attribution
+    valued = [int((network.attribution.samples > 0).sum()) for network in findings.repairs]
+    sentences = [
+        f"Filters were ranked by {RANKINGS[options.ranking]}; the most negative values are the culprits.",
+        f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
+        f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the attribution images.",
+        f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold; {_range(valued)} filters were valued by exact flips.",
+        f"Live zone t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        if found.engine == "tmab"
+        else f"Truncation below a worth of {options.truncation}."
+        if options.truncation is not None
+        else "No truncation.",
+        f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits "
+        f"on the mean probability of the label, the source counted twice, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy stays under {100 * options.max_clean_drop:g} points.",
+    ]
+    for network in findings.repairs:
+        where = f" in fold {network.fold + 1}" if options.folds > 1 else ""
+        sentences.append(
+            f"{COLUMNS[network.column][0]}{where}: {network.choice.chosen} frozen; choosing stopped because {network.choice.reason}."
+        )
+    if findings.thresholds:
+        moved = ", ".join(f"{choice.threshold:+.2f}" for choice in findings.thresholds)
+        sentences.append(
+            f"The moved threshold on the difference of the logits ({task.target.classes[1]} minus {task.target.classes[0]}): {moved}."
+        )
+    return sentences
+
+
+def limits(options: Options, findings: Findings, *, dropout: bool) -> list[str]:
+    """What a reader must not conclude."""
+    undecided = sum(
+        1
+        for network in findings.repairs
+        for culprit in network.patch.culprits
+        if network.column == "repaired" and (culprit.half_width is None or culprit.value + culprit.half_width >= 0)
+    )
+    total = sum(len(network.patch.culprits) for network in findings.repairs if network.column == "repaired")
+    sentences = [
+        "Intervals speak of new images of the same kind for these networks as they are; they do not cover training, attribution or choosing anew.",
+        f"Of the {total} culprits frozen, {undecided} have an interval of the value that reaches zero: they were chosen because freezing them helped on the choose images."
+        if total
+        else "No culprit was frozen.",
+        "Half-widths of values hold for one filter at a time and conditionally on the attribution images; the lowest of many estimates are biased downwards.",
+    ]
+    if options.folds > 1:
+        sentences.append(
+            f"The figures are those of the procedure, cross-fitted over {options.folds} folds: every target image is judged by a network that did not see it. "
+            "The weights that are handed over are those of the first fold."
+        )
+    if dropout:
+        sentences.append("The dropout-trained network differs from the original by its whole training, not by dropout alone.")
+    return sentences
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

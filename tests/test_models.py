@@ -1,0 +1,253 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torchvision.models import resnet18, squeezenet1_0
+
+from repairkit.data.drawn import target_faces
+from repairkit.errors import ModelError
+from repairkit.models import zoo
+from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
+from repairkit.models.training import measure
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return squeezenet1_0(num_classes=2).eval()
+
+
+@pytest.fixture
+def state(network):
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def test_classifier_normalises_and_resizes_like_torchvision(network):
+    from torchvision.transforms import v2
+
+    images = torch.rand(3, 3, 96, 96)
+    reference = v2.Compose([v2.Resize((64, 64), v2.InterpolationMode.BICUBIC, antialias=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    classifier = Classifier(network, classes=("a", "b"), size=64).eval()
+    # torchvision clamps nothing, we keep images in [0, 1]: compare on smooth images, which do not overshoot.
+    smooth = torch.nn.functional.avg_pool2d(images, 9, 1, 4) * 0.5 + 0.25
+    torch.testing.assert_close(classifier.prepare(smooth), reference(smooth), rtol=0, atol=1e-5)
+    torch.testing.assert_close(classifier(smooth), network(reference(smooth)), rtol=0, atol=1e-4)
+
+
+def test_classifier_state_is_the_network_s_alone(network):
+    classifier = Classifier(network, classes=("a", "b"))
+    assert {f"network.{key}" for key in network.state_dict()} == set(classifier.state_dict())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_check_logits(bad):
+    good = torch.zeros(2, 3)
+    assert check_logits(good) is good
+    broken = good.clone()
+    broken[1, 2] = bad
+    with pytest.raises(ModelError, match="tiny: 1 of 6 logits is NaN or infinite"):
+        check_logits(broken, "tiny")
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_save_then_load(tmp_path, network, half):
+    path = tmp_path / "own.safetensors"
+    zoo.save(
+        network, path, architecture="squeezenet1_0", classes=("no", "yes"), trained_on="nothing", mean=(0, 0, 0), std=(1, 1, 1), half=half
+    )
+    model = zoo.load(path)
+    assert (model.architecture, model.classifier.classes, model.trained_on) == ("squeezenet1_0", ("no", "yes"), "nothing")
+    assert not model.classifier.training
+    assert not any(p.requires_grad for p in model.classifier.parameters())
+    assert {p.dtype for p in model.classifier.parameters()} == {torch.float32}
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(model.classifier(images), network(images), rtol=0, atol=2e-2 if half else 1e-6)
+    assert {t.dtype for t in load_file(path).values()} == {torch.float16 if half else torch.float32}
+    assert (model.sha256 == zoo.hash_state(network.state_dict())) == (not half)
+
+
+def test_named_model_prefers_file_then_cache_then_stand_in(tmp_path, network):
+    stand_in = zoo.load("squeezenet_celeba")
+    assert stand_in.stand_in
+    assert "drawn faces" in stand_in.provenance
+    assert "not on CelebA" in stand_in.provenance
+    cached = tmp_path / "cache" / "models" / "squeezenet_celeba.safetensors"
+    zoo.save(network, cached, architecture="squeezenet1_0", classes=("female", "male"), trained_on="CelebA")
+    from_cache = zoo.load("squeezenet_celeba")
+    assert from_cache.weights == cached
+    assert "CelebA" in from_cache.provenance
+    assert not from_cache.stand_in
+    assert from_cache.sha256 != stand_in.sha256
+    given = tmp_path / "given.pt"
+    torch.save(network.state_dict(), given)
+    assert zoo.load("squeezenet_celeba", weights=given).weights == given
+    assert zoo.load("squeezenet_celeba_dropout").stand_in
+
+
+@pytest.mark.parametrize("name", zoo.STAND_INS)
+def test_stand_ins_are_small_half_precision_and_documented(name):
+    path = zoo.STAND_IN_DIRECTORY / f"{zoo.STAND_INS[name]}.safetensors"
+    assert path.stat().st_size < 2_000_000
+    assert {t.dtype for t in load_file(path).values()} == {torch.float16}
+    record = json.loads(path.with_suffix(".train.json").read_text())
+    last = record["stages"][-1]
+    assert len(last["history"]) == last["settings"]["epochs"]
+    assert last["settings"]["filter_dropout"] == (0.5 if name.endswith("dropout") else 0.0)
+
+
+def test_the_stand_in_is_unfair_to_darker_women():
+    faces = target_faces(per_group=50, seed=11)
+    accuracy, recalls = measure(zoo.load("squeezenet_celeba").classifier, faces)
+    darker_women = recalls.pop("darker women")
+    assert min(recalls.values()) > 0.8
+    assert darker_women < min(recalls.values()) - 0.15
+    assert accuracy > 0.7
+
+
+def test_torchvision_model_with_weights(tmp_path):
+    torch.manual_seed(0)
+    reference = resnet18(num_classes=3).eval()
+    images = torch.rand(2, 3, 64, 64)
+    for path, write in ((tmp_path / "a.safetensors", save_file), (tmp_path / "a.pt", torch.save)):
+        write(reference.state_dict(), path)
+        model = zoo.load("resnet18", weights=path, classes=("x", "y", "z"))
+        torch.testing.assert_close(model.classifier(images), reference(model.classifier.prepare(images)))
+
+
+def test_inception_keeps_its_auxiliary_head_when_the_weights_have_one():
+    for auxiliary in (True, False):
+        keys = zoo.build("inception_v3", 2, auxiliary=auxiliary).state_dict()
+        assert any(key.startswith("AuxLogits.") for key in keys) == auxiliary
+        assert zoo._has_auxiliary_head("inception_v3", keys) == auxiliary
+
+
+def wider(state):
+    state["classifier.1.weight"] = torch.zeros(10, 512, 1, 1)
+
+
+def missing(state):
+    del state["features.3.squeeze.bias"]
+
+
+def unexpected(state):
+    state["extra.weight"] = torch.zeros(1)
+
+
+def nan(state):
+    state["features.0.bias"][3] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (wider, r"classifier\.1\.weight has shape \(10, 512, 1, 1\), expected \(2, 512, 1, 1\)"),
+        (missing, r"features\.3\.squeeze\.bias is missing"),
+        (unexpected, r"extra\.weight is not part of SqueezeNet"),
+        (nan, r"features\.0\.bias holds NaN"),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path, state, change, message):
+    change(state)
+    path = tmp_path / "bad.safetensors"
+    save_file(state, path)
+    with pytest.raises(ModelError, match=message) as caught:
+        zoo.load("squeezenet_celeba", weights=path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+class Payload:
+    def __reduce__(self):
+        return (pytest.fail, ("the pickle was run",))
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path):
+    for path, write in (
+        (tmp_path / "a.pkl", lambda content, path: path.write_bytes(pickle.dumps(content))),
+        (tmp_path / "a.pt", torch.save),
+    ):
+        write({"weight": Payload()}, path)
+        with pytest.raises(ModelError, match=r"pickle.*refused.*convert") as caught:
+            zoo.load("squeezenet_celeba", weights=path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.safetensors", None, "found no file"),
+        ("short.safetensors", b"\x00\x01", "cannot be read as safetensors"),
+        ("empty.pt", b"", "cannot be read as a PyTorch checkpoint"),
+    ],
+)
+def test_unreadable_files(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=message) as caught:
+        zoo.load("resnet18", weights=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_checkpoint_is_unreadable(tmp_path, state):
+    path = tmp_path / "cut.pt"
+    torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ModelError, match=str(path)) as caught:
+        zoo.load("squeezenet_celeba", weights=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_is_no_state_dict(tmp_path):
+    path = tmp_path / "list.pt"
+    torch.save([torch.zeros(1)], path)
+    with pytest.raises(ModelError, match="no state dict"):
+        zoo.load("resnet18", weights=path)
+
+
+def test_names_and_files_that_cannot_be_loaded(tmp_path, state):
+    with pytest.raises(ModelError, match=r"resnet18 comes without weights.*--weights"):
+        zoo.load("resnet18")
+    with pytest.raises(ModelError, match="no model is called 'squeezenet_celebb'"):
+        zoo.load("squeezenet_celebb")
+    bare = tmp_path / "bare.safetensors"
+    save_file(state, bare)
+    with pytest.raises(ModelError, match="does not say its architecture"):
+        zoo.load(bare)
+    with pytest.raises(ModelError, match="cannot take --weights"):
+        zoo.load(bare, weights=bare)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, network, monkeypatch):
+    path = tmp_path / "kept.safetensors"
+    path.write_bytes(b"old")
+
+    def fail(*_args, **_kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(zoo, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        zoo.save(network, path, architecture="squeezenet1_0", classes=("a", "b"), trained_on="x")
+    assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["kept.safetensors"]
+    assert path.read_bytes() == b"old"
+
+
+def test_hash_sees_values_names_and_shapes():
+    base = {"a": torch.arange(6.0), "b": torch.tensor(3)}
+    same = {"b": torch.tensor(3), "a": torch.arange(6.0)}
+    others = [
+        {"a": torch.arange(6.0) + 1e-6, "b": torch.tensor(3)},
+        {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)},
+        {"c": torch.arange(6.0), "b": torch.tensor(3)},
+    ]
+    assert zoo.hash_state(base) == zoo.hash_state(same)
+    assert len({zoo.hash_state(other) for other in [base, *others]}) == 4
+    assert np.unique([len(zoo.hash_state(base))]).tolist() == [64]

@@ -1,0 +1,204 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18, squeezenet1_0
+
+from repairkit.data.images import LabelledImages
+from repairkit.errors import ModelError, UsageError
+from repairkit.models import training, zoo
+from repairkit.models.training import FilterDropout, train
+
+
+def blobs(n=96, *, noise=False, size=32, classes=("dark", "bright")) -> LabelledImages:
+    """Images whose mean brightness is the label (or, with `noise`, says nothing about it)."""
+    rng = np.random.default_rng(5)
+    labels = np.arange(n) % len(classes)
+    level = 60 + 130 * labels if not noise else np.full(n, 120)
+    pixels = np.clip(level[:, None, None, None] + 25 * rng.standard_normal((n, size, size, 3)), 0, 255).astype(np.uint8)
+    return LabelledImages(pixels=pixels, labels=labels, groups=np.array(["odd", "even"])[labels % 2], classes=classes, name="blobs")
+
+
+FAST = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train(blobs(), validation=blobs(32), **FAST)
+
+
+def test_training_learns_and_keeps_a_history(trained):
+    assert [epoch.epoch for epoch in trained.history] == [1, 2, 3, 4, 5, 6]
+    assert trained.history[-1].loss < trained.history[0].loss
+    assert trained.history[-1].validation_accuracy > 0.9
+    assert set(trained.history[-1].recalls) == {"odd", "even"}
+    assert not trained.network.training
+    assert not any(p.requires_grad for p in trained.network.parameters())
+
+
+def test_same_seed_same_bits_and_the_generator_is_left_alone(trained):
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    threads = torch.get_num_threads()
+    again = train(blobs(), validation=blobs(32), **FAST)
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+    assert torch.get_num_threads() == threads
+    assert zoo.hash_state(again.network.state_dict()) == zoo.hash_state(trained.network.state_dict())
+    other = train(blobs(), seed=1, **FAST)
+    assert zoo.hash_state(other.network.state_dict()) != zoo.hash_state(trained.network.state_dict())
+
+
+def test_write_leaves_loadable_weights_and_a_record(tmp_path, trained):
+    path = tmp_path / "blobs.safetensors"
+    trained.write(path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["blobs.safetensors", "blobs.train.json"]
+    model = zoo.load(path)
+    assert model.classifier.classes == ("dark", "bright")
+    assert "blobs, 96 images" in model.trained_on
+    accuracy, recalls = training.measure(model.classifier, blobs(32))
+    assert accuracy == pytest.approx(np.mean(list(recalls.values())))
+    assert accuracy > 0.9
+    (stage,) = json.loads((tmp_path / "blobs.train.json").read_text())["stages"]
+    assert stage["settings"]["learning_rate"] == FAST["learning_rate"]
+    assert stage["settings"]["images"] == 96
+    assert len(stage["history"]) == FAST["epochs"]
+    assert stage["seconds"] > 0
+
+
+def test_starting_from_weights_with_another_head(trained, tmp_path):
+    path = tmp_path / "two.safetensors"
+    trained.write(path)
+    three = train(blobs(96, classes=("dark", "middle", "bright")), init=path, epochs=1, batch_size=16, learning_rate=1e-9, flip=False)
+    assert len(three.notes) == 2
+    assert "classifier.1.weight" in three.notes[0]
+    assert "(2, 512, 1, 1)" in three.notes[0]
+    body = {key: value for key, value in trained.network.state_dict().items() if key.startswith("features")}
+    for key, value in body.items():
+        torch.testing.assert_close(three.network.state_dict()[key], value, rtol=2e-3, atol=1e-4)
+    with pytest.raises(ModelError, match="missing"):
+        train(blobs(), init={"features.0.weight": torch.zeros(96, 3, 7, 7)}, **FAST)
+
+
+def test_noise_is_reported_as_chance():
+    with pytest.raises(ModelError, match="ended at chance"):
+        train(blobs(noise=True, n=64), epochs=1, batch_size=16, learning_rate=1e-6)
+
+
+def test_a_diverging_loss_is_an_error():
+    poison = {key: value * 1e15 for key, value in squeezenet1_0(num_classes=2).state_dict().items()}
+    with pytest.raises(ModelError, match=r"loss became (nan|inf) at step 1 of"):
+        train(blobs(), init=poison, **FAST)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0.0}, {"filter_dropout": 1.0}, {"filter_dropout": -0.1}]
+)
+def test_settings_outside_their_range(wrong):
+    with pytest.raises(UsageError, match="expected epochs"):
+        train(blobs(), **{**FAST, **wrong})
+
+
+@pytest.mark.parametrize(("architecture", "count", "after_norm"), [(squeezenet1_0, 25, False), (resnet18, 20, True)])
+def test_filter_dropout_covers_every_convolution_but_the_classifier_s(architecture, count, after_norm):
+    network = architecture(num_classes=2)
+    dropout = FilterDropout(network, torch.rand(1, 3, 64, 64))
+    assert len(set(dropout.modules)) == count
+    assert all(isinstance(module, nn.BatchNorm2d if after_norm else nn.Conv2d) for module in dropout.modules)
+    assert network.training
+
+
+def test_filter_dropout_zeroes_whole_filters_per_image_and_scales_the_rest():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2))
+    images = torch.rand(32, 3, 8, 8)
+    seen = []
+    network[2].register_forward_hook(lambda _module, _inputs, output: seen.append(output.detach().clone()))
+    network(images)
+    with FilterDropout(network, images[:1]) as dropout:
+        dropout.p = 0.25
+        seen.clear()
+        network(images)
+        network.eval()
+        quiet = network(images)
+    torch.testing.assert_close(network(images), quiet)  # eval mode drops nothing, with hooks or without
+    plain = network.train()[:3](images)
+    dropped = seen[0]
+    gone = (dropped == 0).all(dim=(2, 3)) & (plain > 0).any(dim=3).any(dim=2)
+    assert gone.float().mean() == pytest.approx(0.25, abs=0.05)
+    assert gone.float().mean(dim=0).min() > 0  # other filters for other images
+    torch.testing.assert_close(dropped[~gone], plain[~gone] / 0.75)
+
+
+def test_filter_dropout_is_undone_after_an_exception():
+    network = squeezenet1_0(num_classes=2)
+    with pytest.raises(RuntimeError, match="channels"), FilterDropout(network, torch.rand(1, 3, 64, 64)):
+        network(torch.rand(1, 4, 64, 64))
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_dropout_ramps_up_and_trains_from_plain_weights(trained):
+    dropped = train(blobs(), init=trained.network.state_dict(), filter_dropout=0.5, **FAST)
+    levels = [epoch.dropout for epoch in dropped.history]
+    assert levels == sorted(levels)
+    assert levels[0] < 0.25
+    assert levels[-1] == 0.5
+
+
+def test_images_are_resized_for_training_only():
+    small = train(blobs(size=48), size=32, **FAST)
+    assert training.measure(training.Classifier(small.network, classes=small.classes, size=32), blobs(32, size=48))[0] > 0.9
+
+
+def test_progress_is_called_for_steps_and_epochs():
+    calls = []
+    train(blobs(), progress=lambda step, steps, epoch: calls.append((step, steps, epoch)), **{**FAST, "epochs": 2, "learning_rate": 2e-3})
+    assert [step for step, _, epoch in calls if epoch is None] == list(range(1, 13))
+    assert [epoch.epoch for _, _, epoch in calls if epoch] == [1, 2]
+
+
+def test_measure_equals_a_literal_count(trained):
+    images = replace(blobs(30), groups=np.array(["a", "b", "c"] * 10))
+    classifier = training.Classifier(trained.network, classes=trained.classes)
+    right = {group: [] for group in "abc"}
+    for index in range(30):
+        answer = int(classifier(images.batch(np.array([index])))[0].argmax())
+        right[images.groups[index]].append(answer == images.labels[index])
+    accuracy, recalls = training.measure(classifier, images, batch_size=7)
+    assert recalls == pytest.approx({group: np.mean(values) for group, values in right.items()})
+    assert accuracy == pytest.approx(np.mean([value for values in right.values() for value in values]))
+
+
+def test_ramp_of_zero_drops_from_the_first_step(trained):
+    dropped = train(
+        blobs(), init=trained.network.state_dict(), filter_dropout=0.3, ramp=0.0, **{**FAST, "epochs": 1, "learning_rate": 1e-5}
+    )
+    assert [epoch.dropout for epoch in dropped.history] == [0.3]
+
+
+def test_stand_ins_are_written_where_the_named_models_look(tmp_path, monkeypatch):
+    calls = []
+
+    def instead(images, **settings):
+        calls.append(settings)
+        return training.Trained(
+            squeezenet1_0(num_classes=2), "squeezenet1_0", images.classes, images.name, {"seed": settings["seed"]}, (), (), 1.0
+        )
+
+    monkeypatch.setattr(training, "train", instead)
+    monkeypatch.setattr("repairkit.data.drawn.training_faces", blobs)
+    monkeypatch.setattr("repairkit.data.drawn.target_faces", lambda **_: blobs())
+    paths = training.train_stand_ins(tmp_path)
+    monkeypatch.setattr(zoo, "STAND_IN_DIRECTORY", tmp_path)
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
+    for name, path in paths.items():
+        model = zoo.load(name)
+        assert model.weights == path
+        assert model.stand_in
+        stages = json.loads(path.with_suffix(".train.json").read_text())["stages"]
+        assert len(stages) == (4 if name.endswith("dropout") else 2)
+    assert [call.get("filter_dropout", 0.0) for call in calls] == [0.0, 0.0, 0.5, 0.5]
+    assert [call["init"] is None for call in calls] == [True, False, False, False]
