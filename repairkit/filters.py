@@ -42,7 +42,7 @@ class FilterId:
             UsageError: the text has another form.
         """
         layer, colon, channel = text.rpartition(":")
-        if not colon or not layer or not channel.isdigit():
+        if not colon or not layer or not channel.isdecimal():
             raise UsageError(f"expected a filter as LAYER:CHANNEL, for instance features.3.squeeze:7, got {text!r}")
         return cls(layer, int(channel))
 
@@ -231,7 +231,7 @@ class ConvFilters:
             raise ModelError("the filters have no constants yet; call calibrate with the attribution images first")
         if live.ndim != 2 or live.shape[1] != len(self):
             raise ModelError(f"expected coalitions of shape (k, {len(self)}), got {live.shape}")
-        rows = torch.from_numpy(np.ascontiguousarray(live)).to(self.device)
+        rows = torch.from_numpy(np.array(live, dtype=bool)).to(self.device)  # a copy: broadcast rows are read-only
         return [rows[:, site.start : site.stop].reshape(len(live), -1, 1, 1) for site in self.sites]
 
     def _freeze(self, site: int, signal: Tensor, mask: Tensor) -> Tensor:

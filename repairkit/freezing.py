@@ -122,10 +122,13 @@ def why_not_bakeable(network: nn.Module, site: Site, constant: float) -> str | N
         return f"its constant is {constant}"
     if not site.floor <= constant <= site.ceiling:
         return f"the ReLU after it cannot produce {constant:.4g}"
+    convolution = network.get_submodule(site.layer)
+    if not isinstance(convolution._parameters.get("weight"), nn.Parameter):
+        return f"the weight of {site.layer} is computed from other parameters (pruning, weight norm)"
     if site.norm is not None:
-        affine = f"{site.norm}.weight" in dict(network.named_parameters())
+        affine = isinstance(network.get_submodule(site.norm).weight, nn.Parameter)
         return None if affine else f"the batch norm {site.norm} has no weight and bias"
-    if f"{site.layer}.bias" not in dict(network.named_parameters()) and constant != 0:
+    if not isinstance(convolution.bias, nn.Parameter) and constant != 0:
         return f"the convolution {site.layer} has neither a bias nor a batch norm of its own"
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import NormalDist
 from typing import Literal
 
@@ -199,12 +200,14 @@ def choose(
         progress: told after every step.
 
     Raises:
-        UsageError: an unknown strategy, or a negative guard.
+        UsageError: an unknown strategy, a negative guard, or no filter allowed.
     """
     if strategy not in ("forward", "prefix"):
         raise UsageError(f"strategy must be 'forward' or 'prefix', got {strategy!r}")
     if max_clean_drop < 0:
         raise UsageError(f"max_clean_drop must not be negative, got {max_clean_drop}; it is a share, for instance 0.01")
+    if min(candidates, max_filters, again) < 1:
+        raise UsageError(f"candidates, max_filters and again must be at least 1, got {candidates}, {max_filters} and {again}")
     pool = eligible(filters, attribution, candidates)
     images = _ChooseImages(classifier, filters, target, source, source_weight=source_weight, batch=batch)
     follow = _forward if strategy == "forward" else _prefix
@@ -214,11 +217,12 @@ def choose(
 def eligible(filters: ConvFilters, attribution: Attribution, most: int) -> list[int]:
     """The most harmful players that plain weights can hold frozen."""
     network = filters.network
-    return [
+    bakeable = (
         int(player)
         for player in attribution.culprits()
         if why_not_bakeable(network, filters.sites[filters.site_of[player]], float(filters.constants[player])) is None
-    ][:most]
+    )
+    return list(islice(bakeable, most))
 
 
 def _forward(

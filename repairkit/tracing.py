@@ -32,6 +32,7 @@ _OUT_OF_PLACE = {
     operator.iadd: operator.add,
     operator.imul: operator.mul,
     operator.isub: operator.sub,
+    operator.itruediv: operator.truediv,
     F.relu_: F.relu,
     torch.relu_: torch.relu,
 }
@@ -104,6 +105,10 @@ class TracedNetwork:
         self._node_of: dict[int, torch.fx.Node] = {}
         self.sites = self._find_sites(freeze_at)
         self._last_use = {node: max([self._position[user] for user in node.users], default=-1) for node in self._nodes}
+        self._from_images: set[torch.fx.Node] = set()
+        for node in self._nodes:
+            if node.op == "placeholder" or not self._from_images.isdisjoint(node.all_input_nodes):
+                self._from_images.add(node)
 
     def run(self, images: Tensor, hook: SignalHook, *, keep: bool = False) -> tuple[Tensor, Snapshot | None]:
         """One forward pass; with `keep`, also what `rerun` needs."""
@@ -122,11 +127,10 @@ class TracedNetwork:
         node = self._node_of[site]
         start = self._position[node]
         env = {
-            earlier: torch.fx.node.map_aggregate(value, lambda item: expand(item) if isinstance(item, Tensor) and item.dim() else item)
+            earlier: self._again(earlier, snapshot, expand) if earlier in self._from_images else value
             for earlier, value in snapshot.values.items()
-            if self._position[earlier] < start < self._last_use[earlier] and earlier.op != "get_attr"
+            if self._position[earlier] < start < self._last_use[earlier]
         }
-        env |= {earlier: value for earlier, value in snapshot.values.items() if earlier.op == "get_attr"}
         env[node] = hook(site, expand(snapshot.signals[site]))
         return self._advance(start + 1, env, hook, keep=False, signals={})
 
@@ -143,6 +147,19 @@ class TracedNetwork:
                 per_output = layer.weight[0].numel() * snapshot.values[node].numel()
             after[position] = after[position + 1] + per_output
         return [after[self._position[self._node_of[site]] + 1] / after[0] for site in range(len(self.sites))]
+
+    def _again(self, node: torch.fx.Node, snapshot: Snapshot, expand: Callable[[Tensor], Tensor]) -> Any:
+        """What a node gave in the snapshot, for the new batch; a size that was read off the old batch is read again."""
+        value = snapshot.values[node]
+        leaves: list[object] = []
+        torch.fx.node.map_aggregate(value, leaves.append)
+        if any(isinstance(leaf, Tensor) for leaf in leaves):
+            return torch.fx.node.map_aggregate(value, lambda item: expand(item) if isinstance(item, Tensor) and item.dim() else item)
+        self._interpreter.env = {
+            source: self._again(source, snapshot, expand) if source in self._from_images else snapshot.values[source]
+            for source in node.all_input_nodes
+        }
+        return self._interpreter.run_node(node)
 
     def _advance(self, start: int, env: dict[torch.fx.Node, Any], hook: SignalHook, *, keep: bool, signals: dict[int, Tensor]) -> Tensor:
         interpreter = self._interpreter
@@ -168,17 +185,43 @@ class TracedNetwork:
 
     def _make_out_of_place(self) -> None:
         """Rewrite in-place operations, so that a value kept for `rerun` stays what it was."""
+        for node in self._graph_module.graph.nodes:
+            if self._overwrites(node):
+                self._redirect_later_readers(node)
+            if node.op == "call_function":
+                node.target = _OUT_OF_PLACE.get(node.target, node.target)
+                if "inplace" in node.kwargs:
+                    node.kwargs = {**node.kwargs, "inplace": False}
+                elif node.target in _RELU_FUNCTIONS:
+                    node.args = node.args[:1]
+            elif node.op == "call_method" and _is_in_place_method(node.target):
+                node.target = node.target[:-1]
         for module in self._graph_module.modules():
             if getattr(module, "inplace", False) is True:
                 module.inplace = False  # type: ignore[assignment]
-        for node in self._graph_module.graph.nodes:
-            if node.op == "call_function":
-                node.target = _OUT_OF_PLACE.get(node.target, node.target)
-                if node.kwargs.get("inplace") is True:
-                    node.kwargs = {**node.kwargs, "inplace": False}
-            elif node.op == "call_method" and isinstance(node.target, str) and node.target in {"relu_", "add_", "mul_", "sub_"}:
-                node.target = node.target[:-1]
         self._graph_module.recompile()
+
+    def _overwrites(self, node: torch.fx.Node) -> bool:
+        if node.op == "call_module":
+            return getattr(self._module(node), "inplace", False) is True
+        if node.op == "call_method":
+            return _is_in_place_method(node.target)
+        if node.op != "call_function":
+            return False
+        positional = node.target in _RELU_FUNCTIONS and node.args[1:] == (True,)
+        return node.target in _OUT_OF_PLACE or node.kwargs.get("inplace") is True or positional
+
+    def _redirect_later_readers(self, node: torch.fx.Node) -> None:
+        """Who reads an overwritten tensor afterwards reads what it was overwritten with."""
+        if not node.all_input_nodes:
+            return
+        overwritten = node.all_input_nodes[0]
+        later = set[torch.fx.Node]()
+        following = node.next
+        while following.op != "root":
+            later.add(following)
+            following = following.next
+        overwritten.replace_all_uses_with(node, delete_user_cb=later.__contains__)
 
     def _module(self, node: torch.fx.Node) -> nn.Module | None:
         return self._graph_module.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -191,9 +234,10 @@ class TracedNetwork:
         sites: list[Site] = []
         seen: dict[str, int] = {}
         start = 0
+        classifiers = {node.target for node in self._nodes if isinstance(self._module(node), nn.Conv2d) and not self._feeds_a_layer(node)}
         for node in self._nodes:
             conv = self._module(node)
-            if not isinstance(conv, nn.Conv2d) or not self._feeds_a_layer(node):
+            if not isinstance(conv, nn.Conv2d) or node.target in classifiers:
                 continue
             layer = str(node.target)
             if layer in seen:  # a convolution that runs more than once: every call is masked, at its own output
@@ -225,7 +269,7 @@ class TracedNetwork:
             signal, site = following, replace(site, floor=0.0, ceiling=6.0 if six else float("inf"))
             # The ReLU is the only reader of a tensor made just before it, so it may overwrite it.
             following.op, following.target = "call_function", F.hardtanh if six else F.relu
-            following.args, following.kwargs = (following.args[0],), {"inplace": True} | ({"min_val": 0.0, "max_val": 6.0} if six else {})
+            following.args, following.kwargs = (following.all_input_nodes[0],), {"inplace": True} | ({"min_val": 0.0, "max_val": 6.0} if six else {})
         return signal, site
 
     def _is_relu(self, node: torch.fx.Node) -> bool:
@@ -311,6 +355,10 @@ def trace(network: nn.Module, *, freeze_at: FreezeAt = "post") -> TracedNetwork 
 def private_copy(network: nn.Module) -> nn.Module:
     """A copy in eval mode without gradients, so that nothing done here reaches the user's model."""
     return copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+
+
+def _is_in_place_method(name: object) -> bool:
+    return isinstance(name, str) and name.endswith("_") and not name.endswith("__") and callable(getattr(Tensor, name[:-1], None))
 
 
 def _sole_user(node: torch.fx.Node) -> torch.fx.Node | None:

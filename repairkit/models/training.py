@@ -141,7 +141,7 @@ def train(
     started = time.perf_counter()
     settings: dict[str, object] = {
         "architecture": architecture,
-        "init": str(init) if isinstance(init, Path) else (None if init is None else "the stage before"),
+        "init": init.name if isinstance(init, Path) else (None if init is None else "the stage before"),
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -392,28 +392,24 @@ def _check_learned(classifier: Classifier, images: LabelledImages) -> None:
 def train_stand_ins(
     directory: Path, *, threads: int | None = 1, progress: Callable[[int, int, Epoch | None], None] | None = None
 ) -> dict[str, Path]:
-    """Train the two networks that ship with repairkit, on drawn faces; about 12 minutes on one core.
+    """Train the two networks that ship with repairkit, on drawn faces; about 15 minutes on one core.
 
-    Each is written to `directory` as safetensors in half precision with its `.train.json`. Both
-    learn at 64 pixels first and end at 96; the dropout network starts from the plain one.
+    Each is written to `directory` as safetensors in half precision with its `.train.json`. The plain
+    network learns at 64 pixels first and ends at 96. The dropout network starts from it and p rises
+    to 0.5 only at the end: kept there for three epochs it lost 18 points of source accuracy.
 
     Returns:
         The weights file of each model name (`zoo.STAND_INS`).
     """
     from repairkit.data.drawn import target_faces, training_faces
 
-    faces, check = training_faces(), target_faces(per_group=100, seed=7)
     paths = {name: Path(directory) / f"{stem}.safetensors" for name, stem in zoo.STAND_INS.items()}
-    plan: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("", {"size": 64, "epochs": 3, "learning_rate": 6e-4}),
-        ("squeezenet_celeba", {"epochs": 1, "learning_rate": 2e-4}),
-        ("", {"size": 64, "epochs": 4, "learning_rate": 5e-4, "filter_dropout": 0.5}),
-        ("squeezenet_celeba_dropout", {"epochs": 1, "learning_rate": 2e-4, "filter_dropout": 0.5, "ramp": 0.0}),
-    )
-    stages: list[Trained] = []
-    for seed, (name, settings) in enumerate(plan):
-        init = stages[-1].network.state_dict() if stages else None
-        stages.append(train(faces, init=init, seed=seed, validation=check, progress=progress, threads=threads, **settings))
-        if name:
-            stages[-1].write(paths[name], before=tuple(stages[:-1]))
+    plain_path, dropout_path = paths["squeezenet_celeba"], paths["squeezenet_celeba_dropout"]
+    faces = training_faces()
+    common: dict[str, Any] = {"validation": target_faces(per_group=100, seed=7), "progress": progress, "threads": threads}
+    small = train(faces, size=64, epochs=3, learning_rate=6e-4, seed=0, **common)
+    plain = train(faces, init=small.network.state_dict(), epochs=1, learning_rate=2e-4, seed=1, **common)
+    plain.write(plain_path, before=(small,))
+    dropped = train(faces, init=plain_path, epochs=3, learning_rate=4e-4, filter_dropout=0.5, ramp=1.0, seed=2, **common)
+    dropped.write(dropout_path)
     return paths

@@ -9,6 +9,7 @@ from repairkit.errors import UsageError
 from repairkit.shapley.game import Floats, Game
 
 MOST_PLAYERS = 20
+SCORED_TOGETHER = 4096
 
 
 def exact_values(game: Game, *, t0: float = 0.0) -> Floats:
@@ -47,5 +48,12 @@ def exact_values(game: Game, *, t0: float = 0.0) -> Floats:
 
 def all_worths(game: Game) -> Floats:
     """V of every coalition, float64 (2^n,); player i is live in coalition m where bit i of m is set."""
-    bits = (np.arange(2**game.n)[:, None] >> np.arange(game.n)) & 1
-    return np.array([game.worth(row) for row in bits.astype(bool)])
+    examples = np.arange(len(game.weights))
+    together = max(1, SCORED_TOGETHER // len(examples))
+    worths = np.empty(2**game.n)
+    for start in range(0, len(worths), together):
+        coalitions = np.arange(start, min(start + together, len(worths)))
+        live = ((coalitions[:, None] >> np.arange(game.n)) & 1).astype(bool)
+        scores = game.scores(np.repeat(live, len(examples), axis=0), np.tile(examples, len(live)))
+        worths[coalitions] = scores.reshape(len(live), len(examples)) @ game.weights
+    return worths

@@ -28,7 +28,7 @@ class ModelGame(Game):
             beyond rounding.
 
     Raises:
-        GameError: logits that are not finite.
+        ModelError: logits that are not finite.
 
     Example:
         See `repairkit.shapley.estimate`, which plays any game.

@@ -115,16 +115,19 @@ def tmab(
         raise UsageError(f"t0 must lie in [0, 1), got {t0}; it is the least share of filters that stays live")
     sought: End = end or ("low" if game.harmful < 0 else "high")
     first = min(game.n, max(top, contested if contested is not None else 3 * top))
+    if audit < 0 or (contested is not None and contested < 1):
+        raise UsageError(f"contested must be at least 1 and audit not negative, got {contested} and {audit}")
     audited = min(audit, game.n - first)
     sizes = halving_sizes(first, audited, top)
     ledger = Ledger(budget)
-    shortest = SCREEN_ROUND * GRADIENT_COST + sum(2 * (1 + size) for size in sizes)
+    flips = len(sizes) * 2 * (1 + sizes[0])  # the rounds cost the same, and the first must pay a pair of all its players
+    shortest = SCREEN_ROUND * GRADIENT_COST + flips
     if budget < shortest:
         raise BudgetError(
             f"the budget of {budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
         )
 
-    screen = _screen(game, ledger, seed=seed, t0=t0, share=SCREEN_SHARE, progress=progress)
+    screen = _screen(game, ledger, seed=seed, t0=t0, most=min(SCREEN_SHARE * ledger.budget, ledger.budget - flips), progress=progress)
     towards = screen.mean if sought == "low" else -screen.mean
     order = np.argsort(towards, kind="stable")
     others = np.random.default_rng([seed, 1]).permutation(order[first:])[:audited]
@@ -174,11 +177,11 @@ def halving_sizes(first: int, audited: int, top: int) -> list[int]:
     return sizes
 
 
-def _screen(game: Game, ledger: Ledger, *, seed: int, t0: float, share: float, progress: Progress | None) -> Moments:
-    """First-order marginal of every player, in whole rounds within a share of the budget (at least one)."""
+def _screen(game: Game, ledger: Ledger, *, seed: int, t0: float, most: float, progress: Progress | None) -> Moments:
+    """First-order marginal of every player, in as many whole rounds as `most` passes pay (at least one)."""
     moments = Moments(game.n)
     everyone: npt.NDArray[np.int64] = np.arange(game.n)
-    rounds = max(1, int(share * ledger.budget / (SCREEN_ROUND * GRADIENT_COST)))
+    rounds = max(1, int(most / (SCREEN_ROUND * GRADIENT_COST)))
     for index in range(rounds):
         ledger.spend("screen", SCREEN_ROUND * GRADIENT_COST)
         samples = draw_round(game, seed=seed, stage=0, index=index, size=SCREEN_ROUND, t0=t0)
