@@ -21,7 +21,7 @@ from repairkit.evaluation.splits import Split, check_disjoint, rotations, three_
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits
 from repairkit.models.zoo import LoadedModel
-from repairkit.objectives import Accuracy, SubgroupRecall, Worth
+from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
 from repairkit.patch import Culprit, Patch
 from repairkit.repair import GUARD_CONFIDENCE, Choice, Strategy, choose, eligible, removal_curve
 from repairkit.shapley import Attribution, Engine, estimate
@@ -29,6 +29,7 @@ from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall"]
+Score = Literal["smooth", "hard"]
 Logits = npt.NDArray[np.float64]
 
 
@@ -41,6 +42,8 @@ class Options:
             the budget is in image passes for each network and fold.
         ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
             accuracy, the default) or "recall" (subgroup recall alone, the paper's).
+        score: "smooth" values filters by the mean probability of the label, "hard" (the paper's) by
+            the share of correct images, which needs many times the budget for the same precision.
         freeze_at: "post" or "pre", where constants are measured.
         strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.choose`.
         folds: 1 for one split, 3 or more to cross-fit.
@@ -49,7 +52,7 @@ class Options:
         seed: of splits, engine and bootstrap.
         level: of all intervals.
         batch: images per pass.
-        curve: how many filters the removal curve of most negative filters goes to.
+        curve: numbers of most negative filters at which the removal curve is measured.
     """
 
     engine: Engine = "tmab"
@@ -58,6 +61,7 @@ class Options:
     t0: float = 0.8
     truncation: float | None = None
     ranking: Ranking = "recall + source"
+    score: Score = "smooth"
     freeze_at: FreezeAt = "post"
     strategy: Strategy = "forward"
     candidates: int = 40
@@ -69,12 +73,14 @@ class Options:
     seed: int = 0
     level: float = 0.95
     device: str = "cpu"
-    batch: int = 64
-    curve: int = 12
+    batch: int = 32
+    curve: tuple[int, ...] = (1, 2, 4, 8, 16)
 
     def __post_init__(self) -> None:
         if self.ranking not in ("recall + source", "recall"):
             raise UsageError(f"ranking must be 'recall + source' or 'recall', got {self.ranking!r}")
+        if self.score not in ("smooth", "hard"):
+            raise UsageError(f"score must be 'smooth' or 'hard', got {self.score!r}")
         if self.folds != 1 and self.folds < 3:
             raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
 
@@ -171,7 +177,7 @@ def plan(task: Task, options: Options) -> dict[str, float]:
         "calibration": networks * (len(folds[0].attribute) + len(source.attribute)),
         "attribution": networks * options.budget,
         "choosing": networks * chosen_on * (steps + DOWNSTREAM * tried),
-        "evaluation": reported_on * (networks / len(folds) + options.curve + 6)
+        "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6)
         + networks / len(folds) * (len(task.target) + len(task.source)),
     }
 
@@ -236,10 +242,10 @@ def repair(task: Task, options: Options, *, progress: Progress | None = None) ->
     return Findings(outcomes, repairs, thresholds, margins, source_margins, source.report, report, clock.passes, clock.seconds)
 
 
-def worth_of(target: LabelledImages, source: LabelledImages, ranking: Ranking) -> Worth:
+def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> Worth:
     """The worth whose values rank the filters."""
-    recall = SubgroupRecall().on(target)
-    return recall + Accuracy().on(source) if ranking == "recall + source" else recall
+    recall, accuracy = (Smooth(each) if options.score == "smooth" else each for each in (SubgroupRecall(), Accuracy()))
+    return recall.on(target) + accuracy.on(source) if options.ranking == "recall + source" else recall.on(target)
 
 
 def repair_one(
@@ -253,7 +259,7 @@ def repair_one(
         filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
         clock.add("calibration", len(target_part) + len(source_part))
         filters.calibrate(batch for images in (target_part, source_part) for batch in prepared_batches(classifier, images, options.batch))
-    worth = worth_of(target_part, source_part, options.ranking)
+    worth = worth_of(target_part, source_part, options)
     with clock.part("attribution"):
         attribution = estimate(
             ModelGame(classifier, filters, worth, batch=options.batch),
@@ -295,9 +301,9 @@ def repair_one(
     if column == "repaired":
         report_worths = SubgroupRecall().on(task.target.subset(split.report)), Accuracy().on(task.source.subset(source.report))
         with clock.part("evaluation"):
-            worst = eligible(filters, attribution, options.curve)
-            removal = removal_curve(classifier, filters, worst, *report_worths, batch=options.batch)
-            path = removal_curve(classifier, filters, choice.players, *report_worths, batch=options.batch)
+            worst = eligible(filters, attribution, max(options.curve))
+            removal = removal_curve(classifier, filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
+            path = removal_curve(classifier, filters, choice.players, range(choice.chosen + 1), *report_worths, batch=options.batch)
             clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))
     return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path)
 

@@ -205,26 +205,26 @@ class ConvFilters:
         with torch.inference_mode():
             return self._runner.run(self._to_device(images), lambda site, signal: self._freeze(site, signal, masks[site]), keep=True)
 
-    def forward_from(self, snapshot: Snapshot, site: int, live: Coalitions, rows: npt.NDArray[np.int64]) -> Tensor:
+    def forward_from(self, snapshot: Snapshot, site: int, live: Coalitions, rows: npt.NDArray[np.int64] | None = None) -> Tensor:
         """Logits of the snapshot's images `rows` under coalitions that differ from theirs only from `site` on.
 
         Args:
             snapshot: from `snapshot`.
             site: the first convolution at which a coalition may differ.
             live: (len(rows), n) or (1, n).
-            rows: which image of the snapshot each row of `live` belongs to; shape (k,).
+            rows: which image of the snapshot each row of `live` belongs to, shape (k,); None for all in order.
         """
         if not isinstance(self._runner, TracedNetwork):
             raise ModelError("a network that cannot be traced cannot run again from a layer; use forward")
         masks = self._masks(live)
-        index = torch.from_numpy(rows).to(self.device)
+        index = None if rows is None else torch.from_numpy(rows).to(self.device)
+
+        def replaced(later: int, signal: Tensor) -> Tensor:
+            kept = later == site and index is None  # then the signal is the snapshot's own
+            return self._freeze(later, signal, masks[later]) if kept else self._freeze_in_place(later, signal, masks[later])
+
         with torch.inference_mode():
-            return self._runner.rerun(
-                snapshot,
-                site,
-                lambda later, signal: self._freeze_in_place(later, signal, masks[later]),
-                lambda kept: kept.index_select(0, index),
-            )
+            return self._runner.rerun(snapshot, site, replaced, lambda kept: kept if index is None else kept.index_select(0, index))
 
     def _masks(self, live: Coalitions) -> list[Tensor]:
         if not self._constants:

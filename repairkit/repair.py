@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import NormalDist
@@ -21,6 +21,7 @@ from repairkit.freezing import why_not_bakeable
 from repairkit.models.classifier import Classifier, check_logits
 from repairkit.objectives.base import Worth
 from repairkit.shapley.attribution import Attribution
+from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.model_game import take
 from repairkit.shapley.walk import Progress
 
@@ -34,6 +35,8 @@ GUARD_Z = NormalDist().inv_cdf(GUARD_CONFIDENCE)
 @dataclass(frozen=True)
 class Step:
     """The network with the first `filters` of the path frozen, on the choose images.
+
+    Criterion and target are measured on the scored images, source and its bound on all source images.
 
     Attributes:
         filters: how many are frozen.
@@ -77,72 +80,54 @@ class Choice:
 
 
 class _ChooseImages:
-    """The choose images of a target and a source worth, and the networks' outputs on them."""
+    """The choose images of a target and a source worth, and the networks' outputs on them.
+
+    `scored` are the examples that gains are measured on: all of the target and at most
+    `source_for_gains` of the source, drawn once. The guard always looks at the whole source.
+    """
 
     def __init__(
-        self, classifier: Classifier, filters: ConvFilters, target: Worth, source: Worth, *, source_weight: float, batch: int
+        self, classifier: Classifier, filters: ConvFilters, target: Worth, source: Worth, *, source_for_gains: int | None = None, batch: int
     ) -> None:
         self.classifier, self.filters, self.batch = classifier, filters, batch
         self.worth = target + source
         self.labels = np.concatenate([part.images.labels for part in self.worth.parts])
-        self.target_weights = np.concatenate([target.weights, np.zeros(len(source))])
-        self.source_weights = np.concatenate([np.zeros(len(target)), source.weights])
-        self.weights = self.target_weights + source_weight * self.source_weights
+        self.target, self.source = np.split(np.arange(len(self.labels)), [len(target)])
+        self.target_weights, self.source_weights = target.weights, source.weights
+        some = np.random.default_rng(0).permutation(len(source))[:source_for_gains]
+        some.sort()
+        self.scored = np.concatenate([self.target, self.source[some]])
+        self.scored_source_weights = source.weights[some] * (source.scale / np.abs(source.weights[some]).sum())
         self.passes = 0.0
-        self.original: npt.NDArray[np.bool_] | None = None
 
-    def outputs(self, frozen: Sequence[int], candidates: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Probability of the label and correctness, (1 + candidates, N): with `frozen`, then with each candidate frozen as well."""
-        probability = np.empty((1 + len(candidates), len(self.labels)))
+    def outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Probability of the label and correctness, (1 + candidates, len(which)): with `frozen`, then with each candidate frozen as well."""
+        probability = np.empty((1 + len(candidates), len(which)))
         correct = np.empty(probability.shape, dtype=bool)
         live = np.ones((1, len(self.filters)), dtype=bool)
         live[0, list(frozen)] = False
-        self.passes += len(self.labels) * (1 + float(self.filters.shares[list(candidates)].sum()))
-        for start in range(0, len(self.labels), self.batch):
-            examples = np.arange(start, min(start + self.batch, len(self.labels)))
-            images = self.classifier.prepare(take(self.worth, examples))
-            logits, snapshot = self.filters.snapshot(images, live)
-            probability[0, examples], correct[0, examples] = self._read(logits, examples)
+        self.passes += len(which) * (1 + float(self.filters.shares[list(candidates)].sum()))
+        for start in range(0, len(which), self.batch):
+            columns = slice(start, min(start + self.batch, len(which)))
+            labels = self.labels[which[columns]]
+            images = self.classifier.prepare(take(self.worth, which[columns]))
+            logits, snapshot = self.filters.snapshot(images, live) if candidates else (self.filters.forward(images, live), None)
+            probability[0, columns], correct[0, columns] = _read(logits, labels)
             for row, candidate in enumerate(candidates, start=1):
                 with_candidate = live.copy()
                 with_candidate[0, candidate] = False
                 if snapshot is None:
                     logits = self.filters.forward(images, with_candidate)
                 else:
-                    logits = self.filters.forward_from(
-                        snapshot, int(self.filters.site_of[candidate]), with_candidate, np.arange(len(examples))
-                    )
-                probability[row, examples], correct[row, examples] = self._read(logits, examples)
+                    logits = self.filters.forward_from(snapshot, int(self.filters.site_of[candidate]), with_candidate)
+                probability[row, columns], correct[row, columns] = _read(logits, labels)
         return probability, correct
 
-    def _read(self, logits: Tensor, examples: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        labels = self.labels[examples]
-        probabilities = torch.softmax(check_logits(logits).double().cpu(), dim=1).numpy()
-        return probabilities[np.arange(len(labels)), labels], logits.argmax(dim=1).cpu().numpy() == labels
 
-    def step(
-        self,
-        filters: int,
-        player: int | None,
-        probability: npt.NDArray[np.float64],
-        correct: npt.NDArray[np.bool_],
-        before: Step | None,
-        previous: npt.NDArray[np.float64] | None,
-    ) -> Step:
-        criterion = float(self.weights @ probability)
-        gain, error = 0.0, 0.0
-        if before is not None and previous is not None:
-            gain = criterion - before.criterion
-            error = weighted_standard_error(probability - previous, self.weights)
-        target, source = float(self.target_weights @ correct), float(self.source_weights @ correct)
-        return Step(filters, player, criterion, gain, error, target, source, self.drop_bound(correct))
-
-    def drop_bound(self, correct: npt.NDArray[np.bool_]) -> float:
-        """Upper bound of the fall of source accuracy since the first network seen, by the normal approximation for pairs."""
-        if self.original is None:
-            self.original = correct
-        fall = self.original.astype(np.float64) - correct
-        return float(self.source_weights @ fall) + GUARD_Z * weighted_standard_error(fall, self.source_weights)
+def _read(logits: Tensor, labels: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Probability of the label and correctness of each row."""
+    probabilities = torch.softmax(check_logits(logits).double().cpu(), dim=1).numpy()
+    return probabilities[np.arange(len(labels)), labels], logits.argmax(dim=1).cpu().numpy() == labels
 
 
 def weighted_standard_error(change: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
@@ -168,8 +153,9 @@ def choose(
     again: int = 12,
     max_clean_drop: float = 0.01,
     source_weight: float = 2.0,
+    source_for_gains: int | None = 500,
     errors: float = 1.0,
-    batch: int = 64,
+    batch: int = 32,
     progress: Progress | None = None,
 ) -> Choice:
     """Choose culprits on images that neither found them nor will report on them.
@@ -195,6 +181,8 @@ def choose(
         again: candidates tried again after the first step.
         max_clean_drop: guard: the one-sided 90 % upper bound of the fall of source accuracy, a share.
         source_weight: weight of the source in the criterion.
+        source_for_gains: source images, drawn once, that gains are measured on; None for all. The
+            guard always looks at all of them.
         errors: standard errors that a step's gain must exceed.
         batch: images per pass.
         progress: told after every step.
@@ -209,9 +197,18 @@ def choose(
     if min(candidates, max_filters, again) < 1:
         raise UsageError(f"candidates, max_filters and again must be at least 1, got {candidates}, {max_filters} and {again}")
     pool = eligible(filters, attribution, candidates)
-    images = _ChooseImages(classifier, filters, target, source, source_weight=source_weight, batch=batch)
+    images = _ChooseImages(classifier, filters, target, source, source_for_gains=source_for_gains, batch=batch)
     follow = _forward if strategy == "forward" else _prefix
-    return follow(images, pool, most=max_filters, again=again, guard=max_clean_drop, errors=errors, progress=progress)
+    return follow(
+        images,
+        pool,
+        most=max_filters,
+        again=again,
+        guard=max_clean_drop,
+        errors=errors,
+        source_weight=source_weight,
+        progress=lambda passes: progress("choosing", passes, passes) if progress else None,
+    )
 
 
 def eligible(filters: ConvFilters, attribution: Attribution, most: int) -> list[int]:
@@ -225,69 +222,139 @@ def eligible(filters: ConvFilters, attribution: Attribution, most: int) -> list[
     return list(islice(bakeable, most))
 
 
+class _Path:
+    """The steps so far, and what a further step is compared with."""
+
+    def __init__(self, images: _ChooseImages, *, source_weight: float, probability: Floats, correct: npt.NDArray[np.bool_]) -> None:
+        self.images = images
+        self.weights = np.concatenate([images.target_weights, source_weight * images.scored_source_weights])
+        self.original_source = images.outputs([], [], images.source)[1][0]
+        self.probability = probability
+        self.steps = [
+            Step(
+                0,
+                None,
+                float(self.weights @ probability),
+                0.0,
+                0.0,
+                self.recall(correct),
+                float(images.source_weights @ self.original_source),
+                0.0,
+            )
+        ]
+
+    def recall(self, correct: npt.NDArray[np.bool_]) -> float:
+        """Worth of the target from correctness on the scored examples."""
+        return float(self.images.target_weights @ correct[: len(self.images.target)])
+
+    def gain(self, probability: Floats) -> tuple[float, float]:
+        """Change of the criterion against the last step, and its standard error over images."""
+        change = probability - self.probability
+        return float(self.weights @ change), weighted_standard_error(change, self.weights)
+
+    def step(self, frozen: Sequence[int], probability: Floats, correct: npt.NDArray[np.bool_]) -> Step:
+        """The step to `frozen`; looks at the whole source for the guard."""
+        source_correct = self.images.outputs(frozen, [], self.images.source)[1][0]
+        fall = self.original_source.astype(np.float64) - source_correct
+        weights = self.images.source_weights
+        bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights)
+        criterion = float(self.weights @ probability)
+        return Step(
+            len(frozen), frozen[-1], criterion, *self.gain(probability), self.recall(correct), float(weights @ source_correct), bound
+        )
+
+    def accept(self, step: Step, probability: Floats) -> None:
+        """Make it the last step."""
+        self.steps.append(step)
+        self.probability = probability
+
+
 def _forward(
-    images: _ChooseImages, pool: list[int], *, most: int, again: int, guard: float, errors: float, progress: Progress | None
+    images: _ChooseImages,
+    pool: list[int],
+    *,
+    most: int,
+    again: int,
+    guard: float,
+    errors: float,
+    source_weight: float,
+    progress: Callable[[float], None],
 ) -> Choice:
     frozen: list[int] = []
-    gains = dict.fromkeys(pool, math.inf)
-    path: list[Step] = []
+    last_gain = dict.fromkeys(pool, math.inf)
+    path: _Path | None = None
+
+    def stop(reason: str) -> Choice:
+        return Choice(tuple(path.steps) if path else (), len(frozen), reason, images.passes)
+
     while True:
-        ahead = sorted((player for player in pool if player not in frozen), key=lambda player: -gains[player])
+        ahead = sorted((player for player in pool if player not in frozen), key=lambda player: -last_gain[player])
         tried = ahead if not frozen else ahead[:again]
-        probability, correct = images.outputs(frozen, tried)
-        if not path:
-            path.append(images.step(0, None, probability[0], correct[0], None, None))
-        steps = [
-            images.step(len(frozen) + 1, player, probability[row], correct[row], path[-1], probability[0])
-            for row, player in enumerate(tried, start=1)
-        ]
-        gains.update({step.player: step.gain for step in steps if step.player is not None})
-        allowed = [step for step in steps if step.drop_bound <= guard + 1e-12]
-        best = max(allowed, key=lambda step: step.gain, default=None)
-        if progress is not None:
-            progress("choosing", images.passes, images.passes)
-        if best is None or best.player is None:
-            reason = "every further filter would break the guard on the source" if steps else "no further candidate"
-            return Choice(tuple(path), len(frozen), reason, images.passes)
-        if best.gain <= errors * best.standard_error:
-            reason = f"the best further filter gains {best.gain:+.4f}, not more than {errors:g} standard error ({best.standard_error:.4f})"
-            return Choice(tuple(path), len(frozen), reason, images.passes)
-        frozen.append(best.player)
-        path.append(best)
+        probability, correct = images.outputs(frozen, tried, images.scored)
+        path = path or _Path(images, source_weight=source_weight, probability=probability[0], correct=correct[0])
+        gains = [path.gain(row) for row in probability[1:]]
+        last_gain.update({player: gain for player, (gain, _) in zip(tried, gains, strict=True)})
+        accepted = False
+        for index in np.argsort([-gain for gain, _ in gains], kind="stable"):
+            gain, error = gains[index]
+            if gain <= errors * error:
+                return stop(f"the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})")
+            step = path.step([*frozen, tried[index]], probability[index + 1], correct[index + 1])
+            if step.drop_bound <= guard + 1e-12:
+                frozen.append(tried[index])
+                path.accept(step, probability[index + 1])
+                accepted = True
+                break
+        progress(images.passes)
         if len(frozen) == most:
-            return Choice(tuple(path), len(frozen), f"the limit of {most} filters was reached", images.passes)
+            return stop(f"the limit of {most} filters was reached")
+        if not accepted:
+            return stop("every further filter that gains would break the guard on the source" if tried else "there is no further candidate")
 
 
 def _prefix(
-    images: _ChooseImages, pool: list[int], *, most: int, again: int, guard: float, errors: float, progress: Progress | None
+    images: _ChooseImages,
+    pool: list[int],
+    *,
+    most: int,
+    again: int,
+    guard: float,
+    errors: float,
+    source_weight: float,
+    progress: Callable[[float], None],
 ) -> Choice:
     del again, errors
-    path: list[Step] = []
-    previous: npt.NDArray[np.float64] | None = None
-    for count in range(min(most, len(pool)) + 1):
-        probability, correct = images.outputs(pool[:count], [])
-        path.append(
-            images.step(count, pool[count - 1] if count else None, probability[0], correct[0], path[-1] if path else None, previous)
-        )
-        previous = probability[0]
-        if progress is not None:
-            progress("choosing", images.passes, images.passes)
-    allowed = [step for step in path if step.filters == 0 or step.drop_bound <= guard + 1e-12]
+    probability, correct = images.outputs([], [], images.scored)
+    path = _Path(images, source_weight=source_weight, probability=probability[0], correct=correct[0])
+    for count in range(1, min(most, len(pool)) + 1):
+        probability, correct = images.outputs(pool[:count], [], images.scored)
+        path.accept(path.step(pool[:count], probability[0], correct[0]), probability[0])
+        progress(images.passes)
+    allowed = [step for step in path.steps if step.drop_bound <= guard + 1e-12]
     best = max(allowed, key=lambda step: step.criterion)
-    return Choice(tuple(path), best.filters, f"the best criterion among the first {len(path) - 1} filters under the guard", images.passes)
+    reason = f"{best.filters} gives the best criterion among the first {len(path.steps) - 1} filters under the guard"
+    return Choice(tuple(path.steps), best.filters, reason, images.passes)
 
 
 def removal_curve(
-    classifier: Classifier, filters: ConvFilters, players: Sequence[int], target: Worth, source: Worth, *, batch: int = 64
+    classifier: Classifier,
+    filters: ConvFilters,
+    players: Sequence[int],
+    counts: Iterable[int],
+    target: Worth,
+    source: Worth,
+    *,
+    batch: int = 32,
 ) -> tuple[tuple[int, float, float], ...]:
-    """What freezing the first 0, 1, ... of these players does, all at once on images of choice.
+    """What freezing the first so many of these players does, on any images.
 
     Returns:
-        (number frozen, worth of the target, worth of the source) for 0 .. len(players).
+        (number frozen, worth of the target, worth of the source) for each count that there are players for.
     """
-    images = _ChooseImages(classifier, filters, target, source, source_weight=1.0, batch=batch)
+    images = _ChooseImages(classifier, filters, target, source, batch=batch)
     points = []
-    for count in range(len(players) + 1):
-        _, correct = images.outputs(players[:count], [])
-        points.append((count, float(images.target_weights @ correct[0]), float(images.source_weights @ correct[0])))
+    for count in counts:
+        if count <= len(players):
+            correct = images.outputs(players[:count], [], np.concatenate([images.target, images.source]))[1][0]
+            points.append((count, float(target.weights @ correct[: len(target)]), float(source.weights @ correct[len(target) :])))
     return tuple(points)

@@ -38,6 +38,11 @@ RANKINGS = {
     "recall": "mean subgroup recall on the target alone (the paper's)",
 }
 
+SCORES = {
+    "smooth": "with the mean probability of the label in place of the share of correct images (values are in that unit)",
+    "hard": "by the share of correct images (the paper's score)",
+}
+
 
 def summarise(task: Task, options: Options, findings: Findings, *, title: str, command: str, minutes: float, notices: list[str]) -> Result:
     """The result of a fairness repair; all arithmetic of the report happens here."""
@@ -104,16 +109,16 @@ def curves(task: Task, findings: Findings, repaired: list[RepairedNetwork]) -> l
     """
     points = []
     for series, paths in (("repaired", [n.path for n in repaired]), ("most negative first", [n.removal for n in repaired])):
-        longest = max(len(path) for path in paths)
-        for count in range(longest):
-            at = [path[min(count, len(path) - 1)] for path in paths]
+        counts = sorted({point[0] for path in paths for point in path})
+        for count in counts:
+            at = [max(point for point in path if point[0] <= count) for path in paths]
             points.append(
                 CurvePoint(
                     series=series,
                     filters=count,
                     mean_recall=float(np.mean([point[1] for point in at])),
                     source_accuracy=float(np.mean([point[2] for point in at])),
-                    chosen=series == "repaired" and count == longest - 1 and count > 0,
+                    chosen=series == "repaired" and count == counts[-1] and count > 0,
                 )
             )
     if findings.thresholds:
@@ -158,7 +163,7 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
     found = first.attribution
     valued = [int((network.attribution.samples > 0).sum()) for network in findings.repairs]
     sentences = [
-        f"Filters were ranked by {RANKINGS[options.ranking]}; the most negative values are the culprits.",
+        f"Filters were ranked by {RANKINGS[options.ranking]}, {SCORES[options.score]}; the most negative values are the culprits.",
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the attribution images.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold; {_range(valued)} filters were valued by exact flips.",

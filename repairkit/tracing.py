@@ -103,6 +103,7 @@ class TracedNetwork:
         self._position = {node: index for index, node in enumerate(self._nodes)}
         self._site_of: dict[torch.fx.Node, int] = {}
         self._node_of: dict[int, torch.fx.Node] = {}
+        self._overwritten: set[torch.fx.Node] = set()
         self.sites = self._find_sites(freeze_at)
         self._last_use = {node: max([self._position[user] for user in node.users], default=-1) for node in self._nodes}
         self._from_images: set[torch.fx.Node] = set()
@@ -121,8 +122,9 @@ class TracedNetwork:
     def rerun(self, snapshot: Snapshot, site: int, hook: SignalHook, expand: Callable[[Tensor], Tensor]) -> Tensor:
         """The pass of `snapshot` again from one site onwards.
 
-        `expand` maps each kept tensor's batch to the new batch (for instance one copy per flip);
-        `hook` then sees the site's own signal, unreplaced, and every later site's.
+        `expand` maps each kept tensor's batch to the new batch (for instance one copy per flip); it
+        may return the kept tensor itself. `hook` then sees the site's own signal, unreplaced, which it
+        must not overwrite where `expand` kept it, and every later site's.
         """
         node = self._node_of[site]
         start = self._position[node]
@@ -131,6 +133,7 @@ class TracedNetwork:
             for earlier, value in snapshot.values.items()
             if self._position[earlier] < start < self._last_use[earlier]
         }
+        env |= {earlier: value.clone() for earlier, value in env.items() if earlier in self._overwritten}
         env[node] = hook(site, expand(snapshot.signals[site]))
         return self._advance(start + 1, env, hook, keep=False, signals={})
 
@@ -268,8 +271,12 @@ class TracedNetwork:
             six = isinstance(self._module(following), nn.ReLU6) or following.target is F.relu6
             signal, site = following, replace(site, floor=0.0, ceiling=6.0 if six else float("inf"))
             # The ReLU is the only reader of a tensor made just before it, so it may overwrite it.
+            self._overwritten.add(following.all_input_nodes[0])
             following.op, following.target = "call_function", F.hardtanh if six else F.relu
-            following.args, following.kwargs = (following.all_input_nodes[0],), {"inplace": True} | ({"min_val": 0.0, "max_val": 6.0} if six else {})
+            following.args, following.kwargs = (
+                (following.all_input_nodes[0],),
+                {"inplace": True} | ({"min_val": 0.0, "max_val": 6.0} if six else {}),
+            )
         return signal, site
 
     def _is_relu(self, node: torch.fx.Node) -> bool:

@@ -32,8 +32,7 @@ def mean_signals(network: nn.Module, signals: Mapping[str, str], batches: Sequen
     constants = []
     for module in signals.values():
         values = torch.cat(outputs_of(network, module, everything)).double().numpy()
-        for channel in range(values.shape[1]):
-            constants.append(float(np.mean(values[:, channel])))
+        constants += [float(np.mean(values[:, channel])) for channel in range(values.shape[1])]
     return np.array(constants)
 
 
@@ -175,9 +174,7 @@ def algorithm_one(
         bounds = [_published_half_width(observed, delta) for observed in marginals]
         kth = sorted(means, reverse=not lowest)[k - 1]
         active = {
-            player
-            for player in range(n)
-            if means[player] - bounds[player] + tolerance < kth < means[player] + bounds[player] - tolerance
+            player for player in range(n) if means[player] - bounds[player] + tolerance < kth < means[player] + bounds[player] - tolerance
         }
     return np.array([np.mean(observed) for observed in marginals]), np.array([len(observed) for observed in marginals]), rounds
 

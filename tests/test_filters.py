@@ -172,6 +172,10 @@ def check_reruns(filters: ConvFilters, images: torch.Tensor, *, sites: list[int]
         changed[:, site.start :] ^= rng.random((5, len(filters) - site.start)) < 0.3
         again = filters.forward_from(snapshot, index, changed, rows)
         torch.testing.assert_close(again, filters.forward(images[torch.from_numpy(rows)], changed), rtol=1e-5, atol=2e-6)
+        for _ in range(2):  # one coalition for all images, more than once: the snapshot must stay as it is
+            one = base.copy()
+            one[:, site.start :] ^= rng.random(len(filters) - site.start) < 0.3
+            torch.testing.assert_close(filters.forward_from(snapshot, index, one), filters.forward(images, one), rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(filters.forward(images, base), logits, rtol=0, atol=1e-6)
 
 

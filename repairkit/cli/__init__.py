@@ -45,7 +45,7 @@ def guarded(command: Callable[Parameters, int | None]) -> Callable[Parameters, N
 
 app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (fairness, apply, train, run, report):
-    app.command()(guarded(command))  # type: ignore[arg-type]
+    app.command()(guarded(command))
 
 
 @app.callback(invoke_without_command=True)

@@ -18,7 +18,7 @@ from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
 from repairkit.errors import UsageError
-from repairkit.fairness import Options, Ranking, Task, outputs, plan, repair
+from repairkit.fairness import Options, Ranking, Score, Task, outputs, plan, repair
 from repairkit.models import zoo
 from repairkit.repair import Strategy
 from repairkit.report.result import Result
@@ -54,6 +54,9 @@ def fairness(  # noqa: PLR0917 - each argument is an option of the command line
     ] = None,
     engine: Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")] = "tmab",
     ranking: Annotated[str, typer.Option(help="'recall + source' or 'recall' (the paper's).")] = "recall + source",
+    score: Annotated[
+        str, typer.Option(help="smooth (mean probability of the label) or hard (share of correct images, the paper's).")
+    ] = "smooth",
     freeze_at: Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")] = "post",
     strategy: Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")] = "forward",
     budget: Annotated[float, typer.Option(min=1, help="Image passes for the attribution of each network and fold.")] = Options.budget,
@@ -82,6 +85,7 @@ def fairness(  # noqa: PLR0917 - each argument is an option of the command line
         t0=t0,
         truncation=truncation,
         ranking=cast(Ranking, ranking),
+        score=cast(Score, score),
         freeze_at=cast(FreezeAt, freeze_at),
         strategy=cast(Strategy, strategy),
         max_filters=max_filters,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ class Objective(ABC):
         bounds: least and greatest score of an example.
     """
 
-    harmful: ClassVar[Literal[-1, 1]] = -1
+    harmful: Literal[-1, 1] = -1
     bounds: tuple[float, float] = (0.0, 1.0)
 
     @abstractmethod
@@ -66,6 +66,40 @@ class CorrectnessObjective(Objective):
     def surrogate(self, logits: Tensor, labels: Tensor) -> Tensor:
         """`sigmoid(margin)`, in 0 .. 1."""
         return torch.sigmoid(margin(logits, labels))
+
+
+class Smooth(Objective):
+    """Another objective with its surrogate as the score: the same weights, far less variance.
+
+    A hard score changes for few images when one filter changes side, so its exact flips need
+    hundreds of times the samples; the mean probability of the label ranks the same way for
+    far less. Values are then in units of mean probability, not of recall.
+
+    Example:
+        >>> from repairkit.objectives import Accuracy
+        >>> Smooth(Accuracy())
+        Smooth(Accuracy())
+    """
+
+    def __init__(self, objective: CorrectnessObjective) -> None:
+        self.objective = objective
+        self.bounds = objective.bounds
+        self.harmful = objective.harmful
+
+    def weights(self, images: LabelledImages) -> Weights:
+        """Those of the objective."""
+        return self.objective.weights(images)
+
+    def score(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The objective's surrogate."""
+        return self.objective.surrogate(logits, labels)
+
+    def surrogate(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The objective's surrogate."""
+        return self.objective.surrogate(logits, labels)
+
+    def __repr__(self) -> str:
+        return f"Smooth({self.objective!r})"
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

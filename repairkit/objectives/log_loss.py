@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class LogLoss(Objective):
         tensor([0.6931])
     """
 
-    harmful: ClassVar[Literal[-1, 1]] = 1
+    harmful: Literal[-1, 1] = 1
 
     def __init__(self, *, floor: float = 1e-4) -> None:
         if not 0 < floor < 1:

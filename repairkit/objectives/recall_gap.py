@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class RecallGap(CorrectnessObjective):
         [0.5, 0.5, -1.0]
     """
 
-    harmful: ClassVar[Literal[-1, 1]] = 1
+    harmful: Literal[-1, 1] = 1
 
     def __init__(self, favoured: str, disadvantaged: str) -> None:
         self.favoured = favoured

@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from networks import CLASSES, conv_bn_relu, conv_without_bias, randomised
+from scipy.stats import norm
+
+from repairkit.data.images import LabelledImages
+from repairkit.errors import UsageError
+from repairkit.filters import ConvFilters
+from repairkit.freezing import baked_copy
+from repairkit.models.classifier import Classifier
+from repairkit.objectives import Accuracy, SubgroupRecall
+from repairkit.repair import Choice, choose, eligible, removal_curve, weighted_standard_error
+from repairkit.shapley.attribution import Attribution
+from repairkit.shapley.model_game import prepared_batches
+
+SPOILT = (1, 4, 7)
+"""Filters without which the labels were made: freezing them is the repair."""
+
+
+def coloured(count: int, seed: int, groups: tuple[str, ...]) -> LabelledImages:
+    """Images of a colour with noise; labels are filled in later."""
+    rng = np.random.default_rng(seed)
+    pixels = np.clip(rng.integers(0, 256, (count, 1, 1, 3)) + rng.integers(-60, 61, (count, 8, 8, 3)), 0, 255).astype(np.uint8)
+    names = np.array([groups[index % len(groups)] for index in range(count)])
+    return LabelledImages(pixels=pixels, labels=np.zeros(count, np.int64), groups=names, classes=CLASSES, name=f"set {seed}")
+
+
+@dataclass
+class Setting:
+    """A network that three of its filters spoil, images, and evaluation of baked copies, the slow way."""
+
+    classifier: Classifier
+    filters: ConvFilters
+    target: LabelledImages
+    source: LabelledImages
+    known: dict = field(default_factory=dict)
+
+    @property
+    def worths(self):
+        return SubgroupRecall().on(self.target), Accuracy().on(self.source)
+
+    def evaluate(self, players, images: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
+        """Probability of the label and correctness of each image, from a baked copy."""
+        key = (frozenset(players), images.name)
+        if key not in self.known:
+            self.known[key] = self._evaluate(players, images)
+        return self.known[key]
+
+    def _evaluate(self, players, images: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
+        constants = {self.filters.ids[player]: float(self.filters.constants[player]) for player in players}
+        repaired = copy.deepcopy(self.classifier)
+        repaired.network = baked_copy(self.classifier.network, constants)
+        with torch.no_grad():
+            logits = repaired(images.batch(np.arange(len(images)))).double()
+        rows = np.arange(len(images))
+        return torch.softmax(logits, 1).numpy()[rows, images.labels], logits.argmax(1).numpy() == images.labels
+
+    def measure(self, players, before=(), source_weight: float = 2.0) -> dict[str, float]:
+        """All numbers of a step from `before` to `players`."""
+        target, target_correct = self.evaluate(players, self.target)
+        source, source_correct = self.evaluate(players, self.source)
+        target_before, source_before = self.evaluate(before, self.target)[0], self.evaluate(before, self.source)[0]
+        original = self.evaluate((), self.source)[1]
+        groups = sorted(set(self.target.groups))
+        criterion = source_weight * source.mean()
+        gain, variance = (
+            source_weight * (source - source_before).mean(),
+            source_weight**2 * np.var(source - source_before, ddof=1) / len(source),
+        )
+        recall = 0.0
+        for group in groups:
+            members = self.target.groups == group
+            change = (target - target_before)[members]
+            criterion += target[members].mean() / len(groups)
+            gain += change.mean() / len(groups)
+            variance += np.var(change, ddof=1) / members.sum() / len(groups) ** 2
+            recall += target_correct[members].mean() / len(groups)
+        fall = original.astype(float) - source_correct
+        return {
+            "criterion": criterion,
+            "gain": gain,
+            "standard_error": math.sqrt(variance),
+            "target": recall,
+            "source": source_correct.mean(),
+            "drop_bound": fall.mean() + norm.ppf(0.9) * fall.std(ddof=1) / math.sqrt(len(fall)),
+        }
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    network = randomised(conv_bn_relu(), seed=6)
+    target, source = coloured(50, 1, ("a", "a", "b", "a")), coloured(70, 2, ("c",))
+    classifier = Classifier(network, classes=CLASSES)
+    filters = ConvFilters(network)
+    filters.calibrate(prepared_batches(classifier, target))
+    with torch.no_grad():
+        network.fc.weight *= 6
+        clean = copy.deepcopy(classifier)
+        clean.network = baked_copy(network, {filters.ids[player]: float(filters.constants[player]) for player in SPOILT})
+        both = [clean(images.batch(np.arange(len(images)))) for images in (target, source)]
+        middle = torch.cat(both).diff(dim=1).median()
+        network.fc.bias[1] -= middle
+    for images, logits in zip((target, source), both, strict=True):
+        images.labels[:] = (logits.diff(dim=1)[:, 0] > middle).long().numpy()
+        images.labels[::9] = 1 - images.labels[::9]
+    filters = ConvFilters(network)
+    filters.calibrate(prepared_batches(classifier, target))
+    return Setting(classifier, filters, target, source)
+
+
+def attribution(setting_or_filters, value=None) -> Attribution:
+    filters = getattr(setting_or_filters, "filters", setting_or_filters)
+    n = len(filters)
+    value = np.asarray(value if value is not None else -np.random.default_rng(5).permutation(np.arange(1, n + 1)) / 100.0)
+    return Attribution(
+        ids=tuple(str(name) for name in filters.ids),
+        screen=np.full(n, -1.0),
+        value=value,
+        half_width=np.zeros(n),
+        samples=(~np.isnan(value)).astype(float),
+        decided=np.ones(n, dtype=bool),
+        harmful=-1,
+        end="low",
+        top=1,
+        t0=0.0,
+        delta=0.05,
+        seed=0,
+        engine="tmab",
+    )
+
+
+def forward_selection(setting: Setting, pool: list[int], *, most: int, again: int, guard: float, errors: float) -> list[int]:
+    """Forward selection, literally."""
+    frozen: list[int] = []
+    last = dict.fromkeys(pool, 0.0)
+    while len(frozen) < most:
+        open_ = [player for player in pool if player not in frozen]
+        if frozen:
+            open_ = sorted(open_, key=lambda player: -last[player])[:again]
+        found = {player: setting.measure([*frozen, player], frozen) for player in open_}
+        last.update({player: numbers["gain"] for player, numbers in found.items()})
+        for player in sorted(open_, key=lambda player: -found[player]["gain"]):
+            if found[player]["gain"] <= errors * found[player]["standard_error"]:
+                return frozen
+            if found[player]["drop_bound"] <= guard + 1e-12:
+                frozen.append(player)
+                break
+        else:
+            return frozen
+    return frozen
+
+
+def check_steps(setting: Setting, choice: Choice) -> None:
+    players = [step.player for step in choice.path[1:]]
+    assert choice.path[0].player is None
+    for count, step in enumerate(choice.path):
+        expected = setting.measure(players[:count], players[: max(count - 1, 0)])
+        assert step.filters == count
+        for name, value in expected.items():
+            assert getattr(step, name) == pytest.approx(value, abs=2e-6), (count, name)
+    assert choice.players == players[: choice.chosen]
+
+
+@pytest.mark.parametrize(
+    ("guard", "errors", "again", "most"),
+    [
+        (1.0, 1.0, 12, 16),
+        (1.0, 0.0, 12, 4),
+        (0.0, 0.0, 12, 16),
+        (0.02, 0.0, 12, 16),
+        (0.05, 1.0, 2, 3),
+        (1.0, 0.0, 1, 16),
+        (1.0, 3.0, 12, 16),
+    ],
+)
+def test_forward_selection_is_the_literal_one(setting, guard, errors, again, most):
+    found = attribution(setting)
+    choice = choose(
+        setting.classifier,
+        setting.filters,
+        found,
+        *setting.worths,
+        max_clean_drop=guard,
+        errors=errors,
+        again=again,
+        max_filters=most,
+        batch=16,
+    )
+    expected = forward_selection(setting, found.culprits().tolist(), most=most, again=again, guard=guard, errors=errors)
+    assert choice.players == expected
+    assert choice.chosen == len(expected) <= most
+    check_steps(setting, choice)
+
+
+def test_the_settings_above_reach_every_way_to_stop(setting):
+    found = attribution(setting)
+
+    def reason(**options) -> str:
+        return choose(setting.classifier, setting.filters, found, *setting.worths, **options).reason
+
+    assert "not more than 1 standard error" in reason(max_clean_drop=1.0)
+    assert reason(max_clean_drop=1.0, errors=0.0, max_filters=2) == "the limit of 2 filters was reached"
+    assert "break the guard" in reason(max_clean_drop=0.0, errors=-1e9)
+    assert reason(max_clean_drop=1.0, errors=-1e9, candidates=2) == "there is no further candidate"
+
+
+def test_it_repairs_what_was_spoilt(setting):
+    found = attribution(setting)
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, max_clean_drop=1.0)
+    assert len(choice.players) > 1
+    assert set(choice.players) & set(SPOILT)
+    assert choice.path[choice.chosen].criterion > choice.path[0].criterion
+    for step in choice.path[1:]:
+        assert step.gain > step.standard_error
+
+
+@pytest.mark.parametrize("guard", [0.0, 0.03, 0.1, 1.0])
+def test_prefix_takes_the_most_harmful_first_and_the_best_count_under_the_guard(setting, guard):
+    value = np.full(10, -0.001)
+    for rank, player in enumerate((7, 1, 0, 4)):
+        value[player] = -1.0 + 0.1 * rank
+    found = attribution(setting, value)
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, strategy="prefix", max_clean_drop=guard, max_filters=6)
+    order = found.culprits().tolist()
+    assert order[:4] == [7, 1, 0, 4]
+    assert [step.player for step in choice.path] == [None, *order[:6]]
+    check_steps(setting, choice)
+    allowed = [count for count in range(7) if setting.measure(order[:count])["drop_bound"] <= guard + 1e-12]
+    assert choice.chosen == max(allowed, key=lambda count: setting.measure(order[:count])["criterion"])
+
+
+def test_only_the_most_harmful_are_candidates(setting):
+    found = attribution(setting)
+    for candidates in (1, 3):
+        choice = choose(setting.classifier, setting.filters, found, *setting.worths, candidates=candidates, max_clean_drop=1.0, errors=-1e9)
+        assert set(choice.players) == set(found.culprits(candidates).tolist())
+
+
+def test_filters_without_a_harmful_value_are_never_candidates(setting):
+    value = np.full(10, np.nan)
+    value[[2, 5]] = -0.1, 0.1
+    assert eligible(setting.filters, attribution(setting, value), 40) == [2]
+    nobody = choose(setting.classifier, setting.filters, attribution(setting, np.full(10, np.nan)), *setting.worths)
+    assert (nobody.chosen, nobody.players, len(nobody.path)) == (0, [], 1)
+    check_steps(setting, nobody)
+
+
+def test_filters_that_plain_weights_cannot_hold_are_never_candidates():
+    network = randomised(conv_without_bias())
+    filters = ConvFilters(network)
+    filters.calibrate([torch.rand(4, 3, 8, 8)])
+    found = attribution(filters, -np.arange(10, 0, -1.0))
+    assert {filters.ids[player].layer for player in found.culprits(4)} == {"conv1"}
+    assert eligible(filters, found, 3) == [4, 5, 6]
+
+
+def test_gains_may_be_measured_on_some_source_images_but_the_guard_sees_all(setting):
+    found = attribution(setting)
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, source_for_gains=20, max_clean_drop=0.2, errors=0.0)
+    assert choice.chosen > 0
+    for count, step in enumerate(choice.path):
+        expected = setting.measure(choice.players[:count])
+        for name in ("target", "source", "drop_bound"):
+            assert getattr(step, name) == pytest.approx(expected[name], abs=1e-9), name
+    assert choice.path[0].criterion != pytest.approx(setting.measure([])["criterion"], abs=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["forward", "prefix"])
+def test_passes_are_those_that_were_made(setting, strategy, monkeypatch):
+    made = 0.0
+    filters = setting.filters
+    forward, snapshot, forward_from = filters.forward, filters.snapshot, filters.forward_from
+
+    def count(passes: float) -> None:
+        nonlocal made
+        made += passes
+
+    monkeypatch.setattr(filters, "forward", lambda images, live: (count(len(images)), forward(images, live))[1])
+    monkeypatch.setattr(filters, "snapshot", lambda images, live: (count(len(images)), snapshot(images, live))[1])
+
+    def counted_from(kept, site, live, rows=None):
+        logits = forward_from(kept, site, live, rows)
+        count(len(logits) * filters.shares[filters.sites[site].start])
+        return logits
+
+    monkeypatch.setattr(filters, "forward_from", counted_from)
+    told = []
+    choice = choose(
+        setting.classifier,
+        filters,
+        attribution(setting),
+        *setting.worths,
+        strategy=strategy,
+        max_clean_drop=1.0,
+        progress=lambda part, passes, planned: told.append((part, passes)),
+    )
+    assert choice.passes == pytest.approx(made)
+    assert told[-1][0] == "choosing"
+    assert [passes for _, passes in told] == sorted(passes for _, passes in told)
+    assert told[-1][1] <= choice.passes
+
+
+@pytest.mark.filterwarnings("ignore::repairkit.errors.ModelWarning")
+def test_an_untraceable_network_chooses_the_same_as_its_traceable_twin(setting):
+    class Branching(type(setting.classifier.network)):
+        def forward(self, x):
+            return super().forward(x) if x.sum() < math.inf else x
+
+    network = copy.deepcopy(setting.classifier.network)
+    network.__class__ = Branching
+    filters = ConvFilters(network)
+    assert not filters.can_rerun
+    filters.set_constants(setting.filters.constants)
+    classifier = Classifier(network, classes=CLASSES)
+    choice = choose(classifier, filters, attribution(filters), *setting.worths, max_clean_drop=1.0, max_filters=2)
+    assert choice.passes > 0
+    assert choice.chosen <= 2
+
+
+def test_the_removal_curve_is_that_of_baked_copies(setting):
+    players = [7, 1, 0, 4, 9]
+    curve = removal_curve(setting.classifier, setting.filters, players, (0, 1, 3, 5, 8), *setting.worths, batch=16)
+    assert [count for count, _, _ in curve] == [0, 1, 3, 5]
+    for count, target, source in curve:
+        expected = setting.measure(players[:count])
+        assert target == pytest.approx(expected["target"])
+        assert source == pytest.approx(expected["source"])
+
+
+def test_the_users_network_is_never_changed(setting):
+    before = copy.deepcopy(setting.classifier.state_dict())
+    choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, max_clean_drop=1.0)
+    assert all(torch.equal(value, before[key]) for key, value in setting.classifier.state_dict().items())
+    assert not any(module._forward_hooks for module in setting.classifier.modules())
+
+
+def test_the_standard_error_is_that_of_a_stratified_mean():
+    rng = np.random.default_rng(0)
+    sizes, weights = (30, 10, 5), np.concatenate([np.full(30, 1 / 90), np.full(10, 1 / 30), np.full(5, 1 / 15)])
+    draws = np.concatenate([rng.normal(0, 1 + index, (4000, size)) for index, size in enumerate(sizes)], axis=1)
+    estimates = np.array([weighted_standard_error(row, weights) for row in draws])
+    assert math.sqrt(np.mean(estimates**2)) == pytest.approx(np.std(draws @ weights), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "greedy"}, "strategy must be 'forward' or 'prefix', got 'greedy'"),
+        ({"max_clean_drop": -0.1}, "max_clean_drop must not be negative"),
+        ({"max_filters": 0}, "must be at least 1"),
+        ({"candidates": 0}, "must be at least 1"),
+        ({"again": 0}, "must be at least 1"),
+    ],
+)
+def test_bad_settings_are_named(setting, options, message):
+    with pytest.raises(UsageError, match=message):
+        choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, **options)

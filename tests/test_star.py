@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from games import TableGame, model_game, second_order
+from networks import labelled, twelve_filters
+from oracles import mean_worth_at, truncated_values
+
+from repairkit.errors import BudgetError, UsageError
+from repairkit.objectives import Accuracy
+from repairkit.shapley.exact import exact_values
+from repairkit.shapley.game import FunctionGame
+from repairkit.shapley.star import SCREEN_ROUND, draw_round, halving_sizes, pair_means, tmab
+
+
+@pytest.mark.parametrize("t0", [0.0, 0.6])
+def test_coalition_sizes_are_uniform_over_the_live_zone(t0):
+    n = 400
+    game = FunctionGame(n, lambda live: live[:, 0] * 1.0, bounds=(0, 1))
+    samples = draw_round(game, seed=0, stage=2, index=0, size=4000, t0=t0)
+    for half in (samples.live[0::2], samples.live[1::2]):
+        share = half.mean(axis=1)
+        for quantile in (0.1, 0.25, 0.5, 0.75, 0.9):
+            assert np.mean(share <= t0 + quantile * (1 - t0)) == pytest.approx(quantile, abs=0.03)
+    np.testing.assert_allclose(samples.live[0::2].mean(axis=1) + samples.live[1::2].mean(axis=1), 1 + t0, atol=0.1)
+
+
+def test_at_t0_zero_a_pair_is_a_coalition_and_its_complement():
+    game = FunctionGame(30, lambda live: live[:, 0] * 1.0, bounds=(0, 1))
+    samples = draw_round(game, seed=1, stage=2, index=3, size=500, t0=0.0)
+    np.testing.assert_array_equal(samples.live[0::2], ~samples.live[1::2])
+
+
+def test_a_round_is_a_pure_function_of_its_arguments():
+    game = TableGame(5, 20)
+    first, again = (draw_round(game, seed=1, stage=2, index=3, size=8, t0=0.2) for _ in range(2))
+    assert first.live.tobytes() == again.live.tobytes()
+    assert first.examples.tobytes() == again.examples.tobytes()
+    for other in ({"seed": 2}, {"stage": 3}, {"index": 4}):
+        different = draw_round(game, **{"seed": 1, "stage": 2, "index": 3, "size": 8, "t0": 0.2, **other})
+        assert different.live.tobytes() != first.live.tobytes()
+    for size in (1, 7, 0):
+        with pytest.raises(UsageError, match="whole antithetic pairs"):
+            draw_round(game, seed=1, stage=2, index=3, size=size, t0=0.2)
+
+
+def test_one_antithetic_pair_is_exact_on_second_order_games():
+    game, values = second_order(7)
+    for seed in range(5):
+        pair = draw_round(game, seed=seed, stage=2, index=0, size=2, t0=0.0)
+        np.testing.assert_allclose(pair_means(game.flips(pair.live, pair.examples, np.arange(7)))[0], values, atol=1e-9)
+    found = tmab(game, budget=SCREEN_ROUND * 3 + 2 * 8, top=7)
+    assert found.samples.tolist() == [1] * 7
+    np.testing.assert_allclose(found.value, values, atol=1e-9)
+    np.testing.assert_allclose(found.screen, values, atol=1e-9)
+
+
+@pytest.mark.parametrize("t0", [0.0, 0.5])
+def test_values_are_the_integral_over_the_live_zone(t0):
+    game = TableGame(5, 8, seed=3)
+    found = tmab(game, budget=200_000, top=5, t0=t0)
+    expected = truncated_values(5, lambda members: float(game.worths[sum(1 << player for player in members)]), t0)
+    np.testing.assert_allclose(exact_values(game, t0=t0), expected, atol=1e-12)
+    error = 4 * (1 - t0) * 0.6 / np.sqrt(2 * found.samples)
+    assert (np.abs(found.value - expected) < error).all()
+    assert (np.abs(found.screen - expected) < 4 * (1 - t0) * 0.6 / np.sqrt(0.3 * 200_000 / 3)).all()
+    total = game.worths[-1] - mean_worth_at(5, lambda members: float(game.worths[sum(1 << player for player in members)]), t0)
+    assert found.value.sum() == pytest.approx(total, abs=float(error.sum()) / 2)
+    assert (np.abs(found.value - expected) <= found.half_width).all()
+
+
+def test_signed_weights_are_carried():
+    game = TableGame(4, 8, seed=5, signed=True)
+    found = tmab(game, budget=100_000, top=4)
+    np.testing.assert_allclose(found.value, exact_values(game), atol=0.03)
+
+
+def test_axioms():
+    def worth(live):
+        return 2.0 * live[:, 0] * live[:, 1] + live[:, 2] - 3.0 * live[:, 4] * live[:, 5]
+
+    found = tmab(FunctionGame(6, worth, bounds=(-3, 3)), budget=2000, top=6)
+    np.testing.assert_allclose(found.value, [1, 1, 1, 0, -1.5, -1.5], atol=1e-12)  # second order: exact
+    assert found.value[3] == 0
+    third = tmab(FunctionGame(6, lambda live: 1.0 * live[:, :3].all(axis=1), bounds=(0, 1)), budget=40_000, top=6)
+    np.testing.assert_allclose(third.value, [1 / 3] * 3 + [0] * 3, atol=0.03)
+    doubled = tmab(FunctionGame(6, lambda live: 2 * worth(live), bounds=(-6, 6)), budget=2000, top=6)
+    np.testing.assert_allclose(doubled.value, 2 * found.value, atol=1e-12)
+
+
+@pytest.mark.parametrize("t0", [0.0, 0.4])
+def test_one_player_gets_everything(t0):
+    game = FunctionGame(1, lambda live: 0.25 + 0.5 * live[:, 0], bounds=(0, 1))
+    found = tmab(game, budget=1000, top=1, t0=t0)
+    assert found.value[0] == pytest.approx(0.5 * (1 - t0))
+    assert found.screen[0] == pytest.approx(0.5 * (1 - t0))
+
+
+def test_values_of_a_network_sum_to_what_its_filters_are_worth():
+    game = model_game(twelve_filters(seed=2), Accuracy().on(labelled(8)), batch=256)
+    for t0 in (0.0, 0.5):
+        found = tmab(game, budget=20_000, top=12, t0=t0)
+        exact = exact_values(game, t0=t0)
+        np.testing.assert_allclose(found.value, exact, atol=4 * (1 - t0) * 0.5 / np.sqrt(found.samples.min()))
+        assert found.value.sum() == pytest.approx(exact.sum(), abs=0.1)
+
+
+# ---- who is flipped ----
+
+
+def ladder(n: int) -> FunctionGame:
+    """Player i is worth i - n / 2."""
+    return FunctionGame(n, lambda live: live @ (np.arange(n) - n / 2), bounds=(-(n**2), n**2))
+
+
+@pytest.mark.parametrize(("end", "first"), [("low", range(6)), ("high", range(94, 100))])
+def test_the_sought_end_of_the_screen_is_flipped_and_a_random_sample_of_the_others(end, first):
+    found = tmab(ladder(100), budget=5000, top=2, end=end, audit=8)
+    flipped = np.flatnonzero(found.samples)
+    assert set(first) <= set(flipped)
+    assert len(flipped) == 6 + 8
+    np.testing.assert_array_equal(np.isnan(found.value), found.samples == 0)
+    np.testing.assert_array_equal(np.isnan(found.half_width), found.samples == 0)
+    assert not np.isnan(found.screen).any()
+    others = {tuple(np.flatnonzero(tmab(ladder(100), budget=2000, top=2, end=end, audit=8, seed=seed).samples)) for seed in range(4)}
+    assert len(others) == 4
+    best = sorted(first, reverse=end == "high")[:2]
+    assert found.samples[best].min() == found.samples.max()  # halving keeps the sought end to the last round
+    assert found.samples.max() > found.samples[flipped].min()
+
+
+def test_an_audited_player_that_turns_out_extreme_stays():
+    class Blind(FunctionGame):
+        """A game whose gradients tell nothing."""
+
+        def _gradients(self, coalitions, examples):
+            return np.zeros((len(examples), self.n))
+
+    effect = np.zeros(10)
+    effect[9] = -1.0
+    found = tmab(Blind(10, lambda live: live @ effect, bounds=(-1, 0)), budget=3000, top=1, contested=2, audit=8)
+    assert found.samples[9] == found.samples.max()
+    assert found.culprits().tolist() == [9]
+
+
+def test_the_harmful_end_is_sought_by_default():
+    for harmful, end in ((-1, "low"), (1, "high")):
+        game = FunctionGame(20, lambda live: live @ (np.arange(20) - 9.5), bounds=(-200, 200), harmful=harmful)
+        found = tmab(game, budget=3000, top=2)
+        assert found.end == end
+        assert set(found.culprits(2)) == ({0, 1} if harmful < 0 else {18, 19})
+
+
+def test_a_player_with_only_a_screen_is_never_a_culprit():
+    found = tmab(ladder(100), budget=3000, top=2, end="high", audit=4)  # seeks the other end than the harmful one
+    assert (found.screen[:20] < 0).all()
+    assert set(found.culprits()) <= set(np.flatnonzero(found.samples))
+    assert set(found.culprits()) == {player for player in np.flatnonzero(found.samples) if player < 50}
+
+
+@pytest.mark.parametrize(("first", "audited", "top"), [(120, 16, 40), (1, 0, 1), (40, 0, 40), (6, 8, 2), (41, 0, 40)])
+def test_halving_never_drops_below_the_top(first, audited, top):
+    sizes = halving_sizes(first, audited, top)
+    assert sizes[0] == first + audited
+    assert sizes[-1] == top
+    for before, after in itertools.pairwise(sizes):
+        assert after == max(top, before // 2)
+
+
+# ---- budget and seeds ----
+
+
+@pytest.mark.parametrize("shares", ["whole passes", "shares"])
+def test_the_budget_is_never_exceeded(shares):
+    rng = np.random.default_rng(0)
+    for budget in [*rng.integers(700, 2000, 12), 733.25, 5000, 9999]:
+        game = TableGame(9, 7)
+        if shares == "shares":
+            game.flip_shares = rng.random(9)
+        found = tmab(game, budget=float(budget), top=2, audit=2)
+        assert game.cost <= budget + 1e-6
+        assert set(found.passes) == {"screen", "flips"}
+        assert sum(found.passes.values()) == pytest.approx(game.cost)
+        assert found.passes["screen"] % (3 * SCREEN_ROUND) == 0
+        assert found.passes["screen"] <= max(3 * SCREEN_ROUND, 0.4 * budget)
+
+
+@pytest.mark.parametrize(("n", "top", "audit"), [(100, 10, 16), (100, 40, 16), (30, 30, 0), (9, 2, 2), (1, 1, 0)])
+def test_the_least_budget_is_named_and_is_enough(n, top, audit):
+    with pytest.raises(BudgetError, match="tmab needs at least") as error:
+        tmab(ladder(n), budget=10, top=top, audit=audit)
+    least = float(re.search(r"at least ([\d,]+)", str(error.value)).group(1).replace(",", ""))
+    for budget in (least, least + 1, least + 150, 1.5 * least, 2 * least):
+        found = tmab(ladder(n), budget=budget, top=top, audit=audit)
+        assert sum(found.passes.values()) <= budget
+        assert (found.samples > 0).sum() >= top
+    with pytest.raises(BudgetError):
+        tmab(ladder(n), budget=least - 1, top=top, audit=audit)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_same_seed_same_bits(real):
+    def play(seed: int):
+        game = model_game(twelve_filters(), Accuracy().on(labelled(6)), batch=50) if real else TableGame(9, 7)
+        return tmab(game, budget=1500, top=2, audit=2, seed=seed, t0=0.3)
+
+    first, again, other = play(7), play(7), play(8)
+    for field in ("screen", "value", "half_width", "samples", "decided"):
+        assert getattr(first, field).tobytes() == getattr(again, field).tobytes()
+    assert first.screen.tobytes() != other.screen.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top": 0}, "top must lie between 1 and the 9 players"),
+        ({"top": 10}, "top must lie between 1 and the 9 players"),
+        ({"t0": 1.0}, r"t0 must lie in \[0, 1\)"),
+        ({"t0": -0.1}, r"t0 must lie in \[0, 1\)"),
+        ({"delta": 1.0}, "delta must lie between 0 and 1"),
+        ({"audit": -1}, "audit not negative"),
+        ({"contested": 0}, "contested must be at least 1"),
+    ],
+)
+def test_bad_settings_are_named(options, message):
+    with pytest.raises(UsageError, match=message):
+        tmab(TableGame(9, 7), budget=5000, **{"top": 2, **options})
