@@ -53,7 +53,9 @@ def main() -> None:
         plains.append(seconds(plain))
         ratios.append(seconds(masked) / plains[-1])
     low, middle, high = statistics.quantiles(ratios, n=4)
-    print(f"{arguments.model}, {len(filters)} filters, {arguments.pixels} px, batch {arguments.batch}, float32, {arguments.threads} thread(s)")
+    print(
+        f"{arguments.model}, {len(filters)} filters, {arguments.pixels} px, batch {arguments.batch}, float32, {arguments.threads} thread(s)"
+    )
     print(f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}")
     print(f"plain: {arguments.batch / statistics.median(plains):.0f} images/s")
     print(f"masked / plain: median {middle:.2f}, quartiles {low:.2f} to {high:.2f}, {arguments.runs} runs")

@@ -56,15 +56,15 @@ class Options:
     """
 
     engine: Engine = "tmab"
-    budget: float = 12_000
-    top: int = 40
-    t0: float = 0.8
+    budget: float = 20_000
+    top: int = 24
+    t0: float = 0.9
     truncation: float | None = None
     ranking: Ranking = "recall + source"
     score: Score = "smooth"
     freeze_at: FreezeAt = "post"
     strategy: Strategy = "forward"
-    candidates: int = 40
+    candidates: int = 24
     max_filters: int = 16
     max_clean_drop: float = 0.01
     folds: int = 1
@@ -74,7 +74,7 @@ class Options:
     level: float = 0.95
     device: str = "cpu"
     batch: int = 32
-    curve: tuple[int, ...] = (1, 2, 4, 8, 16)
+    curve: tuple[int, ...] = (1, 2, 4, 8)
 
     def __post_init__(self) -> None:
         if self.ranking not in ("recall + source", "recall"):
@@ -169,14 +169,14 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     """Image passes that a repair will make, by part; exact but for choosing, where four steps are assumed."""
     folds, source = splits(task, options)
     networks = len(folds) * (2 if task.dropout else 1)
-    chosen_on = len(folds[0].choose) + len(source.choose)
+    chosen_on = len(folds[0].choose) + min(250, len(source.choose))
     reported_on = sum(len(fold.report) for fold in folds) + len(folds) * len(source.report)
-    tried = options.candidates + 4 * 12 if options.strategy == "forward" else 0
+    tried = options.candidates + 4 * 8 if options.strategy == "forward" else 0
     steps = 5 if options.strategy == "forward" else options.max_filters + 1
     return {
         "calibration": networks * (len(folds[0].attribute) + len(source.attribute)),
         "attribution": networks * options.budget,
-        "choosing": networks * chosen_on * (steps + DOWNSTREAM * tried),
+        "choosing": networks * (chosen_on * (steps + DOWNSTREAM * tried) + steps * len(source.choose)),
         "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6)
         + networks / len(folds) * (len(task.target) + len(task.source)),
     }
@@ -202,7 +202,12 @@ def repair(task: Task, options: Options, *, progress: Progress | None = None) ->
     for column, model in models.items():
         before = "original" if column == "repaired" else "dropout"
         with clock.part("evaluation"):
-            plain[before] = (outputs(model.classifier, task.target, options, clock), outputs(model.classifier, task.source, options, clock))
+            judged = np.unique(np.concatenate([part for fold in folds for part in (fold.choose, fold.report)]))
+            judged_source = np.concatenate([source.choose, source.report])
+            plain[before] = (
+                outputs(model.classifier, task.target, options, clock, judged),
+                outputs(model.classifier, task.source, options, clock, judged_source),
+            )
         correct[before] = (plain[before][0].argmax(1) == task.target.labels)[report]
         source_correct[before] = (plain[before][1].argmax(1) == task.source.labels)[source.report].astype(np.float64)
         after = np.zeros(len(report), dtype=bool)
@@ -333,18 +338,24 @@ def finite_or_none(number: float) -> float | None:
     return float(number) if np.isfinite(number) else None
 
 
-def outputs(classifier: Classifier, images: LabelledImages, options: Options, clock: _Clock | None = None) -> Logits:
-    """Logits of all images, float64 (N, classes)."""
+def outputs(
+    classifier: Classifier,
+    images: LabelledImages,
+    options: Options,
+    clock: _Clock | None = None,
+    which: npt.NDArray[np.int64] | None = None,
+) -> Logits:
+    """Logits, float64 (N, classes); with `which`, only of those images, and NaN for the others."""
     device = torch.device(options.device)
     classifier = classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rows = []
+    wanted = np.arange(len(images)) if which is None else which
+    logits: Logits = np.full((len(images), len(images.classes)), np.nan)
     with torch.inference_mode():
-        for start in range(0, len(images), options.batch):
-            batch = images.batch(np.arange(start, min(start + options.batch, len(images)))).to(device)
-            rows.append(check_logits(classifier(batch), images.name).double().cpu())
+        for start in range(0, len(wanted), options.batch):
+            rows = wanted[start : start + options.batch]
+            logits[rows] = check_logits(classifier(images.batch(rows).to(device)), images.name).double().cpu().numpy()
     if clock is not None:
-        clock.add("evaluation", len(images))
-    logits: Logits = torch.cat(rows).numpy()
+        clock.add("evaluation", len(wanted))
     return logits
 
 

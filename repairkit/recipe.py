@@ -55,7 +55,7 @@ class TrainingSection(_Section):
         quotas: how many images of each pattern of subgroups to train on.
         source_groups: patterns of the subgroups whose remaining images are the source.
         plain: the network to repair.
-        dropout: its dropout-trained rival, which continues from `init` as well.
+        dropout: its dropout-trained rival, which continues from the plain network's weights.
     """
 
     architecture: str

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
 from repairkit.filters import ConvFilters
 from repairkit.freezing import why_not_bakeable
@@ -148,12 +147,12 @@ def choose(
     source: Worth,
     *,
     strategy: Strategy = "forward",
-    candidates: int = 40,
+    candidates: int = 24,
     max_filters: int = 16,
-    again: int = 12,
+    again: int = 8,
     max_clean_drop: float = 0.01,
     source_weight: float = 2.0,
-    source_for_gains: int | None = 500,
+    source_for_gains: int | None = 250,
     errors: float = 1.0,
     batch: int = 32,
     progress: Progress | None = None,
@@ -172,9 +171,11 @@ def choose(
       the guard.
 
     Args:
-        classifier, filters: the network and its players, with constants set.
+        classifier: prepares images for its network.
+        filters: the network's players, with constants set.
         attribution: values of the same players.
-        target, source: worths of the choose images.
+        target: worth of the target's choose images.
+        source: worth of the source's choose images.
         strategy: "forward" or "prefix".
         candidates: how many of the most harmful filters may be frozen.
         max_filters: longest path.
@@ -196,7 +197,7 @@ def choose(
         raise UsageError(f"max_clean_drop must not be negative, got {max_clean_drop}; it is a share, for instance 0.01")
     if min(candidates, max_filters, again) < 1:
         raise UsageError(f"candidates, max_filters and again must be at least 1, got {candidates}, {max_filters} and {again}")
-    pool = eligible(filters, attribution, candidates)
+    pool = eligible(filters, attribution, candidates, cautious=strategy == "forward")
     images = _ChooseImages(classifier, filters, target, source, source_for_gains=source_for_gains, batch=batch)
     follow = _forward if strategy == "forward" else _prefix
     return follow(
@@ -211,12 +212,12 @@ def choose(
     )
 
 
-def eligible(filters: ConvFilters, attribution: Attribution, most: int) -> list[int]:
-    """The most harmful players that plain weights can hold frozen."""
+def eligible(filters: ConvFilters, attribution: Attribution, most: int, *, cautious: bool = False) -> list[int]:
+    """The most harmful players that plain weights can hold frozen; see `Attribution.culprits` for `cautious`."""
     network = filters.network
     bakeable = (
         int(player)
-        for player in attribution.culprits()
+        for player in attribution.culprits(cautious=cautious)
         if why_not_bakeable(network, filters.sites[filters.site_of[player]], float(filters.constants[player])) is None
     )
     return list(islice(bakeable, most))

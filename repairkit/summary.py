@@ -123,7 +123,7 @@ def curves(task: Task, findings: Findings, repaired: list[RepairedNetwork]) -> l
             )
     if findings.thresholds:
         report, source = findings.target_report, findings.source_report
-        tried = np.quantile(findings.margins, np.linspace(0.02, 0.98, 41))
+        tried = np.quantile(findings.margins[report], np.linspace(0.02, 0.98, 41))
         chosen = float(np.median([choice.threshold for choice in findings.thresholds]))
         for value in sorted({*tried.tolist(), 0.0, chosen}):
             point = threshold_curve(

@@ -12,10 +12,11 @@ from repairkit.cli.fairness import CELEBA, check_device, set_threads
 from repairkit.data import celeba, drawn, loaders
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
-from repairkit.models.training import Epoch, train as fit, train_stand_ins
+from repairkit.models.training import Epoch, train_stand_ins
+from repairkit.models.training import train as fit
 
 
-def train(  # noqa: PLR0917 - each argument is an option of the command line
+def train(
     arch: Annotated[str, typer.Option(help="A classifier of torchvision.")] = "squeezenet1_0",
     data: Annotated[str, typer.Option(help="Training images: drawn, celeba, ppb, utkface, or a .csv/.parquet manifest.")] = "drawn",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
@@ -79,6 +80,7 @@ class Telling:
         self._reporter = reporter
 
     def __call__(self, step: int, steps: int, epoch: Epoch | None) -> None:
+        """Tell of a step or, where there is one, of a finished epoch."""
         if epoch is None:
             self._reporter("training steps", step, steps)
         else:

@@ -56,9 +56,13 @@ class LabelledImages:
         if n == 0:
             raise DataError(f"{self.name}: expected at least one image, found none; check the data folder and the filters on it")
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
-            raise DataError(f"{self.name}: expected uint8 pixels of shape (N, height, width, 3), got {self.pixels.dtype} {self.pixels.shape}")
+            raise DataError(
+                f"{self.name}: expected uint8 pixels of shape (N, height, width, 3), got {self.pixels.dtype} {self.pixels.shape}"
+            )
         if len(self.labels) != n or len(self.groups) != n:
-            raise DataError(f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; each image needs one of both")
+            raise DataError(
+                f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; each image needs one of both"
+            )
         outside = (self.labels < 0) | (self.labels >= len(self.classes))
         if outside.any():
             first = int(np.flatnonzero(outside)[0])

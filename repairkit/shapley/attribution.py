@@ -74,6 +74,7 @@ class Attribution:
         end: the end that was sought: "low" or "high".
         top: k, the number of players sought.
         t0: live zone; 0 is the Shapley value itself.
+        standard_error: of `value`; empty where an engine states none.
         delta, seed, engine, passes: how it was found; `passes` in image passes by kind.
     """
 
@@ -91,11 +92,19 @@ class Attribution:
     seed: int
     engine: str
     passes: dict[str, float] = field(default_factory=dict)
+    standard_error: Floats = field(default_factory=lambda: np.empty(0))
 
-    def culprits(self, most: int | None = None) -> npt.NDArray[np.int64]:
-        """Players with a value of the harmful sign, most harmful first; only these may be frozen."""
-        harm = self.value * self.harmful
-        order = np.argsort(-np.where(np.isnan(harm), -np.inf, harm), kind="stable")
+    def culprits(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
+        """Players with a value of the harmful sign, most harmful first; only these may be frozen.
+
+        Args:
+            most: how many.
+            cautious: order by harm less one standard error, so that players with few samples do not
+                come first by chance alone.
+        """
+        harm = np.where(np.isnan(self.value), -np.inf, self.value * self.harmful)
+        doubt = self.standard_error if cautious and len(self.standard_error) else np.zeros(len(harm))
+        order = np.argsort(np.where(np.isnan(doubt), 0, doubt) - harm, kind="stable")
         return order[harm[order] > 0][:most].astype(np.int64)
 
     def table(self) -> pd.DataFrame:

@@ -81,3 +81,8 @@ class Moments:
     def variance(self) -> Floats:
         """Unbiased sample variance; 0 where there are fewer than two observations."""
         return self._squares / np.maximum(self.count - 1, 1)
+
+    @property
+    def standard_error(self) -> Floats:
+        """Of the mean; infinite where there are fewer than two observations."""
+        return np.where(self.count > 1, np.sqrt(self.variance / np.maximum(self.count, 1)), np.inf)

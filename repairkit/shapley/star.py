@@ -61,7 +61,7 @@ def tmab(
     *,
     budget: float,
     seed: int = 0,
-    top: int = 40,
+    top: int = 24,
     end: End | None = None,
     t0: float = 0.0,
     delta: float = 0.05,
@@ -161,6 +161,7 @@ def tmab(
         seed=seed,
         engine="tmab",
         passes=ledger.spent,
+        standard_error=np.where(valued, (1 - t0) * moments.standard_error, math.nan),
     )
 
 

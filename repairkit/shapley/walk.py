@@ -101,6 +101,7 @@ def walk(
         seed=seed,
         engine="tmab-paper" if bandit else "monte-carlo",
         passes=ledger.spent,
+        standard_error=moments.standard_error,
     )
 
 
