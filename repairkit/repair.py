@@ -149,7 +149,7 @@ def choose(
     strategy: Strategy = "forward",
     candidates: int = 24,
     max_filters: int = 16,
-    again: int = 8,
+    again: int = 6,
     max_clean_drop: float = 0.01,
     source_weight: float = 2.0,
     source_for_gains: int | None = 250,

@@ -38,10 +38,10 @@ def show_warning(
 class Reporter:
     """Progress with the time that is left, as far as the speed so far tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "image passes") -> None:
+        self._unit = unit
         self._started = time.monotonic()
         self._last_line = -QUIET_SECONDS
-        self._last_what = ""
         self._bar: Progress | None = None
 
     @contextmanager
@@ -64,7 +64,7 @@ class Reporter:
         if self._bar is not None:
             self._bar.update(self._task, description=what, completed=made, total=planned, left=left)
         elif elapsed - self._last_line >= QUIET_SECONDS:
-            say(f"{what}: {made:,.0f} of about {planned:,.0f} image passes, {_clock(elapsed)} gone, {left}")
+            say(f"{what}: {made:,.0f} of about {planned:,.0f} {self._unit}, {_clock(elapsed)} gone, {left}")
             self._last_line = elapsed
 
 

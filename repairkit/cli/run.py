@@ -33,6 +33,6 @@ def run(
     overrides: dict[str, object] = {"device": check_device(device)} | ({} if seed is None else {"seed": seed})
     options = plan.fairness_options(recipe, **overrides)
     set_threads(threads)
-    with Reporter().running() as reporter:
+    with Reporter("training steps").running() as reporter:
         task = prepare(plan, data_root, device=device, threads=threads, progress=Telling(reporter))
     return carry_out(task, options, name=recipe.stem, title=plan.title, out=out, as_json=as_json, dry_run=dry_run)

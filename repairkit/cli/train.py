@@ -39,7 +39,7 @@ def train(
 ) -> None:
     """Train a classifier; writes weights and train.json."""
     if stand_ins is not None:
-        with Reporter().running() as reporter:
+        with Reporter("training steps").running() as reporter:
             for name, file in train_stand_ins(stand_ins, threads=threads or 1, progress=Telling(reporter)).items():
                 say(f"{name}: {file}")
         return
@@ -56,7 +56,7 @@ def train(
         images = celeba.load(data_root, split="train", size=size)
     else:
         images = loaders.load(data, root=data_root, size=size)
-    with Reporter().running() as reporter:
+    with Reporter("training steps").running() as reporter:
         trained = fit(
             images,
             architecture=arch,
@@ -82,7 +82,7 @@ class Telling:
     def __call__(self, step: int, steps: int, epoch: Epoch | None) -> None:
         """Tell of a step or, where there is one, of a finished epoch."""
         if epoch is None:
-            self._reporter("training steps", step, steps)
+            self._reporter("training", step, steps)
         else:
             recalls = ", ".join(f"{group} {recall:.3f}" for group, recall in epoch.recalls.items())
             say(
