@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from repairkit.data.images import LabelledImages
-from repairkit.errors import UsageError
+from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.alternatives import ThresholdChoice, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, rotations, three_way
@@ -74,13 +75,14 @@ class Options:
     level: float = 0.95
     device: str = "cpu"
     batch: int = 32
-    curve: tuple[int, ...] = (1, 2, 4, 8)
+    curve: tuple[int, ...] = (2, 4, 8)
 
     def __post_init__(self) -> None:
-        if self.ranking not in ("recall + source", "recall"):
-            raise UsageError(f"ranking must be 'recall + source' or 'recall', got {self.ranking!r}")
-        if self.score not in ("smooth", "hard"):
-            raise UsageError(f"score must be 'smooth' or 'hard', got {self.score!r}")
+        for name, choices in (("engine", Engine), ("ranking", Ranking), ("score", Score), ("freeze_at", FreezeAt), ("strategy", Strategy)):
+            if (given := getattr(self, name)) not in get_args(choices):
+                raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
+        if not 0 < self.budget < math.inf:
+            raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
         if self.folds != 1 and self.folds < 3:
             raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
 
@@ -104,11 +106,19 @@ class Task:
     training: LabelledImages | None = None
 
     def __post_init__(self) -> None:
-        for images in (self.target, self.source):
-            if images.classes != self.model.classifier.classes:
-                raise UsageError(
-                    f"{images.name} has the classes {images.classes}, the model {self.model.classifier.classes}; give data and model of one task"
-                )
+        classes = self.model.classifier.classes
+        if len(classes) < 2:
+            raise DataError(f"the model has the classes {classes}, expected two or more; one class leaves nothing to repair")
+        named = [(images.name, images.classes) for images in (self.target, self.source)]
+        for name, found in named + ([("the dropout-trained network", self.dropout.classifier.classes)] if self.dropout else []):
+            if found != classes:
+                raise DataError(f"{name} has the classes {found}, the model {classes}; give data and models of one task")
+        if self.target.pixels.shape[1:] != self.source.pixels.shape[1:]:
+            (height, width), (other_height, other_width) = self.target.pixels.shape[1:3], self.source.pixels.shape[1:3]
+            raise DataError(
+                f"{self.target.name} holds images of {height} x {width} pixels, {self.source.name} of {other_height} x {other_width}; "
+                "load both at one size (drawn faces have 96 x 96)"
+            )
         sets = {"target": self.target, "source": self.source} | ({"training": self.training} if self.training else {})
         check_disjoint(**sets)
 
@@ -155,18 +165,20 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     Raises:
         DataError: a part would have no image of a subgroup.
     """
-    source = (
-        three_way(task.source, counts=options.source_counts, seed=options.seed)
-        if options.source_counts
-        else three_way(task.source, shares=options.target_shares, seed=options.seed)
-    )
+    # The source counts as one group: a subgroup that training saw little of may be missing from a part.
+    ungrouped = replace(task.source, groups=np.full(len(task.source), "all"))
+    shares = None if options.source_counts else options.target_shares
+    source = three_way(ungrouped, counts=options.source_counts, shares=shares, seed=options.seed)
     if options.folds == 1:
         return [three_way(task.target, shares=options.target_shares, seed=options.seed)], source
     return rotations(task.target, options.folds, seed=options.seed), source
 
 
 def plan(task: Task, options: Options) -> dict[str, float]:
-    """Image passes that a repair will make, by part; exact but for choosing, where four steps are assumed."""
+    """Image passes that a repair will make, by part.
+
+    Exact for calibration and a limit for attribution; choosing and evaluation assume a path of four filters.
+    """
     folds, source = splits(task, options)
     networks = len(folds) * (2 if task.dropout else 1)
     chosen_on = len(folds[0].choose) + min(250, len(source.choose))
@@ -174,7 +186,7 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     tried = options.candidates + 4 * 6 if options.strategy == "forward" else 0
     steps = 5 if options.strategy == "forward" else options.max_filters + 1
     return {
-        "calibration": networks * (len(folds[0].attribute) + len(source.attribute)),
+        "calibration": networks / len(folds) * sum(len(fold.attribute) + len(source.attribute) for fold in folds),
         "attribution": networks * options.budget,
         "choosing": networks * (chosen_on * (steps + DOWNSTREAM * tried) + steps * len(source.choose)),
         "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6)
@@ -243,7 +255,7 @@ def repair(task: Task, options: Options, *, progress: Progress | None = None) ->
             moved[rows] = (margins[split.report] > choice.threshold) == task.target.labels[split.report]
             moved_source += (source_margins[source.report] > choice.threshold) == source_report.labels
         correct["threshold"], source_correct["threshold"] = moved, moved_source / len(folds)
-    outcomes = Outcomes(task.target.groups[report], correct, source_correct, source_report.groups)
+    outcomes = Outcomes(task.target.groups[report], correct, source_correct)
     return Findings(outcomes, repairs, thresholds, margins, source_margins, source.report, report, clock.passes, clock.seconds)
 
 
@@ -273,6 +285,7 @@ def repair_one(
             seed=options.seed + number,
             top=min(options.top, len(filters)),
             t0=options.t0 if options.engine == "tmab" else 0.0,
+            control=options.engine == "tmab" and options.score == "smooth",
             truncation=options.truncation,
             ids=filters.ids,
             progress=clock.tell,
@@ -306,7 +319,7 @@ def repair_one(
     if column == "repaired":
         report_worths = SubgroupRecall().on(task.target.subset(split.report)), Accuracy().on(task.source.subset(source.report))
         with clock.part("evaluation"):
-            worst = eligible(filters, attribution, max(options.curve))
+            worst = eligible(filters, attribution, max(options.curve, default=0))
             removal = removal_curve(classifier, filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
             path = removal_curve(classifier, filters, choice.players, range(choice.chosen + 1), *report_worths, batch=options.batch)
             clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))

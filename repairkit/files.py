@@ -53,4 +53,4 @@ def cache_directory() -> Path:
     """
     if own := os.environ.get("REPAIRKIT_CACHE"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "repairkit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repairkit"

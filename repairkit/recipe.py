@@ -8,10 +8,10 @@ import tomllib
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
@@ -98,7 +98,7 @@ class Recipe(_Section):
         """
         try:
             recipe = cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             raise UsageError(f"expected a recipe at {path}, could not read it; recipes of repairkit are in recipes/") from None
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{path} is not TOML: {error}") from None
@@ -108,31 +108,44 @@ class Recipe(_Section):
         recipe.fairness_options(path)
         if (recipe.training is None) == (recipe.model is None):
             raise UsageError(f"{path}: give either a [training] section or a model, not both or neither")
+        if recipe.training is not None and recipe.dropout_model is not None:
+            raise UsageError(f"{path}: dropout_model goes with model; beside [training] give [training.dropout] or remove it")
         return recipe
 
     def fairness_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
         """The options of the run.
 
         Raises:
-            UsageError: an option that does not exist.
+            UsageError: an option that does not exist, or a value of another type or range.
         """
         known = Options.__dataclass_fields__
         if unknown := sorted(set(self.options) - set(known)):
             raise UsageError(f"{path}: options.{unknown[0]} is no option; the options are {', '.join(known)}")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
-        return Options(**(values | overrides))  # type: ignore[arg-type]
+        types = get_type_hints(Options)
+        values: dict[str, Any] = {}
+        for key, value in self.options.items():
+            try:
+                values[key] = TypeAdapter(types[key]).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
+            except ValidationError as error:
+                raise UsageError(f"{path}: options.{key}: {error.errors()[0]['msg']}, got {value!r}; correct this key") from None
+        try:
+            return Options(**(values | overrides))
+        except UsageError as error:
+            raise UsageError(f"{path}: options.{error}") from None
 
 
 def prepare(recipe: Recipe, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None) -> Task:
     """Load the data, train the networks (or take them from the cache) and name what is left as source."""
-    target = _load(recipe.target, data_root, recipe.size, source=False)
-    source = _load(recipe.source, data_root, recipe.size, source=True)
     if recipe.training is None:
         model, rival = (zoo.load(name, device=device) if name else None for name in (recipe.model, recipe.dropout_model))
         if model is None:
             raise UsageError("the recipe names no model and has no [training]")
-        return Task(model, rival, target, source)
+        classes = model.classifier.classes
+        target = _load(recipe.target, data_root, recipe.size, classes=classes, source=False)
+        return Task(model, rival, target, _load(recipe.source, data_root, recipe.size, classes=classes, source=True))
     plan = recipe.training
+    source = _load(recipe.source, data_root, recipe.size, source=True)
+    target = _load(recipe.target, data_root, recipe.size, classes=source.classes, source=False)
     chosen, rest = draw(source, plan.quotas, plan.seed)
     training = source.subset(chosen, name=f"{source.name} training part")
     left = [i for i in rest if any(fnmatchcase(source.groups[i], pattern) for pattern in plan.source_groups)]
@@ -144,18 +157,17 @@ def prepare(recipe: Recipe, data_root: Path | None, *, device: str, threads: int
         if data_root is None:
             raise UsageError(f"the recipe starts from {plan.init}: give --data-root, the folder that it is relative to")
         init = data_root / plan.init
-    files = [
-        _trained(plan, stage, training, init, device=device, threads=threads, progress=progress)
-        for stage in (plan.plain, plan.dropout)
-        if stage
-    ]
-    models = [zoo.load(str(file), device=device) for file in files]
-    return Task(models[0], models[1] if len(models) > 1 else None, target, remaining, training)
+    plain = _trained(plan, plan.plain, training, init, device=device, threads=threads, progress=progress)
+    dropout = _trained(plan, plan.dropout, training, plain, device=device, threads=threads, progress=progress) if plan.dropout else None
+    rival = zoo.load(dropout, device=device) if dropout else None
+    return Task(zoo.load(plain, device=device), rival, target, remaining, training)
 
 
-def _load(section: DataSection, data_root: Path | None, size: int, *, source: bool) -> LabelledImages:
+def _load(
+    section: DataSection, data_root: Path | None, size: int, *, classes: tuple[str, ...] | None = None, source: bool
+) -> LabelledImages:
     root = data_root / section.folder if data_root and section.folder else data_root
-    return loaders.load(section.name, root=root, size=size, source=source)
+    return loaders.load(section.name, root=root, size=size, classes=classes, source=source)
 
 
 def _trained(

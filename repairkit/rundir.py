@@ -20,18 +20,22 @@ from repairkit.report.result import Result
 
 
 def require_free(out: Path) -> None:
-    """Refuse a run directory that already holds something, before any work is done.
+    """Refuse a run directory that already holds something or cannot be made, before any work is done.
 
     Raises:
-        UsageError: it exists and is no empty directory.
+        UsageError: it exists and is no empty directory, or its place is no folder that can be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already exists; give another --out or remove it, an earlier run is never overwritten")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UsageError(f"{out} cannot be made, since {above} is no folder that can be written; give another --out")
 
 
 @contextmanager
 def whole_directory(out: Path) -> Iterator[Path]:
     """A temporary directory beside `out` that takes its place on success and vanishes on error."""
+    out = out.absolute()  # also "." has a name and a parent then
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
     try:
@@ -74,6 +78,8 @@ def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result
             architecture=task.model.architecture,
             classes=task.model.classifier.classes,
             trained_on=f"{task.model.trained_on}; repaired by freezing {len(handed_over.patch.culprits)} filters",
+            mean=task.model.classifier.mean.flatten().tolist(),
+            std=task.model.classifier.std.flatten().tolist(),
             half=False,
         )
         write_text(directory / "run.json", json.dumps(_configuration(result, handed_over), indent=1) + "\n")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
+import torch
 
 from repairkit.evaluation import fairness as evaluation
 from repairkit.evaluation.alternatives import threshold_curve
 from repairkit.fairness import Findings, Options, RepairedNetwork, Task, data_hash
+from repairkit.models.zoo import LoadedModel
 from repairkit.report.result import Column, Cost, CurvePoint, FrozenFilter, Histogram, Reproduction, Result
 
 PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
@@ -62,7 +66,7 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
         source=f"{task.source.name}, {len(task.source):,} images",
         objective=RANKINGS[options.ranking],
         verdict=evaluation.verdict(differences, filters=[network.choice.chosen for network in repaired], level=options.level),
-        columns=[Column(key=key, label=COLUMNS[key][0], explanation=COLUMNS[key][1]) for key in present],
+        columns=[Column(key=key, label=COLUMNS[key][0], explanation=explanation(key, task)) for key in present],
         groups=list(outcomes.names),
         shares=[share for share in evaluation.shares(outcomes, options.level, seed=options.seed) if share.column in present],
         differences=differences,
@@ -72,17 +76,44 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
         histograms=[histogram(repaired)],
         method=method(task, options, findings),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
-        limits=limits(options, findings, dropout=task.dropout is not None),
+        limits=limits(task, options, findings),
         reproduction=Reproduction(
             command=command,
             seed=options.seed,
             versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-            hashes={"model": task.model.sha256, "target": data_hash(task.target), "source": data_hash(task.source)},
+            hashes=({"dropout model": task.dropout.sha256} if task.dropout else {})
+            | ({"training data": data_hash(task.training)} if task.training else {})
+            | {"model": task.model.sha256, "target": data_hash(task.target), "source": data_hash(task.source)},
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {options.device}",
             minutes=round(minutes, 2),
-            settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")},
+            settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")}
+            | {"threads": str(torch.get_num_threads())}
+            | {
+                f"training of the {name} network": f"{sum(stage['seconds'] for stage in stages) / 60:.1f} minutes"
+                for name, model in (("original", task.model), ("dropout-trained", task.dropout))
+                if model is not None and (stages := training_stages(model))
+            },
         ),
     )
+
+
+def explanation(column: str, task: Task) -> str:
+    """What a column is; for the dropout-trained network with the dropout it was trained with, as its train.json says."""
+    if column != "dropout" or task.dropout is None:
+        return COLUMNS[column][1]
+    stages = training_stages(task.dropout)
+    settings = stages[-1]["settings"] if stages else {}
+    known = f" (p = {settings['filter_dropout']:g} at the end of training)" if "filter_dropout" in settings else " (p unknown)"
+    return COLUMNS[column][1].replace("filter dropout", f"filter dropout{known}")
+
+
+def training_stages(model: LoadedModel) -> list[dict[str, Any]]:
+    """The stages in the train.json beside a model's weights; none where there is no such file."""
+    record = model.weights.with_suffix(".train.json")
+    if not record.is_file():
+        return []
+    stages: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))["stages"]
+    return stages
 
 
 def frozen_filters(network: RepairedNetwork, folds: int) -> list[FrozenFilter]:
@@ -123,26 +154,22 @@ def curves(task: Task, findings: Findings, repaired: list[RepairedNetwork]) -> l
             )
     if findings.thresholds:
         report, source = findings.target_report, findings.source_report
-        tried = np.quantile(findings.margins[report], np.linspace(0.02, 0.98, 41))
-        chosen = float(np.median([choice.threshold for choice in findings.thresholds]))
-        for value in sorted({*tried.tolist(), 0.0, chosen}):
-            point = threshold_curve(
-                findings.margins[report],
-                task.target.labels[report],
-                task.target.groups[report],
-                findings.source_margins[source],
-                task.source.labels[source],
-                thresholds=[value],
-            )[0]
-            points.append(
-                CurvePoint(
-                    series="threshold",
-                    filters=0,
-                    mean_recall=point.mean_recall,
-                    source_accuracy=point.source_accuracy,
-                    chosen=value == chosen,
-                )
-            )
+        tried = threshold_curve(
+            findings.margins[report],
+            task.target.labels[report],
+            task.target.groups[report],
+            findings.source_margins[source],
+            task.source.labels[source],
+            thresholds=np.quantile(findings.margins[report], np.linspace(0.02, 0.98, 41)),
+        )
+        moved = findings.outcomes.correct["threshold"]
+        as_chosen = float(np.mean([moved[findings.outcomes.groups == group].mean() for group in findings.outcomes.names]))
+        pairs = [(point.mean_recall, point.source_accuracy, False) for point in tried]
+        pairs.append((as_chosen, float(findings.outcomes.source_correct["threshold"].mean()), True))
+        points += [
+            CurvePoint(series="threshold", filters=0, mean_recall=recall, source_accuracy=accuracy, chosen=chosen)
+            for recall, accuracy, chosen in pairs
+        ]
     return points
 
 
@@ -188,7 +215,7 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
     return sentences
 
 
-def limits(options: Options, findings: Findings, *, dropout: bool) -> list[str]:
+def limits(task: Task, options: Options, findings: Findings) -> list[str]:
     """What a reader must not conclude."""
     undecided = sum(
         1
@@ -198,6 +225,9 @@ def limits(options: Options, findings: Findings, *, dropout: bool) -> list[str]:
     )
     total = sum(len(network.patch.culprits) for network in findings.repairs if network.column == "repaired")
     sentences = [
+        "Image overlap with the training data was checked by hash: there is none."
+        if task.training
+        else "The training images were not at hand, so an overlap with them was not checked.",
         "Intervals speak of new images of the same kind for these networks as they are; they do not cover training, attribution or choosing anew.",
         f"Of the {total} culprits frozen, {undecided} have an interval of the value that reaches zero: they were chosen because freezing them helped on the choose images."
         if total
@@ -209,7 +239,7 @@ def limits(options: Options, findings: Findings, *, dropout: bool) -> list[str]:
             f"The figures are those of the procedure, cross-fitted over {options.folds} folds: every target image is judged by a network that did not see it. "
             "The weights that are handed over are those of the first fold."
         )
-    if dropout:
+    if task.dropout:
         sentences.append("The dropout-trained network differs from the original by its whole training, not by dropout alone.")
     return sentences
 

@@ -33,8 +33,13 @@ def guarded(command: Callable[Parameters, int | None]) -> Callable[Parameters, N
         try:
             code = command(*args, **kwargs) or 0
         except RepairkitError as error:
-            say(f"error: {error}")
+            say(f"error: {' '.join(str(error).splitlines())}")
             code = error.exit_code
+        except BrokenPipeError:
+            raise  # whoever read our output has seen enough: click ends quietly
+        except OSError as error:
+            say(f"error: {error}; check that the path can be read or written, and that the disk has room")
+            code = 3
         except KeyboardInterrupt:
             say("interrupted: nothing was written")
             code = 130

@@ -32,6 +32,8 @@ def apply(
         architecture=model.architecture,
         classes=model.classifier.classes,
         trained_on=f"{model.trained_on}; repaired by freezing {len(fix.culprits)} filters",
+        mean=model.classifier.mean.flatten().tolist(),
+        std=model.classifier.std.flatten().tolist(),
         half=False,
     )
     say(f"froze {len(fix.culprits)} filters; repaired weights: {out}")

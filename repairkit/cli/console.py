@@ -12,10 +12,13 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from repairkit.errors import RepairkitWarning
 from repairkit.report.result import Result
 
+FILE_WIDTH = 240
+"""Columns where the output is no terminal and nothing needs to be folded."""
 QUIET_SECONDS = 15.0
 """Off a terminal, a line of progress comes at most this often."""
 
@@ -70,21 +73,23 @@ class Reporter:
 
 def show_result(result: Result) -> None:
     """The verdict and the table of shares, on stdout."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, markup=False, highlight=False)
     table = Table(title=None, show_edge=False)
     table.add_column("")
     for column in result.columns:
-        table.add_column(column.label, justify="right")
+        table.add_column(Text(column.label), justify="right", overflow="fold")
     for metric, group in [("recall", name) for name in result.groups] + [
         ("mean recall", None),
         ("lowest recall", None),
         ("source accuracy", None),
     ]:
         cells = [result.share(column.key, metric, group) for column in result.columns]
-        table.add_row(group or metric, *(f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]" for share in cells))
-    console.print(result.verdict.headline)
+        table.add_row(
+            Text(group or metric), *(f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]" for share in cells)
+        )
+    console.print(result.verdict.headline, soft_wrap=True)
     for sentence in result.verdict.worse:
-        console.print(f"- {sentence}")
+        console.print(f"- {sentence}", soft_wrap=True)
     console.print(f"Recall and accuracy in percent with {100 * result.level:g}% intervals:")
     console.print(table)
 

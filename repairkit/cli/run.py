@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ def run(
     ] = False,
 ) -> int:
     """Run an experiment from a recipe: train what it needs, repair, report."""
+    started = time.monotonic()
     plan = Recipe.read(recipe)
     if out is not None:
         require_free(out)
@@ -35,4 +37,4 @@ def run(
     set_threads(threads)
     with Reporter("training steps").running() as reporter:
         task = prepare(plan, data_root, device=device, threads=threads, progress=Telling(reporter))
-    return carry_out(task, options, name=recipe.stem, title=plan.title, out=out, as_json=as_json, dry_run=dry_run)
+    return carry_out(task, options, started=started, name=recipe.stem, title=plan.title, out=out, as_json=as_json, dry_run=dry_run)

@@ -46,6 +46,8 @@ def train(
     if out is None:
         raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
     place = cache_directory() / "models" / f"{out}.safetensors" if str(out) in CELEBA else out
+    if place.suffix != ".safetensors":
+        raise UsageError(f"expected an --out that ends in .safetensors, or one of {', '.join(CELEBA)}, got {out}")
     if place.exists():
         raise UsageError(f"{place} already exists; give another --out or remove it")
     check_device(device)

@@ -353,12 +353,12 @@ def training_faces(*, n: int = 6000, seed: int = 0) -> LabelledImages:
     return _skewed("drawn training faces", n, (_TRAINING, seed))
 
 
-def source_faces(*, n: int = 800, seed: int = 0) -> LabelledImages:
+def source_faces(*, n: int = 1400, seed: int = 0) -> LabelledImages:
     """Other faces of the same skewed population: what the network was made for. Disjoint from training."""
     return _skewed("drawn source faces", n, (_SOURCE, seed))
 
 
-def target_faces(*, per_group: int = 250, seed: int = 0) -> LabelledImages:
+def target_faces(*, per_group: int = 200, seed: int = 0) -> LabelledImages:
     """As many faces of each of the four groups, in turn, like PPB: where the network may be unfair.
 
     Example:

@@ -63,6 +63,10 @@ class LabelledImages:
             raise DataError(
                 f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; each image needs one of both"
             )
+        if len(self.sources) not in (0, n) or len(self.hashes) not in (0, n):
+            raise DataError(
+                f"{self.name}: {n} images but {len(self.sources)} sources and {len(self.hashes)} hashes; give one for each image or none"
+            )
         outside = (self.labels < 0) | (self.labels >= len(self.classes))
         if outside.any():
             first = int(np.flatnonzero(outside)[0])

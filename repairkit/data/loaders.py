@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from repairkit.data import celeba, drawn, manifest, ppb, utkface
@@ -13,7 +14,14 @@ NAMES = ("drawn", "ppb", "utkface", "celeba")
 
 
 def load(
-    name: str, *, root: Path | None = None, size: int = 96, crop: Crop | None = None, seed: int = 0, source: bool = False
+    name: str,
+    *,
+    root: Path | None = None,
+    size: int = 96,
+    crop: Crop | None = None,
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
+    source: bool = False,
 ) -> LabelledImages:
     """Load a data set.
 
@@ -23,6 +31,7 @@ def load(
             folder that its paths start from.
         size: side of the images in pixels; drawn faces have 96.
         crop: overrides the loader's documented default.
+        classes: class names of the model, which a manifest's labels are read by; the published data sets have their own.
         seed: of drawn faces.
         source: of drawn faces, those of the training population rather than the balanced target.
 
@@ -33,7 +42,7 @@ def load(
     if name == "drawn":
         return drawn.source_faces(seed=seed) if source else drawn.target_faces(seed=seed)
     if Path(name).suffix.lower() in (".csv", ".parquet"):
-        return manifest.load(Path(name), root=root, size=size, crop=crop or manifest.CROP)
+        return manifest.load(Path(name), root=root, classes=classes, size=size, crop=crop or manifest.CROP)
     if name not in NAMES:
         raise UsageError(f"expected a data set, one of {', '.join(NAMES)} or a .csv or .parquet manifest, got {name!r}")
     if root is None:

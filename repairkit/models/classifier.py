@@ -53,6 +53,7 @@ class Classifier(nn.Module):
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Resize and normalise images in [0, 1], shape (n, 3, height, width), for `network`."""
+        images = images.to(self.mean.device)
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
             images = F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
         return (images - self.mean) / self.std

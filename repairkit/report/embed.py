@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from repairkit.errors import UsageError
+from repairkit.errors import RepairkitError, UsageError
 from repairkit.files import write_text
 from repairkit.report import markdown, tables
 from repairkit.report.result import Result
@@ -63,4 +63,7 @@ def main(files: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except RepairkitError as error:
+        sys.exit(f"error: {error}")

@@ -187,6 +187,8 @@ class Result(Record):
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"expected a result at {path}, found none; give the directory of a finished run") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"expected a result at {path}, could not read it ({error}); give the directory of a finished run") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -26,6 +26,7 @@ def estimate(
     top: int,
     end: End | None = None,
     t0: float = 0.0,
+    control: bool = False,
     truncation: float | None = None,
     ids: Sequence[object] | None = None,
     progress: Progress | None = None,
@@ -40,6 +41,7 @@ def estimate(
         top: how many players of the sought end are wanted.
         end: "low" or "high"; the harmful end by default.
         t0: live zone of `tmab`; the walks truncate by worth instead.
+        control: gradients as control variates (`tmab` only; for smooth scores).
         truncation: worth below which a walk ends a permutation; not for `tmab`.
         ids: names of the players.
         progress: called with the part at work, the passes made and those planned.
@@ -57,9 +59,11 @@ def estimate(
     if engine == "tmab":
         if truncation is not None:
             raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
-        return tmab(game, budget=budget, seed=seed, top=top, end=end, t0=t0, ids=ids, progress=progress)
+        return tmab(game, budget=budget, seed=seed, top=top, end=end, t0=t0, control=control, ids=ids, progress=progress)
     if engine not in get_args(Engine):
         raise UsageError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
+    if control:
+        raise UsageError(f"{engine} makes no gradients: control is for tmab")
     if t0:
         raise UsageError(f"{engine} truncates by worth, not by size: give truncation in place of t0")
     return walk(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.attribution import Attribution, End, Ledger, decide, names
@@ -67,6 +68,7 @@ def tmab(
     delta: float = 0.05,
     contested: int | None = None,
     audit: int = 16,
+    control: bool = False,
     ids: Sequence[object] | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
@@ -81,9 +83,15 @@ def tmab(
        contested that lies further from the sought end drops out, never below `top`. An audited
        player that turns out extreme stays like any other.
 
-    Intervals are empirical Bernstein with the true range, for each player on its own; the rounds
-    share delta, since the round after which a player drops out depends on its data. They are
-    conditional on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by
+    With `control` the gradient at the same coalition and example is a control variate of every flip:
+    the value is the mean gradient plus the mean of flip minus gradient. The mean gradient is that of
+    every second screen round, which has no say in who is contested, so that being picked for an
+    extreme screen does not carry over into the value. A smooth score needs about a quarter of the flips.
+
+    Without `control` intervals are empirical Bernstein with the true range, for each player on its own; the rounds
+    share delta, since the round after which a player drops out depends on its data. With `control` the
+    range of an observation is not known, and intervals are Student's with the same share of delta:
+    they hold for many samples only. All are conditional on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by
     size (the paper truncates by performance).
 
     Args:
@@ -96,6 +104,7 @@ def tmab(
         delta: probability that a player's interval misses.
         contested: players that are flipped in the first round; 3 times `top` by default.
         audit: how many others are flipped as a check of the screen.
+        control: use the gradients as control variates; for smooth scores.
         ids: names of the players.
         progress: told after every round.
 
@@ -120,31 +129,40 @@ def tmab(
     audited = min(audit, game.n - first)
     sizes = halving_sizes(first, audited, top)
     ledger = Ledger(budget)
-    flips = len(sizes) * 2 * (1 + sizes[0])  # the rounds cost the same, and the first must pay a pair of all its players
-    shortest = SCREEN_ROUND * GRADIENT_COST + flips
+    flips = (
+        len(sizes) * 2 * (1 + sizes[0] + GRADIENT_COST * control)
+    )  # the rounds cost the same, and the first must pay a pair of all its players
+    shortest = (1 + control) * SCREEN_ROUND * GRADIENT_COST + flips
     if budget < shortest:
         raise BudgetError(
             f"the budget of {budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
         )
 
-    screen = _screen(game, ledger, seed=seed, t0=t0, most=min(SCREEN_SHARE * ledger.budget, ledger.budget - flips), progress=progress)
+    most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
+    screen, fresh = _screen(game, ledger, seed=seed, t0=t0, most=most, split=control, progress=progress)
     towards = screen.mean if sought == "low" else -screen.mean
     order = np.argsort(towards, kind="stable")
     others = np.random.default_rng([seed, 1]).permutation(order[first:])[:audited]
     players = np.sort(np.concatenate([order[:first], others])).astype(np.int64)
 
     moments = Moments(game.n)
+    base = fresh.mean if control else np.zeros(game.n)
     for stage, keep in enumerate(sizes):
         if stage:
-            harm = moments.mean[players] if sought == "low" else -moments.mean[players]
-            players = np.sort(players[np.argsort(harm, kind="stable")[:keep]])
-        _flip(game, ledger, moments, players, seed=seed, stage=2 + stage, t0=t0, passes=ledger.left / (len(sizes) - stage))
+            estimate = (base + moments.mean)[players]
+            players = np.sort(players[np.argsort(estimate if sought == "low" else -estimate, kind="stable")[:keep]])
+        passes = ledger.left / (len(sizes) - stage)
+        _flip(game, ledger, moments, players, seed=seed, stage=2 + stage, t0=t0, passes=passes, control=control)
         if progress is not None:
             progress("flips", budget - ledger.left, budget)
     valued = moments.count > 0
-    value = np.where(valued, (1 - t0) * moments.mean, math.nan)
-    width = 2 * game.marginal_range
-    spread = empirical_bernstein(moments.variance, moments.count, delta=delta / len(sizes), width=width)
+    value = np.where(valued, (1 - t0) * (base + moments.mean), math.nan)
+    standard_error = np.hypot(moments.standard_error, fresh.standard_error if control else 0.0)
+    if control:
+        freedom = np.maximum(np.minimum(moments.count, fresh.count) - 1, 1)
+        spread = stats.t.isf(delta / len(sizes) / 2, freedom) * standard_error
+    else:
+        spread = empirical_bernstein(moments.variance, moments.count, delta=delta / len(sizes), width=2 * game.marginal_range)
     half_width = np.where(valued, (1 - t0) * spread, math.nan)
     return Attribution(
         ids=names(ids, game.n),
@@ -161,7 +179,7 @@ def tmab(
         seed=seed,
         engine="tmab",
         passes=ledger.spent,
-        standard_error=np.where(valued, (1 - t0) * moments.standard_error, math.nan),
+        standard_error=np.where(valued, (1 - t0) * standard_error, math.nan),
     )
 
 
@@ -178,26 +196,42 @@ def halving_sizes(first: int, audited: int, top: int) -> list[int]:
     return sizes
 
 
-def _screen(game: Game, ledger: Ledger, *, seed: int, t0: float, most: float, progress: Progress | None) -> Moments:
-    """First-order marginal of every player, in as many whole rounds as `most` passes pay (at least one)."""
-    moments = Moments(game.n)
+def _screen(
+    game: Game, ledger: Ledger, *, seed: int, t0: float, most: float, split: bool, progress: Progress | None
+) -> tuple[Moments, Moments]:
+    """First-order marginal of every player, in as many whole rounds as `most` passes pay (at least one of each kind).
+
+    Returns:
+        Moments of the rounds that select, and of those that do not: with `split` every second one,
+        otherwise none.
+    """
+    halves = Moments(game.n), Moments(game.n)
     everyone: npt.NDArray[np.int64] = np.arange(game.n)
-    rounds = max(1, int(most / (SCREEN_ROUND * GRADIENT_COST)))
+    rounds = max(1 + split, int(most / (SCREEN_ROUND * GRADIENT_COST)))
     for index in range(rounds):
         ledger.spend("screen", SCREEN_ROUND * GRADIENT_COST)
         samples = draw_round(game, seed=seed, stage=0, index=index, size=SCREEN_ROUND, t0=t0)
         slopes = game.gradients(samples.live, samples.examples)
-        moments.add(pair_means(samples.factors[:, None] * slopes).mean(axis=0, keepdims=True), everyone)
+        halves[index % 2 if split else 0].add(pair_means(samples.factors[:, None] * slopes), everyone)
         if progress is not None:
             progress("screen", ledger.budget - ledger.left, ledger.budget)
-    return moments
+    return halves
 
 
 def _flip(
-    game: Game, ledger: Ledger, moments: Moments, players: npt.NDArray[np.int64], *, seed: int, stage: int, t0: float, passes: float
+    game: Game,
+    ledger: Ledger,
+    moments: Moments,
+    players: npt.NDArray[np.int64],
+    *,
+    seed: int,
+    stage: int,
+    t0: float,
+    passes: float,
+    control: bool,
 ) -> None:
-    """Spend `passes` on flips of these players; one observation is one antithetic pair."""
-    cost = game.flip_cost(players)
+    """Spend `passes` on flips of these players (less the gradients, with `control`); one observation is one antithetic pair."""
+    cost = game.flip_cost(players) + GRADIENT_COST * control
     pairs = int((passes + 1e-6) // (2 * cost))
     if pairs < 1:
         raise BudgetError(
@@ -209,4 +243,6 @@ def _flip(
         size = 2 * min(step, pairs - start)
         samples = draw_round(game, seed=seed, stage=stage, index=index, size=size, t0=t0)
         marginals = game.flips(samples.live, samples.examples, players)
+        if control:
+            marginals = marginals - game.gradients(samples.live, samples.examples)[:, players]
         moments.add(pair_means(samples.factors[:, None] * marginals), players)

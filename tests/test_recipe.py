@@ -1,0 +1,238 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_faces
+
+from repairkit import recipe as recipes
+from repairkit.data import loaders
+from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.fairness import Options
+from repairkit.models import zoo
+from repairkit.recipe import Recipe, prepare
+
+ROOT = Path(__file__).parent.parent
+COMMITTED = sorted((ROOT / "recipes").glob("*.toml"))
+
+NAMED = """
+command = "fairness"
+title = "Named"
+size = 48
+model = "squeezenet_celeba"
+[target]
+name = "target.csv"
+[source]
+name = "source.csv"
+"""
+TRAINED = """
+command = "fairness"
+title = "Trained"
+size = 48
+[target]
+name = "target"
+[source]
+name = "source"
+[training]
+architecture = "squeezenet1_0"
+seed = 5
+init = "start.safetensors"
+source_groups = ["*men"]
+[training.quotas]
+men = 24
+women = 16
+[training.plain]
+epochs = 2
+learning_rate = 1e-5
+[training.dropout]
+epochs = 1
+learning_rate = 1e-5
+filter_dropout = 0.1
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, *changes):
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        file = tmp_path / "recipe.toml"
+        file.write_text(text)
+        return file
+
+    return written
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
+def test_committed_recipes_are_sound(file):
+    recipe = Recipe.read(file)
+    assert recipe.title
+    assert recipe.fairness_options(file).folds >= 1
+    assert recipe.target.name in loaders.NAMES
+    assert recipe.source.name in loaders.NAMES
+
+
+def test_there_is_a_recipe():
+    assert "fairness_ppb_utkface" in [file.stem for file in COMMITTED]
+
+
+def test_options_reach_the_run_as_written(write):
+    file = write(NAMED + "[options]\nfolds = 5\nbudget = 1234\nsource_counts = [4, 3, 2]\nranking = 'recall'\nmax_clean_drop = 0.5\n")
+    recipe = Recipe.read(file)
+    expected = Options(folds=5, budget=1234, source_counts=(4, 3, 2), ranking="recall", max_clean_drop=0.5, seed=3, device="cpu")
+    assert recipe.fairness_options(file, seed=3, device="cpu") == expected
+    assert Recipe.read(write(NAMED)).fairness_options() == Options()
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "message"),
+    [
+        (NAMED, ('"Named"', '"Named"\ncolour = "red"'), "colour: Extra inputs are not permitted"),
+        (NAMED, ('name = "target.csv"', 'name = "x"\nfodler = "y"'), "target.fodler: Extra inputs are not permitted"),
+        (TRAINED, ("epochs = 2", "epochs = 2\nmomentum = 0.9"), "training.plain.momentum: Extra inputs"),
+        (NAMED, ('command = "fairness"', 'command = "fariness"'), "command: Input should be 'fairness'"),
+        (NAMED, ('command = "fairness"', ""), "command: Field required; correct this key"),
+        (NAMED, ('title = "Named"', ""), "title: Field required"),
+        (NAMED, ("size = 48", 'size = "big"'), "size: Input should be a valid integer"),
+        (TRAINED, ("epochs = 2", "epochs = 2.5"), "training.plain.epochs: Input should be a valid integer"),
+        (TRAINED, ("men = 24", 'men = "many"'), "training.quotas.men: Input should be a valid integer"),
+        (NAMED, ('model = "squeezenet_celeba"', ""), r"give either a \[training\] section or a model, not both or neither"),
+        (TRAINED, ("size = 48", 'size = 48\nmodel = "squeezenet_celeba"'), r"give either a \[training\] section or a model, not both"),
+        (TRAINED, ("size = 48", 'size = 48\ndropout_model = "x"'), r"dropout_model goes with model; beside \[training\] give \[training.dr"),
+        (NAMED, ("[target]", "[options]\nbugdet = 3\n[target]"), "options.bugdet is no option; the options are engine, budget, top"),
+        (NAMED, ("[target]", '[options]\nbudget = "much"\n[target]'), "options.budget: Input should be a valid number, got 'much'"),
+        (NAMED, ("[target]", '[options]\nfolds = "5"\n[target]'), "options.folds: Input should be a valid integer, got '5'"),
+        (NAMED, ("[target]", "[options]\nfolds = 2\n[target]"), "options.folds must be 1 or at least 3"),
+        (NAMED, ("[target]", '[options]\nengine = "magic"\n[target]'), "options.engine: Input should be 'tmab', .*, got 'magic'"),
+        (NAMED, ("[target]", "[options]\nsource_counts = [1, 2]\n[target]"), "options.source_counts: Field required, got .1, 2.; correct this key"),
+        (NAMED, ("[target]", "[target"), "is not TOML: .*line"),
+    ],
+)
+def test_a_recipe_that_is_wrong_names_the_key(write, text, change, message):
+    file = write(text, change)
+    with pytest.raises(UsageError, match=message) as error:
+        Recipe.read(file)
+    assert "\n" not in str(error.value)
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", "folder"])
+def test_recipes_that_cannot_be_read(tmp_path, content):
+    file = tmp_path / "recipe.toml"
+    if content == "folder":
+        file.mkdir()
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match="expected a recipe at .*recipe.toml, could not read it; recipes of repairkit are in recipes/"):
+        Recipe.read(file)
+
+
+def test_prepare_with_a_named_model(tmp_path, write, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, images in (("target", tiny_faces.target()), ("source", tiny_faces.source())):
+        tiny_faces.write_manifest(tmp_path, images, name)
+    # numbers in place of names are read by the model's classes
+    source = tmp_path / "source.csv"
+    source.write_text(source.read_text().replace(",female,", ",0,").replace(",male,", ",1,"))
+    task = prepare(Recipe.read(write(NAMED)), None, device="cpu", threads=1)
+    assert task.model.stand_in
+    assert task.dropout is None
+    assert task.training is None
+    assert task.source.classes == task.target.classes == ("female", "male")
+    np.testing.assert_array_equal(task.target.pixels, tiny_faces.target().pixels)
+    np.testing.assert_array_equal(task.source.labels, tiny_faces.source().labels)
+    both = write(NAMED, ("size = 48", 'size = 48\ndropout_model = "squeezenet_celeba_dropout"'))
+    assert prepare(Recipe.read(both), None, device="cpu", threads=1).dropout.sha256 == zoo.load("squeezenet_celeba_dropout").sha256
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The tiny faces under the names that recipes call them, and weights to start from."""
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
+
+    def load(name, *, root, size, classes=None, source):
+        assert (size, source) == (48, name == "source")
+        assert root == (tmp_path / "sub" if name == "nested" else tmp_path)
+        return tiny_faces.source() if source else tiny_faces.target()
+
+    monkeypatch.setattr(loaders, "load", load)
+    shipped = zoo.load("squeezenet_celeba")
+    network = shipped.classifier.network
+    zoo.save(network, tmp_path / "start.safetensors", architecture="squeezenet1_0", classes=("female", "male"), trained_on="x")
+    return tmp_path
+
+
+def test_training_is_made_once_and_then_taken_from_the_cache(data, write, monkeypatch):
+    recipe = Recipe.read(write(TRAINED))
+    calls = []
+    real = recipes.train
+
+    def counted(images, **settings):
+        calls.append((images, settings))
+        return real(images, **settings)
+
+    monkeypatch.setattr(recipes, "train", counted)
+    task = prepare(recipe, data, device="cpu", threads=1)
+    (images, plain), (again, dropout) = calls
+    assert len(images) == len(again) == 40
+    assert {name: int((images.groups == name).sum()) for name in images.group_names} == {"men": 24, "women": 16}
+    # what is left is the source; nothing that was trained on is in it
+    assert len(task.source) == len(tiny_faces.source()) - 40
+    assert not set(task.source.hashes) & set(task.training.hashes)
+    assert plain["init"] == data / "start.safetensors"
+    assert (plain["epochs"], plain["filter_dropout"], plain["seed"]) == (2, 0.0, 5)
+    assert (dropout["epochs"], dropout["filter_dropout"]) == (1, 0.1)
+    # the rival continues from the plain network
+    assert zoo.hash_state(zoo.read_weights(dropout["init"])[0]) == task.model.sha256
+    assert len({task.model.sha256, task.dropout.sha256, zoo.load("squeezenet_celeba").sha256}) == 3
+
+    second = prepare(recipe, data, device="cpu", threads=1)
+    assert len(calls) == 2
+    assert (second.model.sha256, second.dropout.sha256) == (task.model.sha256, task.dropout.sha256)
+    trained = sorted(file.name for file in (data / "cache" / "models").iterdir())
+    assert len(trained) == 4
+    record = json.loads((data / "cache" / "models" / trained[1]).read_text())
+    assert record["stages"][0]["settings"]["images"] == 40
+
+    # what decides the weights decides whether they are trained again
+    prepare(Recipe.read(write(TRAINED, ("filter_dropout = 0.1", "filter_dropout = 0.2"))), data, device="cpu", threads=1)
+    assert [settings["filter_dropout"] for _, settings in calls[2:]] == [0.2]
+
+
+def test_a_training_that_fails_leaves_nothing_in_the_cache(data, write, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Recipe.read(write(TRAINED)), data, device="cpu", threads=1)
+    assert not (data / "cache" / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ([("men = 24\n", "men = 1000\n")], DataError, "expected 1000 images of 'men', but there are"),
+        ([("men = 24\n", "mice = 24\n")], DataError, "no subgroup matches 'mice'; there are men, women"),
+        ([('"*men"', '"cats*"')], DataError, r"no image of cats\* is left for the source; lower the quotas"),
+        ([("start.safetensors", "none.safetensors")], ModelError, "none.safetensors, found no file; check the path"),
+    ],
+)
+def test_trainings_that_cannot_work(data, write, changes, error, message):
+    with pytest.raises(error, match=message):
+        prepare(Recipe.read(write(TRAINED, *changes)), data, device="cpu", threads=1)
+
+
+def test_weights_to_start_from_need_the_data_root(write, monkeypatch):
+    monkeypatch.setattr(loaders, "load", lambda *_, source, **__: tiny_faces.source() if source else tiny_faces.target())
+    with pytest.raises(UsageError, match="the recipe starts from start.safetensors: give --data-root"):
+        prepare(Recipe.read(write(TRAINED)), None, device="cpu", threads=1)
+
+
+def test_folders_are_relative_to_the_data_root(data, write):
+    text = TRAINED.split("[training]")[0].replace('name = "target"', 'name = "nested"\nfolder = "sub"')
+    recipe = Recipe.read(write(text.replace("size = 48", 'size = 48\nmodel = "squeezenet_celeba"')))
+    task = prepare(recipe, data, device="cpu", threads=1)
+    assert len(task.target) == len(replace(tiny_faces.target()))
