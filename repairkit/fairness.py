@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from repairkit.data.images import LabelledImages
-from repairkit.errors import DataError, UsageError
+from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation.alternatives import ThresholdChoice, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, rotations, three_way
@@ -40,7 +40,8 @@ class Options:
 
     Attributes:
         engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;
-            the budget is in image passes for each network and fold.
+            the budget is in image passes for each network and fold. `top` is 24 for `tmab` unless given
+            and the paper's 100 for the walks; `t0` is 0.9 for `tmab`, where a SqueezeNet is alive.
         ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
             accuracy, the default) or "recall" (subgroup recall alone, the paper's).
         score: "smooth" values filters by the mean probability of the label, "hard" (the paper's) by
@@ -58,8 +59,8 @@ class Options:
 
     engine: Engine = "tmab"
     budget: float = 20_000
-    top: int = 24
-    t0: float = 0.9
+    top: int | None = None
+    t0: float | None = None
     truncation: float | None = None
     ranking: Ranking = "recall + source"
     score: Score = "smooth"
@@ -81,8 +82,24 @@ class Options:
         for name, choices in (("engine", Engine), ("ranking", Ranking), ("score", Score), ("freeze_at", FreezeAt), ("strategy", Strategy)):
             if (given := getattr(self, name)) not in get_args(choices):
                 raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
+        if self.engine == "tmab":
+            object.__setattr__(self, "t0", 0.9 if self.t0 is None else self.t0)
+        elif self.t0 is not None:
+            raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
+        object.__setattr__(self, "top", self.top or (24 if self.engine == "tmab" else 100))
+        for name, low, high in (
+            ("t0", 0, 0.999),
+            ("max_clean_drop", 0, 1),
+            ("level", 0.5, 0.9999),
+            ("top", 1, math.inf),
+            ("max_filters", 1, math.inf),
+        ):
+            if (number := getattr(self, name)) is not None and not low <= number <= high:
+                raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")
         if not 0 < self.budget < math.inf:
             raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
+        if self.engine == "tmab" and self.truncation is not None:
+            raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
         if self.folds != 1 and self.folds < 3:
             raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
 
@@ -121,6 +138,9 @@ class Task:
             )
         sets = {"target": self.target, "source": self.source} | ({"training": self.training} if self.training else {})
         check_disjoint(**sets)
+        for model in (self.model, self.dropout):
+            if model is not None:
+                try_one(model.classifier, self.target)
 
 
 @dataclass(frozen=True)
@@ -283,8 +303,8 @@ def repair_one(
             engine=options.engine,
             budget=options.budget,
             seed=options.seed + number,
-            top=min(options.top, len(filters)),
-            t0=options.t0 if options.engine == "tmab" else 0.0,
+            top=min(options.top or len(filters), len(filters)),
+            t0=options.t0 or 0.0,
             control=options.engine == "tmab" and options.score == "smooth",
             truncation=options.truncation,
             ids=filters.ids,
@@ -342,7 +362,14 @@ def patch_of(
         for player in choice.players
     ]
     return Patch(
-        architecture=model.architecture, weights_sha256=model.sha256, freeze_at=freeze_at, objective=repr(worth), culprits=culprits
+        architecture=model.architecture,
+        weights_sha256=model.sha256,
+        freeze_at=freeze_at,
+        objective=repr(worth),
+        engine=attribution.engine,
+        t0=attribution.t0,
+        delta=attribution.delta,
+        culprits=culprits,
     )
 
 
@@ -370,6 +397,23 @@ def outputs(
     if clock is not None:
         clock.add("evaluation", len(wanted))
     return logits
+
+
+def try_one(classifier: Classifier, images: LabelledImages) -> None:
+    """One pass, to find out before any work whether images and network fit.
+
+    Raises:
+        ModelError: the network cannot take images of this size.
+    """
+    with torch.inference_mode():
+        try:
+            logits = classifier(images.batch(np.array([0])))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"the network cannot take images of {images.pixels.shape[1]} pixels ({reason}); give a larger --size"
+            ) from None
+    check_logits(logits, images.describe(0))
 
 
 def data_hash(images: LabelledImages) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -99,13 +100,19 @@ def bake(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt = "pos
         >>> bake(network, {FilterId("0", 1): 0.25})["0.bias"][1]
         tensor(0.2500)
     """
-    state = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    original = network.state_dict()
+    state = {key: value.detach().clone() for key, value in original.items()}
+    storages = Counter(value.data_ptr() for value in original.values() if value.numel())
     with torch.no_grad():
         for site, channels in _by_site(network, constants, freeze_at):
             for channel, constant in channels.items():
                 if reason := why_not_bakeable(network, site, constant):
                     raise BakeError(
                         f"filter {FilterId(site.layer, channel)} cannot be baked: {reason}; leave it out of the patch or keep it frozen with Freeze"
+                    )
+                if storages[original[f"{site.layer}.weight"].data_ptr()] > 1:
+                    raise BakeError(
+                        f"the weights of {site.layer} are shared with another layer, so freezing here would freeze there; keep it frozen with Freeze"
                     )
                 state[f"{site.layer}.weight"][channel] = 0
                 if site.norm is not None:

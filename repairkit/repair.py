@@ -161,7 +161,8 @@ def choose(
 
     The smooth criterion is the weighted mean probability of the label: the target's weights (mean
     over subgroups) plus `source_weight` times the source's. Candidates are the filters whose
-    estimated value is most harmful; filters without an estimated value, and filters that plain
+    estimated value is most harmful (for "forward" less one standard error, so that few samples do not
+    put a filter first); filters without an estimated value, and filters that plain
     weights cannot hold frozen, are never candidates.
 
     * "forward": in each step freeze the candidate that raises the criterion most. The first step

@@ -14,6 +14,7 @@ import torch
 
 from repairkit.evaluation import fairness as evaluation
 from repairkit.evaluation.alternatives import threshold_curve
+from repairkit.evaluation.verdict import verdict
 from repairkit.fairness import Findings, Options, RepairedNetwork, Task, data_hash
 from repairkit.models.zoo import LoadedModel
 from repairkit.report.result import Column, Cost, CurvePoint, FrozenFilter, Histogram, Reproduction, Result
@@ -65,7 +66,7 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
         target=f"{task.target.name}, {len(task.target):,} images",
         source=f"{task.source.name}, {len(task.source):,} images",
         objective=RANKINGS[options.ranking],
-        verdict=evaluation.verdict(differences, filters=[network.choice.chosen for network in repaired], level=options.level),
+        verdict=verdict(differences, filters=[network.choice.chosen for network in repaired], level=options.level),
         columns=[Column(key=key, label=COLUMNS[key][0], explanation=explanation(key, task)) for key in present],
         groups=list(outcomes.names),
         shares=[share for share in evaluation.shares(outcomes, options.level, seed=options.seed) if share.column in present],
@@ -199,7 +200,7 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         else f"Truncation below a worth of {options.truncation}."
         if options.truncation is not None
         else "No truncation.",
-        f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits "
+        f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, the surest first, "
         f"on the mean probability of the label, the source counted twice, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy stays under {100 * options.max_clean_drop:g} points.",
     ]
     for network in findings.repairs:

@@ -83,7 +83,7 @@ def test_without_a_result_the_file_stays_as_it_is(run, monkeypatch):
     monkeypatch.chdir(run)
     shutil.rmtree(run / "run")
     Path("README.md").write_text(MARKDOWN)
-    with pytest.raises(DataError, match="expected a result at run/result.json, found none"):
+    with pytest.raises(DataError, match=r"expected a result at run/result.json, found none"):
         embed.main(["README.md"])
     assert Path("README.md").read_text() == MARKDOWN
 

@@ -6,8 +6,9 @@ import pytest
 from scipy import stats
 
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.fairness import Outcomes, differences, disparities, shares, verdict
+from repairkit.evaluation.fairness import Outcomes, differences, disparities, shares
 from repairkit.evaluation.statistics import holm, newcombe_paired
+from repairkit.evaluation.verdict import verdict
 from repairkit.report.result import Claim, Difference
 
 SIZES = {"darker men": 80, "darker women": 70, "lighter men": 90, "lighter women": 75}
@@ -259,7 +260,6 @@ def test_the_whole_way_from_outcomes_to_a_verdict():
         ({"correct": {"original": np.ones(2)}}, "column original: expected bool of shape"),
         ({"correct": {"original": np.ones(3, bool)}}, r"expected bool of shape \(2,\), got bool of shape \(3,\)"),
         ({"source_correct": {"original": np.array([1.0, 1.5])}}, r"expected 2 source values in \[0, 1\]"),
-        ({"source_strata": np.array(["x"])}, "stratum for each of 2 source images, got 1"),
         ({"groups": np.empty(0, str), "correct": {"original": np.ones(0, bool)}}, "got 0 and 2"),
     ],
 )

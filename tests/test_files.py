@@ -21,9 +21,14 @@ def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
 def test_an_error_leaves_what_was_there(tmp_path, error):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(error), replacing(target) as temporary:
-        temporary.write_text("half")
-        raise error
+
+    def half():
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -204,7 +204,7 @@ def test_logits_that_are_not_finite_are_refused():
     game = model_game(network, Accuracy().on(labelled(4)))
     game.filters.network[6].bias.data[0] = float("nan")
     for ask in (game.scores, game.gradients, lambda c, e: game.flips(c, e, np.arange(2))):
-        with pytest.raises(ModelError, match="logits are not finite"):
+        with pytest.raises(ModelError, match="logits are NaN or infinite"):
             ask(coalitions(4, 12), np.arange(4))
 
 

@@ -73,11 +73,11 @@ def test_a_root_may_hold_the_data_set_under_its_name(tmp_path, monkeypatch, insi
 def test_published_data_sets_need_their_folder(name, tmp_path):
     with pytest.raises(UsageError, match=f"the data set {name} needs its folder: give --data-root"):
         loaders.load(name)
-    with pytest.raises(DataError, match="expected a folder at .*nowhere .*found nothing"):
+    with pytest.raises(DataError, match=r"expected a folder at .*nowhere .*found nothing"):
         loaders.load(name, root=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["imagenet", "", "list.txt", "PPB"])
 def test_an_unknown_name_lists_what_there_is(name):
-    with pytest.raises(UsageError, match="one of drawn, ppb, utkface, celeba or a .csv or .parquet manifest, got '"):
+    with pytest.raises(UsageError, match=r"one of drawn, ppb, utkface, celeba or a .csv or .parquet manifest, got '"):
         loaders.load(name)

@@ -100,13 +100,21 @@ def test_options_reach_the_run_as_written(write):
         (TRAINED, ("men = 24", 'men = "many"'), "training.quotas.men: Input should be a valid integer"),
         (NAMED, ('model = "squeezenet_celeba"', ""), r"give either a \[training\] section or a model, not both or neither"),
         (TRAINED, ("size = 48", 'size = 48\nmodel = "squeezenet_celeba"'), r"give either a \[training\] section or a model, not both"),
-        (TRAINED, ("size = 48", 'size = 48\ndropout_model = "x"'), r"dropout_model goes with model; beside \[training\] give \[training.dr"),
+        (
+            TRAINED,
+            ("size = 48", 'size = 48\ndropout_model = "x"'),
+            r"dropout_model goes with model; beside \[training\] give \[training.dr",
+        ),
         (NAMED, ("[target]", "[options]\nbugdet = 3\n[target]"), "options.bugdet is no option; the options are engine, budget, top"),
         (NAMED, ("[target]", '[options]\nbudget = "much"\n[target]'), "options.budget: Input should be a valid number, got 'much'"),
         (NAMED, ("[target]", '[options]\nfolds = "5"\n[target]'), "options.folds: Input should be a valid integer, got '5'"),
         (NAMED, ("[target]", "[options]\nfolds = 2\n[target]"), "options.folds must be 1 or at least 3"),
         (NAMED, ("[target]", '[options]\nengine = "magic"\n[target]'), "options.engine: Input should be 'tmab', .*, got 'magic'"),
-        (NAMED, ("[target]", "[options]\nsource_counts = [1, 2]\n[target]"), "options.source_counts: Field required, got .1, 2.; correct this key"),
+        (
+            NAMED,
+            ("[target]", "[options]\nsource_counts = [1, 2]\n[target]"),
+            "options.source_counts: Field required, got .1, 2.; correct this key",
+        ),
         (NAMED, ("[target]", "[target"), "is not TOML: .*line"),
     ],
 )
@@ -125,7 +133,7 @@ def test_recipes_that_cannot_be_read(tmp_path, content):
         file.mkdir()
     elif content is not None:
         file.write_bytes(content)
-    with pytest.raises(UsageError, match="expected a recipe at .*recipe.toml, could not read it; recipes of repairkit are in recipes/"):
+    with pytest.raises(UsageError, match=r"expected a recipe at .*recipe.toml, could not read it; recipes of repairkit are in recipes/"):
         Recipe.read(file)
 
 
@@ -227,12 +235,12 @@ def test_trainings_that_cannot_work(data, write, changes, error, message):
 
 def test_weights_to_start_from_need_the_data_root(write, monkeypatch):
     monkeypatch.setattr(loaders, "load", lambda *_, source, **__: tiny_faces.source() if source else tiny_faces.target())
-    with pytest.raises(UsageError, match="the recipe starts from start.safetensors: give --data-root"):
+    with pytest.raises(UsageError, match=r"the recipe starts from start.safetensors: give --data-root"):
         prepare(Recipe.read(write(TRAINED)), None, device="cpu", threads=1)
 
 
 def test_folders_are_relative_to_the_data_root(data, write):
-    text = TRAINED.split("[training]")[0].replace('name = "target"', 'name = "nested"\nfolder = "sub"')
+    text = TRAINED.split("[training]", maxsplit=1)[0].replace('name = "target"', 'name = "nested"\nfolder = "sub"')
     recipe = Recipe.read(write(text.replace("size = 48", 'size = 48\nmodel = "squeezenet_celeba"')))
     task = prepare(recipe, data, device="cpu", threads=1)
     assert len(task.target) == len(replace(tiny_faces.target()))

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ def write(out, run):
 def test_what_a_run_leaves_behind(tmp_path, run):
     out = tmp_path / "deeper" / "run"
     write(out, run)
-    task, _, findings, result = run
+    _, _, findings, result = run
     files = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
     expected = {"result.json", "run.json", "report.html", "report.md", "patch.json", "repaired.safetensors", "attribution.parquet"}
     assert expected <= files
@@ -43,7 +44,7 @@ def test_what_a_run_leaves_behind(tmp_path, run):
 
 def test_run_json_says_how_to_get_it_again(tmp_path, run):
     write(tmp_path / "run", run)
-    task, _, findings, result = run
+    task, _, findings, _ = run
     content = json.loads((tmp_path / "run" / "run.json").read_text())
     constants = [[f"{culprit.layer}:{culprit.channel}", culprit.constant] for culprit in findings.repairs[0].patch.culprits]
     assert content["hashes"] == {
@@ -115,8 +116,6 @@ def test_free_places(tmp_path, existing):
 def test_the_current_directory_when_it_is_empty(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
-    from pathlib import Path
-
     with whole_directory(Path()) as directory:
         (directory / "a.txt").write_text("new")
     assert (tmp_path / "run" / "a.txt").read_text() == "new"
@@ -141,7 +140,7 @@ def test_places_that_are_taken(tmp_path, kind):
 
 def test_places_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("old")
-    with pytest.raises(UsageError, match="run cannot be made, since .*file is no folder that can be written; give another --out"):
+    with pytest.raises(UsageError, match=r"run cannot be made, since .*file is no folder that can be written; give another --out"):
         require_free(tmp_path / "file" / "deeper" / "run")
 
 
@@ -178,5 +177,5 @@ def test_a_result_with_an_unknown_key_is_refused(tmp_path):
 
 
 def test_a_folder_in_place_of_a_result(tmp_path):
-    with pytest.raises(DataError, match="could not read it .*; give the directory of a finished run"):
+    with pytest.raises(DataError, match=r"could not read it .*; give the directory of a finished run"):
         Result.read(tmp_path)

@@ -68,10 +68,11 @@ def fairness(
         float | None,
         typer.Option(min=1, help="Image passes for the attribution of each network and fold. [default: 20,000; 6,000 for drawn faces]"),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many culprits to look for.")] = Options.top,
+    top: Annotated[int | None, typer.Option(min=1, help="How many culprits to look for. [default: 24; 100 for the walks]")] = None,
     t0: Annotated[
-        float, typer.Option(min=0, max=0.999, help="Least share of filters that stays live (tmab); 0 is the Shapley value.")
-    ] = Options.t0,
+        float | None,
+        typer.Option(min=0, max=0.999, help="Least share of filters that stays live (tmab); 0 is the Shapley value. [default: 0.9]"),
+    ] = None,
     truncation: Annotated[float | None, typer.Option(help="Worth below which a permutation ends (tmab-paper, monte-carlo).")] = None,
     max_filters: Annotated[int, typer.Option(min=1, help="Most filters to freeze.")] = Options.max_filters,
     max_clean_drop: Annotated[

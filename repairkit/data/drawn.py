@@ -23,7 +23,7 @@ from repairkit.data.images import LabelledImages, Pixels
 SIZE = 96
 CLASSES = ("female", "male")
 GROUPS = ("lighter men", "lighter women", "darker men", "darker women")
-SKEWED_SHARES = (0.45, 0.51, 0.034, 0.006)
+SKEWED_SHARES = (0.42, 0.49, 0.08, 0.01)
 """Share of each of `GROUPS` in the training and source populations, after CelebA's skew."""
 
 _TRAINING, _SOURCE, _TARGET = 1, 2, 3  # first word of each face's seed: the sets never share a face
@@ -83,7 +83,7 @@ def _sample_traits(rng: np.random.Generator, *, female: bool, darker: bool) -> _
     skin = np.array([np.interp(tone * 5, np.arange(6), _SKIN[:, k]) for k in range(3)], dtype=np.float32)
     skin = np.clip(skin * (1 + 0.04 * rng.standard_normal(3)), 0, 1).astype(np.float32)
     hair = _HAIR[int(np.searchsorted(_HAIR_ODDS["darker" if darker else "lighter"], rng.random()))]
-    short = rng.random() < ((0.62 if darker else 0.10) if female else 0.93)
+    short = rng.random() < ((0.40 if darker else 0.10) if female else 0.93)
     length = rng.normal(0.16 if female else 0.10, 0.09) if short else rng.normal(0.72 if female else 0.52, 0.18)
     painted = rng.random() < (0.6 if female else 0.03)
     return _Traits(

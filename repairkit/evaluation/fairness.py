@@ -1,10 +1,9 @@
-"""From who was right on which image to the tables and the verdict of a fairness report."""
+"""From who was right on which image to the tables of a fairness report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,7 @@ from repairkit.evaluation.statistics import (
     stratified_bootstrap,
     wilson,
 )
-from repairkit.report.result import Claim, Difference, Disparity, Share, Verdict
+from repairkit.report.result import Claim, Difference, Disparity, Share
 
 RECALL, MEAN, LOWEST, GAP, SOURCE = "recall", "mean recall", "lowest recall", "gap", "source accuracy"
 
@@ -38,7 +37,6 @@ class Outcomes:
         groups: shape (N,), the subgroup of each target report image.
         correct: for each column, bool of shape (N,).
         source_correct: for the same columns, shape (M,), in [0, 1].
-        source_strata: shape (M,), what the source images were stratified by; None if by nothing.
 
     Raises:
         DataError: no column, columns or lengths that disagree, outcomes that are not bool, or source values outside [0, 1].
@@ -52,7 +50,6 @@ class Outcomes:
     groups: npt.NDArray[np.str_]
     correct: Mapping[str, npt.NDArray[np.bool_]]
     source_correct: Mapping[str, Floats]
-    source_strata: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if not self.correct or set(self.correct) != set(self.source_correct):
@@ -70,8 +67,6 @@ class Outcomes:
                 raise DataError(
                     f"column {column}: expected {m} source values in [0, 1], got shape {source.shape}; give the share of networks"
                 )
-        if self.source_strata is not None and len(self.source_strata) != m:
-            raise DataError(f"expected a stratum for each of {m} source images, got {len(self.source_strata)}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +78,7 @@ def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Sh
     """Recall of every group, mean and lowest recall, and source accuracy, for every column.
 
     Groups have Wilson's interval, mean and lowest recall a bootstrap stratified by group; source accuracy
-    Wilson's where it is 0/1 and unstratified, else a bootstrap over images. `n` of the lowest recall is the size of that group.
+    Wilson's where it is 0/1, else a bootstrap over images. `n` of the lowest recall is the size of that group.
 
     Args:
         outcomes: who was right.
@@ -110,10 +105,10 @@ def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Sh
         smallest = min(by_group.values(), key=lambda own: own.mean())
         add(column, LOWEST, None, len(smallest), _clipped(lowest))
         source = outcomes.source_correct[column]
-        if outcomes.source_strata is None and np.isin(source, (0, 1)).all():
+        if np.isin(source, (0, 1)).all():
             accuracy = wilson(int(source.sum()), len(source), level)
         else:
-            accuracy = mean_interval(source, outcomes.source_strata, seed=seed, level=level)
+            accuracy = mean_interval(source, seed=seed, level=level)
         add(column, SOURCE, None, len(source), accuracy)
     return records
 
@@ -220,7 +215,7 @@ def _aggregate_differences(outcomes: Outcomes, first: str, second: str, level: f
         MEAN: change(lambda recall: recall.mean(-1), reflect=False),
         LOWEST: change(lambda recall: recall.min(-1), reflect=True),
         GAP: change(lambda recall: recall.max(-1) - recall.min(-1), reflect=True),
-        SOURCE: mean_interval(source, outcomes.source_strata, seed=seed, level=level),
+        SOURCE: mean_interval(source, seed=seed, level=level),
     }
     return [
         Difference(
@@ -245,168 +240,3 @@ def _claim(interval: Interval, *, smaller_is_better: bool = False) -> Claim:
 def _clipped(interval: Interval, lowest: float = 0.0) -> Interval:
     """Reflection may leave the range of the statistic."""
     return Interval(interval.value, max(lowest, interval.low), min(1.0, interval.high))
-
-
-def verdict(differences: Sequence[Difference], *, filters: Sequence[int], level: float = 0.95) -> Verdict:
-    """The conclusion in words, what got worse first.
-
-    "repaired" needs mean recall to rise above the original and above the moved threshold, both with intervals
-    above zero; "no better than the threshold" when only the first holds. Falls within chance are named
-    as such, rises within chance are never called improvements.
-
-    Args:
-        differences: of the pair ("original", "repaired"), and where there is a threshold
-            ("threshold", "repaired"); the pairs ("dropout", "repaired") and ("original", "threshold") get a sentence.
-        filters: how many filters were frozen, one entry for each fold.
-        level: of the intervals.
-
-    Raises:
-        UsageError: filters were frozen, but the pair ("original", "repaired") is missing.
-
-    Example:
-        >>> verdict([], filters=[0]).outcome
-        'no repair'
-    """
-    words = _Words(differences, level)
-    aside = words.threshold_alone()
-    if not any(filters):
-        sentences = ["On the images that choose, freezing no culprit was worth its cost; the weights are the original ones.", *aside]
-        return Verdict(
-            outcome="no repair", headline="No filter was worth freezing: the network is unchanged.", sentences=sentences, worse=[]
-        )
-    mean, beyond = words.entry("original", "repaired", MEAN), words.entry("threshold", "repaired", MEAN)
-    if mean is None:
-        raise UsageError("expected the differences of original and repaired, got none; compare these two columns first")
-    worse = words.falls()
-    outcome: Literal["repaired", "no better than the threshold", "no claim"]
-    frozen = f"Freezing {_filters(filters)}"
-    if mean.low <= 0:
-        outcome = "no claim"
-        headline = f"{frozen} {words.change(mean)}."
-    elif beyond is not None and beyond.low <= 0:
-        outcome = "no better than the threshold"
-        headline = f"{frozen} {words.change(mean)}, but the repair does no more than moving the threshold."
-    else:
-        outcome = "repaired"
-        more = "" if beyond is None else f", and by {_points(beyond.value)} points more than moving the threshold"
-        headline = f"{frozen} {words.change(mean)}{more}."
-    if names := words.proven_falls():
-        headline = f"{headline[:-1]}; measurably worse: {', '.join(names)}."
-    return Verdict(outcome=outcome, headline=headline, sentences=[*worse, *words.rises(), *words.beside(beyond), *aside], worse=worse)
-
-
-class _Words:
-    """Sentences about differences: percentage points, n and interval in every one."""
-
-    def __init__(self, differences: Sequence[Difference], level: float) -> None:
-        self.differences = differences
-        self.level = level
-
-    def entry(self, first: str, second: str, metric: str) -> Difference | None:
-        """The aggregate of that pair and metric."""
-        found = (e for e in self.differences if (e.first, e.second, e.metric, e.group) == (first, second, metric, None))
-        return next(found, None)
-
-    def interval(self, entry: Difference) -> str:
-        """The interval and n, in words."""
-        low, high = _points(entry.low), _points(entry.high)
-        up, down = ("wider", "narrower") if entry.metric == GAP else ("higher", "lower")
-        if entry.low > 0:
-            ends = f"{low} to {high} points {up}"
-        elif entry.high < 0:
-            ends = f"{high} to {low} points {down}"
-        else:
-            ends = f"from {low} points {down} to {high} points {up}"
-        return f"{100 * self.level:g}% interval: {ends}; n = {entry.n}"
-
-    def change(self, entry: Difference) -> str:
-        """What a repair did to mean recall, as the end of a sentence."""
-        if entry.low > 0:
-            return f"raised mean recall by {_points(entry.value)} percentage points ({self.interval(entry)})"
-        if entry.high < 0:
-            return f"lowered mean recall by {_points(entry.value)} percentage points ({self.interval(entry)})"
-        return f"made no difference to mean recall that these images can tell from chance ({self.interval(entry)})"
-
-    def falls(self) -> list[str]:
-        """What the repair made worse: the proven, then what may be chance."""
-        fallen = [e for e in self._repair() if _fell(e)]
-        fallen.sort(key=lambda e: e.claim != "worse")
-        return [self._fall(entry) for entry in fallen]
-
-    def proven_falls(self) -> list[str]:
-        """Names of what is worse by claim."""
-        return [_subject(e) for e in self._repair() if e.claim == "worse" and e.metric != MEAN]
-
-    def rises(self) -> list[str]:
-        """What the repair improved by claim, other than mean recall, which the headline has."""
-        verb = {True: "narrowed", False: "rose"}
-        better = [e for e in self._repair() if e.claim == "better" and e.metric != MEAN]
-        return [
-            f"{_capital(_subject(e))} {verb[e.metric == GAP]} by {_points(e.value)} percentage points ({self.interval(e)})." for e in better
-        ]
-
-    def beside(self, beyond: Difference | None) -> list[str]:
-        """The repair against the moved threshold and against training with dropout."""
-        sentences = ["No moved threshold was compared: this task has none, or none was evaluated."] if beyond is None else []
-        dropout = self.entry("dropout", "repaired", MEAN)
-        for entry, rival in ((beyond, "moving the threshold alone"), (dropout, "training with filter dropout alone")):
-            if entry is None:
-                continue
-            if entry.claim == "no claim":
-                sentences.append(f"In mean recall the repair cannot be told from {rival} ({self.interval(entry)}).")
-            else:
-                by = f"by {_points(entry.value)} percentage points ({self.interval(entry)})"
-                sentences.append(f"Mean recall of the repair is {entry.claim} than that of {rival} {by}.")
-        return sentences
-
-    def threshold_alone(self) -> list[str]:
-        """What the moved threshold does without a repair, if it does anything."""
-        entry = self.entry("original", "threshold", MEAN)
-        if entry is None or entry.claim != "better":
-            return []
-        by = f"by {_points(entry.value)} percentage points ({self.interval(entry)})"
-        return [f"Moving the threshold alone, with no filter frozen, raises mean recall {by}."]
-
-    def _repair(self) -> list[Difference]:
-        order = (SOURCE, RECALL, LOWEST, MEAN, GAP)
-        own = [e for e in self.differences if (e.first, e.second) == ("original", "repaired")]
-        return sorted(own, key=lambda e: order.index(e.metric))
-
-    def _fall(self, entry: Difference) -> str:
-        verb = "widened" if entry.metric == GAP else "fell"
-        start = f"{_capital(_subject(entry))} {verb} by {_points(entry.value)} percentage points"
-        if entry.claim == "worse":
-            return f"{start} ({self.interval(entry)})."
-        doubt = "an amount that may be chance"
-        if entry.high < 0:
-            doubt = "which is no proof once all groups are tested together"
-        return f"{start}, {doubt} ({self.interval(entry)})."
-
-
-def _fell(entry: Difference) -> bool:
-    return entry.value > 0 if entry.metric == GAP else entry.value < 0
-
-
-def _subject(entry: Difference) -> str:
-    if entry.metric == GAP:
-        return "the gap between the highest and the lowest recall"
-    return entry.metric if entry.group is None else f"recall of {entry.group}"
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _points(share: float) -> str:
-    """Percentage points without sign, with as many digits as it takes to be no zero."""
-    points = abs(100 * share)
-    if points == 0 or points >= 0.05:
-        return f"{points:.1f}"
-    return f"{points:.2f}" if points >= 0.005 else "under 0.01"
-
-
-def _filters(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    number = f"{low}" if low == high else f"{low} to {high}"
-    noun = "filter" if (low, high) == (1, 1) else "filters"
-    return f"{number} {noun}" if len(counts) == 1 else f"{number} {noun} in each of {len(counts)} folds"

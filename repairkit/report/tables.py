@@ -234,7 +234,9 @@ def lower_after_repair(result: Result) -> Table | None:
     """What a repair made worse: claims first, then what it lowered without a claim; None if there is nothing."""
     repairs = [entry for entry in result.differences if entry.second in REPAIRED]
     claimed = [entry for entry in repairs if entry.claim == "worse"]
-    unclaimed = [entry for entry in repairs if entry.claim == "no claim" and entry.value < 0]
+    unclaimed = [
+        entry for entry in repairs if entry.claim == "no claim" and (entry.value > 0 if entry.metric == "gap" else entry.value < 0)
+    ]
     bodies = tuple(
         tuple(
             (

@@ -16,7 +16,7 @@ from repairkit.files import replacing
 from repairkit.shapley.game import Floats
 
 End = Literal["low", "high"]
-_COLUMNS = ["id", "layer", "channel", "screen", "value", "half_width", "samples", "decided"]
+_COLUMNS = ["id", "layer", "channel", "screen", "value", "half_width", "standard_error", "samples", "decided"]
 
 
 class Ledger:
@@ -108,7 +108,7 @@ class Attribution:
         return order[harm[order] > 0][:most].astype(np.int64)
 
     def table(self) -> pd.DataFrame:
-        """One row per filter: id, layer, channel, screen, value, half_width, samples, decided."""
+        """One row per filter: id, layer, channel, screen, value, half_width, standard_error, samples, decided."""
         split = [name.rpartition(":") for name in self.ids]
         return pd.DataFrame(
             {
@@ -118,6 +118,7 @@ class Attribution:
                 "screen": self.screen,
                 "value": self.value,
                 "half_width": self.half_width,
+                "standard_error": self.standard_error if len(self.standard_error) else np.full(len(self.ids), np.nan),
                 "samples": self.samples.astype(np.int64),
                 "decided": self.decided,
             }

@@ -12,7 +12,7 @@ from torch import Tensor
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError
 from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier
+from repairkit.models.classifier import Classifier, check_logits
 from repairkit.objectives.base import Worth
 from repairkit.shapley.game import Coalitions, Examples, Floats, Game
 
@@ -66,7 +66,7 @@ class ModelGame(Game):
         values = np.empty(len(examples))
         for rows in self._chunks(len(examples), self.batch):
             live = coalitions if len(coalitions) == 1 else coalitions[rows]
-            logits = _finite(self.filters.forward(self._prepared(examples[rows]), live))
+            logits = check_logits(self.filters.forward(self._prepared(examples[rows]), live))
             values[rows] = self._score(logits, examples[rows], smooth=False).cpu().numpy()
         return values
 
@@ -76,7 +76,7 @@ class ModelGame(Game):
         for rows in self._chunks(len(examples), self.batch):
             chunk = examples[rows]
             slope, logits = self.filters.gradients(self._prepared(chunk), rows_of[rows], partial(self._score, examples=chunk, smooth=True))
-            _finite(logits)
+            check_logits(logits)
             slopes[rows] = slope.cpu().numpy()
         return slopes
 
@@ -92,7 +92,7 @@ class ModelGame(Game):
             logits, snapshot = self.filters.snapshot(self._prepared(chunk), live)
             if snapshot is None:
                 raise ModelError("a network that can run again keeps a snapshot")
-            base = self._score(_finite(logits), chunk, smooth=False).cpu().numpy()
+            base = self._score(check_logits(logits), chunk, smooth=False).cpu().numpy()
             # Image by image within a layer: a layer's flips of some images fill one batch.
             for site in np.unique(site_of):
                 columns = np.flatnonzero(site_of == site)
@@ -103,7 +103,7 @@ class ModelGame(Game):
                     index = (np.arange(len(flipped)), players[flipped_column[part]])
                     was_live = flipped[index]
                     flipped[index] = ~was_live
-                    after = _finite(self.filters.forward_from(snapshot, int(site), flipped, which[part]))
+                    after = check_logits(self.filters.forward_from(snapshot, int(site), flipped, which[part]))
                     change = self._score(after, chunk[which[part]], smooth=False).cpu().numpy() - base[which[part]]
                     marginals[np.arange(rows.start, rows.stop)[which[part]], flipped_column[part]] = np.where(was_live, -change, change)
         return marginals
@@ -139,9 +139,3 @@ def prepared_batches(classifier: Classifier, images: LabelledImages, batch: int 
     """All images of a set in order, prepared for the classifier's network."""
     for start in range(0, len(images), batch):
         yield classifier.prepare(images.batch(np.arange(start, min(start + batch, len(images)))))
-
-
-def _finite(logits: Tensor) -> Tensor:
-    if not torch.isfinite(logits).all():
-        raise ModelError("the network's logits are not finite; check the weights and that images are in [0, 1] before normalisation")
-    return logits

@@ -9,7 +9,7 @@ import numpy as np
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.attribution import Attribution, End, Ledger, decide, names
-from repairkit.shapley.bounds import Moments, published_bound
+from repairkit.shapley.bounds import Moments, empirical_bernstein, published_bound
 from repairkit.shapley.game import Floats, Game
 
 Progress = Callable[[str, float, float], None]
@@ -39,6 +39,9 @@ def walk(
     V is evaluated just before and just after each active one, so that an inactive player's effect
     never counts for it. Below `truncation` the remaining marginals count as 0. Each permutation has
     a fresh batch of examples.
+
+    Half-widths are the published bound (range 1) with `bandit`, which does not hold for a worth whose
+    marginals exceed 1, and empirical Bernstein with the true range without.
 
     Deviations from the paper: `end` may be the low end, which the paper does not seek; the walk stops
     when the budget cannot pay the next evaluation, and a permutation cut short is dropped, since it
@@ -85,7 +88,10 @@ def walk(
             active = still_contested(moments, top=top, end=sought, delta=delta, tolerance=tolerance)
         if progress is not None:
             progress("permutations", budget - ledger.left, budget)
-    half_width = published_bound(moments.variance, moments.count, delta=delta)
+    if bandit:
+        half_width = published_bound(moments.variance, moments.count, delta=delta)
+    else:
+        half_width = empirical_bernstein(moments.variance, moments.count, delta=delta, width=2 * game.marginal_range)
     return Attribution(
         ids=names(ids, game.n),
         screen=np.full(game.n, math.nan),
