@@ -77,9 +77,9 @@ def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result
             directory / "repaired.safetensors",
             architecture=task.model.architecture,
             classes=task.model.classifier.classes,
-            trained_on=f"{task.model.trained_on}; repaired by freezing {len(handed_over.patch.culprits)} filters",
             mean=task.model.classifier.mean.flatten().tolist(),
             std=task.model.classifier.std.flatten().tolist(),
+            trained_on=f"{task.model.trained_on}; repaired by freezing {len(handed_over.patch.culprits)} filters",
             half=False,
         )
         write_text(directory / "run.json", json.dumps(_configuration(result, handed_over), indent=1) + "\n")

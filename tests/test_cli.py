@@ -17,6 +17,7 @@ import tiny_faces
 import torch
 from report_example import example_result
 from safetensors.torch import load_file, save_file
+from tiny_faces import DROPOUT_STAND_IN, STAND_IN
 from torchvision.models import squeezenet1_0
 from typer.testing import CliRunner
 
@@ -29,8 +30,6 @@ from repairkit.report.result import Result
 
 command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
 README = Path(__file__).parent.parent / "README.md"
-STAND_IN = zoo.STAND_IN_DIRECTORY / "squeezenet1_0_drawn_faces.safetensors"
-RIVAL = zoo.STAND_IN_DIRECTORY / "squeezenet1_0_drawn_faces_dropout.safetensors"
 QUICK = ["--size", "48", "--budget", "700", "--top", "4", "--max-filters", "2", "--max-clean-drop", "1", "--threads", "1"]
 
 
@@ -42,10 +41,10 @@ def call(*arguments):
     return done.exit_code, done.stdout, done.stderr
 
 
-def fairness(folder, *more, data="target.csv", source="source.csv", model="squeezenet_celeba"):
-    return call(
-        "fairness", "--model", model, "--dropout-model", "none", "--data", folder / data, "--source-data", folder / source, *QUICK, *more
-    )
+def fairness(folder, *more, model=None):
+    model = model or tiny_faces.spoilt_weights()
+    data = ["--data", folder / "target.csv", "--source-data", folder / "source.csv"]
+    return call("fairness", "--model", model, "--dropout-model", "none", *data, *QUICK, *more)
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +97,16 @@ def test_json_is_alone_on_stdout(finished):
     assert json.loads(stdout) == json.loads((out / "result.json").read_text())
     assert code == (0 if result.verdict.outcome in ("repaired", "no better than the threshold") else 1)
     assert result.target == f"target, {len(tiny_faces.target())} images"
-    assert any("trained on drawn faces and not on CelebA" in notice for notice in result.notices)
-    # talk is on stderr: the notice first, where to look and what to do next last
-    assert stderr.splitlines()[0].startswith("note: Stand-in for squeezenet_celeba")
+    # talk is on stderr, and ends with where to look and what to do next
     assert f"report: {out / 'report.html'}" in stderr
-    assert f"next: repairkit apply {out / 'patch.json'} --weights" in stderr
+    assert f"repairkit apply {out / 'patch.json'} --weights" in stderr
+
+
+def test_notices_come_before_anything_else(faces):
+    code, stdout, stderr = fairness(faces, "--dry-run", model="squeezenet_celeba")
+    assert code == 0
+    assert re.match(r"note: Stand-in for squeezenet_celeba: .* trained on drawn faces and not on CelebA", stderr)
+    assert "note" not in stdout
 
 
 def test_a_run_is_a_whole_directory(finished):
@@ -149,7 +153,7 @@ def test_default_place_is_reports(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "write_fairness_run", lambda out, *_: out.mkdir(parents=True))
     fairness(faces)
     (made,) = (tmp_path / "reports").iterdir()
-    assert re.fullmatch(r"fairness-squeezenet_celeba-\d{8}-\d{6}", made.name)
+    assert re.fullmatch(r"fairness-spoilt-\d{8}-\d{6}", made.name)
 
 
 def test_integer_labels_and_class_names_of_other_weights(own_faces, tmp_path):
@@ -298,7 +302,7 @@ WEIGHTS = {
     "pickle.pt": (lambda path: path.write_bytes(pickle.dumps(Anything())), "is a pickle, which may run code .* refused; convert"),
     "text.safetensors": (lambda path: path.write_text("no weights"), "cannot be read as safetensors .*; fetch or write it again"),
     "nan.safetensors": (not_finite, "features.0.weight holds NaN or infinite weights; this checkpoint cannot be used"),
-    "overflow.safetensors": (overflowing, "target: .* logits are NaN or infinite, expected finite numbers; check the weights"),
+    "overflow.safetensors": (overflowing, "target.*: .* logits are NaN or infinite, expected finite numbers; check the weights"),
     "none.safetensors": (lambda path: None, "expected weights at .*none.safetensors, found no file; check the path"),
 }
 
@@ -308,7 +312,8 @@ WEIGHTS = {
 def test_weights_that_do_not_fit(faces, tmp_path, name, more):
     make, message = WEIGHTS[name]
     make(tmp_path / name)
-    one_error(*fairness(faces, "--weights", tmp_path / name, "--out", tmp_path / "run", *more), expected=3, message=message)
+    done = fairness(faces, "--weights", tmp_path / name, "--out", tmp_path / "run", *more, model="squeezenet_celeba")
+    one_error(*done, expected=3, message=message)
     assert [entry.name for entry in tmp_path.iterdir()] in ([name], [])
 
 
@@ -421,7 +426,7 @@ def test_interrupting_the_process(faces, tmp_path):
 
 def test_apply_gives_the_repaired_weights(finished, tmp_path):
     out = tmp_path / "repaired.safetensors"
-    code, stdout, stderr = call("apply", finished[-1] / "patch.json", "--weights", STAND_IN, "--out", out)
+    code, stdout, stderr = call("apply", finished[-1] / "patch.json", "--weights", tiny_faces.spoilt_weights(), "--out", out)
     assert (code, stdout) == (0, "")
     patch = json.loads((finished[-1] / "patch.json").read_text())
     assert f"froze {len(patch['culprits'])} filters; repaired weights: {out}" in stderr
@@ -436,7 +441,7 @@ def test_apply_gives_the_repaired_weights(finished, tmp_path):
 
 
 def test_apply_keeps_normalisation_and_classes(finished, tmp_path):
-    network = zoo.load("squeezenet_celeba").classifier.network
+    network = zoo.load(tiny_faces.spoilt_weights()).classifier.network
     own = tmp_path / "own.safetensors"
     zoo.save(
         network, own, architecture="squeezenet1_0", classes=("f", "m"), trained_on="mine", mean=(0.5,) * 3, std=(0.25,) * 3, half=False
@@ -449,12 +454,12 @@ def test_apply_keeps_normalisation_and_classes(finished, tmp_path):
 
 
 def test_apply_to_other_weights_needs_force(finished, tmp_path):
-    arguments = ["apply", finished[-1] / "patch.json", "--weights", RIVAL, "--out", tmp_path / "new.safetensors"]
+    arguments = ["apply", finished[-1] / "patch.json", "--weights", DROPOUT_STAND_IN, "--out", tmp_path / "new.safetensors"]
     one_error(*call(*arguments), expected=3, message="the patch was made for weights with SHA-256 .*--force to freeze the same filters")
     assert list(tmp_path.iterdir()) == []
     assert call(*arguments, "--force")[0] == 0
     patch = json.loads((finished[-1] / "patch.json").read_text())
-    state, rival = load_file(tmp_path / "new.safetensors"), zoo.read_weights(RIVAL)[0]
+    state, rival = load_file(tmp_path / "new.safetensors"), zoo.read_weights(DROPOUT_STAND_IN)[0]
     culprit = patch["culprits"][0]
     assert state[f"{culprit['layer']}.bias"][culprit["channel"]].item() == pytest.approx(culprit["constant"])
     assert not state[f"{culprit['layer']}.weight"][culprit["channel"]].any()
@@ -466,8 +471,9 @@ def test_apply_that_cannot_work(finished, tmp_path):
     old = tmp_path / "old.safetensors"
     old.write_text("old")
     (tmp_path / "not.json").write_text("{}")
+    spoilt = tiny_faces.spoilt_weights()
     cases = [
-        ([patch, "--weights", STAND_IN, "--out", old], 2, "old.safetensors already exists; give another --out or remove it"),
+        ([patch, "--weights", spoilt, "--out", old], 2, "old.safetensors already exists; give another --out or remove it"),
         (
             [tmp_path / "no.json", "--weights", STAND_IN],
             3,
@@ -568,7 +574,6 @@ top = 4
 candidates = 6
 max_filters = 2
 curve = [1]
-folds = 3
 """
 
 
@@ -576,14 +581,14 @@ def test_run_a_recipe(faces, tmp_path):
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(RECIPE.format(folder=faces))
     code, stdout, _ = call("run", recipe, "--threads", "1", "--dry-run")
-    assert (code, "3 fold(s)" in stdout) == (0, True)
+    assert (code, "1 fold(s)" in stdout) == (0, True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.toml"]
     code, stdout, _ = call("run", recipe, "--threads", "1", "--seed", "2", "--out", tmp_path / "run", "--json")
     result = Result.model_validate_json(stdout)
     assert code in (0, 1)
-    assert (result.title, result.folds, result.reproduction.seed) == (f"A recipe of {faces}", 3, 2)
+    assert (result.title, result.reproduction.seed) == (f"A recipe of {faces}", 2)
     assert result.reproduction.settings["candidates"] == "6"
-    assert (tmp_path / "run" / "networks" / "repaired-fold-3" / "patch.json").exists()
+    assert (tmp_path / "run" / "report.html").exists()
     again = call("run", recipe, "--out", tmp_path / "run")
     one_error(*again, expected=2, message="run already exists; give another --out or remove it")
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.fairness import Options, Task, plan, repair, splits, worth_of
 from repairkit.filters import ConvFilters
 from repairkit.models import zoo
+from repairkit.models.classifier import Classifier
 from repairkit.rundir import write_fairness_run
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.summary import summarise
@@ -116,6 +118,35 @@ def test_outcomes_are_those_of_the_weights_in_the_run_directory(folded):
     right = np.mean([logits(network, source).argmax(1) == source.labels for network in networks], axis=0)
     np.testing.assert_allclose(findings.outcomes.source_correct["repaired"], right)
     assert result.share("repaired", "source accuracy").value == pytest.approx(right.mean())
+
+
+class Always(torch.nn.Module):
+    """The same class for every image."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.label = label
+
+    def forward(self, images):
+        return torch.nn.functional.one_hot(torch.full((len(images),), self.label), 2).float()
+
+
+def test_folds_that_disagree(monkeypatch):
+    """A target image is judged by its own fold's network, a source image by all of them."""
+    says = (0, 1, 1)
+
+    def repaired_to(_task, model, _column, fold, *_):
+        return SimpleNamespace(classifier=Classifier(Always(says[fold]), classes=model.classifier.classes))
+
+    monkeypatch.setattr(fairness, "repair_one", repaired_to)
+    task, options = tiny_faces.task(), tiny_faces.options(folds=3)
+    outcomes = repair(task, options).outcomes
+    target_splits, source = splits(task, options)
+    own = [task.target.labels[split.report] == label for split, label in zip(target_splits, says, strict=True)]
+    np.testing.assert_array_equal(outcomes.correct["repaired"], np.concatenate(own))
+    labels = task.source.labels[source.report]
+    assert set(labels.tolist()) == {0, 1}
+    np.testing.assert_allclose(outcomes.source_correct["repaired"], np.where(labels == 0, 1 / 3, 2 / 3))
 
 
 def test_repaired_weights_are_the_first_patch_in_the_plain_architecture(folded):
@@ -273,9 +304,9 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         (fold, tiny_faces.CULPRIT[0]) for fold in (1, 2, 3)
     ]
     for network in findings.repairs:
-        assert network.attribution.ids[network.attribution.culprits()[0]] == "features.10.expand3x3:7"
+        assert "features.10.expand3x3:7" in [network.attribution.ids[player] for player in network.attribution.culprits(3)]
     gain = result.share("repaired", "mean recall").value - result.share("original", "mean recall").value
-    assert gain > 0.03
+    assert gain > 0.1
 
 
 @pytest.mark.parametrize(
@@ -336,13 +367,14 @@ def test_nan_logits_are_an_error_before_any_attribution(monkeypatch):
         repair(task, tiny_faces.options())
 
 
-@pytest.mark.parametrize(
-    ("engine", "extra"), [("tmab", {"strategy": "prefix"}), ("tmab", {"score": "hard"}), ("tmab", {"freeze_at": "pre"})]
-)
-def test_other_choices_run_through(engine, extra):
-    *_, result = tiny_faces.small_run(engine=engine, **extra)
-    (name, value) = next(iter(extra.items()))
-    assert result.reproduction.settings[name] == value
+def test_the_paper_s_choices_run_through():
+    chosen = {"strategy": "prefix", "score": "hard", "freeze_at": "pre"}
+    *_, findings, result = tiny_faces.small_run(**chosen)
+    assert chosen.items() <= result.reproduction.settings.items()
+    network = findings.repairs[0]
+    assert network.patch.freeze_at == "pre"
+    # a prefix is a prefix: the most negative first
+    assert [step.player for step in network.choice.path[1:]] == network.attribution.culprits()[: len(network.choice.path) - 1].tolist()
     assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 3
 
 

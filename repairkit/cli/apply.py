@@ -31,9 +31,9 @@ def apply(
         out,
         architecture=model.architecture,
         classes=model.classifier.classes,
-        trained_on=f"{model.trained_on}; repaired by freezing {len(fix.culprits)} filters",
         mean=model.classifier.mean.flatten().tolist(),
         std=model.classifier.std.flatten().tolist(),
+        trained_on=f"{model.trained_on}; repaired by freezing {len(fix.culprits)} filters",
         half=False,
     )
     say(f"froze {len(fix.culprits)} filters; repaired weights: {out}")

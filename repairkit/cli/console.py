@@ -45,6 +45,7 @@ class Reporter:
         self._unit = unit
         self._started = time.monotonic()
         self._last_line = -QUIET_SECONDS
+        self._made = 0.0
         self._bar: Progress | None = None
 
     @contextmanager
@@ -62,6 +63,9 @@ class Reporter:
 
     def __call__(self, what: str, made: float, planned: float) -> None:
         """Tell of passes made, of those planned in all."""
+        if made < self._made / 2:  # another stage has begun
+            self._started, self._last_line = time.monotonic(), -QUIET_SECONDS
+        self._made = made
         elapsed = time.monotonic() - self._started
         left = f"about {_clock(elapsed * (planned - made) / made)} left" if made > 0 and elapsed > 5 else "measuring the speed"
         if self._bar is not None:

@@ -229,6 +229,6 @@ def _groups(table: Table, group_columns: Sequence[str] | None) -> list[str]:
     if group_columns is None and len(groups) >= _MANY_ROWS and 2 * len(sizes) >= len(groups):
         raise DataError(
             f"{table.file}: the columns {', '.join(chosen)} make {len(sizes)} groups of {len(groups)} images, too small to measure; "
-            "name the group columns among them"
+            "keep only group columns in the manifest, or give group_columns from Python"
         )
     return groups

@@ -89,7 +89,7 @@ def load(
             f"PPB: {len(missing)} of {len(portraits)} images are not in {images}, the first is {missing[0].file} of row {missing[0].row}"
         )
         if not allow_missing:
-            raise DataError(f"{reason}; restore the images or allow missing ones to be left out")
+            raise DataError(f"{reason}; restore the images, or load with allow_missing=True from Python to leave them out")
         warnings.warn(f"{reason}; their rows are left out", DataWarning, stacklevel=2)
         portraits = [portrait for portrait in portraits if portrait.file in present]
     groups = [portrait.group for portrait in portraits]

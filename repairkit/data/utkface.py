@@ -133,5 +133,5 @@ def _check_groups(faces: list[_Face], chosen: list[_Face], wanted: Sequence[str]
     expected = {face.group for face in faces if face.race in wanted}
     if explicit:
         expected |= {f"{race} {people}" for race in wanted for people in ("men", "women")}
-    remedy = f"lower the minimum age of {min_age} or load other races"
+    remedy = f"lower min_age (now {min_age}) or load other races from Python"
     require_groups((face.group for face in chosen), sorted(expected), name="UTKFace", remedy=remedy)

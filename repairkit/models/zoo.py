@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,6 +36,7 @@ _ARCHITECTURE = "squeezenet1_0"
 _WITH_AUXILIARY_HEADS = {"inception_v3": "AuxLogits.", "googlenet": "aux1."}
 
 State = dict[str, torch.Tensor]
+_Item = TypeVar("_Item", str, float)
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,14 @@ def load(
     path, architecture, stand_in = _resolve(name, None if weights is None else Path(weights))
     state, metadata = read_weights(path)
     architecture = architecture or metadata["architecture"]
-    named = json.loads(metadata["classes"]) if "classes" in metadata else list(classes)
+    named = _listed(metadata, "classes", str, list(classes), path)
     network = build(architecture, len(named), auxiliary=_has_auxiliary_head(architecture, state))
     fit(network, state, where=str(path))
     classifier = Classifier(
         network,
         classes=named,
-        mean=json.loads(metadata.get("mean", json.dumps(IMAGENET_MEAN))),
-        std=json.loads(metadata.get("std", json.dumps(IMAGENET_STD))),
+        mean=_listed(metadata, "mean", float, list(IMAGENET_MEAN), path),
+        std=_listed(metadata, "std", float, list(IMAGENET_STD), path),
     )
     classifier.eval().requires_grad_(False).to(device)
     trained_on = metadata.get("trained_on", "unknown")
@@ -111,6 +112,22 @@ def load(
         trained_on=trained_on,
         stand_in=stand_in,
     )
+
+
+def _listed(metadata: Mapping[str, str], key: str, kind: type[_Item], default: list[_Item], path: Path) -> list[_Item]:
+    """A list in a file's metadata, or the default; the file is not trusted to hold what we wrote."""
+    if key not in metadata:
+        return default
+    try:
+        found = json.loads(metadata[key])
+    except json.JSONDecodeError:
+        found = None
+    right_length = isinstance(found, list) and (len(found) == len(default) if kind is float else len(found) > 0)
+    if not right_length or not all(isinstance(item, kind) for item in found):
+        raise ModelError(
+            f"{path}: expected its metadata {key!r} to be a list of {kind.__name__}s, got {metadata[key][:60]!r}; save the weights again"
+        )
+    return [kind(item) for item in found]
 
 
 def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
