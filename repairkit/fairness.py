@@ -203,7 +203,7 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     networks = len(folds) * (2 if task.dropout else 1)
     chosen_on = len(folds[0].choose) + min(250, len(source.choose))
     reported_on = sum(len(fold.report) for fold in folds) + len(folds) * len(source.report)
-    tried = options.candidates + 4 * 6 if options.strategy == "forward" else 0
+    tried = options.candidates + 4 * 5 if options.strategy == "forward" else 0
     steps = 5 if options.strategy == "forward" else options.max_filters + 1
     return {
         "calibration": networks / len(folds) * sum(len(fold.attribute) + len(source.attribute) for fold in folds),

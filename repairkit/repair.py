@@ -28,6 +28,8 @@ Strategy = Literal["forward", "prefix"]
 
 GUARD_CONFIDENCE = 0.9
 """Of the one-sided bound on the fall of source accuracy."""
+GUARD_TRIES = 3
+"""Filters that a step holds against the guard before it gives up; each costs a pass over the whole source."""
 GUARD_Z = NormalDist().inv_cdf(GUARD_CONFIDENCE)
 
 
@@ -149,7 +151,7 @@ def choose(
     strategy: Strategy = "forward",
     candidates: int = 24,
     max_filters: int = 16,
-    again: int = 6,
+    again: int = 5,
     max_clean_drop: float = 0.01,
     source_weight: float = 2.0,
     source_for_gains: int | None = 250,
@@ -167,7 +169,8 @@ def choose(
 
     * "forward": in each step freeze the candidate that raises the criterion most. The first step
       tries all candidates, later ones the `again` whose last measured gain was highest. Stops when
-      the gain does not exceed `errors` standard errors or the source guard would be broken.
+      the gain does not exceed `errors` standard errors, or the three filters that gain most would each
+      break the source guard.
     * "prefix": the paper's way: the most harmful first, as many as give the best criterion under
       the guard.
 
@@ -297,10 +300,13 @@ def _forward(
         gains = [path.gain(row) for row in probability[1:]]
         last_gain.update({player: gain for player, (gain, _) in zip(tried, gains, strict=True)})
         accepted = False
-        for index in np.argsort([-gain for gain, _ in gains], kind="stable"):
+        for rank, index in enumerate(np.argsort([-gain for gain, _ in gains], kind="stable")):
             gain, error = gains[index]
+            if rank == GUARD_TRIES:
+                break
             if gain <= errors * error:
-                return stop(f"the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})")
+                refused = f"{rank} would break the guard, and " if rank else ""
+                return stop(f"{refused}the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})")
             step = path.step([*frozen, tried[index]], probability[index + 1], correct[index + 1])
             if step.drop_bound <= guard + 1e-12:
                 frozen.append(tried[index])
@@ -311,7 +317,11 @@ def _forward(
         if len(frozen) == most:
             return stop(f"the limit of {most} filters was reached")
         if not accepted:
-            return stop("every further filter that gains would break the guard on the source" if tried else "there is no further candidate")
+            return stop(
+                f"the further filters that gain most (up to {GUARD_TRIES} were held against it) would break the guard on the source"
+                if tried
+                else "there is no further candidate"
+            )
 
 
 def _prefix(

@@ -99,7 +99,7 @@ def test_malformed_names_are_skipped_with_one_warning(root):
 
 
 def test_a_filter_may_not_empty_a_group(root):
-    with pytest.raises(DataError, match="found none of white men; lower min_age \(now 17\)") as error:
+    with pytest.raises(DataError, match=r"found none of white men; lower min_age \(now 17\)") as error:
         utkface.load(root, min_age=17)
     assert "\n" not in str(error.value)
 

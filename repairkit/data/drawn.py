@@ -353,7 +353,7 @@ def training_faces(*, n: int = 6000, seed: int = 0) -> LabelledImages:
     return _skewed("drawn training faces", n, (_TRAINING, seed))
 
 
-def source_faces(*, n: int = 1400, seed: int = 0) -> LabelledImages:
+def source_faces(*, n: int = 1100, seed: int = 0) -> LabelledImages:
     """Other faces of the same skewed population: what the network was made for. Disjoint from training."""
     return _skewed("drawn source faces", n, (_SOURCE, seed))
 
