@@ -27,9 +27,9 @@ from repairkit.summary import summarise
 SIZE = 48
 STAND_IN = zoo.STAND_IN_DIRECTORY / "squeezenet1_0_drawn_faces.safetensors"
 DROPOUT_STAND_IN = zoo.STAND_IN_DIRECTORY / "squeezenet1_0_drawn_faces_dropout.safetensors"
-CULPRIT = ("features.10.expand3x3", 7)
-LOUD = 20.0
-SMALL = {"budget": 700, "top": 4, "candidates": 6, "max_filters": 2, "curve": (1, 2), "max_clean_drop": 1.0}
+CULPRIT = ("features.10.expand3x3", 33)
+LOUD = 40.0
+SMALL = {"budget": 1600, "top": 4, "candidates": 8, "max_filters": 3, "curve": (1, 2), "max_clean_drop": 1.0}
 """Options of a run of a second or two."""
 
 

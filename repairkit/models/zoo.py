@@ -123,7 +123,7 @@ def _listed(metadata: Mapping[str, str], key: str, kind: type[_Item], default: l
     except json.JSONDecodeError:
         found = None
     right_length = isinstance(found, list) and (len(found) == len(default) if kind is float else len(found) > 0)
-    if not right_length or not all(isinstance(item, kind) for item in found):
+    if not right_length or not all(isinstance(item, str if kind is str else int | float) for item in found):
         raise ModelError(
             f"{path}: expected its metadata {key!r} to be a list of {kind.__name__}s, got {metadata[key][:60]!r}; save the weights again"
         )
