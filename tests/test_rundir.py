@@ -53,7 +53,7 @@ def test_run_json_says_how_to_get_it_again(tmp_path, run):
         "source": hashlib.sha256("".join(sorted(task.source.hashes)).encode()).hexdigest(),
         "frozen constants": hashlib.sha256(json.dumps(constants).encode()).hexdigest(),
     }
-    assert content["reproduction"]["settings"]["budget"] == "700"
+    assert content["reproduction"]["settings"]["budget"] == str(tiny_faces.SMALL["budget"])
     assert content["reproduction"]["versions"]["torch"]
     assert content["passes"] == findings.repairs[0].attribution.passes
 
