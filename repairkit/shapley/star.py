@@ -86,7 +86,7 @@ def tmab(
     With `control` the gradient at the same coalition and example is a control variate of every flip:
     the value is the mean gradient plus the mean of flip minus gradient. The mean gradient is that of
     every second screen round, which has no say in who is contested, so that being picked for an
-    extreme screen does not carry over into the value. A smooth score needs about a quarter of the flips.
+    extreme screen does not carry over into the value. Made for smooth scores, which gradients follow.
 
     Without `control` intervals are empirical Bernstein with the true range, for each player on its own; the rounds
     share delta, since the round after which a player drops out depends on its data. With `control` the
