@@ -29,7 +29,7 @@ Strategy = Literal["forward", "prefix"]
 GUARD_CONFIDENCE = 0.9
 """Of the one-sided bound on the fall of source accuracy."""
 GUARD_TRIES = 3
-"""Filters that a step holds against the guard before it gives up; each costs a pass over the whole source."""
+"""Filters that a step holds against the guard before it gives up; each costs a pass over the whole source, and is not tried again."""
 GUARD_Z = NormalDist().inv_cdf(GUARD_CONFIDENCE)
 
 
@@ -168,9 +168,9 @@ def choose(
     weights cannot hold frozen, are never candidates.
 
     * "forward": in each step freeze the candidate that raises the criterion most. The first step
-      tries all candidates, later ones the `again` whose last measured gain was highest. Stops when
-      the gain does not exceed `errors` standard errors, or the three filters that gain most would each
-      break the source guard.
+      tries all candidates, later ones the `again` whose last measured gain was highest; a filter that
+      the guard refused is not tried again. Stops when the gain does not exceed `errors` standard errors,
+      or the three filters that gain most would each break the source guard.
     * "prefix": the paper's way: the most harmful first, as many as give the best criterion under
       the guard.
 
@@ -286,6 +286,7 @@ def _forward(
     progress: Callable[[float], None],
 ) -> Choice:
     frozen: list[int] = []
+    refused: list[int] = []
     last_gain = dict.fromkeys(pool, math.inf)
     path: _Path | None = None
 
@@ -293,7 +294,7 @@ def _forward(
         return Choice(tuple(path.steps) if path else (), len(frozen), reason, images.passes)
 
     while True:
-        ahead = sorted((player for player in pool if player not in frozen), key=lambda player: -last_gain[player])
+        ahead = sorted((player for player in pool if player not in [*frozen, *refused]), key=lambda player: -last_gain[player])
         tried = ahead if not frozen else ahead[:again]
         probability, correct = images.outputs(frozen, tried, images.scored)
         path = path or _Path(images, source_weight=source_weight, probability=probability[0], correct=correct[0])
@@ -305,14 +306,15 @@ def _forward(
             if rank == GUARD_TRIES:
                 break
             if gain <= errors * error:
-                refused = f"{rank} would break the guard, and " if rank else ""
-                return stop(f"{refused}the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})")
+                broke = f"{rank} would break the guard, and " if rank else ""
+                return stop(f"{broke}the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})")
             step = path.step([*frozen, tried[index]], probability[index + 1], correct[index + 1])
             if step.drop_bound <= guard + 1e-12:
                 frozen.append(tried[index])
                 path.accept(step, probability[index + 1])
                 accepted = True
                 break
+            refused.append(tried[index])
         progress(images.passes)
         if len(frozen) == most:
             return stop(f"the limit of {most} filters was reached")

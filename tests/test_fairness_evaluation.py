@@ -42,7 +42,7 @@ def by_key(entries):
 
 def test_shares_are_plain_averages_with_scipys_intervals():
     found = {(share.column, share.metric, share.group): share for share in shares(REPAIRED)}
-    assert len(found) == 3 * (4 + 3)
+    assert len(found) == 3 * (4 + 4)
     for column, right in REPAIRED.correct.items():
         recalls = {name: right[REPAIRED.groups == name] for name in SIZES}
         for name, own in recalls.items():
@@ -56,6 +56,9 @@ def test_shares_are_plain_averages_with_scipys_intervals():
         lowest = found[column, "lowest recall", None]
         weakest = min(recalls, key=lambda name: recalls[name].mean())
         assert (lowest.value, lowest.n) == (pytest.approx(recalls[weakest].mean()), SIZES[weakest])
+        gap = found[column, "gap", None]
+        values = [own.mean() for own in recalls.values()]
+        assert (gap.value, gap.n) == (pytest.approx(max(values) - min(values)), len(right)) and gap.low < gap.value < gap.high
         source = REPAIRED.source_correct[column]
         expected = stats.binomtest(int(source.sum()), 600).proportion_ci(method="wilson")
         accuracy = found[column, "source accuracy", None]

@@ -139,6 +139,7 @@ def attribution(setting_or_filters, value=None) -> Attribution:
 def forward_selection(setting: Setting, pool: list[int], *, most: int, again: int, guard: float, errors: float) -> list[int]:
     """Forward selection, literally."""
     frozen: list[int] = []
+    pool = list(pool)
     last = dict.fromkeys(pool, 0.0)
     while len(frozen) < most:
         open_ = [player for player in pool if player not in frozen]
@@ -146,12 +147,13 @@ def forward_selection(setting: Setting, pool: list[int], *, most: int, again: in
             open_ = sorted(open_, key=lambda player: -last[player])[:again]
         found = {player: setting.measure([*frozen, player], frozen) for player in open_}
         last.update({player: numbers["gain"] for player, numbers in found.items()})
-        for player in sorted(open_, key=lambda player: -found[player]["gain"]):
+        for player in sorted(open_, key=lambda player: -found[player]["gain"])[:3]:
             if found[player]["gain"] <= errors * found[player]["standard_error"]:
                 return frozen
             if found[player]["drop_bound"] <= guard + 1e-12:
                 frozen.append(player)
                 break
+            pool.remove(player)
         else:
             return frozen
     return frozen

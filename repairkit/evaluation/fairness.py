@@ -75,9 +75,9 @@ class Outcomes:
 
 
 def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Share]:
-    """Recall of every group, mean and lowest recall, and source accuracy, for every column.
+    """Recall of every group, mean and lowest recall, their gap, and source accuracy, for every column.
 
-    Groups have Wilson's interval, mean and lowest recall a bootstrap stratified by group; source accuracy
+    Groups have Wilson's interval, the mean, the lowest and the gap (highest minus lowest) a bootstrap stratified by group; source accuracy
     Wilson's where it is 0/1, else a bootstrap over images. `n` of the lowest recall is the size of that group.
 
     Args:
@@ -104,6 +104,10 @@ def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Sh
         lowest = stratified_bootstrap(right, outcomes.groups, lambda means: means[..., 0].min(-1), seed=seed, level=level, reflect=True)
         smallest = min(by_group.values(), key=lambda own: own.mean())
         add(column, LOWEST, None, len(smallest), _clipped(lowest))
+        gap = stratified_bootstrap(
+            right, outcomes.groups, lambda means: means[..., 0].max(-1) - means[..., 0].min(-1), seed=seed, level=level, reflect=True
+        )
+        add(column, GAP, None, len(right), _clipped(gap))
         source = outcomes.source_correct[column]
         if np.isin(source, (0, 1)).all():
             accuracy = wilson(int(source.sum()), len(source), level)
