@@ -40,8 +40,8 @@ class Options:
 
     Attributes:
         engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;
-            the budget is in image passes for each network and fold. `top` is 24 for `tmab` unless given
-            and the paper's 100 for the walks; `t0` is 0.9 for `tmab`, where a SqueezeNet is alive.
+            the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
+            and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen.
         ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
             accuracy, the default) or "recall" (subgroup recall alone, the paper's).
         score: "smooth" values filters by the mean probability of the label, "hard" (the paper's) by
@@ -66,7 +66,7 @@ class Options:
     score: Score = "smooth"
     freeze_at: FreezeAt = "post"
     strategy: Strategy = "forward"
-    candidates: int = 24
+    candidates: int = 40
     max_filters: int = 16
     max_clean_drop: float = 0.01
     folds: int = 1
@@ -83,10 +83,10 @@ class Options:
             if (given := getattr(self, name)) not in get_args(choices):
                 raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
         if self.engine == "tmab":
-            object.__setattr__(self, "t0", 0.9 if self.t0 is None else self.t0)
+            object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
         elif self.t0 is not None:
             raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
-        object.__setattr__(self, "top", self.top or (24 if self.engine == "tmab" else 100))
+        object.__setattr__(self, "top", self.top or (40 if self.engine == "tmab" else 100))
         for name, low, high in (
             ("t0", 0, 0.999),
             ("max_clean_drop", 0, 1),
@@ -203,7 +203,7 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     networks = len(folds) * (2 if task.dropout else 1)
     chosen_on = len(folds[0].choose) + min(250, len(source.choose))
     reported_on = sum(len(fold.report) for fold in folds) + len(folds) * len(source.report)
-    tried = options.candidates + 4 * 5 if options.strategy == "forward" else 0
+    tried = options.candidates + 4 * 12 if options.strategy == "forward" else 0
     steps = 5 if options.strategy == "forward" else options.max_filters + 1
     return {
         "calibration": networks / len(folds) * sum(len(fold.attribute) + len(source.attribute) for fold in folds),

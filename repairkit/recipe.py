@@ -112,6 +112,20 @@ class Recipe(_Section):
             raise UsageError(f"{path}: dropout_model goes with model; beside [training] give [training.dropout] or remove it")
         return recipe
 
+    def varied(self, *, training_seed: int | None = None, rival: bool = True) -> Recipe:
+        """The same experiment with networks trained from another seed, or without the dropout-trained rival.
+
+        Raises:
+            UsageError: another training seed for a recipe that trains nothing.
+        """
+        if training_seed is not None and self.training is None:
+            raise UsageError("this recipe trains no network, so it has no training seed; leave --training-seed out")
+        training = self.training
+        if training is not None:
+            seed = training.seed if training_seed is None else training_seed
+            training = training.model_copy(update={"seed": seed} | ({} if rival else {"dropout": None}))
+        return self.model_copy(update={"training": training} | ({} if rival else {"dropout_model": None}))
+
     def fairness_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
         """The options of the run.
 

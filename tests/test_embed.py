@@ -18,7 +18,7 @@ QUOTING = [ROOT / "README.md", *sorted((ROOT / "recipes").glob("*.toml"))]
 def test_committed_figures_are_those_of_the_committed_results(file):
     """Nobody types a number twice: rendering the blocks again changes nothing."""
     text = file.read_text(encoding="utf-8")
-    quoted = re.findall(r"figures: (\S+\.json)", text)
+    quoted = [path for paths in re.findall(r"figures: (\S+\.json(?: \S+\.json)*)", text) for path in paths.split()]
     assert quoted
     if not all((ROOT / path).exists() for path in quoted):
         pytest.skip("the result that this file quotes is not there yet; run the recipe, then make figures")
@@ -51,6 +51,20 @@ def test_blocks_are_filled_from_the_result_and_stay_so(run, text, toml):
     assert f"{result.reproduction.minutes:.0f} minutes" in block
     assert result.reproduction.machine in block
     assert all(line.startswith("#") for line in block.splitlines()) == toml
+
+
+@pytest.mark.parametrize(("text", "toml"), [(MARKDOWN, False), (TOML, True)])
+def test_several_results_share_one_table(run, text, toml):
+    first = example_result()
+    second = first.model_copy(update={"reproduction": first.reproduction.model_copy(update={"command": "repairkit run again"})})
+    second.write(run / "second" / "result.json")
+    filled = embed.render(text.replace("run/result.json", "run/result.json second/result.json"), toml=toml, base=run)
+    rows = [line for line in filled.splitlines() if "repairkit " in line]
+    change = next(e for e in first.differences if (e.first, e.second, e.metric) == ("original", "repaired", "mean recall"))
+    assert len(rows) == 2
+    assert "repairkit run again" in rows[1]
+    assert all(f"{100 * change.value:+.1f}" in row and f"{100 * change.low:+.1f}" in row for row in rows)
+    assert embed.render(filled, toml=toml, base=run) == filled
 
 
 def test_a_recipe_with_figures_still_parses(run):

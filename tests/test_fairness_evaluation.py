@@ -58,7 +58,8 @@ def test_shares_are_plain_averages_with_scipys_intervals():
         assert (lowest.value, lowest.n) == (pytest.approx(recalls[weakest].mean()), SIZES[weakest])
         gap = found[column, "gap", None]
         values = [own.mean() for own in recalls.values()]
-        assert (gap.value, gap.n) == (pytest.approx(max(values) - min(values)), len(right)) and gap.low < gap.value < gap.high
+        assert (gap.value, gap.n) == (pytest.approx(max(values) - min(values)), len(right))
+        assert gap.low < gap.value < gap.high
         source = REPAIRED.source_correct[column]
         expected = stats.binomtest(int(source.sum()), 600).proportion_ci(method="wilson")
         accuracy = found[column, "source accuracy", None]

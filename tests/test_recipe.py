@@ -204,9 +204,22 @@ def test_training_is_made_once_and_then_taken_from_the_cache(data, write, monkey
     record = json.loads((data / "cache" / "models" / trained[1]).read_text())
     assert record["stages"][0]["settings"]["images"] == 40
 
+    alone = prepare(recipe.varied(rival=False), data, device="cpu", threads=1)
+    assert (alone.model.sha256, alone.dropout, len(calls)) == (task.model.sha256, None, 2)
+    other = prepare(recipe.varied(training_seed=6, rival=False), data, device="cpu", threads=1)
+    assert calls[2][1]["seed"] == 6
+    assert set(other.training.hashes) != set(task.training.hashes)
+
     # what decides the weights decides whether they are trained again
     prepare(Recipe.read(write(TRAINED, ("filter_dropout = 0.1", "filter_dropout = 0.2"))), data, device="cpu", threads=1)
-    assert [settings["filter_dropout"] for _, settings in calls[2:]] == [0.2]
+    assert [settings["filter_dropout"] for _, settings in calls[3:]] == [0.2]
+
+
+def test_a_recipe_without_training_has_no_training_seed(write):
+    recipe = Recipe.read(write(NAMED))
+    with pytest.raises(UsageError, match="trains no network, so it has no training seed; leave --training-seed out"):
+        recipe.varied(training_seed=1)
+    assert recipe.varied(rival=False).dropout_model is None
 
 
 def test_a_training_that_fails_leaves_nothing_in_the_cache(data, write, monkeypatch):

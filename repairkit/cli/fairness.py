@@ -30,7 +30,7 @@ from repairkit.tracing import FreezeAt
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 REPAIRED = ("repaired", "no better than the threshold")
 """Outcomes with exit code 0: mean recall rose with an interval above zero."""
-DRAWN_BUDGET, DRAWN_MAX_FILTERS = 4_000, 6
+DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 24, 6
 """Keeps `repairkit fairness` on drawn faces, with two networks, within three minutes on two slow cores."""
 DRAWN_SOURCE_COUNTS = (150, 700, 250)
 """Most source images choose: a bound of one point on a fall needs that many to be met at all."""
@@ -70,10 +70,12 @@ def fairness(
         float | None,
         typer.Option(min=1, help="Image passes for the attribution of each network and fold. [default: 20,000; 4,000 for drawn faces]"),
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="How many culprits to look for. [default: 24; 100 for the walks]")] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40, 24 for drawn faces; 100 for the walks]")
+    ] = None,
     t0: Annotated[
         float | None,
-        typer.Option(min=0, max=0.999, help="Least share of filters that stays live (tmab); 0 is the Shapley value. [default: 0.9]"),
+        typer.Option(min=0, max=0.999, help="Least share of filters that stays live (tmab); 0 is the Shapley value. [default: 0.97]"),
     ] = None,
     truncation: Annotated[float | None, typer.Option(help="Worth below which a permutation ends (tmab-paper, monte-carlo).")] = None,
     max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 6 for drawn faces]")] = None,
@@ -92,17 +94,19 @@ def fairness(
     if out is not None:
         require_free(out)
     started = time.monotonic()
+    quick = data == "drawn" and engine == "tmab"
     options = Options(
         engine=cast(Engine, engine),
-        budget=budget or (DRAWN_BUDGET if data == "drawn" else Options.budget),
-        top=top,
+        budget=budget or (DRAWN_BUDGET if quick else Options.budget),
+        top=top or (DRAWN_TOP if quick else None),
+        candidates=DRAWN_TOP if quick else Options.candidates,
         t0=t0,
         truncation=truncation,
         ranking=cast(Ranking, ranking),
         score=cast(Score, score),
         freeze_at=cast(FreezeAt, freeze_at),
         strategy=cast(Strategy, strategy),
-        max_filters=max_filters or (DRAWN_MAX_FILTERS if data == "drawn" else Options.max_filters),
+        max_filters=max_filters or (DRAWN_MAX_FILTERS if quick else Options.max_filters),
         max_clean_drop=max_clean_drop,
         folds=folds,
         source_counts=DRAWN_SOURCE_COUNTS if (source_data or data) == "drawn" else None,

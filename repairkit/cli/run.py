@@ -19,6 +19,10 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, for instance recipes/fairness_ppb_utkface.toml.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipe's folders are relative to.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's.")] = None,
+    training_seed: Annotated[
+        int | None, typer.Option(min=0, help="Draw the training images and train from this seed in place of the recipe's.")
+    ] = None,
+    rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/NAME-...]")] = None,
@@ -29,7 +33,7 @@ def run(
 ) -> int:
     """Run an experiment from a recipe: train what it needs, repair, report."""
     started = time.monotonic()
-    plan = Recipe.read(recipe)
+    plan = Recipe.read(recipe).varied(training_seed=training_seed, rival=rival)
     if out is not None:
         require_free(out)
     overrides: dict[str, object] = {"device": check_device(device)} | ({} if seed is None else {"seed": seed})

@@ -158,7 +158,7 @@ def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
 def _provenance(name: str, path: Path, trained_on: str, *, stand_in: bool) -> str:
     if stand_in:
         return f"Stand-in for {name}: weights shipped with repairkit, trained on drawn faces and not on CelebA ({path.name})."
-    return f"Weights read from {path}; trained on: {trained_on}."
+    return f"Weights read from {path.name}; trained on: {trained_on}."
 
 
 def _is_torchvision(name: str) -> bool:

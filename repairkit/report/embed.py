@@ -3,7 +3,8 @@
     python -m repairkit.report.embed README.md recipes/*.toml
 
 A block between `figures: PATH` and `/figures` (in an HTML comment in Markdown, after `#` in TOML) is
-replaced by the before/after table of that result. Paths are relative to the current directory.
+replaced by the before/after table of that result; with several paths, separated by spaces, by one
+table with a row for each result. Paths are relative to the current directory.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from repairkit.files import write_text
 from repairkit.report import markdown, tables
 from repairkit.report.result import Result
 
-_MARKDOWN = re.compile(r"(<!-- figures: (?P<path>\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
-_TOML = re.compile(r"(# figures: (?P<path>\S+)\n).*?(# /figures)", re.DOTALL)
+_MARKDOWN = re.compile(r"(<!-- figures: (?P<paths>\S+(?: \S+)*) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+_TOML = re.compile(r"(# figures: (?P<paths>\S+(?: \S+)*)\n).*?(# /figures)", re.DOTALL)
 
 
 def render(text: str, *, toml: bool, base: Path = Path()) -> str:
@@ -32,7 +33,8 @@ def render(text: str, *, toml: bool, base: Path = Path()) -> str:
     pattern = _TOML if toml else _MARKDOWN
 
     def filled(match: re.Match[str]) -> str:
-        lines = table(Result.read(base / match["path"])).splitlines()
+        results = [Result.read(base / path) for path in match["paths"].split()]
+        lines = (table(results[0]) if len(results) == 1 else markdown.table(tables.runs(results))).splitlines()
         block = "".join(f"# {line}".rstrip() + "\n" for line in lines) if toml else "\n" + "\n".join(lines) + "\n\n"
         return match[1] + block + match[3]
 

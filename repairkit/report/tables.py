@@ -328,6 +328,32 @@ def costs(result: Result) -> Table:
     )
 
 
+def runs(results: Sequence[Result]) -> Table:
+    """Runs of one experiment side by side: what each changed on average, and against the moved threshold."""
+
+    def change(result: Result, first: str, second: str, metric: str) -> Cell:
+        pair = (first, second, metric, None)
+        found = next((entry for entry in result.differences if (entry.first, entry.second, entry.metric, entry.group) == pair), None)
+        return Cell(NONE) if found is None else Cell(points(found.value), interval(found.low, found.high, points))
+
+    rows = tuple(
+        (
+            Cell(result.reproduction.command, kind="code"),
+            Cell(percent(result.share("original", "mean recall").value)),
+            Cell(percent(result.share("repaired", "mean recall").value)),
+            change(result, "original", "repaired", "mean recall"),
+            change(result, "threshold", "repaired", "mean recall"),
+            change(result, "original", "repaired", "lowest recall"),
+            change(result, "original", "repaired", "source accuracy"),
+        )
+        for result in results
+    )
+    heads = ("Mean recall", "Repaired", "Change", "Against moved threshold", "Lowest recall", "Source accuracy")
+    numbers: list[Kind] = ["number"] * len(heads)
+    caption = f"Changes in percentage points, with {results[0].level:.0%} intervals"
+    return Table("runs", caption, ("Run", *heads), ("code", *numbers), (rows,))
+
+
 def key_figures(result: Result) -> list[KeyFigure]:
     """The aggregates of "repaired minus original", for the top of the report."""
     figures = []

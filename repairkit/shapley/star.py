@@ -62,7 +62,7 @@ def tmab(
     *,
     budget: float,
     seed: int = 0,
-    top: int = 24,
+    top: int = 40,
     end: End | None = None,
     t0: float = 0.0,
     delta: float = 0.05,
