@@ -13,7 +13,8 @@ from repairkit.errors import BudgetError, UsageError
 from repairkit.objectives import Accuracy
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame
-from repairkit.shapley.star import SCREEN_ROUND, draw_round, halving_sizes, pair_means, tmab
+from repairkit.shapley.rounds import draw_round, pair_means
+from repairkit.shapley.star import SCREEN_ROUND, halving_sizes, tmab
 
 
 @pytest.mark.parametrize("t0", [0.0, 0.6])

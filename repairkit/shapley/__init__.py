@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from repairkit.errors import UsageError
 from repairkit.shapley.attribution import Attribution, End
+from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame, Game
 from repairkit.shapley.star import tmab
@@ -14,7 +15,7 @@ from repairkit.shapley.walk import Progress, walk
 
 Engine = Literal["tmab", "tmab-paper", "monte-carlo"]
 
-__all__ = ["Attribution", "Engine", "FunctionGame", "Game", "estimate", "exact_values", "tmab", "walk"]
+__all__ = ["Attribution", "Checkpoint", "Engine", "FunctionGame", "Game", "estimate", "exact_values", "tmab", "walk"]
 
 
 def estimate(
@@ -29,6 +30,8 @@ def estimate(
     control: bool = False,
     truncation: float | None = None,
     ids: Sequence[object] | None = None,
+    workers: int = 1,
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
     """Estimate the values of a game's players with one of the engines, at its published settings.
@@ -44,6 +47,8 @@ def estimate(
         control: gradients as control variates (`tmab` only; for smooth scores).
         truncation: worth below which a walk ends a permutation; not for `tmab`.
         ids: names of the players.
+        workers: processes that play rounds of `tmab`; the walks decide after every permutation and take one.
+        checkpoint: where the state is saved between rounds, and taken up again if it is there.
         progress: called with the part at work, the passes made and those planned.
 
     Raises:
@@ -59,13 +64,36 @@ def estimate(
     if engine == "tmab":
         if truncation is not None:
             raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
-        return tmab(game, budget=budget, seed=seed, top=top, end=end, t0=t0, control=control, ids=ids, progress=progress)
+        return tmab(
+            game,
+            budget=budget,
+            seed=seed,
+            top=top,
+            end=end,
+            t0=t0,
+            control=control,
+            ids=ids,
+            workers=workers,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
     if engine not in get_args(Engine):
         raise UsageError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
     if control:
         raise UsageError(f"{engine} makes no gradients: control is for tmab")
+    if workers != 1:
+        raise UsageError(f"{engine} goes on from permutation to permutation and cannot be spread over {workers} workers; use one")
     if t0:
         raise UsageError(f"{engine} truncates by worth, not by size: give truncation in place of t0")
     return walk(
-        game, bandit=engine == "tmab-paper", budget=budget, seed=seed, top=top, end=end, truncation=truncation, ids=ids, progress=progress
+        game,
+        bandit=engine == "tmab-paper",
+        budget=budget,
+        seed=seed,
+        top=top,
+        end=end,
+        truncation=truncation,
+        ids=ids,
+        checkpoint=checkpoint,
+        progress=progress,
     )

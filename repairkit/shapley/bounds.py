@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +78,14 @@ class Moments:
             away = row - self.mean[players]
             self.mean[players] += away / self.count[players]
             self._squares[players] += away * (row - self.mean[players])
+
+    def arrays(self, prefix: str) -> dict[str, Floats]:
+        """The state by name, for a checkpoint."""
+        return {f"{prefix}.count": self.count, f"{prefix}.mean": self.mean, f"{prefix}.squares": self._squares}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> None:
+        """Take up the state that `arrays` gave under the same prefix."""
+        self.count, self.mean, self._squares = (arrays[f"{prefix}.{name}"].copy() for name in ("count", "mean", "squares"))
 
     @property
     def variance(self) -> Floats:

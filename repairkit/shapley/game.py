@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
@@ -88,6 +89,11 @@ class Game(ABC):
     def flip_cost(self, players: Examples) -> float:
         """Image passes that `flips` of these players costs for each (coalition, example)."""
         return 1.0 + float(self.flip_shares[players].sum())
+
+    def fingerprint(self) -> str:
+        """A hash of what the game is made of; a checkpoint of another game is refused by it."""
+        parts = [str(self.n), str(self.bounds), str(self.harmful), *(array.tobytes().hex() for array in (self.weights, self.flip_shares))]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     @abstractmethod
     def _scores(self, coalitions: Coalitions, examples: Examples) -> Floats: ...

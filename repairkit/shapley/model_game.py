@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import partial
 
@@ -15,6 +16,7 @@ from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits
 from repairkit.objectives.base import Worth
 from repairkit.shapley.game import Coalitions, Examples, Floats, Game
+from repairkit.tracing import FreezeAt
 
 
 class ModelGame(Game):
@@ -43,6 +45,22 @@ class ModelGame(Game):
         self.flip_shares = filters.shares.copy()
         self._labels = torch.from_numpy(np.concatenate([part.images.labels for part in worth.parts]))
         self._part_of = np.repeat(np.arange(len(worth.parts)), np.diff(worth.offsets))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Other processes trace the network anew: a traced graph cannot be sent."""
+        filters = self.filters
+        state = (self.classifier, filters.freeze_at, str(filters.device), filters.constants, filters.shares, self.stake, self.batch)
+        return _rebuilt, state
+
+    def fingerprint(self) -> str:
+        """Also of weights, constants, images and objectives."""
+        digest = hashlib.sha256(super().fingerprint().encode())
+        for name, tensor in self.classifier.state_dict().items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(self.filters.constants.tobytes() + self.filters.freeze_at.encode())
+        for part in self.stake.parts:
+            digest.update(repr(part.objective).encode() + "".join(part.images.hashes.tolist()).encode() + part.images.labels.tobytes())
+        return digest.hexdigest()[:16]
 
     def _prepared(self, examples: Examples) -> Tensor:
         return self.classifier.prepare(take(self.stake, examples)).detach()
@@ -107,6 +125,15 @@ class ModelGame(Game):
                     change = self._score(after, chunk[which[part]], smooth=False).cpu().numpy() - base[which[part]]
                     marginals[np.arange(rows.start, rows.stop)[which[part]], flipped_column[part]] = np.where(was_live, -change, change)
         return marginals
+
+
+def _rebuilt(
+    classifier: Classifier, freeze_at: FreezeAt, device: str, constants: Floats, shares: Floats, worth: Worth, batch: int
+) -> ModelGame:
+    filters = ConvFilters(classifier.network, freeze_at=freeze_at, device=device)
+    filters.set_constants(constants)
+    filters.shares = shares
+    return ModelGame(classifier, filters, worth, batch=batch)
 
 
 def take(worth: Worth, examples: Examples) -> Tensor:

@@ -13,7 +13,9 @@ from scipy import stats
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.attribution import Attribution, End, Ledger, decide, names
 from repairkit.shapley.bounds import Moments, empirical_bernstein
-from repairkit.shapley.game import Coalitions, Examples, Floats, Game
+from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
+from repairkit.shapley.game import Floats, Game
+from repairkit.shapley.rounds import Crew, Round
 from repairkit.shapley.walk import Progress, check_sought
 
 SCREEN_ROUND = 64
@@ -22,39 +24,6 @@ GRADIENT_COST = 3.0
 """Image passes of a forward and backward pass."""
 SCREEN_SHARE = 0.4
 """Share of the budget that the screen may take when flips of all players cannot be afforded."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Coalitions and examples of one round, in antithetic pairs (2 j, 2 j + 1)."""
-
-    live: Coalitions
-    examples: Examples
-    factors: Floats
-
-
-def draw_round(game: Game, *, seed: int, stage: int, index: int, size: int, t0: float) -> Samples:
-    """Coalitions with each player live with probability t ~ U[t0, 1], as antithetic pairs.
-
-    The second of a pair has size t0 + 1 - t and mirrored draws, so that at t0 = 0 it is the first's
-    complement and a game with interactions of two players is valued exactly by one pair. Examples
-    of a pair are drawn independently. Pure: the same arguments give the same samples.
-    """
-    if size < 2 or size % 2:
-        raise UsageError(f"a round holds whole antithetic pairs, got size {size}")
-    rng = np.random.default_rng([seed, stage, index])
-    t = rng.uniform(t0, 1, size=size // 2)
-    u = rng.random((size // 2, game.n))
-    live = np.empty((size, game.n), dtype=bool)
-    live[0::2] = u < t[:, None]
-    live[1::2] = 1 - u <= (t0 + 1 - t)[:, None]
-    examples, factors = game.draw(rng, size)
-    return Samples(live, examples, factors)
-
-
-def pair_means(observations: Floats) -> Floats:
-    """Mean of each antithetic pair; the pairs, not their halves, are independent."""
-    return (observations[0::2] + observations[1::2]) / 2
 
 
 def tmab(
@@ -70,6 +39,8 @@ def tmab(
     audit: int = 16,
     control: bool = False,
     ids: Sequence[object] | None = None,
+    workers: int = 1,
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
     """Estimate `(1 - t0) E[V(S with i) - V(S without i)]`, where t ~ U[t0, 1] and S holds each other player with probability t.
@@ -81,7 +52,8 @@ def tmab(
        an audit sample from all others, drawn with equal probability.
     3. *Sequential halving* (Karnin et al. 2013): rounds of equal cost; after each the half of the
        contested that lies further from the sought end drops out, never below `top`. An audited
-       player that turns out extreme stays like any other.
+       player that turns out extreme stays like any other, and one that dropped out comes back when
+       those that stayed fall behind it.
 
     With `control` the gradient at the same coalition and example is a control variate of every flip:
     the value is the mean gradient plus the mean of flip minus gradient. The mean gradient is that of
@@ -106,6 +78,8 @@ def tmab(
         audit: how many others are flipped as a check of the screen.
         control: use the gradients as control variates; for smooth scores.
         ids: names of the players.
+        workers: processes that play rounds; any number gives the same bits.
+        checkpoint: where the state is saved between rounds, and taken up again if it is there.
         progress: told after every round.
 
     Raises:
@@ -139,22 +113,36 @@ def tmab(
         )
 
     most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
-    screen, fresh = _screen(game, ledger, seed=seed, t0=t0, most=most, split=control, progress=progress)
-    towards = screen.mean if sought == "low" else -screen.mean
-    order = np.argsort(towards, kind="stable")
-    others = np.random.default_rng([seed, 1]).permutation(order[first:])[:audited]
-    players = np.sort(np.concatenate([order[:first], others])).astype(np.int64)
-
-    moments = Moments(game.n)
+    plan = _Plan(seed, t0, sought, control, first, audited, tuple(sizes), most)
+    play = _Play(game.n, ledger)
+    if checkpoint is not None:
+        chosen = {
+            "budget": budget,
+            "seed": seed,
+            "top": top,
+            "end": sought,
+            "t0": t0,
+            "contested": first,
+            "audit": audit,
+            "control": control,
+        }
+        configuration = {"engine": "tmab", "game": game.fingerprint(), "players": game.n, **chosen}
+        if saved := checkpoint.begin(configuration):
+            play.restore(saved)
+    with Crew(game, workers) as crew, kept(checkpoint):
+        while play.phase <= len(sizes):
+            rounds = play.rounds(game, plan)
+            for each, observed in zip(rounds, crew.play(rounds), strict=True):
+                play.fold(each, observed, split=control)
+                if checkpoint is not None:
+                    checkpoint.offer(play.arrays())
+                if progress is not None:
+                    progress("flips" if play.phase else "screen", budget - ledger.left, budget)
+            play.next_phase()
+            if checkpoint is not None:
+                checkpoint.offer(play.arrays())
+    screen, fresh, moments = play.screen, play.fresh, play.flips
     base = fresh.mean if control else np.zeros(game.n)
-    for stage, keep in enumerate(sizes):
-        if stage:
-            estimate = (base + moments.mean)[players]
-            players = np.sort(players[np.argsort(estimate if sought == "low" else -estimate, kind="stable")[:keep]])
-        passes = ledger.left / (len(sizes) - stage)
-        _flip(game, ledger, moments, players, seed=seed, stage=2 + stage, t0=t0, passes=passes, control=control)
-        if progress is not None:
-            progress("flips", budget - ledger.left, budget)
     valued = moments.count > 0
     value = np.where(valued, (1 - t0) * (base + moments.mean), math.nan)
     standard_error = np.hypot(moments.standard_error, fresh.standard_error if control else 0.0)
@@ -196,53 +184,105 @@ def halving_sizes(first: int, audited: int, top: int) -> list[int]:
     return sizes
 
 
-def _screen(
-    game: Game, ledger: Ledger, *, seed: int, t0: float, most: float, split: bool, progress: Progress | None
-) -> tuple[Moments, Moments]:
-    """First-order marginal of every player, in as many whole rounds as `most` passes pay (at least one of each kind).
+@dataclass(frozen=True)
+class _Plan:
+    """What decides the rounds before any is played; `sizes` are of the halving, `most` the passes of the screen."""
 
-    Returns:
-        Moments of the rounds that select, and of those that do not: with `split` every second one,
-        otherwise none.
+    seed: int
+    t0: float
+    sought: End
+    control: bool
+    first: int
+    audited: int
+    sizes: tuple[int, ...]
+    most: float
+
+
+class _Play:
+    """A run under way: all that a checkpoint has to hold.
+
+    Attributes:
+        ledger: passes spent.
+        screen, fresh: gradients of the rounds that select, and of those that do not.
+        flips: exact marginals.
+        phase: 0 for the screen, then 1 for the first round of halving, and so on.
+        done: rounds of the phase that are folded in.
+        players: who is flipped in the phase.
+        pairs: antithetic pairs that the phase pays; 0 before it has begun.
     """
-    halves = Moments(game.n), Moments(game.n)
-    everyone: npt.NDArray[np.int64] = np.arange(game.n)
-    rounds = max(1 + split, int(most / (SCREEN_ROUND * GRADIENT_COST)))
-    for index in range(rounds):
-        ledger.spend("screen", SCREEN_ROUND * GRADIENT_COST)
-        samples = draw_round(game, seed=seed, stage=0, index=index, size=SCREEN_ROUND, t0=t0)
-        slopes = game.gradients(samples.live, samples.examples)
-        halves[index % 2 if split else 0].add(pair_means(samples.factors[:, None] * slopes), everyone)
-        if progress is not None:
-            progress("screen", ledger.budget - ledger.left, ledger.budget)
-    return halves
 
+    def __init__(self, n: int, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.screen, self.fresh, self.flips = Moments(n), Moments(n), Moments(n)
+        self.phase = self.done = self.pairs = 0
+        self.players: npt.NDArray[np.int64] = np.arange(n)
 
-def _flip(
-    game: Game,
-    ledger: Ledger,
-    moments: Moments,
-    players: npt.NDArray[np.int64],
-    *,
-    seed: int,
-    stage: int,
-    t0: float,
-    passes: float,
-    control: bool,
-) -> None:
-    """Spend `passes` on flips of these players (less the gradients, with `control`); one observation is one antithetic pair."""
-    cost = game.flip_cost(players) + GRADIENT_COST * control
-    pairs = int((passes + 1e-6) // (2 * cost))
-    if pairs < 1:
-        raise BudgetError(
-            f"{passes:,.0f} image passes are left for {len(players)} contested filters, one pair of flips costs {2 * cost:,.0f}; give a larger --budget"
-        )
-    ledger.spend("flips", 2 * cost * pairs)
-    step = SCREEN_ROUND // 2
-    for index, start in enumerate(range(0, pairs, step)):
-        size = 2 * min(step, pairs - start)
-        samples = draw_round(game, seed=seed, stage=stage, index=index, size=size, t0=t0)
-        marginals = game.flips(samples.live, samples.examples, players)
-        if control:
-            marginals = marginals - game.gradients(samples.live, samples.examples)[:, players]
-        moments.add(pair_means(samples.factors[:, None] * marginals), players)
+    def rounds(self, game: Game, plan: _Plan) -> list[Round]:
+        """The rounds of this phase that are still to play."""
+        if self.phase == 0:
+            # As many rounds of gradients as `most` passes pay in all, at least one of each kind.
+            count = max(1 + plan.control, int(plan.most / (SCREEN_ROUND * GRADIENT_COST)))
+            return [Round(plan.seed, 0, index, SCREEN_ROUND, plan.t0) for index in range(self.done, count)]
+        if not self.pairs:
+            self.players = self._contested(plan)
+            self._pay(game, plan)
+        step = SCREEN_ROUND // 2
+        sizes = [2 * min(step, self.pairs - start) for start in range(0, self.pairs, step)]
+        return [
+            Round(plan.seed, 1 + self.phase, index, size, plan.t0, self.players, plan.control)
+            for index, size in list(enumerate(sizes))[self.done :]
+        ]
+
+    def _contested(self, plan: _Plan) -> npt.NDArray[np.int64]:
+        """Who is flipped in this phase: first by the screen, then by what flips have shown."""
+        sign = 1 if plan.sought == "low" else -1
+        if self.phase == 1:
+            order = np.argsort(sign * self.screen.mean, kind="stable")
+            others = np.random.default_rng([plan.seed, 1]).permutation(order[plan.first :])[: plan.audited]
+            return np.sort(np.concatenate([order[: plan.first], others])).astype(np.int64)
+        seen = np.flatnonzero(self.flips.count)
+        estimate = self.flips.mean[seen] + (self.fresh.mean[seen] if plan.control else 0.0)
+        return np.sort(seen[np.argsort(sign * estimate, kind="stable")[: plan.sizes[self.phase - 1]]])
+
+    def _pay(self, game: Game, plan: _Plan) -> None:
+        """Spend this phase's share of what is left on pairs of flips (and their gradients, with `control`)."""
+        passes = self.ledger.left / (len(plan.sizes) + 1 - self.phase)
+        cost = game.flip_cost(self.players) + GRADIENT_COST * plan.control
+        self.pairs = int((passes + 1e-6) // (2 * cost))
+        if self.pairs < 1:
+            raise BudgetError(
+                f"{passes:,.0f} image passes are left for {len(self.players)} contested filters, one pair of flips costs {2 * cost:,.0f}; give a larger --budget"
+            )
+        self.ledger.spend("flips", 2 * cost * self.pairs)
+
+    def fold(self, each: Round, observed: Floats, *, split: bool) -> None:
+        """Fold in what one round observed; rounds come in order."""
+        if each.players is None:
+            self.ledger.spend("screen", GRADIENT_COST * each.size)
+            (self.fresh if split and each.index % 2 else self.screen).add(observed, self.players)
+        else:
+            self.flips.add(observed, each.players)
+        self.done += 1
+
+    def next_phase(self) -> None:
+        """The rounds of this phase are all folded in."""
+        self.phase, self.done, self.pairs = self.phase + 1, 0, 0
+
+    def arrays(self) -> Arrays:
+        """The state by name."""
+        return {
+            **self.screen.arrays("screen"),
+            **self.fresh.arrays("fresh"),
+            **self.flips.arrays("flips"),
+            "players": self.players,
+            "spent": np.array([self.ledger.spent.get(part, 0.0) for part in ("screen", "flips")]),
+            "at": np.array([self.phase, self.done, self.pairs]),
+        }
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take up a saved state."""
+        for name, moments in (("screen", self.screen), ("fresh", self.fresh), ("flips", self.flips)):
+            moments.restore(arrays, name)
+        self.players = arrays["players"]
+        self.phase, self.done, self.pairs = (int(number) for number in arrays["at"])
+        self.ledger.spent = {part: float(passes) for part, passes in zip(("screen", "flips"), arrays["spent"], strict=True) if passes}

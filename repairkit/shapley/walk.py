@@ -10,6 +10,7 @@ import numpy as np
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.attribution import Attribution, End, Ledger, decide, names
 from repairkit.shapley.bounds import Moments, empirical_bernstein, published_bound
+from repairkit.shapley.checkpoint import Checkpoint, kept
 from repairkit.shapley.game import Floats, Game
 
 Progress = Callable[[str, float, float], None]
@@ -29,6 +30,7 @@ def walk(
     truncation: float | None = None,
     batch: int = 128,
     ids: Sequence[object] | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
     """Estimate values by removing players one by one in random order.
@@ -59,6 +61,7 @@ def walk(
         truncation: worth below which a permutation ends, None for never.
         batch: examples per evaluation; 128 in the paper.
         ids: names of the players.
+        checkpoint: where the state is saved between permutations, and taken up again if it is there.
         progress: told after every permutation.
 
     Raises:
@@ -69,25 +72,36 @@ def walk(
     if tolerance < 0:
         raise UsageError(f"the tolerance must not be negative, got {tolerance}")
     sought: End = end or ("low" if game.harmful < 0 else "high")
+    engine = "tmab-paper" if bandit else "monte-carlo"
     ledger, moments = Ledger(budget), Moments(game.n)
     active = np.ones(game.n, dtype=bool)
     rounds = 0
-    while active.any():
-        try:
-            marginals = permutation(game, ledger, np.random.default_rng([seed, rounds]), active, truncation=truncation, batch=batch)
-        except BudgetError:
-            if rounds == 0:
-                raise BudgetError(
-                    f"the budget of {budget:,.0f} image passes does not pay one permutation of {game.n} players "
-                    f"(up to {batch * (game.n + 1):,} passes); give a larger --budget or use the engine tmab"
-                ) from None
-            break
-        moments.add(marginals[None, active], np.flatnonzero(active))
-        rounds += 1
-        if bandit:
-            active = still_contested(moments, top=top, end=sought, delta=delta, tolerance=tolerance)
-        if progress is not None:
-            progress("permutations", budget - ledger.left, budget)
+    chosen: dict[str, object] = {"budget": budget, "seed": seed, "top": top, "end": sought, "delta": delta, "tolerance": tolerance}
+    chosen |= {"truncation": truncation, "batch": batch, "engine": engine, "players": game.n}
+    if checkpoint is not None and (saved := checkpoint.begin(chosen | {"game": game.fingerprint()})):
+        moments.restore(saved, "marginals")
+        active, rounds, ledger.spent = saved["active"], int(saved["rounds"]), {"permutations": float(saved["spent"])}
+    with kept(checkpoint):
+        while active.any():
+            rng = np.random.default_rng([seed, rounds])
+            try:
+                marginals = permutation(game, ledger, rng, active, truncation=truncation, batch=batch)
+            except BudgetError:
+                if rounds == 0:
+                    raise BudgetError(
+                        f"the budget of {budget:,.0f} image passes does not pay one permutation of {game.n} players "
+                        f"(up to {batch * (game.n + 1):,} passes); give a larger --budget or use the engine tmab"
+                    ) from None
+                break
+            moments.add(marginals[None, active], np.flatnonzero(active))
+            rounds += 1
+            if bandit:
+                active = still_contested(moments, top=top, end=sought, delta=delta, tolerance=tolerance)
+            if checkpoint is not None:
+                spent = np.array(ledger.spent["permutations"])
+                checkpoint.offer({**moments.arrays("marginals"), "active": active, "rounds": np.array(rounds), "spent": spent})
+            if progress is not None:
+                progress("permutations", budget - ledger.left, budget)
     if bandit:
         half_width = published_bound(moments.variance, moments.count, delta=delta)
     else:
@@ -105,7 +119,7 @@ def walk(
         t0=0.0,
         delta=delta,
         seed=seed,
-        engine="tmab-paper" if bandit else "monte-carlo",
+        engine=engine,
         passes=ledger.spent,
         standard_error=moments.standard_error,
     )

@@ -1,0 +1,111 @@
+"""Checkpoints: the state of a long attribution on disk, whole at any moment, and taken up again bit for bit."""
+
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from repairkit.errors import DataError, UsageError
+from repairkit.files import replacing
+
+Arrays = dict[str, npt.NDArray[Any]]
+"""The state of a computation by name."""
+
+_CONFIGURATION = "configuration"
+
+
+@contextmanager
+def kept(checkpoint: Checkpoint | None) -> Iterator[None]:
+    """Save the state offered last on the way out, also when the computation is interrupted."""
+    try:
+        yield
+    finally:
+        if checkpoint is not None:
+            checkpoint.save()
+
+
+class Checkpoint:
+    """A file that holds the last saved state of one computation.
+
+    It is written to a temporary file, synced and renamed, so that killing the process at any moment
+    leaves the last whole state and loses at most `every_seconds` of work.
+
+    Args:
+        path: the file, for instance `checkpoint.npz`.
+        every_seconds: how often `offer` writes; 0 for every time.
+
+    Example:
+        >>> import tempfile
+        >>> checkpoint = Checkpoint(Path(tempfile.mkdtemp()) / "checkpoint.npz", every_seconds=0)
+        >>> checkpoint.begin({"seed": 3}) is None
+        True
+        >>> checkpoint.offer({"done": np.array(5)})
+        >>> int(Checkpoint(checkpoint.path).begin({"seed": 3})["done"])
+        5
+        >>> Checkpoint(checkpoint.path).begin({"seed": 4})
+        Traceback (most recent call last):
+        repairkit.errors.UsageError: ... was made with seed 3, this run has seed 4; ...
+    """
+
+    def __init__(self, path: Path, *, every_seconds: float = 30.0) -> None:
+        self.path = path
+        self._every = every_seconds
+        self._saved_at = time.monotonic()
+        self._configuration = "{}"
+        self._latest: Arrays = {}
+
+    def begin(self, configuration: Mapping[str, object]) -> Arrays | None:
+        """The state saved earlier under this configuration; None where there is none yet.
+
+        Args:
+            configuration: everything that decides the result, as JSON can hold it.
+
+        Raises:
+            UsageError: the file was made under another configuration; the message names the key.
+            DataError: the file is cut short or is no checkpoint.
+        """
+        self._configuration = json.dumps(dict(configuration), sort_keys=True)
+        if not self.path.exists():
+            return None
+        arrays = self._read()
+        earlier, ours = json.loads(str(arrays.pop(_CONFIGURATION))), json.loads(self._configuration)
+        for key in sorted(earlier.keys() | ours.keys()):
+            if earlier.get(key) != ours.get(key):
+                raise UsageError(
+                    f"{self.path} was made with {key} {earlier.get(key)}, this run has {key} {ours.get(key)}; "
+                    "go on with the same configuration, or remove the checkpoint to begin anew"
+                )
+        return arrays
+
+    def _read(self) -> Arrays:
+        try:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            json.loads(str(arrays[_CONFIGURATION]))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"expected a checkpoint at {self.path}, it is cut short or is something else ({type(error).__name__}); remove it to begin anew"
+            ) from None
+        return arrays
+
+    def offer(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take note of a state between two rounds (copied), and save it when it is time."""
+        self._latest = {name: array.copy() for name, array in state.items()}
+        if time.monotonic() - self._saved_at >= self._every:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state offered last; nothing where none was."""
+        if not self._latest:
+            return
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **self._latest, **{_CONFIGURATION: np.array(self._configuration)})  # type: ignore[arg-type]
+        self._saved_at = time.monotonic()

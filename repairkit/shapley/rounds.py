@@ -1,0 +1,165 @@
+"""Rounds of samples: pure pieces of work, and the crew that does them with the same bits however many it has."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from repairkit.errors import UsageError
+from repairkit.shapley.game import Coalitions, Examples, Floats, Game
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Coalitions and examples of one round, in antithetic pairs (2 j, 2 j + 1)."""
+
+    live: Coalitions
+    examples: Examples
+    factors: Floats
+
+
+def draw_round(game: Game, *, seed: int, stage: int, index: int, size: int, t0: float) -> Samples:
+    """Coalitions with each player live with probability t ~ U[t0, 1], as antithetic pairs.
+
+    The second of a pair has size t0 + 1 - t and mirrored draws, so that at t0 = 0 it is the first's
+    complement and a game with interactions of two players is valued exactly by one pair. Examples
+    of a pair are drawn independently. Pure: the same arguments give the same samples.
+    """
+    if size < 2 or size % 2:
+        raise UsageError(f"a round holds whole antithetic pairs, got size {size}")
+    rng = np.random.default_rng([seed, stage, index])
+    t = rng.uniform(t0, 1, size=size // 2)
+    u = rng.random((size // 2, game.n))
+    live = np.empty((size, game.n), dtype=bool)
+    live[0::2] = u < t[:, None]
+    live[1::2] = 1 - u <= (t0 + 1 - t)[:, None]
+    examples, factors = game.draw(rng, size)
+    return Samples(live, examples, factors)
+
+
+def pair_means(observations: Floats) -> Floats:
+    """Mean of each antithetic pair; the pairs, not their halves, are independent."""
+    return (observations[0::2] + observations[1::2]) / 2
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of antithetic pairs; with the seed it decides every bit of what `observe` returns.
+
+    Attributes:
+        seed, stage, index: where its random numbers come from.
+        size: samples, an even number.
+        t0: live zone.
+        players: who is flipped, or None for the gradients of all players.
+        control: flips less the gradient at the same coalition and example.
+    """
+
+    seed: int
+    stage: int
+    index: int
+    size: int
+    t0: float
+    players: npt.NDArray[np.int64] | None = None
+    control: bool = False
+
+    def observe(self, game: Game) -> Floats:
+        """Signed marginal contributions, a row for each pair: (size / 2, players), in natural units."""
+        samples = draw_round(game, seed=self.seed, stage=self.stage, index=self.index, size=self.size, t0=self.t0)
+        if self.players is None:
+            marginals = game.gradients(samples.live, samples.examples)
+        else:
+            marginals = game.flips(samples.live, samples.examples, self.players)
+            if self.control:
+                marginals = marginals - game.gradients(samples.live, samples.examples)[:, self.players]
+        return pair_means(samples.factors[:, None] * marginals)
+
+
+class Crew:
+    """Plays rounds in this process, or in several that each hold the game; results come in order.
+
+    The same machine and the same number of threads per process give the same bits for any number of
+    workers. Use it as a context manager: on the way out, also after Ctrl-C, no process stays behind.
+
+    Args:
+        game: what is played; with several workers it must be possible to pickle it.
+        workers: processes; 1 plays in this one.
+
+    Raises:
+        UsageError: fewer than one worker, or a game that cannot be sent to other processes.
+
+    Example:
+        >>> from repairkit.shapley.game import FunctionGame
+        >>> game = FunctionGame(2, lambda live: live @ np.array([1.0, 2.0]), bounds=(0, 3))
+        >>> with Crew(game) as crew:
+        ...     next(crew.play([Round(seed=0, stage=0, index=0, size=2, t0=0.0)]))
+        array([[1., 2.]])
+    """
+
+    def __init__(self, game: Game, workers: int = 1) -> None:
+        if workers < 1:
+            raise UsageError(f"workers must be at least 1, got {workers}")
+        self._game, self._workers = game, workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        if self._workers > 1:
+            try:
+                copy = pickle.dumps(self._game)
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise UsageError(
+                    f"this game cannot be sent to other processes ({error}); use one worker, or a network whose class can be imported"
+                ) from None
+            self._pool = ProcessPoolExecutor(
+                self._workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_receive,
+                initargs=(copy, torch.get_num_threads()),
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def play(self, rounds: Iterable[Round]) -> Iterator[Floats]:
+        """What each round observes, in the order of the rounds."""
+        if self._pool is None:
+            for each in rounds:
+                yield each.observe(self._game)
+            return
+        ahead: deque[Future[Floats]] = deque()
+        for each in rounds:
+            ahead.append(self._pool.submit(_observe, each))
+            if len(ahead) > 2 * self._workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+_game: Game | None = None
+"""The game that this worker process holds."""
+
+
+def _receive(copy: bytes, threads: int) -> None:
+    global _game  # noqa: PLW0603 - a worker process has one game, set once when it starts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that leads
+    torch.set_num_threads(threads)
+    _game = pickle.loads(copy)  # noqa: S301 - made by the process that started this one
+
+
+def _observe(each: Round) -> Floats:
+    if _game is None:
+        raise UsageError("a worker was started without a game")
+    return each.observe(_game)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+from games import TableGame
+
+from repairkit.errors import DataError, UsageError
+from repairkit.shapley import estimate
+from repairkit.shapley.checkpoint import Checkpoint
+from repairkit.shapley.star import tmab
+
+SETTINGS = {"budget": 2500, "top": 2, "contested": 4, "audit": 1, "t0": 0.2}
+
+
+class SlowGame(TableGame):
+    """Slow enough to be killed in the middle."""
+
+    def _scores(self, coalitions, examples):
+        time.sleep(0.001)
+        return super()._scores(coalitions, examples)
+
+
+def attribute(folder, *, every: float = 0.0, game=None, **changes) -> None:
+    """Run to the end, taking up what is there, and leave the table of values."""
+    checkpoint = Checkpoint(folder / "checkpoint.npz", every_seconds=every)
+    tmab(game or SlowGame(8, 6, seed=1), checkpoint=checkpoint, **{**SETTINGS, **changes}).write(folder / "attribution.parquet")
+
+
+def start(folder) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=attribute, args=(folder,))
+    process.start()
+    return process
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside threads; the child only counts
+def test_killed_at_any_moment_and_resumed_it_gives_the_same_bytes(tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    began = time.monotonic()
+    start(whole).join()
+    took = time.monotonic() - began
+    moments = np.random.default_rng(0).uniform(0.02, 0.95, size=20) * took
+    killed = taken_up = 0
+    for number, moment in enumerate(moments):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        process = start(folder)
+        time.sleep(moment)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.join()
+        left = folder / "checkpoint.npz"
+        taken_up += left.exists() and not (folder / "attribution.parquet").exists()
+        attribute(folder)
+        assert (folder / "attribution.parquet").read_bytes() == (whole / "attribution.parquet").read_bytes(), moment
+    assert killed >= 8
+    assert taken_up >= 4
+
+
+def test_an_interrupted_run_saves_where_it_stands_and_makes_no_round_twice(tmp_path):
+    asked = []
+
+    class Interrupted(TableGame):
+        def _scores(self, coalitions, examples):
+            asked.append(len(examples))
+            if len(asked) == 40:
+                raise KeyboardInterrupt
+            return super()._scores(coalitions, examples)
+
+    with pytest.raises(KeyboardInterrupt):
+        attribute(tmp_path, every=1e9, game=Interrupted(8, 6, seed=1))
+    assert (tmp_path / "checkpoint.npz").exists()
+    before = TableGame(8, 6, seed=1)
+    attribute(tmp_path, every=1e9, game=before)
+    whole = TableGame(8, 6, seed=1)
+    (tmp_path / "whole").mkdir()
+    attribute(tmp_path / "whole", every=1e9, game=whole)
+    assert before.cost < whole.cost
+    assert (tmp_path / "whole" / "attribution.parquet").read_bytes() == (tmp_path / "attribution.parquet").read_bytes()
+    finished = TableGame(8, 6, seed=1)
+    attribute(tmp_path, game=finished)
+    assert finished.cost == 0
+
+
+@pytest.mark.parametrize("engine", ["tmab-paper", "monte-carlo"])
+@pytest.mark.parametrize("stop", [1, 30, 100])
+def test_walks_are_taken_up_too(tmp_path, engine, stop):
+    class Interrupted(TableGame):
+        def _scores(self, coalitions, examples):
+            if len(self.asked) == stop:
+                raise KeyboardInterrupt
+            return super()._scores(coalitions, examples)
+
+    def run(game, checkpoint=None):
+        return estimate(game, engine=engine, budget=20_000, top=2, checkpoint=checkpoint)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(6, 5), Checkpoint(tmp_path / "c.npz"))
+    after, whole = TableGame(6, 5), TableGame(6, 5)
+    resumed, expected = run(after, Checkpoint(tmp_path / "c.npz")), run(whole)
+    for name in ("value", "half_width", "samples", "standard_error"):
+        assert getattr(resumed, name).tobytes() == getattr(expected, name).tobytes()
+    assert resumed.passes == expected.passes
+    assert len(after.asked) < len(whole.asked) or stop == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("budget", {"budget": 9001}),
+        ("seed", {"seed": 1}),
+        ("t0", {"t0": 0.3}),
+        ("top", {"top": 3}),
+        ("game", {"game": TableGame(8, 6, seed=2, high=2.0)}),
+    ],
+)
+def test_a_checkpoint_of_another_configuration_is_refused_by_the_key_that_differs(tmp_path, key, changes):
+    attribute(tmp_path, game=TableGame(8, 6, seed=1))
+    with pytest.raises(UsageError, match=rf"checkpoint.npz was made with {key} .*, this run has {key} .*; go on with the same"):
+        attribute(tmp_path, **{"game": TableGame(8, 6, seed=1), **changes})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_checkpoint_cut_short_is_named(tmp_path, share):
+    attribute(tmp_path, game=TableGame(8, 6, seed=1))
+    file = tmp_path / "checkpoint.npz"
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(DataError, match=r"expected a checkpoint at .*checkpoint.npz, it is cut short or is something else .*; remove it"):
+        attribute(tmp_path, game=TableGame(8, 6, seed=1))
+
+
+def test_a_checkpoint_is_saved_when_it_is_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("repairkit.shapley.checkpoint.time.monotonic", lambda: now[0])
+    checkpoint = Checkpoint(tmp_path / "c.npz", every_seconds=10)
+    assert checkpoint.begin({"seed": 1}) is None
+    read = partial(Checkpoint(tmp_path / "c.npz").begin, {"seed": 1})
+    number = np.array(1)
+    checkpoint.offer({"number": number})
+    assert read() is None
+    number += 1  # what was offered is a copy
+    checkpoint.save()
+    assert int(read()["number"]) == 1
+    now[0] = 9.0
+    checkpoint.offer({"number": number})
+    assert int(read()["number"]) == 1
+    now[0] = 10.0
+    checkpoint.offer({"number": number})
+    assert int(read()["number"]) == 2

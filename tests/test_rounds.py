@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from games import TableGame, model_game
+from networks import labelled, twelve_filters
+
+from repairkit.errors import ModelError, UsageError
+from repairkit.objectives import Accuracy, Smooth
+from repairkit.shapley.game import FunctionGame
+from repairkit.shapley.rounds import Crew, Round, draw_round, pair_means
+from repairkit.shapley.star import tmab
+
+
+def real_game():
+    return model_game(twelve_filters(), Smooth(Accuracy()).on(labelled(40)), batch=16)
+
+
+def test_a_round_is_the_mean_of_its_pairs_taken_literally():
+    game = TableGame(5, 9, seed=4, signed=True)
+    players = np.array([1, 3])
+    samples = draw_round(game, seed=2, stage=3, index=1, size=6, t0=0.1)
+    expected = np.empty((3, 2))
+    for pair in range(3):
+        for column, player in enumerate(players):
+            halves = []
+            for row in (2 * pair, 2 * pair + 1):
+                live = samples.live[row].copy()
+                live[player] = True
+                with_player = game.table[samples.examples[row], int(game.number(live))]
+                live[player] = False
+                halves.append(samples.factors[row] * (with_player - game.table[samples.examples[row], int(game.number(live))]))
+            expected[pair, column] = np.mean(halves)
+    np.testing.assert_allclose(Round(2, 3, 1, 6, 0.1, players).observe(game), expected, atol=1e-12)
+    slopes = pair_means(samples.factors[:, None] * game.gradients(samples.live, samples.examples))
+    np.testing.assert_allclose(Round(2, 3, 1, 6, 0.1).observe(game), slopes, atol=1e-12)
+    np.testing.assert_allclose(Round(2, 3, 1, 6, 0.1, players, control=True).observe(game), expected - slopes[:, players], atol=1e-12)
+
+
+def test_any_number_of_workers_gives_the_same_bits():
+    found = [tmab(real_game(), budget=1500, top=3, contested=6, audit=2, control=True, workers=workers) for workers in (1, 2, 3)]
+    for other in found[1:]:
+        for name in ("screen", "value", "half_width", "samples", "decided", "standard_error"):
+            assert getattr(other, name).tobytes() == getattr(found[0], name).tobytes(), name
+        assert other.passes == found[0].passes
+
+
+def test_errors_of_a_worker_come_back():
+    broken = real_game()
+    broken.filters.constants[:] = np.nan
+    with Crew(broken, 2) as crew, pytest.raises(ModelError, match="NaN or infinite"):
+        list(crew.play([Round(0, 2, 0, 4, 0.0, np.array([0, 5]))]))
+
+
+def test_what_cannot_be_sent_is_refused_at_once():
+    game = FunctionGame(3, lambda live: live[:, 0] * 1.0, bounds=(0, 1))
+    with pytest.raises(UsageError, match=r"this game cannot be sent to other processes .*; use one worker"), Crew(game, 2):
+        pass
+    with pytest.raises(UsageError, match="workers must be at least 1, got 0"):
+        Crew(game, 0)
