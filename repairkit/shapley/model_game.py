@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from repairkit.data.images import LabelledImages
-from repairkit.errors import ModelError
+from repairkit.errors import ModelError, ModelWarning
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits
 from repairkit.objectives.base import Worth
@@ -27,7 +28,7 @@ class ModelGame(Game):
         filters: the network's filters with their constants set.
         worth: what a coalition is worth, and on which images.
         batch: images that one pass carries; memory grows with it, values do not depend on it
-            beyond rounding.
+            beyond rounding. Where memory runs out it is halved, with a warning.
 
     Raises:
         ModelError: logits that are not finite.
@@ -76,26 +77,43 @@ class ModelGame(Game):
                 total = total.index_put((rows,), score(logits[rows], labels[rows]).to(total.dtype))
         return total
 
-    def _chunks(self, count: int, size: int) -> Iterator[slice]:
-        for start in range(0, count, size):
-            yield slice(start, min(start + size, count))
+    def _in_batches(self, count: int, work: Callable[[slice], None]) -> None:
+        """Do `work` on slices of `batch`; where memory runs out, on halves of it, and say so."""
+        start = 0
+        while start < count:
+            rows = slice(start, min(start + self.batch, count))
+            try:
+                work(rows)
+            except RuntimeError as error:  # torch's own error of a full device is one too
+                if not _out_of_memory(error) or self.batch == 1:
+                    raise
+                self.batch = max(1, min(self.batch, count) // 2)
+                warnings.warn(f"memory ran out: passes now carry {self.batch} images", ModelWarning, stacklevel=2)
+                continue
+            start = rows.stop
 
     def _scores(self, coalitions: Coalitions, examples: Examples) -> Floats:
         values = np.empty(len(examples))
-        for rows in self._chunks(len(examples), self.batch):
+
+        def score(rows: slice) -> None:
             live = coalitions if len(coalitions) == 1 else coalitions[rows]
             logits = check_logits(self.filters.forward(self._prepared(examples[rows]), live))
             values[rows] = self._score(logits, examples[rows], smooth=False).cpu().numpy()
+
+        self._in_batches(len(examples), score)
         return values
 
     def _gradients(self, coalitions: Coalitions, examples: Examples) -> Floats:
         slopes = np.empty((len(examples), self.n))
         rows_of = np.broadcast_to(coalitions, (len(examples), self.n))
-        for rows in self._chunks(len(examples), self.batch):
+
+        def differentiate(rows: slice) -> None:
             chunk = examples[rows]
             slope, logits = self.filters.gradients(self._prepared(chunk), rows_of[rows], partial(self._score, examples=chunk, smooth=True))
             check_logits(logits)
             slopes[rows] = slope.cpu().numpy()
+
+        self._in_batches(len(examples), differentiate)
         return slopes
 
     def _flips(self, coalitions: Coalitions, examples: Examples, players: Examples) -> Floats:
@@ -105,7 +123,8 @@ class ModelGame(Game):
         marginals = np.empty((len(examples), len(players)))
         rows_of = np.broadcast_to(coalitions, (len(examples), self.n))
         site_of = self.filters.site_of[players]
-        for rows in self._chunks(len(examples), self.batch):
+
+        def flip(rows: slice) -> None:
             chunk, live = examples[rows], rows_of[rows]
             logits, snapshot = self.filters.snapshot(self._prepared(chunk), live)
             if snapshot is None:
@@ -116,7 +135,8 @@ class ModelGame(Game):
                 columns = np.flatnonzero(site_of == site)
                 which = np.repeat(np.arange(len(chunk)), len(columns))
                 flipped_column = np.tile(columns, len(chunk))
-                for part in self._chunks(len(which), self.batch):
+                for start in range(0, len(which), self.batch):
+                    part = slice(start, start + self.batch)
                     flipped = live[which[part]].copy()
                     index = (np.arange(len(flipped)), players[flipped_column[part]])
                     was_live = flipped[index]
@@ -124,7 +144,14 @@ class ModelGame(Game):
                     after = check_logits(self.filters.forward_from(snapshot, int(site), flipped, which[part]))
                     change = self._score(after, chunk[which[part]], smooth=False).cpu().numpy() - base[which[part]]
                     marginals[np.arange(rows.start, rows.stop)[which[part]], flipped_column[part]] = np.where(was_live, -change, change)
+
+        self._in_batches(len(examples), flip)
         return marginals
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not get memory, on a GPU or on the CPU (which has no error class of its own)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _rebuilt(
