@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 
 from repairkit.data.images import LabelledImages
-from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.errors import BudgetError, DataError, ModelError, UsageError
 from repairkit.evaluation.alternatives import ThresholdChoice, best_threshold
 from repairkit.evaluation.fairness import Outcomes
-from repairkit.evaluation.splits import Split, check_disjoint, rotations, three_way
+from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits
 from repairkit.models.zoo import LoadedModel
@@ -27,6 +27,8 @@ from repairkit.patch import Culprit, Patch
 from repairkit.repair import GUARD_CONFIDENCE, Choice, Strategy, choose, eligible, removal_curve
 from repairkit.shapley import Attribution, Engine, estimate
 from repairkit.shapley.model_game import ModelGame, prepared_batches
+from repairkit.shapley.stability import Stability, stability
+from repairkit.shapley.zone import POINT_PASSES, Zone, live_zone
 from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall"]
@@ -41,7 +43,8 @@ class Options:
     Attributes:
         engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;
             the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
-            and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen.
+            and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen,
+            and "auto" measures where the network dies (`repairkit.shapley.zone`).
         ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
             accuracy, the default) or "recall" (subgroup recall alone, the paper's).
         score: "smooth" values filters by the mean probability of the label, "hard" (the paper's) by
@@ -51,6 +54,8 @@ class Options:
         folds: 1 for one split, 3 or more to cross-fit.
         target_shares: attribute, choose and report shares of the target images when folds is 1.
         source_counts: attribute, choose and report numbers of source images; None for the same shares.
+        stability: also attribute on each half of the attribution images, with half the budget each,
+            and state how far both name the same culprits; doubles the cost of the attribution.
         seed: of splits, engine and bootstrap.
         level: of all intervals.
         batch: images per pass.
@@ -60,7 +65,7 @@ class Options:
     engine: Engine = "tmab"
     budget: float = 20_000
     top: int | None = None
-    t0: float | None = None
+    t0: float | Literal["auto"] | None = None
     truncation: float | None = None
     ranking: Ranking = "recall + source"
     score: Score = "smooth"
@@ -72,6 +77,7 @@ class Options:
     folds: int = 1
     target_shares: tuple[float, float, float] = (0.4, 0.2, 0.4)
     source_counts: tuple[int, int, int] | None = None
+    stability: bool = False
     seed: int = 0
     level: float = 0.95
     device: str = "cpu"
@@ -82,6 +88,8 @@ class Options:
         for name, choices in (("engine", Engine), ("ranking", Ranking), ("score", Score), ("freeze_at", FreezeAt), ("strategy", Strategy)):
             if (given := getattr(self, name)) not in get_args(choices):
                 raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
+        if isinstance(self.t0, str) and self.t0 != "auto":
+            raise UsageError(f"t0 must be a number or 'auto', got {self.t0!r}")
         if self.engine == "tmab":
             object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
         elif self.t0 is not None:
@@ -94,7 +102,7 @@ class Options:
             ("top", 1, math.inf),
             ("max_filters", 1, math.inf),
         ):
-            if (number := getattr(self, name)) is not None and not low <= number <= high:
+            if (number := getattr(self, name)) not in (None, "auto") and not low <= number <= high:
                 raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")
         if not 0 < self.budget < math.inf:
             raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
@@ -155,6 +163,8 @@ class RepairedNetwork:
     classifier: Classifier
     removal: tuple[tuple[int, float, float], ...]  # number of most negative filters frozen, mean recall, source accuracy
     path: tuple[tuple[int, float, float], ...]  # the same along the chosen path
+    zone: Zone | None = None  # where t0 was measured
+    stability: Stability | None = None  # where it was asked for
 
 
 @dataclass
@@ -177,6 +187,8 @@ Progress = Callable[[str, float, float], None]
 
 DOWNSTREAM = 0.32
 """Mean share of a pass that comes after a filter, for planning before it is measured (SqueezeNet-1.0)."""
+ZONE_SIZES = 7
+"""Sizes at which the live zone is measured before it has ended, for planning: a network that dies at a tenth of its filters."""
 
 
 def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
@@ -197,21 +209,34 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
 def plan(task: Task, options: Options) -> dict[str, float]:
     """Image passes that a repair will make, by part.
 
-    Exact for calibration and a limit for attribution; choosing and evaluation assume a path of four filters.
+    Exact for calibration and a limit for attribution and stability; choosing and evaluation assume a path of six filters
+    and a guard that refuses one, the live zone a network that dies at a tenth of its filters.
+
+    Raises:
+        DataError: a part, or a half of the attribution images where stability is asked for, would have no image of a subgroup.
     """
     folds, source = splits(task, options)
     networks = len(folds) * (2 if task.dropout else 1)
     chosen_on = len(folds[0].choose) + min(250, len(source.choose))
     reported_on = sum(len(fold.report) for fold in folds) + len(folds) * len(source.report)
-    tried = options.candidates + 4 * 12 if options.strategy == "forward" else 0
-    steps = 5 if options.strategy == "forward" else options.max_filters + 1
-    return {
-        "calibration": networks / len(folds) * sum(len(fold.attribute) + len(source.attribute) for fold in folds),
-        "attribution": networks * options.budget,
-        "choosing": networks * (chosen_on * (steps + DOWNSTREAM * tried) + steps * len(source.choose)),
-        "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6)
-        + networks / len(folds) * (len(task.target) + len(task.source)),
-    }
+    tried = 3 * options.candidates if options.strategy == "forward" else 0
+    steps = 8 if options.strategy == "forward" else options.max_filters + 1
+    if options.stability:  # what cannot be cut is found out now, and not in the last fold
+        for number, fold in enumerate(folds):
+            halves(task.target.subset(fold.attribute), seed=options.seed + number)
+    calibration = networks / len(folds) * sum(len(fold.attribute) + len(source.attribute) for fold in folds)
+    parts = 2 if options.ranking == "recall + source" else 1
+    return (
+        {"calibration": calibration}
+        | ({"live zone": networks * parts * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | ({"stability": calibration + networks * options.budget} if options.stability else {})
+        | {
+            "attribution": networks * options.budget,
+            "choosing": networks * (chosen_on * (steps + DOWNSTREAM * tried) + steps * len(source.choose)),
+            "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6)
+            + networks / len(folds) * (len(task.target) + len(task.source)),
+        }
+    )
 
 
 def repair(task: Task, options: Options, *, progress: Progress | None = None) -> Findings:
@@ -293,23 +318,21 @@ def repair_one(
     classifier = model.classifier
     target_part, source_part = task.target.subset(split.attribute), task.source.subset(source.attribute)
     with clock.part("calibration"):
-        filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
+        game = attribution_game(classifier, target_part, source_part, options)
+        filters = game.filters
         clock.add("calibration", len(target_part) + len(source_part))
-        filters.calibrate(batch for images in (target_part, source_part) for batch in prepared_batches(classifier, images, options.batch))
-    worth = worth_of(target_part, source_part, options)
+    zone: Zone | None = None
+    if options.t0 == "auto":
+        with clock.part("live zone"):
+            zone = live_zone(game, seed=options.seed + number, part_of=game.part_of, stratum_of=game.stratum_of)
+            clock.add("live zone", zone.passes)
+    t0 = options.t0 if isinstance(options.t0, int | float) else zone.t0 if zone else 0.0
+    agreement: Stability | None = None
+    if options.stability:  # first, since half the budget may be too small
+        with clock.part("stability"):
+            agreement = agreement_of_halves(classifier, target_part, source_part, options, seed=options.seed + number, t0=t0, clock=clock)
     with clock.part("attribution"):
-        attribution = estimate(
-            ModelGame(classifier, filters, worth, batch=options.batch),
-            engine=options.engine,
-            budget=options.budget,
-            seed=options.seed + number,
-            top=min(options.top or len(filters), len(filters)),
-            t0=options.t0 or 0.0,
-            control=options.engine == "tmab" and options.score == "smooth",
-            truncation=options.truncation,
-            ids=filters.ids,
-            progress=clock.tell,
-        )
+        attribution = attribute(game, options, budget=options.budget, seed=options.seed + number, t0=t0, clock=clock)
         clock.add("attribution", sum(attribution.passes.values()))
     choose_worths = SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
     with clock.part("choosing"):
@@ -326,7 +349,7 @@ def repair_one(
             progress=clock.tell,
         )
         clock.add("choosing", choice.passes)
-    patch = patch_of(model, filters, attribution, choice, worth, options.freeze_at)
+    patch = patch_of(model, filters, attribution, choice, game.stake, options.freeze_at)
     repaired = Classifier(
         patch.apply(classifier.network),
         classes=classifier.classes,
@@ -343,7 +366,54 @@ def repair_one(
             removal = removal_curve(classifier, filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
             path = removal_curve(classifier, filters, choice.players, range(choice.chosen + 1), *report_worths, batch=options.batch)
             clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))
-    return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path)
+    return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path, zone, agreement)
+
+
+def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> ModelGame:
+    """The game whose values rank the filters, with constants from its own images."""
+    filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
+    filters.calibrate(batch for images in (target, source) for batch in prepared_batches(classifier, images, options.batch))
+    return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch)
+
+
+def attribute(game: ModelGame, options: Options, *, budget: float, seed: int, t0: float, clock: _Clock) -> Attribution:
+    """Values of the filters by the chosen engine."""
+    return estimate(
+        game,
+        engine=options.engine,
+        budget=budget,
+        seed=seed,
+        top=min(options.top or game.n, game.n),
+        t0=t0,
+        control=options.engine == "tmab" and options.score == "smooth",
+        truncation=options.truncation,
+        ids=game.filters.ids,
+        progress=clock.tell,
+    )
+
+
+def agreement_of_halves(
+    classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options, *, seed: int, t0: float, clock: _Clock
+) -> Stability:
+    """How far two attributions agree, each on half of the attribution images, with constants and random numbers of its own.
+
+    Raises:
+        DataError: a half would have no image of a subgroup.
+        BudgetError: half the budget is less than the engine needs.
+    """
+    ungrouped = replace(source, groups=np.full(len(source), "all"))
+    found = []
+    for number, rows in enumerate(zip(halves(target, seed=seed), halves(ungrouped, seed=seed), strict=True)):
+        parts = target.subset(rows[0]), source.subset(rows[1])
+        game = attribution_game(classifier, *parts, options)
+        clock.add("stability", sum(map(len, parts)))
+        own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
+        try:
+            found.append(attribute(game, options, budget=options.budget / 2, seed=own_seed, t0=t0, clock=clock))
+        except BudgetError as error:
+            raise BudgetError(f"--stability attributes on each half of the images with half the budget: {error}") from None
+        clock.add("stability", sum(found[-1].passes.values()))
+    return stability(*found)
 
 
 def patch_of(

@@ -151,7 +151,7 @@ def choose(
     strategy: Strategy = "forward",
     candidates: int = 40,
     max_filters: int = 16,
-    again: int = 12,
+    again: int | None = None,
     max_clean_drop: float = 0.01,
     source_weight: float = 1.0,
     source_for_gains: int | None = 250,
@@ -183,7 +183,7 @@ def choose(
         strategy: "forward" or "prefix".
         candidates: how many of the most harmful filters may be frozen.
         max_filters: longest path.
-        again: candidates tried again after the first step.
+        again: candidates tried again after the first step; three in ten by default.
         max_clean_drop: guard: the one-sided 90 % upper bound of the fall of source accuracy, a share.
         source_weight: weight of the source in the criterion.
         source_for_gains: source images, drawn once, that gains are measured on; None for all. The
@@ -199,6 +199,7 @@ def choose(
         raise UsageError(f"strategy must be 'forward' or 'prefix', got {strategy!r}")
     if max_clean_drop < 0:
         raise UsageError(f"max_clean_drop must not be negative, got {max_clean_drop}; it is a share, for instance 0.01")
+    again = math.ceil(3 * candidates / 10) if again is None else again
     if min(candidates, max_filters, again) < 1:
         raise UsageError(f"candidates, max_filters and again must be at least 1, got {candidates}, {max_filters} and {again}")
     pool = eligible(filters, attribution, candidates, cautious=strategy == "forward")

@@ -17,7 +17,7 @@ from repairkit.evaluation.alternatives import threshold_curve
 from repairkit.evaluation.verdict import verdict
 from repairkit.fairness import Findings, Options, RepairedNetwork, Task, data_hash
 from repairkit.models.zoo import LoadedModel
-from repairkit.report.result import Column, Cost, CurvePoint, FrozenFilter, Histogram, Reproduction, Result
+from repairkit.report.result import Agreement, Column, Cost, CurvePoint, FrozenFilter, Histogram, Overlap, Reproduction, Result
 
 PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
 COLUMNS = {
@@ -77,6 +77,7 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
         histograms=[histogram(repaired)],
         method=method(task, options, findings),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        stability=agreements(findings.repairs),
         limits=limits(task, options, findings),
         reproduction=Reproduction(
             command=command,
@@ -185,6 +186,41 @@ def histogram(repaired: list[RepairedNetwork]) -> Histogram:
     )
 
 
+def agreements(networks: list[RepairedNetwork]) -> list[Agreement]:
+    """What the halves of the attribution images agree on, over the folds of each network; empty where nobody asked.
+
+    A k that not every fold could compare is left out.
+    """
+    summary = []
+    for column in dict.fromkeys(network.column for network in networks):
+        halves = [network.stability for network in networks if network.column == column and network.stability is not None]
+        for by, end in dict.fromkeys((overlap.by, overlap.end) for each in halves for overlap in each.overlaps):
+            found: dict[int, list[tuple[float, float]]] = {}
+            for overlap in (overlap for each in halves for overlap in each.overlaps if (overlap.by, overlap.end) == (by, end)):
+                found.setdefault(overlap.k, []).append((overlap.share, overlap.chance))
+            correlations = [each.rank_correlation[by] for each in halves if by in each.rank_correlation]
+            summary.append(
+                Agreement(
+                    column=column,
+                    by=by,
+                    end=end,
+                    rank_correlation=float(np.mean(correlations)) if correlations else None,
+                    overlaps=[
+                        Overlap(
+                            k=k,
+                            share=float(np.mean([share for share, _ in pairs])),
+                            low=min(share for share, _ in pairs),
+                            high=max(share for share, _ in pairs),
+                            chance=pairs[0][1],
+                        )
+                        for k, pairs in sorted(found.items())
+                        if len(pairs) == len(halves)
+                    ],
+                )
+            )
+    return summary
+
+
 def method(task: Task, options: Options, findings: Findings) -> list[str]:
     """How the culprits were found, a sentence each."""
     first = findings.repairs[0]
@@ -195,19 +231,27 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the attribution images.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold; {_range(valued)} filters were valued by exact flips.",
-        f"Live zone t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        f"Live zone t0 = {_range_of([network.attribution.t0 for network in findings.repairs])}: coalitions keep at least about that share of the "
+        f"filters live (0 is the Shapley value itself){'; below it single filters hardly change a score' if first.zone else ''}."
         if found.engine == "tmab"
         else f"Truncation below a worth of {options.truncation}."
         if options.truncation is not None
         else "No truncation.",
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, the surest first, "
-        f"on the mean probability of the label, the source counted twice, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy stays under {100 * options.max_clean_drop:g} points.",
+        f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy stays under {100 * options.max_clean_drop:g} points.",
     ]
     for network in findings.repairs:
         where = f" in fold {network.fold + 1}" if options.folds > 1 else ""
         sentences.append(
             f"{COLUMNS[network.column][0]}{where}: {network.choice.chosen} frozen; choosing stopped because {network.choice.reason}."
         )
+    if first.stability is not None:
+        sentences.append(
+            "Stability: the attribution was made again on each half of the attribution images, with half the budget each; "
+            "both halves name fewer of the same filters than two whole sets would."
+        )
+        reasons = dict.fromkeys(reason for network in findings.repairs if network.stability for reason in network.stability.skipped)
+        sentences += [f"Stability leaves out {reason}." for reason in reasons]
     if findings.thresholds:
         moved = ", ".join(f"{choice.threshold:+.2f}" for choice in findings.thresholds)
         sentences.append(
@@ -243,6 +287,11 @@ def limits(task: Task, options: Options, findings: Findings) -> list[str]:
     if task.dropout:
         sentences.append("The dropout-trained network differs from the original by its whole training, not by dropout alone.")
     return sentences
+
+
+def _range_of(numbers: list[float]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _range(numbers: list[int]) -> str:

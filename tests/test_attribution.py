@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from repairkit.errors import BudgetError, DataError
+from repairkit.shapley import FunctionGame, estimate
 from repairkit.shapley.attribution import Attribution, Ledger, decide, read_table
 
 
@@ -53,26 +56,143 @@ def test_the_table_survives_its_file(tmp_path):
     assert table["samples"][0] == 0
 
 
-def test_what_is_printed_says_how_much_was_valued():
-    text = str(example())
-    assert "4 of 5 filters valued, t0 = 0.5, 150 passes" in text
-    assert text.splitlines()[1].split()[0] == "b.c:0"
-    assert len(text.splitlines()) == 3
+def test_what_is_printed():
+    assert str(example()).splitlines() == [
+        "tmab: 4 of 5 filters valued, t0 = 0.5, 150 passes",
+        "2 lowest:",
+        "  b.c:0  -0.30000 +- 0.01000  decided",
+        "  b.c:2  -0.10000 +- 0.01000  decided",
+        "2 highest of the filters that happened to be valued; this end was not sought:",
+        "  a:1    +0.20000 +- 0.05000  not sought",
+        "  b.c:1  +0.00000 +- 0.05000  not sought",
+    ]
 
 
-@pytest.mark.parametrize("content", [None, b"not parquet"])
-def test_an_unreadable_table_is_named(tmp_path, content):
+def test_what_is_printed_when_the_high_end_was_sought():
+    lines = str(example(end="high", top=1)).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["1", "a:1", "1", "b.c:0"]
+    assert lines[2].endswith("undecided")
+    assert lines[3] == "1 lowest of the filters that happened to be valued; this end was not sought:"
+
+
+def test_no_filter_is_printed_twice():
+    """The sought end comes first where there are not enough for both."""
+    lines = str(example(top=3)).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["3", "b.c:0", "b.c:2", "b.c:1", "1", "a:1"]
+    tied = example(value=np.zeros(5), top=2)
+    assert {end: players.tolist() for end, players in tied.extremes().items()} == {"low": [0, 1], "high": [4, 3]}
+    assert "2 highest; this end was not sought:" in str(tied)  # all were valued: nobody happened to be
+
+
+def test_what_is_printed_when_fewer_were_valued_than_sought():
+    assert "4 lowest, of 5 sought:" in str(example(top=5))
+    nothing = example(value=np.full(5, math.nan))
+    assert "0 of 5 filters valued" in str(nothing)
+    assert "0 lowest, of 2 sought:" in str(nothing)
+
+
+def bits(found: Attribution) -> dict[str, object]:
+    """Every field; arrays as their bytes and type."""
+    return {name: (value.dtype.str, value.tobytes()) if isinstance(value, np.ndarray) else value for name, value in vars(found).items()}
+
+
+def test_an_attribution_survives_its_file_bit_for_bit(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 300
+    value = np.where(rng.random(n) < 0.3, math.nan, rng.normal(size=n) * 10.0 ** rng.integers(-300, 300, n))
+    found = Attribution(
+        ids=tuple(f"layer.{i % 7}:{i}" for i in range(n)),
+        screen=np.full(n, math.nan),
+        value=value,
+        half_width=np.where(np.isnan(value), math.nan, math.inf),
+        samples=rng.integers(0, 2**40, n).astype(float),
+        decided=rng.random(n) < 0.5,
+        harmful=1,
+        end="high",
+        top=np.int64(17),
+        t0=0.1 + 0.2,
+        delta=1 / 3,
+        seed=2**60 + 1,
+        engine="monte-carlo",
+        passes={"screen": 1e300 / 7, "flips": np.float64(2) / 3},
+        standard_error=rng.random(n),
+    )
+    for number, each in enumerate((found, example(), example(passes={}, standard_error=np.full(5, math.nan)))):
+        path = tmp_path / f"{number}.parquet"
+        each.write(path)
+        again = Attribution.read(path)
+        assert bits(again) == bits(each)
+        again.write(tmp_path / "again.parquet")
+        assert (tmp_path / "again.parquet").read_bytes() == path.read_bytes()
+
+
+def test_an_attribution_of_a_run_survives_its_file(tmp_path):
+    game = FunctionGame(4, lambda live: live @ np.array([0.5, 0.0, -0.25, 0.1]), bounds=(-1, 1))
+    found = estimate(game, budget=2000, top=1, seed=3)
+    found.write(tmp_path / "a.parquet")
+    assert bits(Attribution.read(tmp_path / "a.parquet")) == bits(found)
+
+
+@pytest.mark.parametrize("read", [read_table, Attribution.read])
+@pytest.mark.parametrize("content", [None, b"", b"not parquet", "truncated", "folder"])
+def test_an_unreadable_table_is_named(tmp_path, content, read):
     path = tmp_path / "attribution.parquet"
-    if content is not None:
+    if content == "folder":
+        path.mkdir()
+    elif content == "truncated":
+        example().write(path)
+        path.write_bytes(path.read_bytes()[:-9])
+    elif content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"expected an attribution table at .*; run the attribution again"):
-        read_table(path)
+        read(path)
 
 
-def test_a_table_of_something_else_is_refused(tmp_path):
+def test_a_table_cut_anywhere_is_refused(tmp_path):
+    path = tmp_path / "attribution.parquet"
+    example().write(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match="run the attribution again"):
+            Attribution.read(path)
+
+
+@pytest.mark.parametrize("read", [read_table, Attribution.read])
+def test_a_table_of_something_else_is_refused(tmp_path, read):
     example().table().drop(columns=["value", "screen"]).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DataError, match="lacks the columns screen, value"):
-        read_table(tmp_path / "t.parquet")
+        read(tmp_path / "t.parquet")
+
+
+def test_a_table_alone_does_not_say_how_it_was_found(tmp_path):
+    example().table().to_parquet(tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), example().table())
+    with pytest.raises(DataError, match=r"holds a table but not how it was found \(engine, t0, passes\); run the attribution again"):
+        Attribution.read(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("change", [{"end": "middle"}, {"top": None}, {"luck": 1}, "no JSON"])
+def test_facts_of_something_else_are_refused(tmp_path, change):
+    path = tmp_path / "t.parquet"
+    example().write(path)
+    table = pq.read_table(path)
+    ((key, facts),) = [(key, facts) for key, facts in table.schema.metadata.items() if key != b"pandas"]
+    facts = json.dumps(json.loads(facts) | change) if isinstance(change, dict) else change
+    pq.write_table(table.replace_schema_metadata({key: facts}), path)
+    with pytest.raises(DataError, match=r"t.parquet is not an attribution of this version \(.*\); run the attribution again") as error:
+        Attribution.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_columns_of_another_type_are_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    example().write(path)
+    table = pq.read_table(path)
+    words = table.set_column(table.column_names.index("value"), "value", [["a", "b", "c", "d", "e"]])
+    pq.write_table(words.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(DataError, match="is not an attribution of this version"):
+        Attribution.read(path)
 
 
 @pytest.mark.parametrize("end", ["low", "high"])

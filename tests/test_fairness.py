@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 from torchvision.models import squeezenet1_0
 
 from repairkit import fairness
-from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.errors import BudgetError, DataError, ModelError, UsageError
 from repairkit.fairness import Options, Task, plan, repair, splits, worth_of
 from repairkit.filters import ConvFilters
 from repairkit.models import zoo
 from repairkit.models.classifier import Classifier
 from repairkit.rundir import write_fairness_run
+from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.summary import summarise
 
@@ -318,6 +319,9 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"freeze_at": "mid"}, "freeze_at must be 'post' or 'pre', got 'mid'"),
         ({"strategy": "backward"}, "strategy must be 'forward' or 'prefix', got 'backward'"),
         ({"truncation": 0.5}, "tmab truncates by size, not by worth: give t0 in place of truncation"),
+        ({"t0": "often"}, "t0 must be a number or 'auto', got 'often'"),
+        ({"t0": 1.0}, "t0 must lie between 0 and 0.999, got 1.0"),
+        ({"t0": "auto", "engine": "monte-carlo"}, "monte-carlo has no live zone t0, got auto; give truncation"),
         ({"folds": 2}, "folds must be 1 or at least 3 .*, got 2"),
         ({"folds": 0}, "folds must be 1 or at least 3 .*, got 0"),
         ({"budget": 0}, "budget must be a positive number of image passes, got 0"),
@@ -375,7 +379,7 @@ def test_the_paper_s_choices_run_through():
     assert network.patch.freeze_at == "pre"
     # a prefix is a prefix: the most negative first
     assert [step.player for step in network.choice.path[1:]] == network.attribution.culprits()[: len(network.choice.path) - 1].tolist()
-    assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 3
+    assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 4
 
 
 def test_three_classes_have_no_threshold(tmp_path):
@@ -391,3 +395,109 @@ def test_three_classes_have_no_threshold(tmp_path):
     findings = repair(Task(zoo.load(tmp_path / "three.safetensors"), None, target, source), tiny_faces.options())
     assert set(findings.outcomes.correct) == {"original", "repaired"}
     assert findings.thresholds == []
+
+
+# ---- stability and the live zone
+
+
+@pytest.fixture(scope="module")
+def thorough():
+    """A run that measures its live zone and its stability."""
+    return tiny_faces.small_run(ranking="recall", stability=True, t0="auto")
+
+
+def test_a_measured_live_zone_is_used_stated_and_paid(thorough):
+    *_, findings, result = thorough
+    (network,) = findings.repairs
+    assert network.attribution.t0 == network.zone.t0
+    assert network.patch.t0 == network.zone.t0
+    assert network.zone.activity.shape == (len(network.zone.grid), 1)
+    assert findings.passes["live zone"] == network.zone.passes
+    assert any(f"Live zone t0 = {network.zone.t0:g}" in sentence and "hardly change" in sentence for sentence in result.method)
+    plain = tiny_faces.small_run(ranking="recall")
+    assert plain[2].repairs[0].zone is None
+    assert plain[2].repairs[0].attribution.t0 == 0.97
+    assert set(findings.passes) - set(plain[2].passes) == {"live zone", "stability"}
+
+
+def test_stability_is_in_the_findings_the_result_and_the_costs(thorough):
+    task, options, findings, result = thorough
+    found = findings.repairs[0].stability
+    assert found.players == 2976
+    assert min(found.valued[:2]) >= options.top
+    assert {(overlap.by, overlap.end) for overlap in found.overlaps} >= {("screen", "low"), ("screen", "high")}
+    assert 0.2 < found.rank_correlation["screen"] < 1  # the halves see other images and other coalitions
+    assert [(entry.column, entry.by, entry.end) for entry in result.stability] == [
+        ("repaired", *kind) for kind in dict.fromkeys((overlap.by, overlap.end) for overlap in found.overlaps)
+    ]
+    for entry in result.stability:
+        for overlap in entry.overlaps:
+            (own,) = [each for each in found.overlaps if (each.by, each.end, each.k) == (entry.by, entry.end, overlap.k)]
+            assert (overlap.share, overlap.low, overlap.high, overlap.chance) == (own.share, own.share, own.share, own.chance)
+    assert any(sentence.startswith("Stability: ") for sentence in result.method)
+    planned = plan(task, options)
+    assert set(findings.passes) == set(planned) == set(findings.seconds) == {cost.part for cost in result.costs}
+    images = planned["calibration"]
+    assert images + 0.8 * options.budget < findings.passes["stability"] <= planned["stability"] == images + options.budget
+    assert tiny_faces.small_run(ranking="recall")[3].stability == []
+
+
+def test_halves_share_nothing(monkeypatch):
+    """Images, constants, random numbers and budget: each half has its own; t0 is the same."""
+    asked = []
+
+    def pretended(game, **settings):
+        asked.append((game, settings))
+        n = game.n
+        numbers = np.arange(n, dtype=float)
+        return Attribution(
+            ids=tuple(map(str, settings["ids"])), screen=numbers, value=numbers, half_width=numbers, samples=numbers, decided=numbers < 0,
+            harmful=-1, end="low", top=settings["top"], t0=settings["t0"], delta=0.05, seed=settings["seed"], engine="tmab", passes={"a": 7.0},
+        )  # fmt: skip
+
+    monkeypatch.setattr(fairness, "estimate", pretended)
+    task, options = tiny_faces.task(), tiny_faces.options(stability=True)
+    (split,), source = splits(task, options)
+    parts = task.target.subset(split.attribute), task.source.subset(source.attribute)
+    clock = fairness._Clock(None, 0)
+    found = fairness.agreement_of_halves(task.model.classifier, *parts, options, seed=5, t0=0.9, clock=clock)
+    (one, own), (other, others) = asked
+    for images, first, second in zip(parts, one.stake.parts, other.stake.parts, strict=True):
+        hashes = set(first.images.hashes), set(second.images.hashes)
+        assert not hashes[0] & hashes[1]
+        assert hashes[0] | hashes[1] == set(images.hashes)
+    assert not np.array_equal(one.filters.constants, other.filters.constants)
+    assert own["seed"] != others["seed"]
+    assert own["budget"] == others["budget"] == options.budget / 2
+    assert own["t0"] == others["t0"] == 0.9
+    assert found.overlaps[0].share == 1
+    assert clock.passes == {"stability": sum(map(len, parts)) + 14.0}
+
+
+def test_half_a_budget_that_is_too_small_is_known_before_the_whole_is_spent():
+    task, options = tiny_faces.task(), tiny_faces.options(stability=True, budget=700)
+    with pytest.raises(
+        BudgetError, match=r"--stability attributes on each half of the images with half the budget: the budget of 350 image"
+    ):
+        repair(task, options)
+
+
+def test_images_that_cannot_be_halved_are_known_before_any_work():
+    task = tiny_faces.task()
+    groups = task.target.groups.copy().astype("<U20")
+    rare = np.flatnonzero(groups == groups[0])[:3]
+    groups[rare] = "rare"
+    task = replace(task, target=replace(task.target, groups=groups))
+    plan(task, tiny_faces.options())
+    with pytest.raises(DataError, match=r"tiny target: the (first|second) half has no image of subgroup 'rare' \(1 in all\)"):
+        plan(task, tiny_faces.options(stability=True))
+
+
+def test_the_plan_of_what_is_asked_for_in_addition():
+    task = tiny_faces.task(dropout=True)
+    plain = plan(task, tiny_faces.options(folds=3))
+    more = plan(task, tiny_faces.options(folds=3, stability=True, t0="auto"))
+    assert {key: more[key] for key in plain} == plain
+    assert more["stability"] == plain["calibration"] + plain["attribution"]
+    assert more["live zone"] == 6 * 2 * 7 * 384
+    assert list(more) == ["calibration", "live zone", "stability", "attribution", "choosing", "evaluation"]

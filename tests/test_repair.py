@@ -62,7 +62,7 @@ class Setting:
         rows = np.arange(len(images))
         return torch.softmax(logits, 1).numpy()[rows, images.labels], logits.argmax(1).numpy() == images.labels
 
-    def measure(self, players, before=(), source_weight: float = 2.0) -> dict[str, float]:
+    def measure(self, players, before=(), source_weight: float = 1.0) -> dict[str, float]:
         """All numbers of a step from `before` to `players`."""
         target, target_correct = self.evaluate(players, self.target)
         source, source_correct = self.evaluate(players, self.source)

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from report_example import example_result
 
 from repairkit.report import figures, html, markdown, tables
-from repairkit.report.result import Claim, CurvePoint, Difference, Histogram, Result
+from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, Histogram, Overlap, Result
 
 TEMPLATES = Path(html.__file__).parent / "templates"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -126,7 +126,19 @@ def edge_cases() -> dict[str, Result]:
             "curves": [c.model_copy(update={"mean_recall": 1.0, "source_accuracy": 1.0}) for c in full.curves],
         }
     )
+    halves = [
+        Agreement(
+            column=column, by=by, end=end, rank_correlation=None if by == "screen" else -0.07,
+            overlaps=[Overlap(k=k, share=0.61, low=0.5, high=0.7, chance=k / 2976) for k in sizes],
+        )
+        for column in ("repaired", "dropout_repaired")
+        for by, end, sizes in (("value", "low", (25, 50)), ("screen", "low", (25, 50, 200)), ("screen", "high", (25, 50, 200)))
+    ]  # fmt: skip
     cases = {"full": full, "one fold": full.model_copy(update={"folds": 1}), "no dropout": no_dropout, "no repair": none}
+    cases |= {
+        "stability": full.model_copy(update={"stability": halves}),
+        "only stability": none.model_copy(update={"stability": halves[:1]}),
+    }
     return cases | {"bare": bare, "many groups": many, "flat": flat, "perfect": perfect}
 
 
@@ -349,6 +361,26 @@ def test_folds_name_who_chose_each_filter():
         assert folds == ", ".join(map(str, expected))
     assert tables.filters_by_fold(CASES["one fold"]) is None
     assert "Fold" not in tables.filters(CASES["one fold"]).heads
+
+
+def test_stability_is_a_table_where_it_was_measured():
+    assert tables.stability(example_result()) is None
+    table = tables.stability(CASES["stability"])
+    assert table.heads == ("Ranking", "k = 25", "k = 50", "k = 200", "Rank correlation")
+    (rows,) = table.bodies
+    assert [row[0].text for row in rows[:3]] == ["Repaired: lowest by value", "Repaired: lowest by screen", "Repaired: highest by screen"]
+    assert (rows[0][1].text, rows[0][1].detail) == ("61.0%", "50.0 to 70.0 over folds, by chance 0.8")
+    assert (rows[0][3].text, rows[0][4].text, rows[1][4].text) == ("—", "−0.07", "—")
+    page = soup_of(html.render(CASES["stability"]))
+    assert page.find(id="stability-caption").get_text().startswith("Filters that both halves of the attribution images name")
+    once = tables.stability(CASES["stability"].model_copy(update={"folds": 1}))
+    assert once.bodies[0][0][1].detail == "by chance 0.8"
+
+
+def test_results_from_before_stability_can_be_read():
+    content = example_result().model_dump(mode="json")
+    del content["stability"]
+    assert Result.model_validate(content) == example_result()
 
 
 def test_every_frozen_filter_is_listed_with_value_and_half_width():

@@ -15,6 +15,7 @@ import typer
 
 from repairkit import __version__
 from repairkit.cli.apply import apply
+from repairkit.cli.attribution import attribution
 from repairkit.cli.console import say, show_warning
 from repairkit.cli.fairness import fairness
 from repairkit.cli.report import report
@@ -49,7 +50,7 @@ def guarded(command: Callable[Parameters, int | None]) -> Callable[Parameters, N
 
 
 app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (fairness, apply, train, run, report):
+for command in (fairness, apply, train, run, report, attribution):
     app.command()(guarded(command))
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from repairkit.tracing import FreezeAt
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 REPAIRED = ("repaired", "no better than the threshold")
 """Outcomes with exit code 0: mean recall rose with an interval above zero."""
-DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 24, 6
+DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 16, 4
 """Keeps `repairkit fairness` on drawn faces, with two networks, within three minutes on two slow cores."""
 DRAWN_SOURCE_COUNTS = (150, 700, 250)
 """Most source images choose: a bound of one point on a fall needs that many to be met at all."""
@@ -71,18 +71,23 @@ def fairness(
         typer.Option(min=1, help="Image passes for the attribution of each network and fold. [default: 20,000; 4,000 for drawn faces]"),
     ] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40, 24 for drawn faces; 100 for the walks]")
+        int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40, 16 for drawn faces; 100 for the walks]")
     ] = None,
     t0: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.999, help="Least share of filters that stays live (tmab); 0 is the Shapley value. [default: 0.97]"),
+        str | None,
+        typer.Option(
+            help="Least share of filters that stays live (tmab); 0 is the Shapley value, auto measures where the network dies. [default: 0.97]"
+        ),
     ] = None,
     truncation: Annotated[float | None, typer.Option(help="Worth below which a permutation ends (tmab-paper, monte-carlo).")] = None,
-    max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 6 for drawn faces]")] = None,
+    max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 4 for drawn faces]")] = None,
     max_clean_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of source accuracy, a share.")
     ] = Options.max_clean_drop,
     folds: Annotated[int, typer.Option(min=1, help="1, or at least 3 to cross-fit.")] = 1,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="Also attribute on each half of the images and say how far both agree; doubles that cost.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; fewer where the machine is busy. [default: all cores]")] = None,
@@ -100,7 +105,7 @@ def fairness(
         budget=budget or (DRAWN_BUDGET if quick else Options.budget),
         top=top or (DRAWN_TOP if quick else None),
         candidates=DRAWN_TOP if quick else Options.candidates,
-        t0=t0,
+        t0=parse_t0(t0),
         truncation=truncation,
         ranking=cast(Ranking, ranking),
         score=cast(Score, score),
@@ -109,6 +114,7 @@ def fairness(
         max_filters=max_filters or (DRAWN_MAX_FILTERS if quick else Options.max_filters),
         max_clean_drop=max_clean_drop,
         folds=folds,
+        stability=stability,
         source_counts=DRAWN_SOURCE_COUNTS if (source_data or data) == "drawn" else None,
         seed=seed,
         device=check_device(device),
@@ -224,6 +230,26 @@ def show_plan(task: Task, options: Options) -> None:
         print(f"{part:12s} {number:12,.0f} image passes")  # noqa: T201
     total = sum(passes.values())
     print(f"{'in all':12s} {total:12,.0f} image passes, about {total / speed / 60:.0f} minutes at {speed:,.0f} passes a second")  # noqa: T201
+
+
+def parse_t0(text: str | None) -> float | Literal["auto"] | None:
+    """The live zone as given on the command line.
+
+    Raises:
+        UsageError: neither a number nor "auto".
+
+    Example:
+        >>> parse_t0("0.9"), parse_t0("auto"), parse_t0(None)
+        (0.9, 'auto', None)
+    """
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"t0 must be a number from 0 to 0.999, or auto, got {text!r}") from None
 
 
 def check_device(device: str) -> str:

@@ -115,6 +115,36 @@ def rotations(images: LabelledImages, folds: int, *, seed: int) -> list[Split]:
     return splits
 
 
+def halves(images: LabelledImages, *, seed: int) -> tuple[Indices, Indices]:
+    """Two disjoint halves, to see whether both name the same culprits.
+
+    Stratified by subgroup and label; copies of one image stay together. The first half has the odd image.
+
+    Args:
+        images: what to cut.
+        seed: of the shuffle.
+
+    Returns:
+        Sorted positions of the images of each half.
+
+    Raises:
+        DataError: a half without images of some subgroup.
+
+    Example:
+        >>> images = LabelledImages(
+        ...     pixels=np.arange(9, dtype=np.uint8).repeat(12).reshape(9, 2, 2, 3), labels=np.zeros(9, np.int64),
+        ...     groups=np.repeat(["men", "women"], [6, 3]), classes=("face",), name="faces")
+        >>> [images.groups[half].tolist().count("men") for half in halves(images, seed=0)]
+        [3, 3]
+    """
+    n = len(images)
+    part_of = _assign(images, [n - n // 2, n // 2], np.random.default_rng(seed))
+    first, second = np.flatnonzero(part_of == 0), np.flatnonzero(part_of == 1)
+    for half, name in ((first, "the first half"), (second, "the second half")):
+        _check_groups(images, half, name)
+    return first, second
+
+
 def draw(images: LabelledImages, quotas: Mapping[str, int], seed: int) -> tuple[Indices, Indices]:
     """Draw a given number of images of each subgroup, to make a training set of a wanted skew.
 

@@ -108,6 +108,26 @@ class Histogram(Record):
     culprits: list[float]
 
 
+class Overlap(Record):
+    """Of k filters that each half of the attribution images names, the share that both name; over folds."""
+
+    k: int
+    share: float  # mean over the folds
+    low: float  # least and greatest over the folds
+    high: float
+    chance: float  # expected of two halves that name k filters at random
+
+
+class Agreement(Record):
+    """How far two disjoint halves of the attribution images, at half the budget each, rank the filters alike."""
+
+    column: str  # "repaired" or "dropout_repaired"
+    by: Literal["value", "screen"]  # values of the filters that each half found by exact flips, or screens of all filters
+    end: Literal["low", "high"]  # which end of the ranking
+    rank_correlation: float | None  # Spearman's, mean over the folds; of the filters that both halves ranked
+    overlaps: list[Overlap]
+
+
 class Cost(Record):
     """What one part of the run cost."""
 
@@ -166,6 +186,7 @@ class Result(Record):
     histograms: list[Histogram]
     method: list[str]  # how it was found, one sentence each
     costs: list[Cost]
+    stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
     limits: list[str]
     reproduction: Reproduction
 

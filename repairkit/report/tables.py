@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from repairkit.report.result import Claim, Difference, Result, Share
+from repairkit.report.result import Agreement, Claim, Difference, Result, Share
 
 STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● no claim"}
 OUTCOME_SYMBOL = {"repaired": "▲", "no better than the threshold": "●", "no claim": "●", "no repair": "●"}
@@ -315,9 +315,9 @@ def filters(result: Result) -> Table:
 
 
 def filter_tables(result: Result) -> list[Table]:
-    """The tables of frozen filters; none where no filter was frozen."""
-    folded = filters_by_fold(result)
-    return [*([folded] if folded else []), *([filters(result)] if result.frozen else [])]
+    """Which filters were frozen, by fold and one by one, and how stable the ranking is they come from; only what there is."""
+    found = (filters_by_fold(result), filters(result) if result.frozen else None, stability(result))
+    return [table for table in found if table is not None]
 
 
 def costs(result: Result) -> Table:
@@ -325,6 +325,37 @@ def costs(result: Result) -> Table:
     rows = tuple((Cell(entry.part, kind="text"), Cell(count(entry.passes)), Cell(f"{entry.seconds:,.1f}")) for entry in result.costs)
     return Table(
         "costs", "Cost of each part of the run", ("Part", "Image passes", "Seconds"), ("text", "number", "number"), (rows,) if rows else ()
+    )
+
+
+def stability(result: Result) -> Table | None:
+    """How many of the same filters two halves of the attribution images name; None where nobody asked."""
+    if not result.stability:
+        return None
+    ks = sorted({overlap.k for entry in result.stability for overlap in entry.overlaps})
+
+    def cell(entry: Agreement, k: int) -> Cell:
+        found = next((overlap for overlap in entry.overlaps if overlap.k == k), None)
+        if found is None:
+            return Cell(NONE)
+        folds = f"{interval(found.low, found.high, percent)} over folds, " if result.folds > 1 else ""
+        return Cell(percent(found.share), f"{folds}by chance {percent(found.chance).rstrip('%')}")
+
+    rows = tuple(
+        (
+            Cell(f"{column_label(result, entry.column)}: {'lowest' if entry.end == 'low' else 'highest'} by {entry.by}", kind="text"),
+            *(cell(entry, k) for k in ks),
+            Cell(NONE if entry.rank_correlation is None else signed(f"{entry.rank_correlation:.2f}")),
+        )
+        for entry in result.stability
+    )
+    numbers: list[Kind] = ["number"] * (len(ks) + 1)
+    return Table(
+        key="stability",
+        caption="Filters that both halves of the attribution images name, of k that each half names",
+        heads=("Ranking", *(f"k = {k}" for k in ks), "Rank correlation"),
+        kinds=("text", *numbers),
+        bodies=(rows,),
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
 
 from repairkit.errors import BudgetError, DataError
 from repairkit.files import replacing
@@ -17,6 +20,9 @@ from repairkit.shapley.game import Floats
 
 End = Literal["low", "high"]
 _COLUMNS = ["id", "layer", "channel", "screen", "value", "half_width", "standard_error", "samples", "decided"]
+_FACTS = b"repairkit.attribution"
+"""Key of the Parquet schema's metadata under which the facts of the whole attribution stand, as JSON."""
+_EXTREME: dict[End, str] = {"low": "lowest", "high": "highest"}
 
 
 class Ledger:
@@ -56,6 +62,22 @@ class Ledger:
                 f"{part} would need {passes:.6g} image passes, {self.left:.6g} of {self.budget:.6g} are left; give a larger --budget"
             )
         self.spent[part] = self.spent.get(part, 0.0) + passes
+
+
+class _Facts(BaseModel):
+    """What `attribution.parquet` says of the attribution as a whole; the table has one row per filter."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str
+    t0: float
+    end: End
+    top: int
+    harmful: int
+    delta: float
+    seed: int
+    passes: dict[str, float]
+    standard_errors: bool  # whether the engine stated any
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,20 +146,95 @@ class Attribution:
             }
         )
 
+    def extremes(self, most: int | None = None) -> dict[End, npt.NDArray[np.int64]]:
+        """The players at each end of the values, most extreme first; the end that was sought comes first.
+
+        No player is listed twice: where fewer than twice `most` are valued, the sought end is served first.
+
+        Args:
+            most: how many of each end; the number that was sought by default.
+        """
+        k = self.top if most is None else most
+        valued = np.flatnonzero(~np.isnan(self.value))
+        order = valued[np.argsort(self.value[valued] * (1 if self.end == "low" else -1), kind="stable")]
+        other: End = "high" if self.end == "low" else "low"
+        return {self.end: order[:k], other: order[k:][::-1][:k]}
+
+    @property
+    def headline(self) -> str:
+        """Engine, how many players were valued, t0 and passes, in one line."""
+        valued = int((~np.isnan(self.value)).sum())
+        return f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, t0 = {self.t0:g}, {sum(self.passes.values()):,.0f} passes"
+
+    def heading(self, end: End, listed: int) -> str:
+        """What a list of this many extreme players of an end is, and what it is not when that end was not sought."""
+        name = f"{listed:,} {_EXTREME[end]}"
+        if end == self.end:
+            return f"{name}, of {self.top:,} sought" if listed < self.top else name
+        if np.isnan(self.value).any():
+            return f"{name} of the filters that happened to be valued; this end was not sought"
+        return f"{name}; this end was not sought"
+
+    def status(self, player: int, end: End) -> str:
+        """Whether a player is known to be on its side of the k-th value: "decided", "undecided" or "not sought"."""
+        if end != self.end:
+            return "not sought"
+        return "decided" if self.decided[player] else "undecided"
+
     def write(self, path: Path) -> None:
-        """Write the table as Parquet, whole or not at all."""
+        """Write table and facts as Parquet, whole or not at all; `read` gives the attribution back."""
+        facts = _Facts(
+            engine=self.engine,
+            t0=float(self.t0),
+            end=self.end,
+            top=int(self.top),
+            harmful=int(self.harmful),
+            delta=float(self.delta),
+            seed=int(self.seed),
+            passes={part: float(passes) for part, passes in self.passes.items()},
+            standard_errors=len(self.standard_error) > 0,
+        )
+        table = pa.Table.from_pandas(self.table(), preserve_index=False)
         with replacing(path) as temporary:
-            self.table().to_parquet(temporary, index=False)
+            pq.write_table(table.replace_schema_metadata((table.schema.metadata or {}) | {_FACTS: facts.model_dump_json()}), temporary)
+
+    @classmethod
+    def read(cls, path: Path) -> Attribution:
+        """Read an `attribution.parquet` with all that `write` put there, bit for bit.
+
+        Raises:
+            DataError: the file is missing, cut short, lacks columns, or does not say how it was found.
+        """
+        table = _load(path)
+        if _FACTS not in (metadata := table.schema.metadata or {}):
+            raise DataError(f"{path} holds a table but not how it was found (engine, t0, passes); run the attribution again")
+        try:
+            facts = _Facts.model_validate_json(metadata[_FACTS])
+            columns = {name: table.column(name).to_numpy().astype(np.float64) for name in ("screen", "value", "half_width", "samples")}
+            errors = table.column("standard_error").to_numpy().astype(np.float64) if facts.standard_errors else np.empty(0)
+            decided = table.column("decided").to_numpy().astype(np.bool_)
+        except (ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{path} is not an attribution of this version ({reason}); run the attribution again") from None
+        return cls(
+            ids=tuple(table.column("id").to_pylist()),
+            decided=decided,
+            standard_error=errors,
+            **columns,
+            **facts.model_dump(exclude={"standard_errors"}),
+        )
 
     def __str__(self) -> str:
-        table = self.table().dropna(subset=["value"]).sort_values("value", ascending=self.end == "low").head(self.top)
-        lines = [
-            f"{self.engine}: {int((self.samples > 0).sum())} of {len(self.ids)} filters valued, t0 = {self.t0:g}, {sum(self.passes.values()):,.0f} passes"
-        ]
-        lines += [
-            f"  {row.id:40s} {row.value:+.5f} +- {row.half_width:.5f}  {'decided' if row.decided else 'undecided'}"
-            for row in table.itertuples()
-        ]
+        """The k lowest and the k highest valued filters, with half-widths."""
+        lines = [self.headline]
+        ends = self.extremes()
+        width = max((len(self.ids[player]) for players in ends.values() for player in players), default=0)
+        for end, players in ends.items():
+            lines.append(f"{self.heading(end, len(players))}:")
+            lines += [
+                f"  {self.ids[player]:{width}s}  {self.value[player]:+.5f} +- {self.half_width[player]:.5f}  {self.status(player, end)}"
+                for player in players
+            ]
         return "\n".join(lines)
 
 
@@ -157,18 +254,25 @@ def decide(value: Floats, half_width: Floats, *, top: int, end: End) -> npt.NDAr
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read an `attribution.parquet`.
+    """Read the table of an `attribution.parquet`, one row per filter.
 
     Raises:
         DataError: the file is missing or is not such a table.
     """
+    table: pd.DataFrame = _load(path).to_pandas()
+    return table
+
+
+def _load(path: Path) -> Any:
+    """A `pyarrow.Table` that has all columns."""
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(
             f"expected an attribution table at {path}, could not read one ({type(error).__name__}); run the attribution again"
         ) from None
-    if missing := sorted(set(_COLUMNS) - set(table.columns)):
+    if missing := sorted(set(_COLUMNS) - set(table.column_names)):
         raise DataError(f"{path} lacks the columns {', '.join(missing)}; run the attribution again")
     return table
 

@@ -63,6 +63,21 @@ class ModelGame(Game):
             digest.update(repr(part.objective).encode() + "".join(part.images.hashes.tolist()).encode() + part.images.labels.tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def part_of(self) -> Examples:
+        """Number of the part of the worth that each example belongs to, int64 (N,)."""
+        return self._part_of
+
+    @property
+    def stratum_of(self) -> Examples:
+        """A number for each part, subgroup and label that occur together, int64 (N,)."""
+        kinds = [
+            f"{number}\0{group}\0{label}"
+            for number, part in enumerate(self.stake.parts)
+            for group, label in zip(part.images.groups.tolist(), part.images.labels.tolist(), strict=True)
+        ]
+        return np.unique(np.array(kinds), return_inverse=True)[1].reshape(-1).astype(np.int64)
+
     def _prepared(self, examples: Examples) -> Tensor:
         return self.classifier.prepare(take(self.stake, examples)).detach()
 

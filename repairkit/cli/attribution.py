@@ -1,0 +1,138 @@
+"""`repairkit attribution`: which filters a run blames, and how surely."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from repairkit.cli.console import FILE_WIDTH
+from repairkit.errors import DataError, UsageError
+from repairkit.fairness import finite_or_none
+from repairkit.report import tables
+from repairkit.report.result import Result
+from repairkit.shapley.attribution import Attribution, End
+
+HANDED_OVER = ("repaired", 1)
+"""The network and fold whose attribution lies in the run directory itself."""
+
+
+def attribution(
+    run: Annotated[Path, typer.Argument(help="Run directory, or an attribution.parquet.")],
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many filters of each end. [default: as many as were sought; every filter with --json]"),
+    ] = None,
+    network: Annotated[str, typer.Option(help="repaired, or dropout_repaired for the dropout-trained rival.")] = HANDED_OVER[0],
+    fold: Annotated[int, typer.Option(min=1, help="Fold of a cross-fitted run.")] = HANDED_OVER[1],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout: the facts, and a row for each filter.")] = False,
+) -> None:
+    """Show the values of the filters that a run found: the lowest and the highest, with half-widths."""
+    found = Attribution.read(run if run.is_file() else choose_file(run, network, fold))
+    result_file = run / "result.json"
+    result = Result.read(result_file) if result_file.is_file() else None
+    if as_json:
+        print(json.dumps(as_data(found, top, result, network), indent=1, allow_nan=False))  # noqa: T201
+    else:
+        show(found, top, result, network)
+
+
+def choose_file(run: Path, network: str, fold: int) -> Path:
+    """The attribution of a network and fold in a run directory.
+
+    Raises:
+        DataError: no such directory, or no attribution in it.
+        UsageError: it holds others, but not that one.
+    """
+    if not run.is_dir():
+        raise DataError(f"expected a run directory at {run}, found none; give the --out of a finished run")
+    files = {place.parent.name: place for place in sorted(run.glob("networks/*/attribution.parquet"))}
+    if (own := run / "attribution.parquet").is_file():
+        files = {_name(*HANDED_OVER): own} | files
+    if not files:
+        raise DataError(f"{run} holds no attribution.parquet; give the directory of a finished run")
+    if (name := _name(network, fold)) not in files:
+        raise UsageError(f"{run} holds no attribution of --network {network} --fold {fold}; it holds {', '.join(files)}")
+    return files[name]
+
+
+def _name(network: str, fold: int) -> str:
+    return f"{network}-fold-{fold}"
+
+
+def as_data(found: Attribution, top: int | None, result: Result | None, network: str) -> dict[str, Any]:
+    """Facts and rows as JSON; numbers that JSON lacks (a half-width that is infinite, a value that was never made) are null."""
+    ends = found.extremes(top).values()
+    rows = found.table().to_dict("records")
+    players = range(len(rows)) if top is None else [int(player) for players in ends for player in players]
+    return {
+        "engine": found.engine,
+        "t0": found.t0,
+        "end": found.end,
+        "top": found.top,
+        "harmful": found.harmful,
+        "delta": found.delta,
+        "seed": found.seed,
+        "passes": found.passes,
+        "filters": len(rows),
+        "valued": int((~np.isnan(found.value)).sum()),
+        "decided": int(found.decided.sum()),
+        "stability": [entry.model_dump(mode="json") for entry in _stability(result, network)],
+        "rows": [
+            {str(key): finite_or_none(value) if isinstance(value, float) else value for key, value in rows[player].items()}
+            for player in players
+        ],
+    }
+
+
+def show(found: Attribution, top: int | None, result: Result | None, network: str) -> None:
+    """The headline, a table for each end, and the stability where the run measured it."""
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, markup=False, highlight=False)
+    console.print(found.headline, soft_wrap=True)
+    ends = found.extremes(top)
+    for end, players in ends.items():
+        console.print(f"{found.heading(end, len(players))}:", soft_wrap=True)
+        if len(players):
+            console.print(_rows(found, end, players.tolist()))
+    if stability := _stability(result, network):
+        content = tables.stability(result.model_copy(update={"stability": stability})) if result else None
+        if content is not None:
+            console.print(f"{content.caption}:", soft_wrap=True)
+            console.print(_plain(content))
+
+
+def _rows(found: Attribution, end: End, players: list[int]) -> Table:
+    table = Table(show_edge=False)
+    for head in ("Filter", "Value", "Half-width", "Samples", "Screen", "Decided"):
+        table.add_column(head, justify="left" if head in ("Filter", "Decided") else "right", overflow="fold")
+    for player in players:
+        screen = found.screen[player]
+        table.add_row(
+            Text(found.ids[player]),
+            f"{found.value[player]:+.5f}",
+            f"{found.half_width[player]:.5f}",
+            f"{found.samples[player]:,.0f}",
+            tables.NONE if np.isnan(screen) else f"{screen:+.5f}",
+            found.status(player, end),
+        )
+    return table
+
+
+def _plain(content: tables.Table) -> Table:
+    table = Table(show_edge=False)
+    for head, kind in zip(content.heads, content.kinds, strict=True):
+        table.add_column(head, justify="right" if kind == "number" else "left", overflow="fold")
+    for row in (row for body in content.bodies for row in body):
+        table.add_row(*(Text(f"{cell.text} ({cell.detail})" if cell.detail else cell.text) for cell in row))
+    return table
+
+
+def _stability(result: Result | None, network: str) -> list[Any]:
+    return [entry for entry in result.stability if entry.column == network] if result else []

@@ -1,0 +1,168 @@
+"""`repairkit attribution RUN`: what a run blames, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from report_example import example_result
+from test_stability import attribution as tiny_attribution
+from typer.testing import CliRunner
+
+from repairkit.cli import app
+from repairkit.report.result import Agreement, Overlap
+
+
+def call(*arguments):
+    done = CliRunner().invoke(app, ["attribution", *map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def found(shift=0.0, **changes):
+    value = np.array([math.nan, 0.2, -0.3, 0.0, -0.1, 0.05]) + shift
+    given = {
+        "ids": ("a:0", "a:1", "b.c:0", "b.c:1", "b.c:2", "[bold]d:0"),
+        "screen": [-9.0, 0.1, -0.2, math.nan, 0.3, 0.0],
+        "half_width": np.array([math.nan, 0.05, 0.01, math.inf, 0.01, 0.05]),
+        "samples": np.array([0.0, 4, 1234, 4, 4, 4]),
+        "decided": np.array([False, False, True, False, True, False]),
+        "t0": 0.9,
+        "passes": {"screen": 100.0, "flips": 50.0},
+        "standard_error": np.array([math.nan, 1, 2, math.inf, 4, 5]),
+    }
+    return tiny_attribution(value, **(given | changes))
+
+
+AGREEMENT = Agreement(
+    column="repaired",
+    by="value",
+    end="low",
+    rank_correlation=0.71,
+    overlaps=[Overlap(k=25, share=0.64, low=0.6, high=0.7, chance=0.0084), Overlap(k=50, share=0.5, low=0.5, high=0.5, chance=0.017)],
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with two folds and a rival, as `write_fairness_run` leaves it."""
+    found().write(tmp_path / "attribution.parquet")
+    for number, name in enumerate(("repaired-fold-2", "dropout_repaired-fold-1", "dropout_repaired-fold-2")):
+        found(shift=0.01 * (number + 1)).write(tmp_path / "networks" / name / "attribution.parquet")
+    example_result().model_copy(update={"stability": [AGREEMENT]}).write(tmp_path / "result.json")
+    return tmp_path
+
+
+def rows_of(stdout):
+    """Cells of every table row."""
+    return [[cell.strip() for cell in re.split("[│|]", line)] for line in stdout.splitlines() if "│" in line]
+
+
+def test_both_ends_as_a_table(run):
+    code, stdout, stderr = call(run)
+    assert (code, stderr) == (0, "")
+    assert stdout.splitlines()[0] == "tmab: 5 of 6 filters valued, t0 = 0.9, 150 passes"
+    assert "2 lowest:" in stdout
+    assert "2 highest of the filters that happened to be valued; this end was not sought:" in stdout
+    head = ["Filter", "Value", "Half-width", "Samples", "Screen", "Decided"]
+    assert rows_of(stdout)[:6] == [
+        head,
+        ["b.c:0", "-0.30000", "0.01000", "1,234", "-0.20000", "decided"],
+        ["b.c:2", "-0.10000", "0.01000", "4", "+0.30000", "decided"],
+        head,
+        ["a:1", "+0.20000", "0.05000", "4", "+0.10000", "not sought"],
+        ["[bold]d:0", "+0.05000", "0.05000", "4", "+0.00000", "not sought"],
+    ]
+
+
+def test_as_many_as_asked_for(run):
+    _, stdout, _ = call(run, "--top", 3)
+    assert [row[0] for row in rows_of(stdout) if row[0] != "Filter"][:5] == ["b.c:0", "b.c:2", "b.c:1", "a:1", "[bold]d:0"]
+    assert ["b.c:1", "+0.00000", "inf", "4", "—", "undecided"] in rows_of(stdout)
+    _, stdout, _ = call(run, "--top", 1)
+    assert "1 lowest, of 2 sought:" in stdout
+
+
+def test_stability_is_part_of_it_where_it_was_asked_for(run):
+    _, stdout, _ = call(run)
+    assert "Filters that both halves of the attribution images name" in stdout
+    last = rows_of(stdout)[-1]
+    assert last[0].endswith("lowest by value")
+    assert last[1].startswith("64.0%")
+    assert last[-1] == "0.71"
+    assert json.loads(call(run, "--json")[1])["stability"] == [AGREEMENT.model_dump()]
+    assert json.loads(call(run, "--json", "--network", "dropout_repaired")[1])["stability"] == []
+    (run / "result.json").unlink()
+    assert "both halves" not in call(run)[1]
+
+
+def test_json_has_every_filter_and_how_it_was_found(run):
+    code, stdout, stderr = call(run, "--json")
+    assert (code, stderr) == (0, "")
+    data = json.loads(stdout)
+    rows = data.pop("rows")
+    data.pop("stability")
+    assert data == {
+        "engine": "tmab", "t0": 0.9, "end": "low", "top": 2, "harmful": -1, "delta": 0.05, "seed": 0,
+        "passes": {"screen": 100.0, "flips": 50.0}, "filters": 6, "valued": 5, "decided": 2,
+    }  # fmt: skip
+    assert [row["id"] for row in rows] == list(found().ids)
+    assert rows[0] == {
+        "id": "a:0", "layer": "a", "channel": 0, "screen": -9.0, "value": None, "half_width": None,
+        "standard_error": None, "samples": 0, "decided": False,
+    }  # fmt: skip
+    assert (rows[3]["screen"], rows[3]["value"], rows[3]["half_width"]) == (None, 0.0, None)
+    assert [row["id"] for row in json.loads(call(run, "--json", "--top", "1")[1])["rows"]] == ["b.c:0", "a:1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lowest"),
+    [
+        ([], -0.3),
+        (["--network", "repaired", "--fold", "1"], -0.3),
+        (["--fold", "2"], -0.29),
+        (["--network", "dropout_repaired"], -0.28),
+        (["--network", "dropout_repaired", "--fold", "2"], -0.27),
+    ],
+)
+def test_network_and_fold(run, arguments, lowest):
+    rows = json.loads(call(run, "--json", "--top", 1, *arguments)[1])["rows"]
+    assert rows[0]["value"] == pytest.approx(lowest)
+
+
+def test_a_file_will_do(run):
+    file = run / "networks" / "repaired-fold-2" / "attribution.parquet"
+    assert json.loads(call(file, "--json", "--top", 1)[1])["rows"][0]["value"] == pytest.approx(-0.29)
+
+
+def one_error(done, *, expected, message):
+    code, stdout, stderr = done
+    assert (code, stdout) == (expected, "")
+    (line,) = stderr.splitlines()
+    assert re.match(f"error: .*{message}", line), line
+
+
+def test_runs_that_cannot_be_shown(run, tmp_path):
+    one_error(
+        call(tmp_path / "none"), expected=3, message="expected a run directory at .*none, found none; give the --out of a finished run"
+    )
+    (tmp_path / "empty").mkdir()
+    one_error(call(tmp_path / "empty"), expected=3, message="empty holds no attribution.parquet; give the directory of a finished run")
+    held = "repaired-fold-1, dropout_repaired-fold-1, dropout_repaired-fold-2, repaired-fold-2"
+    one_error(call(run, "--fold", "3"), expected=2, message=f"holds no attribution of --network repaired --fold 3; it holds {held}")
+    one_error(call(run, "--network", "original"), expected=2, message="holds no attribution of --network original --fold 1")
+    (run / "attribution.parquet").write_bytes((run / "attribution.parquet").read_bytes()[:400])
+    one_error(call(run), expected=3, message="expected an attribution table at .*, could not read one")
+    found().table().to_parquet(run / "attribution.parquet")
+    one_error(call(run), expected=3, message="attribution.parquet holds a table but not how it was found")
+    one_error(call(run / "result.json"), expected=3, message="expected an attribution table at .*result.json")
+
+
+def test_usage():
+    assert call("--top", "0", ".")[0] == 2
+    assert call()[0] == 2
+    assert call("--help")[0] == 0
