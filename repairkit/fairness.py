@@ -101,9 +101,16 @@ class Options:
             ("level", 0.5, 0.9999),
             ("top", 1, math.inf),
             ("max_filters", 1, math.inf),
+            ("candidates", 1, math.inf),
+            ("batch", 1, math.inf),
+            ("seed", 0, math.inf),
         ):
             if (number := getattr(self, name)) not in (None, "auto") and not low <= number <= high:
                 raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")
+        if min(self.curve, default=1) < 1:
+            raise UsageError(f"curve must hold numbers of filters, at least 1 each, got {self.curve}")
+        if self.device not in ("cpu", "cuda"):
+            raise UsageError(f"device must be cpu or cuda, got {self.device!r}")
         if not 0 < self.budget < math.inf:
             raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
         if self.engine == "tmab" and self.truncation is not None:
@@ -478,7 +485,7 @@ def try_one(classifier: Classifier, images: LabelledImages) -> None:
     with torch.inference_mode():
         try:
             logits = classifier(images.batch(np.array([0])))
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # torchvision asserts the size that a transformer takes
             reason = str(error).splitlines()[0]
             raise ModelError(
                 f"the network cannot take images of {images.pixels.shape[1]} pixels ({reason}); give a larger --size"

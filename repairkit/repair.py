@@ -95,9 +95,12 @@ class _ChooseImages:
         self.labels = np.concatenate([part.images.labels for part in self.worth.parts])
         self.target, self.source = np.split(np.arange(len(self.labels)), [len(target)])
         self.target_weights, self.source_weights = target.weights, source.weights
+        groups = [f"{number}: {group}" for number, part in enumerate(target.parts) for group in part.images.groups]
+        self.source_strata = np.repeat([f"source {number}" for number in range(len(source.parts))], np.diff(source.offsets))
         some = np.random.default_rng(0).permutation(len(source))[:source_for_gains]
         some.sort()
         self.scored = np.concatenate([self.target, self.source[some]])
+        self.scored_strata = np.concatenate([np.array(groups), self.source_strata[some]])
         self.scored_source_weights = source.weights[some] * (source.scale / np.abs(source.weights[some]).sum())
         self.passes = 0.0
 
@@ -131,13 +134,15 @@ def _read(logits: Tensor, labels: Examples) -> tuple[Floats, npt.NDArray[np.bool
     return probabilities[np.arange(len(labels)), labels], logits.argmax(dim=1).cpu().numpy() == labels
 
 
-def weighted_standard_error(change: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
-    """Standard error of a weighted sum of independent per-image changes, strata being images of equal weight."""
+def weighted_standard_error(change: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], strata: npt.NDArray[np.str_]) -> float:
+    """Standard error of a weighted sum of independent per-image changes, images being drawn within each stratum.
+
+    A stratum of one image says nothing about its spread; it counts with the largest change there is, 1.
+    """
     total = 0.0
-    for weight in np.unique(weights):
-        members = change[weights == weight]
-        if len(members) > 1:
-            total += weight**2 * len(members) * float(members.var(ddof=1))
+    for stratum in np.unique(strata):
+        members = (change * weights)[strata == stratum]
+        total += len(members) * float(members.var(ddof=1)) if len(members) > 1 else float(weights[strata == stratum][0]) ** 2
     return math.sqrt(total)
 
 
@@ -256,14 +261,14 @@ class _Path:
     def gain(self, probability: Floats) -> tuple[float, float]:
         """Change of the criterion against the last step, and its standard error over images."""
         change = probability - self.probability
-        return float(self.weights @ change), weighted_standard_error(change, self.weights)
+        return float(self.weights @ change), weighted_standard_error(change, self.weights, self.images.scored_strata)
 
     def step(self, frozen: Sequence[int], probability: Floats, correct: npt.NDArray[np.bool_]) -> Step:
         """The step to `frozen`; looks at the whole source for the guard."""
         source_correct = self.images.outputs(frozen, [], self.images.source)[1][0]
         fall = self.original_source.astype(np.float64) - source_correct
         weights = self.images.source_weights
-        bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights)
+        bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, self.images.source_strata)
         criterion = float(self.weights @ probability)
         return Step(
             len(frozen), frozen[-1], criterion, *self.gain(probability), self.recall(correct), float(weights @ source_correct), bound

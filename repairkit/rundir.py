@@ -58,13 +58,13 @@ def write_views(result: Result, directory: Path) -> None:
 def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result) -> None:
     """Write the run directory of a fairness repair.
 
-    Of the first fold, whose weights are handed over: `patch.json`, `repaired.safetensors` (float32,
+    Of the first fold that froze a filter, whose weights are handed over: `patch.json`, `repaired.safetensors` (float32,
     the same architecture), `attribution.parquet`. Other folds and the dropout-trained network keep
     patch and attribution in `networks/`. `run.json` holds the configuration and hashes; `result.json`
     is the truth, `report.html` and `report.md` are views of it.
     """
     with whole_directory(out) as directory:
-        handed_over = findings.repairs[0]
+        handed_over = next((network for network in findings.repairs if network.choice.chosen), findings.repairs[0])
         result.write(directory / "result.json")
         write_views(result, directory)
         for network in findings.repairs:

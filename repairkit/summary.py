@@ -237,7 +237,7 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         else f"Truncation below a worth of {options.truncation}."
         if options.truncation is not None
         else "No truncation.",
-        f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, the surest first, "
+        f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, "
         f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy stays under {100 * options.max_clean_drop:g} points.",
     ]
     for network in findings.repairs:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,21 @@ def test_notices_come_before_anything_else(faces):
     assert code == 0
     assert re.match(r"note: Stand-in for squeezenet_celeba: .* trained on drawn faces and not on CelebA", stderr)
     assert "note" not in stdout
+
+
+def test_a_rival_of_another_training_is_not_compared_with(faces, monkeypatch):
+    def rival(**changes):
+        loaded = zoo.load("squeezenet_celeba")
+        return command.rival_of(replace(loaded, **changes), "squeezenet_celeba", None, classes=("female", "male"), device="cpu")
+
+    told = []
+    monkeypatch.setattr(command, "say", told.append)
+    assert rival().stand_in
+    assert told == []
+    assert rival(stand_in=False) is None
+    assert told == [
+        "note: no dropout-trained network of the same training is at hand, so none is compared with; name one with --dropout-model"
+    ]
 
 
 def test_a_run_is_a_whole_directory(finished):

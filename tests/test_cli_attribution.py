@@ -59,7 +59,7 @@ def run(tmp_path):
 
 def rows_of(stdout):
     """Cells of every table row."""
-    return [[cell.strip() for cell in re.split("[│|]", line)] for line in stdout.splitlines() if "│" in line]
+    return [[cell.strip() for cell in re.split("[│┃]", line)] for line in stdout.splitlines() if re.search("[│┃]", line)]
 
 
 def test_both_ends_as_a_table(run):

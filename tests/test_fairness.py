@@ -13,6 +13,7 @@ from torchvision.models import squeezenet1_0
 
 from repairkit import fairness
 from repairkit.errors import BudgetError, DataError, ModelError, UsageError
+from repairkit.evaluation.alternatives import best_threshold
 from repairkit.fairness import Options, Task, plan, repair, splits, worth_of
 from repairkit.filters import ConvFilters
 from repairkit.models import zoo
@@ -327,6 +328,11 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"budget": 0}, "budget must be a positive number of image passes, got 0"),
         ({"budget": float("nan")}, "budget must be a positive number of image passes, got nan"),
         ({"budget": float("inf")}, "budget must be a positive number of image passes, got inf"),
+        ({"batch": 0}, "batch must lie between 1 and inf, got 0"),
+        ({"candidates": 0}, "candidates must lie between 1 and inf, got 0"),
+        ({"seed": -1}, "seed must lie between 0 and inf, got -1"),
+        ({"curve": (2, -1)}, r"curve must hold numbers of filters, at least 1 each, got \(2, -1\)"),
+        ({"device": "tpu"}, "device must be cpu or cuda, got 'tpu'"),
     ],
 )
 def test_options_that_cannot_work(changes, message):
@@ -380,6 +386,28 @@ def test_the_paper_s_choices_run_through():
     # a prefix is a prefix: the most negative first
     assert [step.player for step in network.choice.path[1:]] == network.attribution.culprits()[: len(network.choice.path) - 1].tolist()
     assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 4
+
+
+@pytest.mark.parametrize("allowed", [0.0, 0.03])
+def test_repair_and_threshold_stand_under_the_same_guard(allowed):
+    task, options, findings, _ = tiny_faces.small_run(max_clean_drop=allowed)
+    (network,), (threshold,) = [each for each in findings.repairs if each.column == "repaired"], findings.thresholds
+    assert all(step.drop_bound <= allowed + 1e-9 for step in network.choice.path[: network.choice.chosen + 1])
+    (split,), source = splits(task, options)
+    chosen = best_threshold(
+        findings.margins[split.choose],
+        task.target.labels[split.choose],
+        task.target.groups[split.choose],
+        findings.source_margins[source.choose],
+        task.source.labels[source.choose],
+        max_source_drop=allowed,
+        confidence=0.9,
+    )
+    assert threshold.threshold == chosen.threshold
+    moved = (findings.source_margins[source.choose] > threshold.threshold) == task.source.labels[source.choose]
+    before = (findings.source_margins[source.choose] > 0) == task.source.labels[source.choose]
+    fall = before.astype(float) - moved
+    assert fall.mean() + 1.2816 * fall.std() / len(fall) ** 0.5 <= allowed + 1e-4
 
 
 def test_three_classes_have_no_threshold(tmp_path):

@@ -26,7 +26,7 @@ class Played(Game):
 
 
 def alive_above(border):
-    """The first three players count while more than `border` of all are live; some hundred players make that border sharp."""
+    """The first three players count while more than `border` of all are live; a hundred players and more make that border sharp."""
     return lambda live: (live.mean(axis=1) > border) * live[:, :3].mean(axis=1) * 0.9
 
 
@@ -48,7 +48,7 @@ def exact_activity(game: TableGame, examples: np.ndarray, t: float) -> float:
 
 @pytest.mark.parametrize("border", [0.82, 0.6])
 def test_the_zone_begins_where_flips_stop_to_matter(border):
-    zone = live_zone(FunctionGame(300, alive_above(border), bounds=(0, 1)), coalitions=60, examples=1)
+    zone = live_zone(FunctionGame(150, alive_above(border), bounds=(0, 1)), coalitions=24, examples=1)
     assert abs(zone.t0 - border) <= 0.1
     assert zone.t0 in zone.grid
     assert zone.grid.tolist() == sorted(GRID, reverse=True)[: len(zone.grid)]
@@ -57,11 +57,11 @@ def test_the_zone_begins_where_flips_stop_to_matter(border):
 def test_one_part_that_is_alive_is_enough():
     parts = np.repeat([0, 1], 5)
     game = Played(
-        200, np.full(10, 0.1), lambda live, examples: np.where(parts[examples] == 0, alive_above(0.9)(live), alive_above(0.72)(live))
+        150, np.full(10, 0.1), lambda live, examples: np.where(parts[examples] == 0, alive_above(0.9)(live), alive_above(0.72)(live))
     )
-    zone = live_zone(game, part_of=parts, coalitions=40, examples=2)
+    zone = live_zone(game, part_of=parts, coalitions=24, examples=2)
     assert zone.t0 <= 0.8
-    first = live_zone(Played(200, np.where(parts == 0, 0.2, 0.0), game.function), part_of=parts, coalitions=40, examples=2)
+    first = live_zone(Played(150, np.where(parts == 0, 0.2, 0.0), game.function), part_of=parts, coalitions=24, examples=2)
     assert first.t0 >= 0.875
     assert first.activity.shape[1] == 1  # the other part has no weight
     assert zone.activity.shape == zone.standard_error.shape == (len(zone.grid), 2)
@@ -110,10 +110,10 @@ def answer(live, examples):
 
 
 def test_an_answer_that_moves_for_all_images_alike_is_no_life():
-    game = Played(300, np.full(12, 1 / 12), answer)
-    live = np.random.default_rng(0).random((50, 300)) < 0.7
-    assert np.abs(game.flips(live, np.arange(50) % 12, np.arange(300))).mean() > 0.001  # every example's score changes
-    zone = live_zone(game, stratum_of=np.arange(12) % 2, coalitions=40, examples=4)
+    game = Played(150, np.full(12, 1 / 12), answer)
+    live = np.random.default_rng(0).random((50, 150)) < 0.7
+    assert np.abs(game.flips(live, np.arange(50) % 12, np.arange(150))).mean() > 0.001  # every example's score changes
+    zone = live_zone(game, stratum_of=np.arange(12) % 2, coalitions=24, examples=4)
     assert 0.85 <= zone.t0 <= 0.9
 
 
@@ -152,7 +152,7 @@ def test_what_it_cost_is_what_was_made():
 
 
 def test_dead_sizes_are_not_paid_for():
-    zone = live_zone(FunctionGame(200, alive_above(0.9), bounds=(0, 1)), coalitions=40, examples=1)
+    zone = live_zone(FunctionGame(150, alive_above(0.9), bounds=(0, 1)), coalitions=24, examples=1)
     assert len(zone.grid) < len(GRID)
     assert zone.grid[-1] >= 0.7
 

@@ -23,7 +23,7 @@ def run(
         int | None, typer.Option(min=0, help="Draw the training images and train from this seed in place of the recipe's.")
     ] = None,
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,
     threads: Annotated[int | None, typer.Option(min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/NAME-...]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")] = False,
@@ -36,9 +36,10 @@ def run(
     plan = Recipe.read(recipe).varied(training_seed=training_seed, rival=rival)
     if out is not None:
         require_free(out)
-    overrides: dict[str, object] = {"device": check_device(device)} | ({} if seed is None else {"seed": seed})
-    options = plan.fairness_options(recipe, **overrides)
+    given: dict[str, object] = {"device": device, "seed": seed}
+    options = plan.fairness_options(recipe, **{name: value for name, value in given.items() if value is not None})
+    check_device(options.device)
     set_threads(threads)
     with Reporter("training steps").running() as reporter:
-        task = prepare(plan, data_root, device=device, threads=threads, progress=Telling(reporter))
+        task = prepare(plan, data_root, device=options.device, threads=threads, progress=Telling(reporter))
     return carry_out(task, options, started=started, name=recipe.stem, title=plan.title, out=out, as_json=as_json, dry_run=dry_run)

@@ -156,7 +156,17 @@ def _square(path: Path, *, size: int, crop: Crop | None, name: str) -> Image.Ima
                 raise DataError(f"{name}: expected 8 bits a channel, {path} has mode {image.mode}; convert the file to 8 bits")
             part = image if crop is None else image.crop(crop.box(image.width, image.height))
             return _opaque(part).resize((size, size), Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        IndexError,
+        TypeError,
+        RuntimeError,
+        MemoryError,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
         reason = " ".join(str(error).replace(repr(str(path)), "").split()) or type(error).__name__
         raise DataError(f"{name}: cannot decode the image {path} ({reason}); replace the file or take it off the list") from error
 

@@ -19,7 +19,7 @@ GRADIENT_COST = 3.0
 """Image passes of a forward and backward pass."""
 POINT_PASSES = GRADIENT_COST * COALITIONS * EXAMPLES
 """Image passes of one part at one size, unless told otherwise."""
-_SURELY = 2.0  # standard errors by which a part's activity, summed over the grid, must exceed 0
+_SURELY = 2.0  # standard errors by which a part's activity over the whole grid must exceed 0
 _ROUNDING = 1e-6  # root mean square change, as a share of the range of scores, that is no change
 _STREAM = 0x20E  # keeps the random numbers apart from those of an engine with the same seed
 
@@ -154,9 +154,9 @@ def _live(measured: Floats, share: float, game: Game) -> list[bool]:
     """Whether some part is live at each size; measured is (m, parts, 2), activity and standard error."""
     activity, error = measured[:, :, 0], measured[:, :, 1]
     least = (_ROUNDING * (game.bounds[1] - game.bounds[0])) ** 2
-    # One size alone may seem live by chance; a part that is alive is so at several.
-    total, doubt = activity.sum(axis=0), np.sqrt((error**2).sum(axis=0))
-    alive = (total > _SURELY * doubt) & (activity.max(axis=0) > least)
+    # Many sizes are looked at, and one may seem live by chance: Stouffer's sum of z scores over sizes where anything moved.
+    scores = activity / np.maximum(error, np.finfo(np.float64).tiny)
+    alive = (scores.sum(axis=0) > _SURELY * np.sqrt((scores != 0).sum(axis=0))) & (activity.max(axis=0) > least)
     sure = activity - error
     found = (sure > 0) & (sure >= share * sure.max(axis=0)) & alive
     return [bool(each) for each in found.any(axis=1)]
