@@ -32,7 +32,7 @@ bench: $(STAMP)
 figures: $(STAMP)
 	$(BIN)/python -m repairkit.report.embed README.md recipes/*.toml
 
-# The two networks that ship with the package, trained anew (about a quarter of an hour on one core).
+# The two networks that ship with the package, trained anew (about 20 minutes on one core).
 stand-ins: $(STAMP)
 	$(BIN)/repairkit train --stand-ins repairkit/models/weights
 

@@ -315,9 +315,9 @@ def filters(result: Result) -> Table:
 
 
 def filter_tables(result: Result) -> list[Table]:
-    """Which filters were frozen, by fold and one by one, and how stable the ranking is they come from; only what there is."""
-    found = (filters_by_fold(result), filters(result) if result.frozen else None, stability(result))
-    return [table for table in found if table is not None]
+    """The tables of frozen filters; none where no filter was frozen."""
+    folded = filters_by_fold(result)
+    return [*([folded] if folded else []), *([filters(result)] if result.frozen else [])]
 
 
 def costs(result: Result) -> Table:

@@ -1,0 +1,241 @@
+"""Do stated intervals cover, and is the guarantee wrong as rarely as it says? Random games with exact values.
+
+    python benchmarks/coverage.py [--games 500] [--delta 0.1] [--rounds 1000] [--first 0]
+
+Game i is made of seed i alone: 8 to 12 players, 3 to 12 examples, one of five families, t0 of 0, 0.5 or
+0.8. Every rate comes with an exact binomial 95 % interval over games, which are independent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from repairkit.shapley import Attribution, Game, exact_values, tmab, walk
+from repairkit.shapley.guarantee import ROUND, Extremes, Guarantee, audit_chances, certify, run_rounds
+from repairkit.shapley.sequences import ConfidenceSequence
+
+FAMILIES = ("smooth", "hard", "signed", "skewed", "ties")
+ROUNDING = 1e-9
+
+
+class RandomGame(Game):
+    """Every example's score is written down for every coalition; player i is live in coalition m where bit i of m is set.
+
+    Families: "smooth", a sigmoid of single, pair and example effects, in [0, 1]; "hard", whether
+    they exceed 0; "signed", smooth with weights of both signs that sum to more than 1; "skewed", all of
+    a few players must be live and a few examples weigh most; "ties", hard with players in groups of equals and some that do nothing.
+    """
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.family = FAMILIES[seed % len(FAMILIES)]
+        n, examples = int(rng.integers(8, 13)), int(rng.integers(3, 13))
+        weights = rng.pareto(1.2, examples) + 0.1 if self.family == "skewed" else rng.random(examples) + 0.1
+        weights *= 3 * rng.choice([-1, 1], examples) / weights.sum() if self.family == "signed" else 1 / weights.sum()
+        super().__init__(n, weights, bounds=(0.0, 1.0))
+        if seed % 2:
+            self.flip_shares = rng.uniform(0.5, 1.0, n)
+        live = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(np.float64)
+        if self.family == "skewed":
+            needed = rng.random((examples, n)) < 3 / n
+            self.table = (live @ needed.T == needed.sum(axis=1)).T.astype(np.float64)
+            return
+        effects = rng.normal(size=n) * rng.choice([0.3, 1.0, 2.0], n)
+        shifts = rng.normal(size=(examples, 1))
+        if self.family == "ties":
+            effects = rng.choice([-1.0, 0.0, 0.0, 1.0], n)
+            drive = effects @ live.T + shifts
+        else:
+            pairs = np.triu(rng.normal(size=(n, n)), 1) * rng.choice([0.0, 0.3, 1.0])
+            own = rng.normal(size=(examples, n)) * 0.5
+            drive = (effects + own) @ live.T + np.einsum("ki,ij,kj->k", live, pairs, live) + shifts
+        self.table = (drive > 0).astype(np.float64) if self.family in ("hard", "ties") else 1 / (1 + np.exp(-drive))
+
+    def _numbers(self, coalitions, count):
+        return np.broadcast_to(coalitions @ (1 << np.arange(self.n)), count)
+
+    def _scores(self, coalitions, examples):
+        return self.table[examples, self._numbers(coalitions, len(examples))]
+
+    def _flips(self, coalitions, examples, players):
+        numbers, bits = self._numbers(coalitions, len(examples))[:, None], 1 << np.asarray(players)
+        return self.table[examples[:, None], numbers | bits] - self.table[examples[:, None], numbers & ~bits]
+
+    def _gradients(self, coalitions, examples):
+        return self._flips(coalitions, examples, np.arange(self.n))
+
+
+@dataclass
+class Tally:
+    """How many of some independent statements were wrong, against how many may be."""
+
+    statement: str
+    nominal: float
+    wrong: int = 0
+    made: int = 0
+
+    def add(self, wrong: bool) -> None:
+        """Count one statement."""
+        self.wrong += bool(wrong)
+        self.made += 1
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Clopper-Pearson 95 % interval of the rate."""
+        found = stats.binomtest(self.wrong, self.made).proportion_ci(0.95, "exact")
+        return float(found.low), float(found.high)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the rate is not shown to exceed the nominal one."""
+        return self.interval[0] <= self.nominal
+
+    def row(self) -> str:
+        """One line of a Markdown table."""
+        low, high = self.interval
+        return f"| {self.statement} | {self.nominal:.1%} | {self.wrong} of {self.made} | {self.wrong / self.made:.1%} | {low:.1%} to {high:.1%} |"
+
+
+@dataclass
+class Findings:
+    """Tallies by name, and plain figures of each game for context."""
+
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    figures: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, statement: str, nominal: float, wrong: bool) -> None:
+        """Count one statement of this kind."""
+        self.tallies.setdefault(statement, Tally(statement, nominal)).add(wrong)
+
+    def note(self, name: str, value: float) -> None:
+        """Keep one game's figure."""
+        self.figures.setdefault(name, []).append(float(value))
+
+    def table(self) -> str:
+        """Rates and figures as Markdown."""
+        lines = ["| statement | may be wrong | was wrong | rate | 95 % interval |", "|---|---|---|---|---|"]
+        lines += [tally.row() for tally in self.tallies.values()]
+        lines += ["", "| figure | mean over games |", "|---|---|"]
+        lines += [f"| {name} | {np.mean(values):.3g} |" for name, values in self.figures.items()]
+        return "\n".join(lines)
+
+
+def missed(found: Attribution, truth: np.ndarray) -> np.ndarray:
+    """Of each valued player, whether its interval misses the true value."""
+    valued = ~np.isnan(found.value)
+    return np.abs(found.value - truth)[valued] > found.half_width[valued] + ROUNDING
+
+
+def wrong_end(found: Guarantee, end: Extremes, truth: np.ndarray, chances: dict[int, float]) -> bool:
+    """Whether any claim about one end is wrong: of membership, of the tolerance, of ties, of the decision, of the audit."""
+    value = truth if end.end == "low" else -truth
+    valued = np.flatnonzero(found.counts > 0)
+    kth = np.sort(value[valued])[found.top - 1]
+    room = found.tolerance * abs(kth) + ROUNDING
+    others = np.setdiff1d(valued, end.members)
+    wrong = [
+        any((value[valued] < value[player] - ROUNDING).sum() >= found.top for player in end.separated),
+        any(value[player] > kth + room for player in end.certified),
+        any(abs(value[player] - kth) > room for player in end.ties),
+        end.decided and value[list(end.members)].max() > value[others].min() + room,
+    ]
+    if end.audit is not None:
+        border = np.sort(value)[found.top - 1]  # of all players, valued or not
+        beyond = [player for player in chances if value[player] < border - found.tolerance * abs(border) - ROUNDING]
+        wrong.append(len(beyond) > end.audit.count or sum(chances[player] for player in beyond) > end.audit.mass + ROUNDING)
+    return any(wrong)
+
+
+def study_engines(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float) -> None:
+    """Stated intervals of `tmab` and `monte-carlo`: of one player drawn in each game, so that statements are independent."""
+    drawn = np.random.default_rng([seed, 1])
+    for name, found, truth in (
+        ("tmab", tmab(game, budget=4_000, top=2, seed=seed, t0=t0, delta=delta), exact_values(game, t0=t0)),
+        (
+            "monte-carlo",
+            walk(game, bandit=False, budget=20 * 16 * (game.n + 1), batch=16, top=2, seed=seed, delta=delta),
+            exact_values(game),
+        ),
+    ):
+        misses = missed(found, truth)
+        findings.add(f"{name}: interval of a player", delta, bool(drawn.choice(misses)))
+        errors = (found.value - truth)[~np.isnan(found.value)]
+        findings.note(f"{name}: share of all intervals that miss", misses.mean())
+        findings.note(f"{name}: half-width", np.nanmean(found.half_width))
+        findings.note(f"{name}: root mean square error", np.sqrt(np.mean(errors**2)))
+
+
+def study_sequences(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float, rounds: int) -> None:
+    """One player's sequence alone, with all of delta, at growing numbers of rounds: the running intersection remembers every miss."""
+    players = np.arange(game.n)
+    sequence = ConfidenceSequence(game.n, -game.marginal_range, game.marginal_range, delta)
+    done = 0
+    while done < rounds:
+        after = done + 1 + done // 16
+        sequence.add(run_rounds(game, players, seed=seed, first=done, last=after, size=ROUND, t0=t0), players)
+        done = after
+    truth = exact_values(game, t0=t0) / (1 - t0)
+    misses = (truth < sequence.lower - ROUNDING) | (truth > sequence.upper + ROUNDING)
+    findings.add("sequence: a player's at any round", delta, bool(misses[np.random.default_rng([seed, 3]).integers(game.n)]))
+    findings.note("sequence: share of all players that miss", misses.mean())
+
+
+def study_guarantee(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float, rounds: int, screened: bool) -> None:
+    """Intervals that hold at all rounds together, and every claim of the guarantee, with or without a screen and audit."""
+    truth = exact_values(game, t0=t0)
+    rng = np.random.default_rng([seed, 2])
+    options, chances = {}, {}
+    if screened:
+        screen = truth + rng.normal(size=game.n) * truth.std()  # so poor that it misses many
+        order = np.argsort(screen)
+        outside = np.sort(order[2:-2])
+        chances = dict(zip(outside.tolist(), audit_chances(screen[outside]), strict=True))
+        options = {"contested": np.concatenate([order[:2], order[-2:]]), "screen": screen, "audit": 24}
+    budget = rounds * ROUND * game.flip_cost(np.arange(game.n))
+    found = certify(game, budget=budget, top=2, seed=seed, t0=t0, delta=delta, separate=bool(rng.integers(2)), **options)
+    valued = found.counts > 0
+    inside = (found.lower - ROUNDING <= truth) & (truth <= found.upper + ROUNDING)
+    kind = "with screen and audit" if screened else "all players"
+    findings.add(f"guarantee, {kind}: any interval at any round", delta / 2 if screened else delta, not inside[valued].all())
+    wrong = any(wrong_end(found, end, truth, chances) for end in (found.low, found.high))
+    findings.add(f"guarantee, {kind}: any claim", delta, wrong)
+    findings.note(f"guarantee, {kind}: share of ends decided", (found.low.decided + found.high.decided) / 2)
+    findings.note(f"guarantee, {kind}: separated, of 4", len(found.low.separated) + len(found.high.separated))
+    findings.note(f"guarantee, {kind}: certified, of 4", len(found.low.certified) + len(found.high.certified))
+    findings.note(f"guarantee, {kind}: ties", len(found.low.ties) + len(found.high.ties))
+    findings.note(f"guarantee, {kind}: rounds", found.rounds)
+
+
+def simulate(seeds: Iterable[int], *, delta: float = 0.1, rounds: int = 1000) -> Findings:
+    """Play one game for each seed with both engines and both kinds of guarantee."""
+    findings = Findings()
+    for seed in seeds:
+        game = RandomGame(seed)
+        t0 = (0.0, 0.5, 0.8)[seed // len(FAMILIES) % 3]
+        study_engines(findings, game, seed, delta=delta, t0=t0)
+        study_sequences(findings, game, seed, delta=delta, t0=t0, rounds=rounds)
+        study_guarantee(findings, game, seed, delta=delta, t0=t0, rounds=rounds, screened=False)
+        study_guarantee(findings, game, seed, delta=delta, t0=t0, rounds=rounds, screened=True)
+    return findings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--games", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first game")
+    parser.add_argument("--delta", type=float, default=0.1)
+    parser.add_argument("--rounds", type=int, default=1000, help="rounds of all players that a guarantee may cost")
+    arguments = parser.parse_args()
+    findings = simulate(range(arguments.first, arguments.first + arguments.games), delta=arguments.delta, rounds=arguments.rounds)
+    print(f"{arguments.games} games from seed {arguments.first}, delta {arguments.delta:g}, numpy {np.__version__}, {platform.machine()}\n")
+    print(findings.table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Confidence sequences: intervals for means of bounded observations that hold at all times at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from repairkit.errors import UsageError
+from repairkit.shapley.game import Examples, Floats
+
+ORDER = 6
+"""Degree of the polynomial below the logarithm, even: sums of powers up to it are kept."""
+FRACTIONS = np.geomspace(0.03, 0.98, 8)
+"""Shares of the capital that the gamblers stake: the small ones for long sequences, the great ones for little variance."""
+STEPS = 12
+"""Bisections of one bound: it stays short of the exact one by 1/4,096 of the way from the last bound to the mean."""
+NEAREST = 1 / 32
+"""Means closer than this share of the range to its end are not ruled out: sums of powers would lose their digits there."""
+
+
+class ConfidenceSequence:
+    """Intervals for the means of n players' observations, each valid at all times at once.
+
+    With probability 1 - alpha a player's mean lies in its interval after every number of
+    observations, however it is decided who is observed next and when to stop, so long as each
+    observation has that mean given the past. Players may drop out and come back: each interval
+    counts its player's own observations. Different players' intervals are not independent; to have all hold at
+    once give `alpha = delta / n`.
+
+    A mean m is ruled out from below when gambling against it wins: a gambler who stakes a fraction q
+    of the capital on every observation has, in units of the range, `prod_i (1 + q (x_i - m) / m)`, which for
+    the true m is a martingale that starts at 1; so is the mean over several q, and it ever reaches `2 / alpha` with
+    probability `alpha / 2` at most (Ville). The other side gambles on 1 - x. Each logarithm is replaced by
+    the polynomial below it, for all y >= -q and even p:
+
+        log(1 + y) >= y - y^2 / 2 + ... + y^(p - 1) / (p - 1) - c_p(q) y^p,   c_p(q) = -(log(1 - q) + q + ... + q^(p - 1) / (p - 1)) / q^p
+
+    (with p = 2 the inequality of Fan et al. behind empirical Bernstein sequences), so that sums of powers up to p
+    are all that is kept, and the order of observations does not matter. Intervals only shrink (running intersection).
+
+    Sources: Waudby-Smith & Ramdas 2023, *Estimating means of bounded random variables by betting*,
+    section 4 (betting; theorem 3 is its hedged form); Ryu & Bhatt 2024, *On Confidence Sequences for
+    Bounded Random Processes via Universal Gambling Strategies* (the mixture of polynomial bounds);
+    Fan, Grama & Liu 2015. Deviations: a mixture over 8 fractions in place of an integral over all of
+    them; both sides have alpha / 2.
+
+    In a trial at alpha = 1/6000 with marginals that spread by .01, .05, .2 and .66 of the half range,
+    the predictable plug-in empirical Bernstein sequence (theorem 2 of the first source: `sum l_i x_i / sum l_i +-
+    (log(2 / alpha) + sum 4 (x_i - m_(i-1))^2 psi(l_i)) / sum l_i`, `psi(l) = (-log(1 - l) - l) / 4`, bets up to 1/2) was
+    3.4, 3.4, 2.8 and 1.4 times as wide as this one after 100 observations, 3.2, 3.0, 1.5 and 1.2 times after
+    1,000, and 3.1, 1.8, 1.2 and 1.4 times after 10,000; theorem 3 with bets up to .75, which needs all
+    observations again for every bound, .9 to 1.1, 1.0 to 1.3 and 1.1 to 1.7 times.
+
+    Args:
+        n: number of players.
+        low: least value of an observation.
+        high: greatest value.
+        alpha: probability that one player's interval ever misses, in (0, 1).
+
+    Attributes:
+        lower: lower ends, float64 (n,); `low` at first.
+        upper: upper ends, float64 (n,); `high` at first. Should the observations contradict themselves
+            (of probability alpha at most) a lower end may exceed its upper end.
+
+    Raises:
+        UsageError: low is not below high, alpha outside (0, 1), or an observation out of range.
+
+    Example:
+        >>> sequence = ConfidenceSequence(2, -1.0, 1.0, alpha=0.05)
+        >>> sequence.add(np.full((200, 1), 0.1), np.array([1]))
+        >>> sequence.lower.round(3), sequence.upper.round(3), sequence.count
+        (array([-1.   ,  0.069]), array([1.   , 0.126]), array([  0., 200.]))
+    """
+
+    def __init__(self, n: int, low: float, high: float, alpha: float) -> None:
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise UsageError(f"expected a range with low below high, got [{low}, {high}]")
+        if not 0 < alpha < 1:
+            raise UsageError(f"alpha must lie between 0 and 1, got {alpha}; it is the probability of an interval that ever misses")
+        self.low, self.high, self.alpha = float(low), float(high), float(alpha)
+        self.lower: Floats = np.full(n, self.low)
+        self.upper: Floats = np.full(n, self.high)
+        self._powers: Floats = np.zeros((ORDER + 1, n))
+
+    def add(self, observations: Floats, players: Examples) -> None:
+        """Fold in rows of observations, shape (k, len(players)), of different players; bounds are taken after the last row.
+
+        Raises:
+            UsageError: an observation outside [low, high] by more than rounding.
+        """
+        if len(observations) == 0:
+            return
+        width = self.high - self.low
+        centred = (observations - self.low) / width - 0.5
+        if not (np.abs(centred) <= 0.5 + 1e-6).all():
+            raise UsageError(
+                f"expected observations in [{self.low:g}, {self.high:g}], got values in [{np.min(observations):g}, {np.max(observations):g}]"
+            )
+        for row in np.clip(centred, -0.5, 0.5):
+            self._powers[:, players] += row ** np.arange(ORDER + 1)[:, None]
+        powers = self._powers[:, players]
+        mirrored = powers * (-1.0) ** np.arange(ORDER + 1)[:, None]
+        ends = np.concatenate([self.lower[players], self.low + self.high - self.upper[players]])
+        ends = (ends - self.low) / width - 0.5
+        ends = self.low + width * (0.5 + _least_mean(np.hstack([powers, mirrored]), ends, math.log(2 / self.alpha)))
+        self.lower[players] = np.maximum(self.lower[players], ends[: len(players)])
+        self.upper[players] = np.minimum(self.upper[players], self.low + self.high - ends[len(players) :])
+
+    @property
+    def count(self) -> Floats:
+        """Number of observations, float64 (n,)."""
+        count: Floats = self._powers[0].copy()
+        return count
+
+    @property
+    def mean(self) -> Floats:
+        """Mean of the observations, float64 (n,); NaN where there is none."""
+        count = self._powers[0]
+        mean: Floats = self.low + (self.high - self.low) * (0.5 + self._powers[1] / np.maximum(count, 1))
+        return np.where(count > 0, mean, np.nan)
+
+    def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
+        """The whole state as plain arrays, for a checkpoint."""
+        return {
+            "settings": np.array([self.low, self.high, self.alpha]),
+            "powers": self._powers.copy(),
+            "lower": self.lower.copy(),
+            "upper": self.upper.copy(),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.float64]]) -> ConfidenceSequence:
+        """The sequence that `arrays` was taken of; continues bit for bit.
+
+        Raises:
+            UsageError: arrays of another shape.
+        """
+        powers = np.array(arrays["powers"], dtype=np.float64)
+        shapes = powers.shape, arrays["lower"].shape, arrays["upper"].shape, arrays["settings"].shape
+        n = powers.shape[-1] if powers.ndim else 0
+        if shapes != ((ORDER + 1, n), (n,), (n,), (3,)):
+            raise UsageError(f"expected sums of powers up to {ORDER} with both ends of every player, got arrays of shapes {shapes}")
+        sequence = cls(n, *(float(setting) for setting in arrays["settings"]))
+        sequence._powers = powers
+        sequence.lower = np.array(arrays["lower"], dtype=np.float64)
+        sequence.upper = np.array(arrays["upper"], dtype=np.float64)
+        return sequence
+
+
+def _polynomials() -> Floats:
+    """Coefficients of the polynomial below log(1 + y), times q^l: shape (fractions, ORDER), l = 1 .. ORDER."""
+    degrees = np.arange(1, ORDER)
+    series = (FRACTIONS[:, None] ** degrees / degrees).sum(axis=1)
+    last = (-np.log1p(-FRACTIONS) - series) / FRACTIONS**ORDER
+    coefficients = np.column_stack([np.tile((-1.0) ** (degrees + 1) / degrees, (len(FRACTIONS), 1)), -last])
+    scaled: Floats = coefficients * FRACTIONS[:, None] ** np.arange(1, ORDER + 1)
+    return scaled
+
+
+_POLYNOMIALS = _polynomials()
+
+
+def log_capital(powers: Floats, mean: Floats) -> Floats:
+    """Lower bound of the log capital won by gambling on more than `mean`; float64 (n,).
+
+    Args:
+        powers: sums of the 0th to 6th powers of observations in [-1/2, 1/2], shape (7, n).
+        mean: what is gambled against, shape (n,), in (-1/2, 1/2).
+    """
+    moments = powers.copy()
+    for degree in range(1, ORDER + 1):  # the sums of z^l become those of ((z - mean) / (1/2 + mean))^l, one factor a turn
+        moments[degree:] = (moments[degree:] - mean * moments[degree - 1 : -1]) / (0.5 + mean)
+    won = np.einsum("jl,ln->jn", _POLYNOMIALS, moments[1:])  # not BLAS, whose bits depend on the threads
+    most = won.max(axis=0)
+    capital: Floats = most + np.log(np.exp(won - most).mean(axis=0))
+    return capital
+
+
+def _least_mean(powers: Floats, known: Floats, threshold: float) -> Floats:
+    """Greatest mean found to be ruled out from below, at least `known`; in units of the range about its middle.
+
+    Every value returned was itself ruled out, so that the bisection need not find the greatest.
+    """
+    bound = known.copy()
+    near = np.maximum(known, NEAREST - 0.5)
+    far = powers[1] / powers[0]
+    open_ = near < far
+    for _ in range(STEPS):
+        middle = np.where(open_, (near + far) / 2, 0.0)
+        ruled_out = open_ & (log_capital(powers, middle) >= threshold)
+        bound = np.where(ruled_out, middle, bound)
+        near = np.where(ruled_out, middle, near)
+        far = np.where(ruled_out, far, middle)
+    return bound
