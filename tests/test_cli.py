@@ -360,6 +360,11 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--model mymodel", 3, "no model is called 'mymodel'; give one of squeezenet_celeba"),
         ("--dropout-model mymodel", 3, "no model is called 'mymodel'"),
         ("--truncation 0.5", 2, "tmab truncates by size, not by worth: give t0 in place of truncation"),
+        ("--t0 often", 2, "t0 must be a number from 0 to 0.999, or auto, got 'often'"),
+        ("--t0 1", 2, "t0 must lie between 0 and 0.999, got 1"),
+        ("--t0 nan", 2, "t0 must lie between 0 and 0.999, got nan"),
+        ("--t0 auto --engine monte-carlo", 2, "monte-carlo has no live zone t0, got auto; give truncation"),
+        ("--stability", 2, "--stability attributes on each half of the images with half the budget: the budget of 350 image passes is too"),
     ],
 )
 def test_arguments_that_cannot_work(faces, tmp_path, arguments, expected, message):

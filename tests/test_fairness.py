@@ -18,6 +18,7 @@ from repairkit.fairness import Options, Task, plan, repair, splits, worth_of
 from repairkit.filters import ConvFilters
 from repairkit.models import zoo
 from repairkit.models.classifier import Classifier
+from repairkit.report.result import Result
 from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame, prepared_batches
@@ -468,6 +469,17 @@ def test_stability_is_in_the_findings_the_result_and_the_costs(thorough):
     images = planned["calibration"]
     assert images + 0.8 * options.budget < findings.passes["stability"] <= planned["stability"] == images + options.budget
     assert tiny_faces.small_run(ranking="recall")[3].stability == []
+
+
+def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
+    task, _, findings, result = thorough
+    write_fairness_run(tmp_path / "run", task, findings, result)
+    again = Attribution.read(tmp_path / "run" / "attribution.parquet")
+    assert again.table().equals(findings.repairs[0].attribution.table())
+    assert (again.t0, again.passes) == (findings.repairs[0].zone.t0, findings.repairs[0].attribution.passes)
+    assert Result.read(tmp_path / "run" / "result.json").stability == result.stability
+    for view in ("report.html", "report.md"):
+        assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
 
 
 def test_halves_share_nothing(monkeypatch):
