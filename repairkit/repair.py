@@ -28,7 +28,7 @@ Strategy = Literal["forward", "prefix"]
 
 GUARD_CONFIDENCE = 0.9
 """Of the one-sided bound on the fall of source accuracy."""
-GUARD_TRIES = 3
+GUARD_TRIES = 8
 """Filters that a step holds against the guard before it gives up; each costs a pass over the whole source, and is not tried again."""
 GUARD_Z = NormalDist().inv_cdf(GUARD_CONFIDENCE)
 
@@ -175,7 +175,7 @@ def choose(
     * "forward": in each step freeze the candidate that raises the criterion most. The first step
       tries all candidates, later ones the `again` whose last measured gain was highest; a filter that
       the guard refused is not tried again. Stops when the gain does not exceed `errors` standard errors,
-      or the three filters that gain most would each break the source guard.
+      or the eight filters that gain most would each break the source guard.
     * "prefix": the paper's way: the most harmful first, as many as give the best criterion under
       the guard.
 
