@@ -16,7 +16,7 @@ import torch
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import BudgetError, DataError, ModelError, UsageError
-from repairkit.evaluation.alternatives import ThresholdChoice, best_threshold
+from repairkit.evaluation.alternatives import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way
 from repairkit.filters import ConvFilters
@@ -47,8 +47,8 @@ class Options:
             and "auto" measures where the network dies (`repairkit.shapley.zone`).
         ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
             accuracy, the default) or "recall" (subgroup recall alone, the paper's).
-        score: "smooth" values filters by the mean probability of the label, "hard" (the paper's) by
-            the share of correct images, which needs many times the budget for the same precision.
+        score: "smooth" values filters by the mean sigmoid of the margin (with two classes the probability
+            of the label), "hard" (the paper's) by the share of correct images, which needs many times the budget for the same precision.
         freeze_at: "post" or "pre", where constants are measured.
         strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.choose`.
         folds: 1 for one split, 3 or more to cross-fit.
@@ -180,7 +180,7 @@ class Findings:
 
     outcomes: Outcomes
     repairs: list[RepairedNetwork]
-    thresholds: list[ThresholdChoice]
+    thresholds: list[ThresholdPoint]
     margins: npt.NDArray[np.float64]
     source_margins: npt.NDArray[np.float64]
     source_report: npt.NDArray[np.int64]
@@ -261,7 +261,7 @@ def repair(task: Task, options: Options, *, progress: Progress | None = None) ->
     source_correct: dict[str, npt.NDArray[np.float64]] = {}
     source_report = task.source.subset(source.report)
     repairs: list[RepairedNetwork] = []
-    thresholds: list[ThresholdChoice] = []
+    thresholds: list[ThresholdPoint] = []
     plain: dict[str, tuple[Logits, Logits]] = {}
     for column, model in models.items():
         before = "original" if column == "repaired" else "dropout"

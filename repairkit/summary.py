@@ -44,7 +44,7 @@ RANKINGS = {
 }
 
 SCORES = {
-    "smooth": "with the mean probability of the label in place of the share of correct images (values are in that unit)",
+    "smooth": "with the mean {smooth} in place of the share of correct images (values are in that unit)",
     "hard": "by the share of correct images (the paper's score)",
 }
 
@@ -226,8 +226,9 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
     first = findings.repairs[0]
     found = first.attribution
     valued = [int((network.attribution.samples > 0).sum()) for network in findings.repairs]
+    smooth = "probability of the label" if len(task.target.classes) == 2 else "sigmoid of the margin between the label's logit and the next"
     sentences = [
-        f"Filters were ranked by {RANKINGS[options.ranking]}, {SCORES[options.score]}; the most negative values are the culprits.",
+        f"Filters were ranked by {RANKINGS[options.ranking]}, {SCORES[options.score].format(smooth=smooth)}; the most negative values are the culprits.",
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the attribution images.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold; {_range(valued)} filters were valued by exact flips.",
@@ -282,7 +283,7 @@ def limits(task: Task, options: Options, findings: Findings) -> list[str]:
     if options.folds > 1:
         sentences.append(
             f"The figures are those of the procedure, cross-fitted over {options.folds} folds: every target image is judged by a network that did not see it. "
-            "The weights that are handed over are those of the first fold."
+            "The weights that are handed over are those of the first fold that froze a filter."
         )
     if task.dropout:
         sentences.append("The dropout-trained network differs from the original by its whole training, not by dropout alone.")

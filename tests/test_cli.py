@@ -364,6 +364,8 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--t0 1", 2, "t0 must lie between 0 and 0.999, got 1"),
         ("--t0 nan", 2, "t0 must lie between 0 and 0.999, got nan"),
         ("--t0 auto --engine monte-carlo", 2, "monte-carlo has no live zone t0, got auto; give truncation"),
+        ("--data drawn --size 64", 2, "drawn faces come in 96 pixels and whole; leave out --size and --crop, or give --data"),
+        ("--data drawn --crop 0.8,0.5", 2, "drawn faces come in 96 pixels and whole"),
         ("--stability", 2, "--stability attributes on each half of the images with half the budget: the budget of 350 image passes is too"),
     ],
 )

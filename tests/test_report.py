@@ -411,7 +411,7 @@ def test_alternative_texts_state_the_finding():
             assert f"{entry.group or entry.metric} {sign}{abs(100 * entry.value):.1f} points" in figure.alt
             assert figure.finding in figure.alt
     chosen = next(point for point in result.curves if point.chosen)
-    assert f"with {chosen.filters} frozen, mean recall is {100 * chosen.mean_recall:.1f}%" in drawn["removal"].alt
+    assert f"as chosen, mean recall is {100 * chosen.mean_recall:.1f}%" in drawn["removal"].alt
 
 
 def marks(figure: figures.Figure, css: str) -> list[ElementTree.Element]:

@@ -1,7 +1,7 @@
 """The command line: one module per command.
 
-Exit codes: 0 repaired (or done), 1 ran but no repair was worth making, 2 usage, 3 data or model
-does not fit, 130 interrupted.
+Exit codes: 0 repaired (mean recall rose, with an interval above zero) or done, 1 ran but no repair
+was worth making, 2 usage, 3 data or model does not fit, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 import typer
 
 from repairkit.cli.console import Reporter, say, show_result
-from repairkit.data import loaders
+from repairkit.data import drawn, loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
 from repairkit.errors import UsageError
@@ -54,7 +54,7 @@ def fairness(
         str | None, typer.Option(help="Source images, of what the network was made for. [default: drawn for drawn]")
     ] = None,
     source_root: Annotated[Path | None, typer.Option(help="Folder of the source images. [default: --data-root]")] = None,
-    size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 96,
+    size: Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels; drawn faces have 96. [default: 96]")] = None,
     crop: Annotated[
         str | None, typer.Option(help="SHARE,HEIGHT: the square to keep of each target image, in place of the loader's default.")
     ] = None,
@@ -203,7 +203,7 @@ def load_data(
     source_data: str | None,
     source_root: Path | None,
     *,
-    size: int,
+    size: int | None,
     crop: str | None,
     classes: tuple[str, ...],
     seed: int,
@@ -211,8 +211,11 @@ def load_data(
     """Target and source images.
 
     Raises:
-        UsageError: real target images without source images.
+        UsageError: real target images without source images, or a crop or another size for drawn faces.
     """
+    if data == "drawn" and (crop or size not in (None, drawn.SIZE)):
+        raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole; leave out --size and --crop, or give --data")
+    size = size or drawn.SIZE
     if source_data is None:
         if data != "drawn":
             raise UsageError(

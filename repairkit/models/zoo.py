@@ -212,7 +212,7 @@ def fit(network: nn.Module, state: Mapping[str, torch.Tensor], *, where: str) ->
         if state[key].shape != tensor.shape:
             raise ModelError(
                 f"{where}: {key} has shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}; "
-                "check the architecture and the number of classes"
+                "check the architecture and the number of classes (--classes)"
             )
     for key, tensor in state.items():
         if key not in expected:
@@ -262,7 +262,8 @@ def _read_checkpoint(path: Path) -> State:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120]
+    text = " ".join(str(error).split())[:120]
+    return text if len(text) > 8 else "it is empty, cut short or of another format"  # some say nothing, or a number
 
 
 def save(
