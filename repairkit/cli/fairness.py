@@ -18,8 +18,9 @@ from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
 from repairkit.errors import UsageError
-from repairkit.fairness import Options, Ranking, Score, Task, outputs, plan, repair
+from repairkit.fairness import Task, outputs, plan, repair
 from repairkit.models import zoo
+from repairkit.options import Options, Ranking, Score
 from repairkit.repair import Strategy
 from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
