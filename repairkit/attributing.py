@@ -14,10 +14,11 @@ from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
 from repairkit.options import Options
-from repairkit.shapley import Attribution, estimate
+from repairkit.shapley import Attribution, Checkpoint, estimate
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.shapley.stability import Stability, stability
 from repairkit.shapley.zone import Zone, live_zone
+from repairkit.unfinished import KeptNetwork
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,19 @@ class Attributed:
 
 
 def attribute_network(
-    classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options, *, seed: int, clock: Clock
+    classifier: Classifier,
+    target: LabelledImages,
+    source: LabelledImages,
+    options: Options,
+    *,
+    seed: int,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
 ) -> Attributed:
     """Constants, live zone, agreement of halves and values, as the options ask.
+
+    What an earlier session kept of the attributions is not made again; constants and live zone are, to the same bits.
 
     Args:
         classifier: the network.
@@ -49,12 +60,15 @@ def attribute_network(
         options: every choice.
         seed: of this fold.
         clock: books what each part costs.
+        workers: processes of the engine.
+        kept: where checkpoints are kept; None for nowhere.
 
     Raises:
         DataError: a half would have no image of a subgroup.
         BudgetError: the budget, or half of it for the halves, is less than the engine needs.
         GameError: no size of coalition at which the network is alive.
     """
+    chosen = kept is not None and kept.choice() is not None  # then all of this was attributed before
     with clock.part("calibration"):
         game = attribution_game(classifier, target, source, options)
         clock.add("calibration", len(target) + len(source))
@@ -66,10 +80,11 @@ def attribute_network(
     t0 = options.t0 if isinstance(options.t0, int | float) else zone.t0 if zone else 0.0
     agreement: Stability | None = None
     if options.stability:  # first, since half the budget may be too small
-        with clock.part("stability"):
-            agreement = agreement_of_halves(classifier, target, source, options, seed=seed, t0=t0, clock=clock)
-    with clock.part("attribution"):
-        attribution = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock)
+        with clock.part("stability", restored=chosen):
+            agreement = agreement_of_halves(classifier, target, source, options, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
+    with clock.part("attribution", restored=chosen):
+        checkpoint = kept.checkpoint("attribution") if kept else None
+        attribution = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, checkpoint=checkpoint)
         clock.add("attribution", sum(attribution.passes.values()))
     return Attributed(game, attribution, zone, agreement)
 
@@ -87,7 +102,17 @@ def attribution_game(classifier: Classifier, target: LabelledImages, source: Lab
     return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch)
 
 
-def attribute(game: ModelGame, options: Options, *, budget: float, seed: int, t0: float, clock: Clock) -> Attribution:
+def attribute(
+    game: ModelGame,
+    options: Options,
+    *,
+    budget: float,
+    seed: int,
+    t0: float,
+    clock: Clock,
+    workers: int = 1,
+    checkpoint: Checkpoint | None = None,
+) -> Attribution:
     """Values of the filters by the chosen engine."""
     return estimate(
         game,
@@ -99,12 +124,23 @@ def attribute(game: ModelGame, options: Options, *, budget: float, seed: int, t0
         control=options.engine == "tmab" and options.score == "smooth",
         truncation=options.truncation,
         ids=game.filters.ids,
+        workers=workers,
+        checkpoint=checkpoint,
         progress=clock.tell,
     )
 
 
 def agreement_of_halves(
-    classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options, *, seed: int, t0: float, clock: Clock
+    classifier: Classifier,
+    target: LabelledImages,
+    source: LabelledImages,
+    options: Options,
+    *,
+    seed: int,
+    t0: float,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
 ) -> Stability:
     """How far two attributions agree, each on half of the attribution images, with constants and random numbers of its own.
 
@@ -119,9 +155,13 @@ def agreement_of_halves(
         game = attribution_game(classifier, *parts, options)
         clock.add("stability", sum(map(len, parts)))
         own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
+        checkpoint = kept.checkpoint(f"half-{number + 1}") if kept else None
         try:
-            found.append(attribute(game, options, budget=options.budget / 2, seed=own_seed, t0=t0, clock=clock))
+            half = attribute(
+                game, options, budget=options.budget / 2, seed=own_seed, t0=t0, clock=clock, workers=workers, checkpoint=checkpoint
+            )
         except BudgetError as error:
             raise BudgetError(f"--stability attributes on each half of the images with half the budget: {error}") from None
-        clock.add("stability", sum(found[-1].passes.values()))
+        found.append(half)
+        clock.add("stability", sum(half.passes.values()))
     return stability(*found)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from repairkit.shapley import Attribution
 from repairkit.shapley.stability import Stability
 from repairkit.shapley.zone import POINT_PASSES, Zone
 from repairkit.tracing import FreezeAt
+from repairkit.unfinished import KeptNetwork, Unfinished
 
 Logits = npt.NDArray[np.float64]
 
@@ -155,15 +157,47 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     )
 
 
-def repair(task: Task, options: Options, *, progress: Progress | None = None) -> Findings:
+def configuration(task: Task, options: Options) -> dict[str, object]:
+    """Everything that decides the bits of a repair, as JSON can hold it."""
+    models = {"model": task.model, "dropout model": task.dropout}
+    return (
+        asdict(options)
+        | {name: model.sha256[:16] if model else None for name, model in models.items()}
+        | {f"{name} images": _labelled_hash(images) for name, images in (("target", task.target), ("source", task.source))}
+        | {"threads": torch.get_num_threads(), "version": f"{version('repairkit')} with torch {torch.__version__}"}
+    )
+
+
+def _labelled_hash(images: LabelledImages) -> str:
+    """A hash of images, labels and groups in their order, which splits and draws depend on."""
+    lines = [f"{digest} {label} {group}\n" for digest, label, group in zip(images.hashes, images.labels, images.groups, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def repair(
+    task: Task, options: Options, *, progress: Progress | None = None, workers: int = 1, unfinished: Unfinished | None = None
+) -> Findings:
     """Repair the network (and its dropout-trained rival) and judge everything on the report images.
 
     With folds every target image is reported on once, by a network that did not see it; the source's
     report images are judged by the networks of all folds, and count with the share that was right.
+
+    Args:
+        task: networks and images.
+        options: every choice.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes that attribute (`tmab` only); any number gives the same bits.
+        unfinished: where the work is kept as it goes, and taken up again if it is there; attributions and
+            choices are, the rest is quick and is done again.
     """
     folds, source = splits(task, options)
     models = {"repaired": task.model} | ({"dropout_repaired": task.dropout} if task.dropout else {})
-    clock = Clock(progress, sum(plan(task, options).values()))
+    clock = Clock(
+        progress,
+        sum(plan(task, options).values()),
+        earlier=unfinished.seconds() if unfinished else None,
+        note=unfinished.keep_seconds if unfinished else None,
+    )
     report = np.concatenate([fold.report for fold in folds])
     position = {int(index): row for row, index in enumerate(report)}
     correct: dict[str, npt.NDArray[np.bool_]] = {}
@@ -186,7 +220,8 @@ def repair(task: Task, options: Options, *, progress: Progress | None = None) ->
         after = np.zeros(len(report), dtype=bool)
         after_source = np.zeros(len(source.report))
         for number, split in enumerate(folds):
-            fixed = repair_one(task, model, column, number, split, source, options, clock)
+            kept = unfinished.network(f"{column}-fold-{number + 1}") if unfinished else None
+            fixed = repair_one(task, model, column, number, split, source, options, clock, workers, kept)
             repairs.append(fixed)
             with clock.part("evaluation"):
                 rows = [position[int(index)] for index in split.report]
@@ -221,17 +256,29 @@ def repair(task: Task, options: Options, *, progress: Progress | None = None) ->
 
 
 def repair_one(
-    task: Task, model: LoadedModel, column: str, number: int, split: Split, source: Split, options: Options, clock: Clock
+    task: Task,
+    model: LoadedModel,
+    column: str,
+    number: int,
+    split: Split,
+    source: Split,
+    options: Options,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
 ) -> RepairedNetwork:
     """Attribute, choose and freeze on one fold; the report images are used for the curves only."""
     clock.prefix = f"{column.replace('_', ' ')}, fold {number + 1}" if options.folds > 1 else column.replace("_", " ")
     classifier = model.classifier
     target_part, source_part = task.target.subset(split.attribute), task.source.subset(source.attribute)
-    found = attribute_network(classifier, target_part, source_part, options, seed=options.seed + number, clock=clock)
+    found = attribute_network(
+        classifier, target_part, source_part, options, seed=options.seed + number, clock=clock, workers=workers, kept=kept
+    )
     filters, attribution = found.game.filters, found.attribution
     choose_worths = SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
-    with clock.part("choosing"):
-        choice = choose(
+    choice = kept.choice() if kept else None
+    with clock.part("choosing", restored=choice is not None):
+        choice = choice or choose(
             classifier,
             filters,
             attribution,
@@ -244,6 +291,8 @@ def repair_one(
             progress=clock.tell,
         )
         clock.add("choosing", choice.passes)
+        if kept:
+            kept.keep_choice(choice)
     patch = patch_of(model, filters, attribution, choice, found.game.stake, options.freeze_at)
     repaired = Classifier(
         patch.apply(classifier.network),

@@ -407,6 +407,21 @@ def test_a_full_disk_is_one_line(faces, tmp_path, monkeypatch):
     one_error(*fairness(faces, "--out", tmp_path / "run"), expected=3, message="No space left on device: '.*run'; check that the path")
 
 
+def test_a_mistake_of_ours_is_not_taken_for_a_result(faces, tmp_path, monkeypatch):
+    """Python's exit code for it, 1, would say that no repair was worth making."""
+
+    def mistaken(*_, **__):
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(command, "repair", mistaken)
+    code, stdout, stderr = fairness(faces, "--out", tmp_path / "run")
+    assert (code, stdout) == (70, "")
+    *lines, last = stderr.splitlines()
+    assert last == "error: ZeroDivisionError, a mistake in repairkit; please report it with the lines above"
+    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: of ours")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupt_writes_nothing(faces, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
