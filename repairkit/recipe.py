@@ -17,10 +17,11 @@ from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import draw
-from repairkit.fairness import Options, Task
+from repairkit.fairness import Task
 from repairkit.files import cache_directory
 from repairkit.models import zoo
 from repairkit.models.training import Epoch, train
+from repairkit.options import Options
 
 TrainingProgress = Callable[[int, int, Epoch | None], None]
 
@@ -76,7 +77,7 @@ class Recipe(_Section):
         size: side of the images in pixels.
         target, source: the data.
         training: how to get the networks; without it, `model` and `dropout_model` name them.
-        options: fields of `repairkit.fairness.Options`.
+        options: fields of `repairkit.options.Options`.
     """
 
     command: Literal["fairness"]

@@ -15,8 +15,9 @@ import torch
 from repairkit.evaluation import fairness as evaluation
 from repairkit.evaluation.alternatives import threshold_curve
 from repairkit.evaluation.verdict import verdict
-from repairkit.fairness import Findings, Options, RepairedNetwork, Task, data_hash
+from repairkit.fairness import Findings, RepairedNetwork, Task, data_hash
 from repairkit.models.zoo import LoadedModel
+from repairkit.options import Options
 from repairkit.report.result import Agreement, Column, Cost, CurvePoint, FrozenFilter, Histogram, Overlap, Reproduction, Result
 
 PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")

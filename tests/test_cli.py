@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from repairkit import __version__
 from repairkit.cli import app
 from repairkit.cli.console import show_result, show_warning
-from repairkit.errors import DataWarning
+from repairkit.errors import DataWarning, ModelWarning
 from repairkit.models import zoo
 from repairkit.report.result import Result
 
@@ -409,6 +409,21 @@ def test_a_full_disk_is_one_line(faces, tmp_path, monkeypatch):
     one_error(*fairness(faces, "--out", tmp_path / "run"), expected=3, message="No space left on device: '.*run'; check that the path")
 
 
+def test_a_mistake_of_ours_is_not_taken_for_a_result(faces, tmp_path, monkeypatch):
+    """Python's exit code for it, 1, would say that no repair was worth making."""
+
+    def mistaken(*_, **__):
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(command, "repair", mistaken)
+    code, stdout, stderr = fairness(faces, "--out", tmp_path / "run")
+    assert (code, stdout) == (70, "")
+    *lines, last = stderr.splitlines()
+    assert last == "error: ZeroDivisionError, a mistake in repairkit; please report it with the lines above"
+    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: of ours")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupt_writes_nothing(faces, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -632,3 +647,21 @@ def test_recipes_that_cannot_work(faces, tmp_path, change, expected, message):
     recipe.write_text(RECIPE.format(folder=faces).replace(*change))
     one_error(*call("run", recipe, "--threads", "1", "--out", tmp_path / "run"), expected=expected, message=message)
     assert [entry.name for entry in tmp_path.iterdir()] == ["recipe.toml"]
+
+
+def test_passes_carry_what_the_memory_holds_and_say_so(faces, tmp_path):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        code, *_ = fairness(faces, "--memory", "0.01", "--out", tmp_path / "run")
+    assert code in (0, 1)
+    (told,) = {str(each.message) for each in found if issubclass(each.category, ModelWarning)}
+    carried = re.fullmatch(r"passes carry (\d) images and not 32, as many as 0.01 GiB of memory hold; --memory sets it", told)
+    assert Result.read(tmp_path / "run" / "result.json").reproduction.settings["batch"] == carried[1]
+
+
+@pytest.mark.parametrize(("load", "told"), [(0.3, False), (7.0, True)])
+def test_a_busy_machine_is_better_off_with_one_thread(monkeypatch, capsys, load, told):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    command.set_threads(None)
+    assert ("other work keeps this machine busy (load 7.0, 2 threads): --threads 1" in capsys.readouterr().err) is told

@@ -11,13 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torchvision.models import squeezenet1_0
 
-from repairkit import fairness
+from repairkit import attributing, fairness
+from repairkit.attributing import worth_of
+from repairkit.clock import Clock
 from repairkit.errors import BudgetError, DataError, ModelError, UsageError
 from repairkit.evaluation.alternatives import best_threshold
-from repairkit.fairness import Options, Task, plan, repair, splits, worth_of
+from repairkit.fairness import Task, plan, repair, splits
 from repairkit.filters import ConvFilters
 from repairkit.models import zoo
 from repairkit.models.classifier import Classifier
+from repairkit.options import Options
 from repairkit.report.result import Result
 from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Attribution
@@ -373,7 +376,7 @@ def test_nan_logits_are_an_error_before_any_attribution(monkeypatch):
     task = tiny_faces.task()
     with torch.no_grad():
         task.model.classifier.network.features[0].weight.mul_(1e38)
-    monkeypatch.setattr(fairness, "estimate", lambda *_, **__: pytest.fail("attribution began"))
+    monkeypatch.setattr(attributing, "estimate", lambda *_, **__: pytest.fail("attribution began"))
     with pytest.raises(ModelError, match=r"tiny target: .* logits are NaN or infinite"):
         repair(task, tiny_faces.options())
 
@@ -495,12 +498,12 @@ def test_halves_share_nothing(monkeypatch):
             harmful=-1, end="low", top=settings["top"], t0=settings["t0"], delta=0.05, seed=settings["seed"], engine="tmab", passes={"a": 7.0},
         )  # fmt: skip
 
-    monkeypatch.setattr(fairness, "estimate", pretended)
+    monkeypatch.setattr(attributing, "estimate", pretended)
     task, options = tiny_faces.task(), tiny_faces.options(stability=True)
     (split,), source = splits(task, options)
     parts = task.target.subset(split.attribute), task.source.subset(source.attribute)
-    clock = fairness._Clock(None, 0)
-    found = fairness.agreement_of_halves(task.model.classifier, *parts, options, seed=5, t0=0.9, clock=clock)
+    clock = Clock(None, 0)
+    found = attributing.agreement_of_halves(task.model.classifier, *parts, options, seed=5, t0=0.9, clock=clock)
     (one, own), (other, others) = asked
     for images, first, second in zip(parts, one.stake.parts, other.stake.parts, strict=True):
         hashes = set(first.images.hashes), set(second.images.hashes)

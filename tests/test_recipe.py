@@ -9,8 +9,8 @@ import tiny_faces
 from repairkit import recipe as recipes
 from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.fairness import Options
 from repairkit.models import zoo
+from repairkit.options import Options
 from repairkit.recipe import Recipe, prepare
 
 ROOT = Path(__file__).parent.parent

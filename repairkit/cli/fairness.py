@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
+import warnings
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -17,15 +20,18 @@ from repairkit.cli.console import Reporter, say, show_result
 from repairkit.data import drawn, loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
-from repairkit.errors import UsageError
-from repairkit.fairness import Options, Ranking, Score, Task, outputs, plan, repair
+from repairkit.errors import ModelWarning, UsageError
+from repairkit.fairness import Task, configuration, outputs, plan, repair
+from repairkit.memory import available, images_that_fit
 from repairkit.models import zoo
+from repairkit.options import Options, Ranking, Score
 from repairkit.repair import Strategy
 from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
 from repairkit.shapley import Engine
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
+from repairkit.unfinished import Unfinished, check_resumable
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 REPAIRED = ("repaired", "no better than the threshold")
@@ -34,6 +40,10 @@ DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 16, 3
 """Keeps `repairkit fairness` on drawn faces, with two networks, within three minutes on two slow cores."""
 DRAWN_SOURCE_COUNTS = (150, 700, 250)
 """Most source images choose: a bound of one point on a fall needs that many to be met at all."""
+WORKERS_HELP = "Processes that attribute (tmab), each with --threads threads; any number gives the same bits."
+BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
+MEMORY_HELP = "GiB that a pass may take; it carries fewer images where they do not fit. [default: half of what is free]"
+RESUME_HELP = "Go on with the run of this --out that did not finish; give the same options."
 CELEBA = ("squeezenet_celeba", "squeezenet_celeba_dropout")
 
 
@@ -90,14 +100,17 @@ def fairness(
     ] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; fewer where the machine is busy. [default: all cores]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; 1 where the machine is busy. [default: all cores]")] = None,
+    workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
+    batch: Annotated[int, typer.Option(min=1, help=BATCH_HELP)] = Options.batch,
+    memory: Annotated[float | None, typer.Option(min=0, help=MEMORY_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/fairness-...]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help=RESUME_HELP)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and what it costs, and stop.")] = False,
 ) -> int:
     """Find the filters that make a network unfair to a subgroup, freeze them, and report before and after."""
-    if out is not None:
-        require_free(out)
+    check_place(out, resume=resume)
     started = time.monotonic()
     quick = data == "drawn" and engine == "tmab"
     options = Options(
@@ -118,7 +131,9 @@ def fairness(
         source_counts=DRAWN_SOURCE_COUNTS if (source_data or data) == "drawn" else None,
         seed=seed,
         device=check_device(device),
+        batch=batch,
     )
+    check_workers(workers, options)
     set_threads(threads)
     names = tuple(classes.split(","))
     loaded = zoo.load(model, weights=weights, classes=names, device=device)
@@ -133,7 +148,10 @@ def fairness(
         started=started,
         name=f"fairness-{Path(model).stem}",
         title=f"Fairness repair of {Path(model).name} on {target.name}",
+        workers=workers,
+        memory=memory,
         out=out,
+        resume=resume,
         as_json=as_json,
         dry_run=dry_run,
     )
@@ -155,9 +173,24 @@ def rival_of(
 
 
 def carry_out(
-    task: Task, options: Options, *, started: float, name: str, title: str, out: Path | None, as_json: bool, dry_run: bool
+    task: Task,
+    options: Options,
+    *,
+    started: float,
+    name: str,
+    title: str,
+    workers: int,
+    memory: float | None,
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+    dry_run: bool,
 ) -> int:
-    """Plan or run a fairness repair and write its run directory; returns the exit code."""
+    """Plan or run a fairness repair and write its run directory; returns the exit code.
+
+    Until the run directory stands, its work is kept beside it, and an error or an interrupt carries the command that goes on.
+    """
+    options = replace(options, batch=batch_within(memory, task, options))
     notices = notices_of(task)
     for notice in notices:
         say(f"note: {notice}")
@@ -165,21 +198,49 @@ def carry_out(
         show_plan(task, options)
         return 0
     place = out or Path("reports") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    require_free(place)
-    with Reporter().running() as reporter:
-        findings = repair(task, options, progress=reporter)
-    result = summarise(
-        task,
-        options,
-        findings,
-        title=title,
-        command=f"repairkit {shlex.join(sys.argv[1:])}",
-        minutes=(time.monotonic() - started) / 60,
-        notices=notices,
-    )
-    write_fairness_run(place, task, findings, result)
+    check_place(place, resume=resume)
+    unfinished = Unfinished(place, configuration(task, options), command=resume_command(sys.argv[1:], place, out_given=out is not None))
+    earlier = sum(unfinished.seconds().values())
+    with unfinished.told():
+        with Reporter().running() as reporter:
+            findings = repair(task, options, progress=reporter, workers=workers, unfinished=unfinished)
+        result = summarise(
+            task,
+            options,
+            findings,
+            title=title,
+            command=f"repairkit {shlex.join(sys.argv[1:])}",
+            minutes=(earlier + time.monotonic() - started) / 60,
+            notices=notices,
+        )
+        write_fairness_run(place, task, findings, result)
+    unfinished.remove()
     tell_result(result, place, weights=task.model.weights, as_json=as_json)
     return 0 if result.verdict.outcome in REPAIRED else 1
+
+
+def batch_within(memory: float | None, task: Task, options: Options) -> int:
+    """Images of a pass: those asked for, or as many as the memory (GiB; half of what is free by default) holds, with a warning."""
+    budget = available(options.device) / 2 if memory is None else memory * 2**30
+    image = task.target.batch(np.array([0])).to(options.device)
+    fit = images_that_fit(task.model.classifier.to(options.device), image, budget=budget)
+    if fit < options.batch:
+        shown = f"{budget / 2**30:.2g} GiB of memory {'hold' if fit > 1 else 'holds'}"
+        warnings.warn(
+            f"passes carry {fit} images and not {options.batch}, as many as {shown}; --memory sets it", ModelWarning, stacklevel=2
+        )
+    return min(fit, options.batch)
+
+
+def resume_command(arguments: list[str], place: Path, *, out_given: bool) -> str:
+    """What the user types to go on with a run of these arguments.
+
+    Example:
+        >>> resume_command(["fairness", "--data", "my people.csv"], Path("reports/a"), out_given=False)
+        "repairkit fairness --data 'my people.csv' --out reports/a --resume"
+    """
+    more = [] if out_given else ["--out", str(place)]
+    return f"repairkit {shlex.join([each for each in arguments if each != '--resume'] + more + ['--resume'])}"
 
 
 def tell_result(result: Result, place: Path, *, weights: Path, as_json: bool) -> None:
@@ -282,7 +343,32 @@ def check_device(device: str) -> str:
     return device
 
 
+def check_place(out: Path | None, *, resume: bool) -> None:
+    """Refuse before any work a run directory that is taken, and unfinished work that is there unasked or asked for and not there.
+
+    Raises:
+        UsageError: it is so; the message says what to do.
+    """
+    if out is not None:
+        require_free(out)
+    check_resumable(out, resume=resume)
+
+
+def check_workers(workers: int, options: Options) -> None:
+    """Refuse several workers for an engine that takes one.
+
+    Raises:
+        UsageError: the engine is a walk.
+    """
+    if workers > 1 and options.engine != "tmab":
+        raise UsageError(f"{options.engine} goes on from permutation to permutation and takes one process, got --workers {workers}")
+
+
 def set_threads(threads: int | None) -> None:
-    """Threads of one process; torch's own default is one for each core it may use."""
+    """Threads of one process; torch's own default is one for each core it may use, which a busy machine answers with crawling."""
     if threads is not None:
         torch.set_num_threads(threads)
+    elif torch.get_num_threads() > 1 and (load := os.getloadavg()[0]) > torch.get_num_threads() / 2:
+        say(
+            f"note: other work keeps this machine busy (load {load:.1f}, {torch.get_num_threads()} threads): --threads 1 may be several times faster"
+        )

@@ -8,6 +8,8 @@ import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -96,7 +98,7 @@ class Crew:
         workers: processes; 1 plays in this one.
 
     Raises:
-        UsageError: fewer than one worker, or a game that cannot be sent to other processes.
+        UsageError: fewer than one worker, a game that cannot be sent to other processes, or a worker that was killed.
 
     Example:
         >>> from repairkit.shapley.game import FunctionGame
@@ -140,12 +142,28 @@ class Crew:
                 yield each.observe(self._game)
             return
         ahead: deque[Future[Floats]] = deque()
-        for each in rounds:
-            ahead.append(self._pool.submit(_observe, each))
-            if len(ahead) > 2 * self._workers:
+        try:
+            for each in rounds:
+                with _no_interrupt():  # the processes start here, and are not to hear of Ctrl-C
+                    ahead.append(self._pool.submit(_observe, each))
+                if len(ahead) > 2 * self._workers:
+                    yield ahead.popleft().result()
+            while ahead:
                 yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        except BrokenProcessPool:
+            raise UsageError(
+                "a worker process was ended from outside, as happens where memory runs out; use fewer --workers or free some memory"
+            ) from None
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back; processes started meanwhile never hear it, this one does afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _game: Game | None = None
@@ -154,7 +172,6 @@ _game: Game | None = None
 
 def _receive(copy: bytes, threads: int) -> None:
     global _game  # noqa: PLW0603 - a worker process has one game, set once when it starts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that leads
     torch.set_num_threads(threads)
     _game = pickle.loads(copy)  # noqa: S301 - made by the process that started this one
 
