@@ -127,8 +127,8 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
 def plan(task: Task, options: Options) -> dict[str, float]:
     """Image passes that a repair will make, by part.
 
-    Exact for calibration and a limit for attribution and stability; choosing and evaluation assume a path of six filters
-    and a guard that then refuses as many as are held against it, the live zone a network that dies at a tenth of its filters.
+    Exact for calibration and a limit for attribution and stability; choosing and evaluation assume a path of six filters (or
+    as many as are allowed, if fewer) and a guard that then refuses as many as are held against it, the live zone a network that dies at a tenth of its filters.
 
     Raises:
         DataError: a part, or a half of the attribution images where stability is asked for, would have no image of a subgroup.
@@ -138,8 +138,8 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     chosen_on = len(folds[0].choose) + min(250, len(source.choose))
     reported_on = sum(len(fold.report) for fold in folds) + len(folds) * len(source.report)
     tried = 3 * options.candidates if options.strategy == "forward" else 0
-    steps = 7 if options.strategy == "forward" else options.max_filters + 1
-    refused = GUARD_TRIES if options.strategy == "forward" else 0
+    steps = 1 + (min(6, options.max_filters) if options.strategy == "forward" else options.max_filters)
+    refused = GUARD_TRIES if options.strategy == "forward" and options.max_filters > 6 else 0
     if options.stability:  # what cannot be cut is found out now, and not in the last fold
         for number, fold in enumerate(folds):
             halves(task.target.subset(fold.attribute), seed=options.seed + number)
