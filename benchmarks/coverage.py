@@ -1,6 +1,6 @@
 """Do stated intervals cover, and is the guarantee wrong as rarely as it says? Random games with exact values.
 
-    python benchmarks/coverage.py [--games 2500] [--delta 0.1] [--pairs 1000] [--first 0]
+    python benchmarks/coverage.py [--games 2500] [--delta 0.1] [--pairs 600] [--first 0]
 
 Game i is made of seed i alone: 8 to 12 players, 3 to 12 examples, one of five families, t0 of 0, 0.5 or
 0.8. Every rate comes with an exact binomial 95 % interval over games, which are independent.
@@ -236,7 +236,7 @@ def study_guarantee(findings: Findings, game: RandomGame, seed: int, *, delta: f
     findings.note(f"guarantee, {kind}: pairs", guarantee.pairs)
 
 
-def simulate(seeds: Iterable[int], *, delta: float = 0.1, pairs: int = 1000) -> Findings:
+def simulate(seeds: Iterable[int], *, delta: float = 0.1, pairs: int = 600) -> Findings:
     """Play one game for each seed with both engines and both kinds of guarantee."""
     findings = Findings()
     for seed in seeds:
@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=500 * len(FAMILIES))
     parser.add_argument("--first", type=int, default=0, help="seed of the first game")
     parser.add_argument("--delta", type=float, default=0.1)
-    parser.add_argument("--pairs", type=int, default=1000, help="pairs of all players that a guarantee may cost")
+    parser.add_argument("--pairs", type=int, default=600, help="pairs of all players that a guarantee may cost")
     arguments = parser.parse_args()
     findings = simulate(range(arguments.first, arguments.first + arguments.games), delta=arguments.delta, pairs=arguments.pairs)
     print(f"{arguments.games} games from seed {arguments.first}, delta {arguments.delta:g}, numpy {np.__version__}, {platform.machine()}\n")

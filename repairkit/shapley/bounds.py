@@ -57,7 +57,7 @@ def published_count(variance: Floats, half_width: Floats, *, delta: float) -> Fl
     Example:
         >>> count = published_count(np.array([0.04]), np.array([0.01]), delta=0.1)
         >>> count.round(), published_bound(np.array([0.04]), count, delta=0.1).round(5)
-        (array([3690.]), array([0.01]))
+        (array([3662.]), array([0.01]))
     """
     log_term = math.log(2 / delta)
     # With u = 1 / sqrt(t - 1): range * u^2 + spread * u = half_width.

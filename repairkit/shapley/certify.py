@@ -107,20 +107,7 @@ def certify(
                 race.fold(each, observed)
                 folded("flips")
 
-    name = names(ids, game.n)
-    estimate = race.estimate
-    guarantee = Guarantee(
-        delta=delta,
-        tolerance=tolerance,
-        top=top,
-        players=game.n,
-        contested=len(entrants.players) - entrants.audited,
-        audited=entrants.audited,
-        pairs=race.pairs,
-        stopped="decided" if low.decided and high.decided else "budget",
-        low=entrants.extremes("low", low, name, estimate, delta=delta, scale=1 - t0),
-        high=entrants.extremes("high", high, name, estimate, delta=delta, scale=1 - t0),
-    )
+    name, estimate = names(ids, game.n), race.estimate
     valued, placed = np.zeros(game.n, dtype=bool), np.zeros(game.n, dtype=bool)
     valued[entrants.players] = True
     placed[entrants.players] = (low if end == "low" else high).placed
@@ -141,7 +128,18 @@ def certify(
         engine="tmab",
         passes=ledger.spent,
         standard_error=np.where(valued, (1 - t0) * race.sequence.standard_error, math.nan),
-        guarantee=guarantee,
+        guarantee=Guarantee(
+            delta=delta,
+            tolerance=tolerance,
+            top=top,
+            players=game.n,
+            contested=len(entrants.players) - entrants.audited,
+            audited=entrants.audited,
+            pairs=race.pairs,
+            stopped="decided" if low.decided and high.decided else "budget",
+            low=entrants.extremes("low", low, name, estimate, delta=delta, scale=1 - t0),
+            high=entrants.extremes("high", high, name, estimate, delta=delta, scale=1 - t0),
+        ),
     )
 
 
