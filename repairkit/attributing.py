@@ -121,7 +121,10 @@ def attribute(
         seed=seed,
         top=min(options.top or game.n, game.n),
         t0=t0,
-        control=options.engine == "tmab" and options.score == "smooth",
+        control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
+        guarantee=options.guarantee,
+        tolerance=0.2 if options.tolerance is None else options.tolerance,
+        contested=options.contested,
         truncation=options.truncation,
         ids=game.filters.ids,
         workers=workers,

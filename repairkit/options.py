@@ -24,6 +24,11 @@ class Options:
             the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
             and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen,
             and "auto" measures where the network dies (`repairkit.shapley.zone`).
+        guarantee: probability that any claim about the lowest and highest filters is wrong, in (0, 1), for
+            each network and fold (`tmab`; see docs/guarantee.md); None for no claims.
+        tolerance: of the guarantee, relative to the k-th value of each end; 0.2 unless given.
+        contested: how many filters of its screen `tmab` flips (with a guarantee, of each end; more than
+            there are stands for all, without a screen); 3 times `top` unless given.
         ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
             accuracy, the default) or "recall" (subgroup recall alone, the paper's).
         score: "smooth" values filters by the mean sigmoid of the margin (with two classes the probability
@@ -46,6 +51,9 @@ class Options:
     top: int | None = None
     t0: float | Literal["auto"] | None = None
     truncation: float | None = None
+    guarantee: float | None = None
+    tolerance: float | None = None
+    contested: int | None = None
     ranking: Ranking = "recall + source"
     score: Score = "smooth"
     freeze_at: FreezeAt = "post"
@@ -74,6 +82,7 @@ class Options:
         elif self.t0 is not None:
             raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
         object.__setattr__(self, "top", self.top or (40 if self.engine == "tmab" else 100))
+        self._check_claims()
         for name, low, high in (
             ("t0", 0, 0.999),
             ("max_clean_drop", 0, 1),
@@ -96,3 +105,21 @@ class Options:
             raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
         if self.folds != 1 and self.folds < 3:
             raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
+
+    def _check_claims(self) -> None:
+        if self.engine != "tmab" and (self.guarantee is not None or self.contested is not None):
+            given = "guarantee" if self.guarantee is not None else "contested"
+            raise UsageError(f"{given} is for the engine tmab, got {self.engine}: it has no screen and keeps no guarantee")
+        if self.guarantee is None and self.tolerance is not None:
+            raise UsageError(f"tolerance belongs to a guarantee, got {self.tolerance} without one; give guarantee, for instance 0.05")
+        if self.guarantee is not None and not 0 < self.guarantee < 1:
+            raise UsageError(f"guarantee must lie between 0 and 1, got {self.guarantee}; it is the probability that any claim is wrong")
+        if self.tolerance is not None and not 0 <= self.tolerance < 1:
+            raise UsageError(f"tolerance must lie in [0, 1), got {self.tolerance}; it is relative to the k-th value")
+        least = 1 if self.guarantee is None else self.top or 1
+        if self.contested is not None and self.contested < least:
+            raise UsageError(
+                f"contested must be at least {least}, got {self.contested}{' (top, for a guarantee)' if self.guarantee else ''}"
+            )
+        if self.guarantee is not None and self.tolerance is None:
+            object.__setattr__(self, "tolerance", 0.2)

@@ -18,7 +18,19 @@ from repairkit.evaluation.verdict import verdict
 from repairkit.fairness import Findings, RepairedNetwork, Task, data_hash
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
-from repairkit.report.result import Agreement, Column, Cost, CurvePoint, FrozenFilter, Histogram, Overlap, Reproduction, Result
+from repairkit.report.result import (
+    Agreement,
+    Column,
+    Cost,
+    CurvePoint,
+    FrozenFilter,
+    Guaranteed,
+    Histogram,
+    Overlap,
+    Reproduction,
+    Result,
+)
+from repairkit.shapley.guarantee import End, Extremes
 
 PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
 COLUMNS = {
@@ -78,6 +90,7 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
         histograms=[histogram(repaired)],
         method=method(task, options, findings),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        guarantees=[entry for network in findings.repairs for entry in guarantees(network, options.folds)],
         stability=agreements(findings.repairs),
         limits=limits(task, options, findings),
         reproduction=Reproduction(
@@ -187,6 +200,29 @@ def histogram(repaired: list[RepairedNetwork]) -> Histogram:
     )
 
 
+def guarantees(network: RepairedNetwork, folds: int) -> list[Guaranteed]:
+    """What the attribution of one repaired network claims; nothing where it was not asked to. Folds as in `frozen_filters`."""
+    found = network.attribution.guarantee
+    if found is None:
+        return []
+    ends: dict[End, Extremes] = {"low": found.low, "high": found.high}
+    return [
+        Guaranteed(
+            fold=network.fold + 1 if folds > 1 else 0,
+            column=network.column,
+            delta=found.delta,
+            tolerance=found.tolerance,
+            top=found.top,
+            filters=found.players,
+            valued=found.contested + found.audited,
+            separated={end: len(shown.separated) for end, shown in ends.items()},
+            certified={end: len(shown.certified) for end, shown in ends.items()},
+            missed={end: shown.audit.count for end, shown in ends.items() if shown.audit},
+            decided=found.stopped == "decided",
+        )
+    ]
+
+
 def agreements(networks: list[RepairedNetwork]) -> list[Agreement]:
     """What the halves of the attribution images agree on, over the folds of each network; empty where nobody asked.
 
@@ -279,7 +315,9 @@ def limits(task: Task, options: Options, findings: Findings) -> list[str]:
         f"Of the {total} culprits frozen, {undecided} have an interval of the value that reaches zero: they were chosen because freezing them helped on the choose images."
         if total
         else "No culprit was frozen.",
-        "Half-widths of values hold for one filter at a time and conditionally on the attribution images; the lowest of many estimates are biased downwards.",
+        "Half-widths of values hold for one filter at a time and conditionally on the attribution images; the lowest of many estimates are biased downwards."
+        if options.guarantee is None
+        else "Half-widths of values hold for all filters of an attribution at once, and conditionally on the attribution images.",
     ]
     if options.folds > 1:
         sentences.append(

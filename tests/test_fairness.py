@@ -337,6 +337,15 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"seed": -1}, "seed must lie between 0 and inf, got -1"),
         ({"curve": (2, -1)}, r"curve must hold numbers of filters, at least 1 each, got \(2, -1\)"),
         ({"device": "tpu"}, "device must be cpu or cuda, got 'tpu'"),
+        ({"guarantee": 0.0}, "guarantee must lie between 0 and 1, got 0.0; it is the probability that any claim is wrong"),
+        ({"guarantee": 1.0}, "guarantee must lie between 0 and 1, got 1.0"),
+        ({"guarantee": float("nan")}, "guarantee must lie between 0 and 1, got nan"),
+        ({"guarantee": 0.05, "tolerance": 1.0}, r"tolerance must lie in \[0, 1\), got 1.0; it is relative to the k-th value"),
+        ({"tolerance": 0.1}, "tolerance belongs to a guarantee, got 0.1 without one"),
+        ({"guarantee": 0.05, "contested": 39}, r"contested must be at least 40, got 39 \(top, for a guarantee\)"),
+        ({"contested": 0}, "contested must be at least 1, got 0"),
+        ({"guarantee": 0.05, "engine": "tmab-paper"}, "guarantee is for the engine tmab, got tmab-paper"),
+        ({"contested": 50, "engine": "monte-carlo"}, "contested is for the engine tmab, got monte-carlo"),
     ],
 )
 def test_options_that_cannot_work(changes, message):
@@ -483,6 +492,29 @@ def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
     assert Result.read(tmp_path / "run" / "result.json").stability == result.stability
     for view in ("report.html", "report.md"):
         assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
+
+
+# ---- guarantee
+
+
+def test_a_guarantee_is_in_the_findings_the_result_and_both_views(tmp_path):
+    asked = {"guarantee": 0.1, "top": 2, "contested": 2, "budget": 2_500}
+    task, _, findings, result = tiny_faces.small_run(**asked)
+    (network,) = findings.repairs
+    guarantee = network.attribution.guarantee
+    assert (guarantee.delta, guarantee.tolerance, guarantee.top, guarantee.contested) == (0.1, 0.2, 2, 4)
+    assert guarantee.pairs >= 16
+    (entry,) = result.guarantees
+    assert (entry.column, entry.fold, entry.filters, entry.valued) == ("repaired", 0, 2976, 4 + guarantee.audited)
+    assert entry.separated == {"low": len(guarantee.low.separated), "high": len(guarantee.high.separated)}
+    assert entry.missed == {"low": guarantee.low.audit.count, "high": guarantee.high.audit.count}
+    assert any("hold for all filters of an attribution at once" in sentence for sentence in result.limits)
+    out = tmp_path / "run"
+    write_fairness_run(out, task, findings, result)
+    assert Attribution.read(out / "attribution.parquet").guarantee == guarantee
+    assert Result.read(out / "result.json").guarantees == result.guarantees
+    for view in ("report.html", "report.md"):
+        assert "of the 2 highest are truly separated" in (out / view).read_text()
 
 
 def test_halves_share_nothing(monkeypatch):

@@ -78,7 +78,10 @@ def fairness(
     classes: Annotated[str, typer.Option(help="Class names, by commas, where the weights file does not say.")] = "female,male",
     budget: Annotated[
         float | None,
-        typer.Option(min=1, help="Image passes for the attribution of each network and fold. [default: 20,000; 4,000 for drawn faces]"),
+        typer.Option(
+            min=1,
+            help="Image passes for the attribution of each network and fold. [default: 20,000; 4,000 for drawn faces without --guarantee]",
+        ),
     ] = None,
     top: Annotated[
         int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40, 16 for drawn faces; 100 for the walks]")
@@ -90,6 +93,15 @@ def fairness(
         ),
     ] = None,
     truncation: Annotated[float | None, typer.Option(help="Worth below which a permutation ends (tmab-paper, monte-carlo).")] = None,
+    guarantee: Annotated[
+        float | None,
+        typer.Option(
+            help="DELTA: say which filters are truly among the lowest and highest, wrong with this probability at most (tmab). Needs many passes."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Of the guarantee, relative to the k-th value; smaller separates more. [default: 0.2]")
+    ] = None,
     max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 3 for drawn faces]")] = None,
     max_clean_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of source accuracy, a share.")
@@ -115,11 +127,13 @@ def fairness(
     quick = data == "drawn" and engine == "tmab"
     options = Options(
         engine=cast(Engine, engine),
-        budget=budget or (DRAWN_BUDGET if quick else Options.budget),
+        budget=budget or (DRAWN_BUDGET if quick and guarantee is None else Options.budget),
         top=top or (DRAWN_TOP if quick else None),
         candidates=DRAWN_TOP if quick else Options.candidates,
         t0=parse_t0(t0),
         truncation=truncation,
+        guarantee=guarantee,
+        tolerance=tolerance,
         ranking=cast(Ranking, ranking),
         score=cast(Score, score),
         freeze_at=cast(FreezeAt, freeze_at),

@@ -21,6 +21,11 @@ import torch
 from repairkit.errors import UsageError
 from repairkit.shapley.game import Coalitions, Examples, Floats, Game
 
+SCREEN_ROUND = 64
+"""Samples of one screen round: antithetic pairs, so an even number."""
+GRADIENT_COST = 3.0
+"""Image passes of a forward and backward pass."""
+
 
 @dataclass(frozen=True)
 class Samples:
