@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 
@@ -17,6 +18,7 @@ from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.alternatives import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way
+from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits
 from repairkit.models.zoo import LoadedModel
@@ -113,12 +115,19 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     """The target's split of each fold, and the source's one split.
 
     Raises:
-        DataError: a part would have no image of a subgroup.
+        DataError: a part would have no image of a subgroup, or the source has too few images to show that the guard holds.
     """
     # The source counts as one group: a subgroup that training saw little of may be missing from a part.
     ungrouped = replace(task.source, groups=np.full(len(task.source), "all"))
     shares = None if options.source_counts else options.target_shares
     source = three_way(ungrouped, counts=options.source_counts, shares=shares, seed=options.seed)
+    if none_seen(len(source.choose), GUARD_CONFIDENCE) > options.max_clean_drop:
+        allowed = options.max_clean_drop
+        enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
+        raise DataError(
+            f"{task.source.name}: the {len(source.choose)} images that choose cannot show that accuracy falls by {100 * allowed:g} points "
+            f"at most, {enough}; give more source images or a larger --max-clean-drop"
+        )
     if options.folds == 1:
         return [three_way(task.target, shares=options.target_shares, seed=options.seed)], source
     return rotations(task.target, options.folds, seed=options.seed), source

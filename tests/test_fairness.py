@@ -401,7 +401,18 @@ def test_the_paper_s_choices_run_through():
     assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 4
 
 
-@pytest.mark.parametrize("allowed", [0.0, 0.03])
+def test_a_source_too_small_for_the_guard_is_refused():
+    task = tiny_faces.task()
+    choosing = len(splits(task, tiny_faces.options())[1].choose)
+    with pytest.raises(
+        DataError, match=f"the {choosing} images that choose cannot show that accuracy falls by 1 points at most, 230 or more can"
+    ):
+        plan(task, tiny_faces.options(max_clean_drop=0.01))
+    with pytest.raises(DataError, match="by 0 points at most, no number can"):
+        plan(task, tiny_faces.options(max_clean_drop=0.0))
+
+
+@pytest.mark.parametrize("allowed", [0.2, 0.3])
 def test_repair_and_threshold_stand_under_the_same_guard(allowed):
     task, options, findings, _ = tiny_faces.small_run(max_clean_drop=allowed)
     (network,), (threshold,) = [each for each in findings.repairs if each.column == "repaired"], findings.thresholds

@@ -106,6 +106,7 @@ def same(out, whole):
     results = []
     for folder in (out, whole):
         result = json.loads((folder / "result.json").read_text())
+        assert "--resume" not in result["reproduction"]["command"]
         del result["created"], result["reproduction"]["command"], result["reproduction"]["minutes"]
         for cost in result["costs"]:
             del cost["seconds"]

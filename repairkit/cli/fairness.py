@@ -223,7 +223,7 @@ def carry_out(
             options,
             findings,
             title=title,
-            command=f"repairkit {shlex.join(sys.argv[1:])}",
+            command=f"repairkit {shlex.join(each for each in sys.argv[1:] if each != '--resume')}",
             minutes=(earlier + time.monotonic() - started) / 60,
             notices=notices,
         )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.evaluation.statistics import none_seen
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +46,8 @@ def best_threshold(
         source_labels: shape (M,), 0 or 1.
         max_source_drop: the most that source accuracy may fall below the original, a share (0.02).
         confidence: when given, the guard holds for the one-sided upper bound of the fall at this
-            confidence (0.9), by the normal approximation for pairs, and not for the fall alone.
+            confidence (0.9), by the normal approximation for pairs and never below what as many images
+            bound where none falls (`none_seen`), and not for the fall alone.
 
     Raises:
         DataError: shapes that disagree, no image, or labels other than 0 and 1.
@@ -69,6 +71,7 @@ def best_threshold(
     drop = accuracy[zero] - accuracy
     if confidence is not None:
         drop = drop + stats.norm.ppf(confidence) * np.sqrt(np.maximum(source.moved(candidates) - drop**2, 0.0) / source.size)
+        drop = np.maximum(drop, none_seen(source.size, confidence))
     allowed = drop <= max_source_drop + 1e-12
     allowed[zero] = True
     best = recall[allowed].max()
