@@ -47,7 +47,9 @@ def guarded(command: Callable[Parameters, int | None]) -> Callable[Parameters, N
             code = ended(interrupt, "interrupted" if notes_of(interrupt) else "interrupted: nothing was written", 130)
         except Exception as error:  # noqa: BLE001 - whatever it is, its exit code must not be 1
             say("".join(traceback.format_exception(error)).rstrip())
-            code = ended(error, f"error: {type(error).__name__}, a mistake in repairkit; please report it with the lines above", OUR_MISTAKE)
+            code = ended(
+                error, f"error: {type(error).__name__}, a mistake in repairkit; please report it with the lines above", OUR_MISTAKE
+            )
         raise typer.Exit(code)
 
     return wrapped
