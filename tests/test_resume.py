@@ -134,8 +134,9 @@ name = "{folder}/target.csv"
 [source]
 name = "{folder}/source.csv"
 [options]
-budget = 1400
-top = 4
+score = "hard"
+budget = 800
+top = 2
 candidates = 4
 max_filters = 2
 max_clean_drop = 1.0
@@ -152,7 +153,7 @@ def test_interrupted_again_and_again_it_comes_to_the_same_end(faces, tmp_path, c
     rival = "dropout repaired"
     stops = [
         (("stability", "flips", 2), {"half-1.npz"}),
-        (("attribution", "screen", 2), {"half-1.npz", "half-2.npz", "attribution.npz"}),
+        (("attribution", "screen", 1), {"half-1.npz", "half-2.npz", "attribution.npz"}),
         (("choosing", "choosing", 2), {"half-1.npz", "half-2.npz", "attribution.npz"}),
         ((f"{rival}: attribution", f"{rival}: flips", 1), {"half-1.npz", "half-2.npz", "attribution.npz", "choice.json"}),
     ]
