@@ -186,6 +186,10 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
         ("none.safetensors", None, "found no file"),
         ("short.safetensors", b"\x00\x01", "cannot be read as safetensors"),
         ("empty.pt", b"", r"cannot be read as a PyTorch checkpoint \(\w.{20,}\); fetch or write it again"),
+        # torch.load takes what is no archive for a pickle: IndexError, struct.error, KeyError
+        ("err.pth", b"error: repository not found", r"err.pth cannot be read as a PyTorch checkpoint \(it is empty, cut short or of an"),
+        ("float.pth", b"G1", "float.pth cannot be read as a PyTorch checkpoint"),
+        ("memo.pth", b"h\x05", "memo.pth cannot be read as a PyTorch checkpoint"),
     ],
 )
 def test_unreadable_files(tmp_path, name, content, message):

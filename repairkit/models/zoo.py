@@ -252,7 +252,7 @@ def _read_checkpoint(path: Path) -> State:
         raise ModelError(
             f"{path} is a pickle, which may run code when read, so it is refused; convert its state dict to safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - what is no checkpoint is read as pickle opcodes, and any of them may fail in its own way
         raise ModelError(f"{path} cannot be read as a PyTorch checkpoint ({_one_line(error)}); fetch or write it again") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -263,7 +263,9 @@ def _read_checkpoint(path: Path) -> State:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())[:120]
-    return text if len(text) > 8 else "it is empty, cut short or of another format"  # some say nothing, or a number
+    # the unpickler's own errors, such as an IndexError, speak of its stack and not of the file; some say nothing, or a number
+    tells = isinstance(error, RuntimeError | OSError | SafetensorError) and len(text) > 8
+    return text if tells else "it is empty, cut short or of another format"
 
 
 def save(
