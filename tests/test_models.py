@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18, squeezenet1_0
 
 from repairkit.data.drawn import target_faces
-from repairkit.errors import ModelError
+from repairkit.errors import ModelError, ModelWarning
 from repairkit.models import zoo
 from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
 from repairkit.models.training import measure
@@ -110,6 +110,25 @@ def test_the_stand_in_is_unfair_to_darker_women():
     assert min(recalls.values()) > 0.8
     assert darker_women < min(recalls.values()) - 0.15
     assert accuracy > 0.7
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"\xff", b'{"stages": 3}', b'{"stages": [{"loss": 1}]}', b'{"stages": [{"settings": {}, "seconds": NaN}]}', b"[" * 9999],
+)
+def test_a_foreign_train_json_is_no_record(tmp_path, network, content):
+    """It is told of when the weights are read, not at the end of a long run."""
+    path = tmp_path / "own.safetensors"
+    zoo.save(network, path, architecture="squeezenet1_0", classes=("no", "yes"), trained_on="nothing")
+    (tmp_path / "own.train.json").write_bytes(content)
+    with pytest.warns(ModelWarning, match=r"own.train.json is no train.json that repairkit wrote.*remove the file"):
+        assert zoo.load(path).stages == ()
+
+
+def test_a_train_json_of_ours_is_read():
+    (stage,) = zoo.load("squeezenet_celeba_dropout").stages
+    assert stage.settings.filter_dropout == 0.5
+    assert stage.seconds > 0
 
 
 def test_torchvision_model_with_weights(tmp_path):

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from repairkit.errors import ModelError
+from repairkit.errors import ModelError, ModelWarning
 from repairkit.files import cache_directory, replacing
 from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
@@ -39,6 +40,23 @@ State = dict[str, torch.Tensor]
 _Item = TypeVar("_Item", str, float)
 
 
+class StageSettings(BaseModel):
+    """Of the settings of a stage of training, those that a report tells."""
+
+    filter_dropout: float | None = Field(default=None, ge=0, lt=1)
+
+
+class TrainingStage(BaseModel):
+    """One stage in a `train.json`: its settings and its wall time in seconds."""
+
+    settings: StageSettings
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+
+
+class _TrainingRecord(BaseModel):
+    stages: list[TrainingStage]
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready for use, and where it came from.
@@ -51,6 +69,7 @@ class LoadedModel:
         sha256: hash of the state dict (`hash_state`).
         trained_on: what the file says it was trained on; "unknown" where it says nothing.
         stand_in: True if these are the shipped weights, trained on drawn faces.
+        stages: how they were trained, as the `train.json` beside them says; empty where there is none.
     """
 
     classifier: Classifier
@@ -60,6 +79,7 @@ class LoadedModel:
     sha256: str
     trained_on: str
     stand_in: bool = False
+    stages: tuple[TrainingStage, ...] = ()
 
 
 def load(
@@ -111,7 +131,24 @@ def load(
         sha256=hash_state(network.state_dict()),
         trained_on=trained_on,
         stand_in=stand_in,
+        stages=training_stages(path),
     )
+
+
+def training_stages(weights: Path) -> tuple[TrainingStage, ...]:
+    """The stages in the `train.json` beside weights; none where there is no such file, or, with a `ModelWarning`, where it is not ours."""
+    record = weights.with_suffix(".train.json")
+    if not record.is_file():
+        return ()
+    try:
+        return tuple(_TrainingRecord.model_validate_json(record.read_bytes()).stages)
+    except (OSError, ValidationError):
+        warnings.warn(
+            f"{record} is no train.json that repairkit wrote, so how the network was trained stays unknown; remove the file",
+            ModelWarning,
+            stacklevel=3,
+        )
+        return ()
 
 
 def _listed(metadata: Mapping[str, str], key: str, kind: type[_Item], default: list[_Item], path: Path) -> list[_Item]:
