@@ -525,7 +525,8 @@ def test_apply_that_cannot_work(finished, tmp_path):
             "expected a patch at .*no.json, could not read it; give the patch.json of a run",
         ),
         ([tmp_path / "not.json", "--weights", STAND_IN], 3, "not.json is not a patch: architecture: Field required"),
-        ([patch, "--weights", tmp_path / "no.safetensors", "--out", tmp_path / "x"], 3, "expected weights at .*no.safetensors, found no"),
+        ([patch, "--weights", tmp_path / "no.safetensors"], 3, "expected weights at .*no.safetensors, found no"),
+        ([patch, "--weights", spoilt, "--out", tmp_path / "x.pt"], 2, "expected an --out that ends in .safetensors, .*got .*x.pt"),
     ]
     for arguments, expected, message in cases:
         one_error(*call("apply", *arguments), expected=expected, message=message)
