@@ -241,7 +241,23 @@ def test_options_that_the_readme_shows_exist(monkeypatch):
             assert option in known, (name, option)
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing"], ["fairness", "--no-such-option"], ["fairness", "--budget", "much"], ["apply"]])
+BEYOND_64_BITS = str(2**63)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["fairness", "--no-such-option"],
+        ["fairness", "--budget", "much"],
+        ["apply"],
+        ["fairness", "--seed", BEYOND_64_BITS],
+        ["train", "--out", "x.safetensors", "--seed", BEYOND_64_BITS],
+        ["run", "x.toml", "--seed", BEYOND_64_BITS],
+        ["run", "x.toml", "--training-seed", BEYOND_64_BITS],
+    ],
+)
 def test_usage_is_exit_code_2(arguments):
     code, _, stderr = call(*arguments)
     assert code == 2
@@ -597,6 +613,8 @@ def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch)
         ("--out own.safetensors --init none.safetensors", 3, "expected weights at none.safetensors, found no file"),
         ("--out own.safetensors --learning-rate 0", 2, "learning rate > 0"),
         ("--out own.safetensors --device tpu", 2, "device must be cpu or cuda"),
+        ("--out own.safetensors --size 16", 3, r"the network cannot take images of 16 pixels \(.*\); give a larger --size"),
+        ("--out own.safetensors --data drawn", 2, "drawn faces come in 96 pixels and whole; leave out --size"),
     ],
 )
 def test_train_that_cannot_work(faces, tmp_path, monkeypatch, arguments, expected, message):

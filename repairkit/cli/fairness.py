@@ -24,7 +24,7 @@ from repairkit.errors import ModelWarning, UsageError
 from repairkit.fairness import Task, configuration, outputs, plan, repair
 from repairkit.memory import available, images_that_fit
 from repairkit.models import zoo
-from repairkit.options import Options, Ranking, Score
+from repairkit.options import LARGEST_SEED, Options, Ranking, Score
 from repairkit.repair import Strategy
 from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
@@ -110,7 +110,7 @@ def fairness(
     stability: Annotated[
         bool, typer.Option("--stability", help="Also attribute on each half of the images and say how far both agree; doubles that cost.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; 1 where the machine is busy. [default: all cores]")] = None,
     workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
@@ -288,8 +288,8 @@ def load_data(
     Raises:
         UsageError: real target images without source images, or a crop or another size for drawn faces.
     """
-    if data == "drawn" and (crop or size not in (None, drawn.SIZE)):
-        raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole; leave out --size and --crop, or give --data")
+    if data == "drawn":
+        check_drawn(size=size, crop=crop)
     size = size or drawn.SIZE
     if source_data is None:
         if data != "drawn":
@@ -299,6 +299,16 @@ def load_data(
         source_data = "drawn"
     target = loaders.load(data, root=data_root, size=size, crop=Crop.parse(crop) if crop else None, classes=classes, seed=seed)
     return target, loaders.load(source_data, root=source_root or data_root, size=size, classes=classes, seed=seed, source=True)
+
+
+def check_drawn(*, size: int | None, crop: str | None = None) -> None:
+    """Refuse what drawn faces cannot be.
+
+    Raises:
+        UsageError: a crop or another size.
+    """
+    if crop or size not in (None, drawn.SIZE):
+        raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole; leave out --size and --crop, or give --data")
 
 
 def notices_of(task: Task) -> list[str]:

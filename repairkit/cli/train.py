@@ -8,26 +8,27 @@ from typing import Annotated
 import typer
 
 from repairkit.cli.console import Reporter, say
-from repairkit.cli.fairness import CELEBA, check_device, set_threads
+from repairkit.cli.fairness import CELEBA, check_device, check_drawn, set_threads
 from repairkit.data import celeba, drawn, loaders
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
 from repairkit.models.training import Epoch, train_stand_ins
 from repairkit.models.training import train as fit
+from repairkit.options import LARGEST_SEED
 
 
 def train(
     arch: Annotated[str, typer.Option(help="A classifier of torchvision.")] = "squeezenet1_0",
     data: Annotated[str, typer.Option(help="Training images: drawn, celeba, ppb, utkface, or a .csv/.parquet manifest.")] = "drawn",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
-    size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 96,
+    size: Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels; drawn faces have 96. [default: 96]")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start from; another head is replaced.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
     filter_dropout: Annotated[
         float, typer.Option(min=0, max=0.99, help="Probability of dropping a filter; start such a training from --init.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1)] = None,
     out: Annotated[
@@ -53,11 +54,12 @@ def train(
     check_device(device)
     set_threads(threads)
     if data == "drawn":
+        check_drawn(size=size)
         images = drawn.training_faces(seed=seed)
     elif data == "celeba" and data_root is not None:
-        images = celeba.load(data_root, split="train", size=size)
+        images = celeba.load(data_root, split="train", size=size or drawn.SIZE)
     else:
-        images = loaders.load(data, root=data_root, size=size)
+        images = loaders.load(data, root=data_root, size=size or drawn.SIZE)
     with Reporter("training steps").running() as reporter:
         trained = fit(
             images,
