@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tiny_faces
 import torch
+from PIL import Image
 from report_example import example_result
 from safetensors.torch import load_file, save_file
 from tiny_faces import DROPOUT_STAND_IN, STAND_IN
@@ -30,6 +31,7 @@ from repairkit.models import zoo
 from repairkit.report.result import Result
 
 command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
+training_command = importlib.import_module("repairkit.cli.train")
 README = Path(__file__).parent.parent / "README.md"
 QUICK = ["--size", "48", "--budget", "700", "--top", "4", "--max-filters", "2", "--max-clean-drop", "1", "--threads", "1"]
 
@@ -592,13 +594,38 @@ def test_train_writes_weights_and_how_they_came_about(faces, tmp_path):
     assert fairness(faces, "--dry-run", model=out)[0] == 0
 
 
+def celeba_of(images, folder):
+    """Drawn faces in CelebA's published layout, all of them in its training part."""
+    (folder / "img_align_celeba").mkdir(parents=True)
+    files = [f"{number:06d}.png" for number in range(len(images))]
+    for file, pixels in zip(files, images.pixels, strict=True):
+        Image.fromarray(pixels).resize((178, 218)).save(folder / "img_align_celeba" / file)
+    rows = [f"{file} {2 * label - 1}" for file, label in zip(files, images.labels, strict=True)]
+    (folder / "list_attr_celeba.txt").write_text("\n".join([str(len(rows)), "Male", *rows]))
+    (folder / "list_eval_partition.txt").write_text("\n".join(f"{file} 0" for file in files))
+    return folder
+
+
 def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path))
     assert zoo.load("squeezenet_celeba").stand_in
-    assert train(faces, "--out", "squeezenet_celeba")[0] == 0
+    root = celeba_of(tiny_faces.source(), tmp_path / "data" / "celeba")
+    assert train(faces, "--data", "celeba", "--data-root", root, "--out", "squeezenet_celeba")[0] == 0
     model = zoo.load("squeezenet_celeba")
     assert not model.stand_in
     assert model.weights == tmp_path / "models" / "squeezenet_celeba.safetensors"
+    assert model.trained_on == "CelebA, 60 images"
+
+
+def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(training_command, "train_stand_ins", lambda *_, **settings: trained.append(settings["threads"]) or {})
+    for more, option in ((["--epochs", "2"], "--epochs"), (["--data", "drawn"], "--data"), (["--filter-dropout", "0.5"], "--filter-dropout")):
+        message = f"--stand-ins trains with settings of its own and takes only --threads beside it, got {option}; leave it out"
+        one_error(*call("train", "--stand-ins", tmp_path, *more), expected=2, message=message)
+    assert trained == []
+    assert call("train", "--stand-ins", tmp_path, "--threads", "2")[0] == 0
+    assert trained == [2]
 
 
 @pytest.mark.parametrize(
@@ -606,6 +633,9 @@ def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch)
     [
         ("", 2, "give --out: a .safetensors file, or squeezenet_celeba to keep the weights"),
         ("--out own", 2, "expected an --out that ends in .safetensors, or one of squeezenet_celeba, .*got own"),
+        ("--out squeezenet_celeba", 2, r"squeezenet_celeba names a squeezenet1_0 trained on CelebA, got --arch squeezenet1_0 --data .*source.csv"),
+        ("--out squeezenet_celeba_dropout --data drawn", 2, "squeezenet_celeba_dropout names a squeezenet1_0 trained on CelebA, got .* drawn;"),
+        ("--out squeezenet_celeba --data celeba --arch resnet18", 2, "got --arch resnet18 --data celeba; give"),
         ("--out own.safetensors --data faces", 2, "expected a data set"),
         ("--out own.safetensors --data ppb", 2, "the data set ppb needs its folder"),
         ("--out own.safetensors --data celeba --data-root nowhere", 3, "expected a folder at nowhere"),

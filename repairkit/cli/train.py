@@ -12,12 +12,15 @@ from repairkit.cli.fairness import CELEBA, check_device, check_drawn, set_thread
 from repairkit.data import celeba, drawn, loaders
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
+from repairkit.models import zoo
 from repairkit.models.training import Epoch, train_stand_ins
 from repairkit.models.training import train as fit
 from repairkit.options import LARGEST_SEED
 
 
 def train(
+    context: typer.Context,
+    *,
     arch: Annotated[str, typer.Option(help="A classifier of torchvision.")] = "squeezenet1_0",
     data: Annotated[str, typer.Option(help="Training images: drawn, celeba, ppb, utkface, or a .csv/.parquet manifest.")] = "drawn",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
@@ -35,18 +38,29 @@ def train(
         Path | None, typer.Option(help="Weights file (.safetensors), or a name such as squeezenet_celeba to keep it in the cache.")
     ] = None,
     stand_ins: Annotated[
-        Path | None, typer.Option(help="Train the two networks that ship with repairkit into this folder, and nothing else.")
+        Path | None,
+        typer.Option(help="Train the two networks that ship with repairkit into this folder, and nothing else; takes only --threads beside it."),
     ] = None,
 ) -> None:
     """Train a classifier; writes weights and train.json."""
     if stand_ins is not None:
+        if besides := given_options(context) - {"stand_ins", "threads"}:
+            option = f"--{min(besides).replace('_', '-')}"
+            raise UsageError(f"--stand-ins trains with settings of its own and takes only --threads beside it, got {option}; leave it out")
         with Reporter("training steps").running() as reporter:
             for name, file in train_stand_ins(stand_ins, threads=threads or 1, progress=Telling(reporter)).items():
                 say(f"{name}: {file}")
         return
     if out is None:
         raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
-    place = cache_directory() / "models" / f"{out}.safetensors" if str(out) in CELEBA else out
+    place = out
+    if str(out) in CELEBA:
+        place = cache_directory() / "models" / f"{out}.safetensors"
+        if arch != zoo.ARCHITECTURE or data != "celeba":
+            raise UsageError(
+                f"{out} names a {zoo.ARCHITECTURE} trained on CelebA, got --arch {arch} --data {data}; "
+                "give --data celeba, or an --out that ends in .safetensors and use that file as the model"
+            )
     if place.suffix != ".safetensors":
         raise UsageError(f"expected an --out that ends in .safetensors, or one of {', '.join(CELEBA)}, got {out}")
     if place.exists():
@@ -75,6 +89,11 @@ def train(
         )
     trained.write(place)
     say(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}")
+
+
+def given_options(context: typer.Context) -> set[str]:
+    """Names of the parameters that do not stand at their default."""
+    return {name for name in context.params if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"}
 
 
 class Telling:

@@ -33,7 +33,9 @@ STAND_INS = {
 }
 """Our own names, and the file in `STAND_IN_DIRECTORY` that stands in until real weights are there."""
 
-_ARCHITECTURE = "squeezenet1_0"
+ARCHITECTURE = "squeezenet1_0"
+"""What our own names are."""
+
 _WITH_AUXILIARY_HEADS = {"inception_v3": "AuxLogits.", "googlenet": "aux1."}
 
 State = dict[str, torch.Tensor]
@@ -172,10 +174,10 @@ def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
     if name in STAND_INS:
         trained = cache_directory() / "models" / f"{name}.safetensors"
         if weights is not None:
-            return weights, _ARCHITECTURE, False
+            return weights, ARCHITECTURE, False
         if trained.exists():
-            return trained, _ARCHITECTURE, False
-        return STAND_IN_DIRECTORY / f"{STAND_INS[name]}.safetensors", _ARCHITECTURE, True
+            return trained, ARCHITECTURE, False
+        return STAND_IN_DIRECTORY / f"{STAND_INS[name]}.safetensors", ARCHITECTURE, True
     if _is_torchvision(name):
         if weights is None:
             raise ModelError(f"{name} comes without weights; give a file of them with --weights FILE")
