@@ -164,9 +164,14 @@ def configuration(task: Task, options: Options) -> dict[str, object]:
     return (
         asdict(options)
         | {name: model.sha256[:16] if model else None for name, model in models.items()}
+        | {f"normalisation of the {name}": _normalisation(model) if model else None for name, model in models.items()}
         | {f"{name} images": _labelled_hash(images) for name, images in (("target", task.target), ("source", task.source))}
         | {"threads": torch.get_num_threads(), "version": f"{version('repairkit')} with torch {torch.__version__}"}
     )
+
+
+def _normalisation(model: LoadedModel) -> list[float]:
+    return [*model.classifier.mean.flatten().tolist(), *model.classifier.std.flatten().tolist()]
 
 
 def _labelled_hash(images: LabelledImages) -> str:

@@ -113,6 +113,27 @@ def test_notices_come_before_anything_else(faces):
     assert "note" not in stdout
 
 
+def test_a_normalisation_that_nobody_gave_is_told_of(faces, tmp_path, monkeypatch):
+    torch.save(zoo.read_weights(STAND_IN)[0], tmp_path / "state.pt")
+    handed = []
+
+    def ended(task, *_, notices, **__):
+        handed.append((notices, task.model.classifier.mean.flatten().tolist()))
+        return example_result()
+
+    monkeypatch.setattr(command, "repair", lambda *_, **__: None)
+    monkeypatch.setattr(command, "summarise", ended)
+    monkeypatch.setattr(command, "write_fairness_run", lambda out, *_: out.mkdir())
+    arguments = ["--weights", tmp_path / "state.pt", "--out"]
+    stderr = fairness(faces, *arguments, tmp_path / "a", model="squeezenet1_0")[-1]
+    told = "state.pt does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken"
+    assert f"note: {told}" in stderr
+    assert handed[0][0][0].startswith(told)  # the report has it too
+    stderr = fairness(faces, *arguments, tmp_path / "b", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", model="squeezenet1_0")[-1]
+    assert "normalised" not in stderr
+    assert handed[1] == ([], [0.5, 0.5, 0.5])
+
+
 def test_a_rival_of_another_training_is_not_compared_with(faces, monkeypatch):
     def rival(**changes):
         loaded = zoo.load("squeezenet_celeba")
@@ -358,6 +379,9 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--budget 10", 2, r"the budget of 10 image passes is too small: tmab needs at least [\d,]+ here; give a larger --budget"),
         ("--budget 500 --engine monte-carlo", 2, "does not pay one permutation of 2976 players .* larger --budget or use the engine tmab"),
         ("--budget inf", 2, "budget must be a positive number of image passes, got inf"),
+        ("--mean grey --std 1,1,1", 2, "--mean must be three numbers by commas such as 0.5,0.5,0.5, got 'grey'"),
+        ("--mean 0.5,0.5,0.5", 2, "expected mean and std together, got one of them"),
+        ("--mean 0.5,0.5,0.5 --std 1,1,1", 2, "spoilt.safetensors says that its mean is .*; leave --mean and --std out"),
         ("--engine magic", 2, "engine must be 'tmab' or 'tmab-paper' or 'monte-carlo', got 'magic'"),
         ("--ranking best", 2, "ranking must be .*, got 'best'"),
         ("--score soft", 2, "score must be 'smooth' or 'hard', got 'soft'"),
@@ -620,7 +644,11 @@ def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch)
 def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(training_command, "train_stand_ins", lambda *_, **settings: trained.append(settings["threads"]) or {})
-    for more, option in ((["--epochs", "2"], "--epochs"), (["--data", "drawn"], "--data"), (["--filter-dropout", "0.5"], "--filter-dropout")):
+    for more, option in (
+        (["--epochs", "2"], "--epochs"),
+        (["--data", "drawn"], "--data"),
+        (["--filter-dropout", "0.5"], "--filter-dropout"),
+    ):
         message = f"--stand-ins trains with settings of its own and takes only --threads beside it, got {option}; leave it out"
         one_error(*call("train", "--stand-ins", tmp_path, *more), expected=2, message=message)
     assert trained == []
@@ -633,8 +661,16 @@ def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
     [
         ("", 2, "give --out: a .safetensors file, or squeezenet_celeba to keep the weights"),
         ("--out own", 2, "expected an --out that ends in .safetensors, or one of squeezenet_celeba, .*got own"),
-        ("--out squeezenet_celeba", 2, r"squeezenet_celeba names a squeezenet1_0 trained on CelebA, got --arch squeezenet1_0 --data .*source.csv"),
-        ("--out squeezenet_celeba_dropout --data drawn", 2, "squeezenet_celeba_dropout names a squeezenet1_0 trained on CelebA, got .* drawn;"),
+        (
+            "--out squeezenet_celeba",
+            2,
+            r"squeezenet_celeba names a squeezenet1_0 trained on CelebA, got --arch squeezenet1_0 --data .*source.csv",
+        ),
+        (
+            "--out squeezenet_celeba_dropout --data drawn",
+            2,
+            "squeezenet_celeba_dropout names a squeezenet1_0 trained on CelebA, got .* drawn;",
+        ),
         ("--out squeezenet_celeba --data celeba --arch resnet18", 2, "got --arch resnet18 --data celeba; give"),
         ("--out own.safetensors --data faces", 2, "expected a data set"),
         ("--out own.safetensors --data ppb", 2, "the data set ppb needs its folder"),

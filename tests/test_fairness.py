@@ -199,6 +199,14 @@ def test_dropout_trained_network_is_judged_and_repaired_beside():
     assert {column.key for column in result.columns} == {"original", "repaired", "threshold", "dropout", "dropout_repaired"}
 
 
+def test_another_normalisation_is_another_configuration():
+    task = tiny_faces.task()
+    network = task.model.classifier
+    other = Classifier(network.network, classes=network.classes, mean=(0.5,) * 3, std=(0.5,) * 3).eval()
+    changed = replace(task, model=replace(task.model, classifier=other))
+    assert fairness.configuration(task, tiny_faces.options()) != fairness.configuration(changed, tiny_faces.options())
+
+
 def test_the_report_tells_the_dropout_of_the_rival_where_it_is_known():
     task = tiny_faces.task(dropout=True)
     assert "trained with filter dropout (p = 0.5 at the end of training)" in explanation("dropout", task)

@@ -33,8 +33,7 @@ def apply(
         out,
         architecture=model.architecture,
         classes=model.classifier.classes,
-        mean=model.classifier.mean.flatten().tolist(),
-        std=model.classifier.std.flatten().tolist(),
+        **model.normalisation,
         trained_on=f"{model.trained_on}; repaired by freezing {len(fix.culprits)} filters",
         half=False,
     )

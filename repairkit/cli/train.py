@@ -39,7 +39,9 @@ def train(
     ] = None,
     stand_ins: Annotated[
         Path | None,
-        typer.Option(help="Train the two networks that ship with repairkit into this folder, and nothing else; takes only --threads beside it."),
+        typer.Option(
+            help="Train the two networks that ship with repairkit into this folder, and nothing else; takes only --threads beside it."
+        ),
     ] = None,
 ) -> None:
     """Train a classifier; writes weights and train.json."""
