@@ -393,7 +393,7 @@ def _check_learned(classifier: Classifier, images: LabelledImages) -> None:
 def train_stand_ins(
     directory: Path, *, threads: int | None = 1, progress: Callable[[int, int, Epoch | None], None] | None = None
 ) -> dict[str, Path]:
-    """Train the two networks that ship with repairkit, on drawn faces; about 15 minutes on one core.
+    """Train the two networks that ship with repairkit, on drawn faces; about 20 minutes on one core.
 
     Each is written to `directory` as safetensors in half precision with its `.train.json`. The plain
     network learns at 64 pixels first and ends at 96. The dropout network starts from it and p rises
