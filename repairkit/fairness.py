@@ -14,13 +14,13 @@ import torch
 from repairkit.attributing import attribute_network
 from repairkit.clock import Clock, Progress
 from repairkit.data.images import LabelledImages
-from repairkit.errors import DataError, ModelError
+from repairkit.errors import DataError
 from repairkit.evaluation.alternatives import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way
 from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier, check_logits
+from repairkit.models.classifier import Classifier, check_logits, try_one
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, SubgroupRecall, Worth
 from repairkit.options import Options
@@ -173,9 +173,14 @@ def configuration(task: Task, options: Options) -> dict[str, object]:
     return (
         asdict(options)
         | {name: model.sha256[:16] if model else None for name, model in models.items()}
+        | {f"normalisation of the {name}": _normalisation(model) if model else None for name, model in models.items()}
         | {f"{name} images": _labelled_hash(images) for name, images in (("target", task.target), ("source", task.source))}
         | {"threads": torch.get_num_threads(), "version": f"{version('repairkit')} with torch {torch.__version__}"}
     )
+
+
+def _normalisation(model: LoadedModel) -> list[float]:
+    return [*model.classifier.mean.flatten().tolist(), *model.classifier.std.flatten().tolist()]
 
 
 def _labelled_hash(images: LabelledImages) -> str:
@@ -374,23 +379,6 @@ def outputs(
     if clock is not None:
         clock.add("evaluation", len(wanted))
     return logits
-
-
-def try_one(classifier: Classifier, images: LabelledImages) -> None:
-    """One pass, to find out before any work whether images and network fit.
-
-    Raises:
-        ModelError: the network cannot take images of this size.
-    """
-    with torch.inference_mode():
-        try:
-            logits = classifier(images.batch(np.array([0])))
-        except (RuntimeError, AssertionError) as error:  # torchvision asserts the size that a transformer takes
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                f"the network cannot take images of {images.pixels.shape[1]} pixels ({reason}); give a larger --size"
-            ) from None
-    check_logits(logits, images.describe(0))
 
 
 def data_hash(images: LabelledImages) -> str:

@@ -13,6 +13,8 @@ from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall"]
 Score = Literal["smooth", "hard"]
+LARGEST_SEED = 2**63 - 1
+"""What torch takes for a seed is 64 bits, of which one is left for the folds, which add to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ class Options:
             ("max_filters", 1, math.inf),
             ("candidates", 1, math.inf),
             ("batch", 1, math.inf),
-            ("seed", 0, math.inf),
+            ("seed", 0, LARGEST_SEED),
         ):
             if (number := getattr(self, name)) not in (None, "auto") and not low <= number <= high:
                 raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")

@@ -21,7 +21,7 @@ from repairkit.fairness import Task
 from repairkit.files import cache_directory
 from repairkit.models import zoo
 from repairkit.models.training import Epoch, train
-from repairkit.options import Options
+from repairkit.options import LARGEST_SEED, Options
 
 TrainingProgress = Callable[[int, int, Epoch | None], None]
 
@@ -61,7 +61,7 @@ class TrainingSection(_Section):
 
     architecture: str
     init: str | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     quotas: dict[str, int]
     source_groups: list[str] = Field(default_factory=lambda: ["*"])
     plain: StageSection

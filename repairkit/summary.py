@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ from repairkit.evaluation.alternatives import threshold_curve
 from repairkit.evaluation.fairness import SOURCE
 from repairkit.evaluation.verdict import verdict
 from repairkit.fairness import Findings, RepairedNetwork, Task, data_hash
-from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 from repairkit.report.result import (
     Agreement,
@@ -108,9 +105,9 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
             settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")}
             | {"threads": str(torch.get_num_threads())}
             | {
-                f"training of the {name} network": f"{sum(stage['seconds'] for stage in stages) / 60:.1f} minutes"
+                f"training of the {name} network": f"{sum(stage.seconds for stage in model.stages) / 60:.1f} minutes"
                 for name, model in (("original", task.model), ("dropout-trained", task.dropout))
-                if model is not None and (stages := training_stages(model))
+                if model is not None and model.stages
             },
         ),
     )
@@ -120,19 +117,9 @@ def explanation(column: str, task: Task) -> str:
     """What a column is; for the dropout-trained network with the dropout it was trained with, as its train.json says."""
     if column != "dropout" or task.dropout is None:
         return COLUMNS[column][1]
-    stages = training_stages(task.dropout)
-    settings = stages[-1]["settings"] if stages else {}
-    known = f" (p = {settings['filter_dropout']:g} at the end of training)" if "filter_dropout" in settings else " (p unknown)"
+    p = task.dropout.stages[-1].settings.filter_dropout if task.dropout.stages else None
+    known = " (p unknown)" if p is None else f" (p = {p:g} at the end of training)"
     return COLUMNS[column][1].replace("filter dropout", f"filter dropout{known}")
-
-
-def training_stages(model: LoadedModel) -> list[dict[str, Any]]:
-    """The stages in the train.json beside a model's weights; none where there is no such file."""
-    record = model.weights.with_suffix(".train.json")
-    if not record.is_file():
-        return []
-    stages: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))["stages"]
-    return stages
 
 
 def frozen_filters(network: RepairedNetwork, folds: int) -> list[FrozenFilter]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tiny_faces
 import torch
+from PIL import Image
 from report_example import example_result
 from safetensors.torch import load_file, save_file
 from tiny_faces import DROPOUT_STAND_IN, STAND_IN
@@ -30,6 +31,7 @@ from repairkit.models import zoo
 from repairkit.report.result import Result
 
 command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
+training_command = importlib.import_module("repairkit.cli.train")
 README = Path(__file__).parent.parent / "README.md"
 QUICK = ["--size", "48", "--budget", "700", "--top", "4", "--max-filters", "2", "--max-clean-drop", "1", "--threads", "1"]
 
@@ -109,6 +111,27 @@ def test_notices_come_before_anything_else(faces):
     assert code == 0
     assert re.match(r"note: Stand-in for squeezenet_celeba: .* trained on drawn faces and not on CelebA", stderr)
     assert "note" not in stdout
+
+
+def test_a_normalisation_that_nobody_gave_is_told_of(faces, tmp_path, monkeypatch):
+    torch.save(zoo.read_weights(STAND_IN)[0], tmp_path / "state.pt")
+    handed = []
+
+    def ended(task, *_, notices, **__):
+        handed.append((notices, task.model.classifier.mean.flatten().tolist()))
+        return example_result()
+
+    monkeypatch.setattr(command, "repair", lambda *_, **__: None)
+    monkeypatch.setattr(command, "summarise", ended)
+    monkeypatch.setattr(command, "write_fairness_run", lambda out, *_: out.mkdir())
+    arguments = ["--weights", tmp_path / "state.pt", "--out"]
+    stderr = fairness(faces, *arguments, tmp_path / "a", model="squeezenet1_0")[-1]
+    told = "state.pt does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken"
+    assert f"note: {told}" in stderr
+    assert handed[0][0][0].startswith(told)  # the report has it too
+    stderr = fairness(faces, *arguments, tmp_path / "b", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", model="squeezenet1_0")[-1]
+    assert "normalised" not in stderr
+    assert handed[1] == ([], [0.5, 0.5, 0.5])
 
 
 def test_a_rival_of_another_training_is_not_compared_with(faces, monkeypatch):
@@ -241,7 +264,23 @@ def test_options_that_the_readme_shows_exist(monkeypatch):
             assert option in known, (name, option)
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing"], ["fairness", "--no-such-option"], ["fairness", "--budget", "much"], ["apply"]])
+BEYOND_64_BITS = str(2**63)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["fairness", "--no-such-option"],
+        ["fairness", "--budget", "much"],
+        ["apply"],
+        ["fairness", "--seed", BEYOND_64_BITS],
+        ["train", "--out", "x.safetensors", "--seed", BEYOND_64_BITS],
+        ["run", "x.toml", "--seed", BEYOND_64_BITS],
+        ["run", "x.toml", "--training-seed", BEYOND_64_BITS],
+    ],
+)
 def test_usage_is_exit_code_2(arguments):
     code, _, stderr = call(*arguments)
     assert code == 2
@@ -340,6 +379,9 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--budget 10", 2, r"the budget of 10 image passes is too small: tmab needs at least [\d,]+ here; give a larger --budget"),
         ("--budget 500 --engine monte-carlo", 2, "does not pay one permutation of 2976 players .* larger --budget or use the engine tmab"),
         ("--budget inf", 2, "budget must be a positive number of image passes, got inf"),
+        ("--mean grey --std 1,1,1", 2, "--mean must be three numbers by commas such as 0.5,0.5,0.5, got 'grey'"),
+        ("--mean 0.5,0.5,0.5", 2, "expected mean and std together, got one of them"),
+        ("--mean 0.5,0.5,0.5 --std 1,1,1", 2, "spoilt.safetensors says that its mean is .*; leave --mean and --std out"),
         ("--engine magic", 2, "engine must be 'tmab' or 'tmab-paper' or 'monte-carlo', got 'magic'"),
         ("--ranking best", 2, "ranking must be .*, got 'best'"),
         ("--score soft", 2, "score must be 'smooth' or 'hard', got 'soft'"),
@@ -526,7 +568,8 @@ def test_apply_that_cannot_work(finished, tmp_path):
             "expected a patch at .*no.json, could not read it; give the patch.json of a run",
         ),
         ([tmp_path / "not.json", "--weights", STAND_IN], 3, "not.json is not a patch: architecture: Field required"),
-        ([patch, "--weights", tmp_path / "no.safetensors", "--out", tmp_path / "x"], 3, "expected weights at .*no.safetensors, found no"),
+        ([patch, "--weights", tmp_path / "no.safetensors"], 3, "expected weights at .*no.safetensors, found no"),
+        ([patch, "--weights", spoilt, "--out", tmp_path / "x.pt"], 2, "expected an --out that ends in .safetensors, .*got .*x.pt"),
     ]
     for arguments, expected, message in cases:
         one_error(*call("apply", *arguments), expected=expected, message=message)
@@ -576,13 +619,42 @@ def test_train_writes_weights_and_how_they_came_about(faces, tmp_path):
     assert fairness(faces, "--dry-run", model=out)[0] == 0
 
 
+def celeba_of(images, folder):
+    """Drawn faces in CelebA's published layout, all of them in its training part."""
+    (folder / "img_align_celeba").mkdir(parents=True)
+    files = [f"{number:06d}.png" for number in range(len(images))]
+    for file, pixels in zip(files, images.pixels, strict=True):
+        Image.fromarray(pixels).resize((178, 218)).save(folder / "img_align_celeba" / file)
+    rows = [f"{file} {2 * label - 1}" for file, label in zip(files, images.labels, strict=True)]
+    (folder / "list_attr_celeba.txt").write_text("\n".join([str(len(rows)), "Male", *rows]))
+    (folder / "list_eval_partition.txt").write_text("\n".join(f"{file} 0" for file in files))
+    return folder
+
+
 def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path))
     assert zoo.load("squeezenet_celeba").stand_in
-    assert train(faces, "--out", "squeezenet_celeba")[0] == 0
+    root = celeba_of(tiny_faces.source(), tmp_path / "data" / "celeba")
+    assert train(faces, "--data", "celeba", "--data-root", root, "--out", "squeezenet_celeba")[0] == 0
     model = zoo.load("squeezenet_celeba")
     assert not model.stand_in
     assert model.weights == tmp_path / "models" / "squeezenet_celeba.safetensors"
+    assert model.trained_on == "CelebA, 60 images"
+
+
+def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(training_command, "train_stand_ins", lambda *_, **settings: trained.append(settings["threads"]) or {})
+    for more, option in (
+        (["--epochs", "2"], "--epochs"),
+        (["--data", "drawn"], "--data"),
+        (["--filter-dropout", "0.5"], "--filter-dropout"),
+    ):
+        message = f"--stand-ins trains with settings of its own and takes only --threads beside it, got {option}; leave it out"
+        one_error(*call("train", "--stand-ins", tmp_path, *more), expected=2, message=message)
+    assert trained == []
+    assert call("train", "--stand-ins", tmp_path, "--threads", "2")[0] == 0
+    assert trained == [2]
 
 
 @pytest.mark.parametrize(
@@ -590,6 +662,17 @@ def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch)
     [
         ("", 2, "give --out: a .safetensors file, or squeezenet_celeba to keep the weights"),
         ("--out own", 2, "expected an --out that ends in .safetensors, or one of squeezenet_celeba, .*got own"),
+        (
+            "--out squeezenet_celeba",
+            2,
+            r"squeezenet_celeba names a squeezenet1_0 trained on CelebA, got --arch squeezenet1_0 --data .*source.csv",
+        ),
+        (
+            "--out squeezenet_celeba_dropout --data drawn",
+            2,
+            "squeezenet_celeba_dropout names a squeezenet1_0 trained on CelebA, got .* drawn;",
+        ),
+        ("--out squeezenet_celeba --data celeba --arch resnet18", 2, "got --arch resnet18 --data celeba; give"),
         ("--out own.safetensors --data faces", 2, "expected a data set"),
         ("--out own.safetensors --data ppb", 2, "the data set ppb needs its folder"),
         ("--out own.safetensors --data celeba --data-root nowhere", 3, "expected a folder at nowhere"),
@@ -597,6 +680,8 @@ def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch)
         ("--out own.safetensors --init none.safetensors", 3, "expected weights at none.safetensors, found no file"),
         ("--out own.safetensors --learning-rate 0", 2, "learning rate > 0"),
         ("--out own.safetensors --device tpu", 2, "device must be cpu or cuda"),
+        ("--out own.safetensors --size 16", 3, r"the network cannot take images of 16 pixels \(.*\); give a larger --size"),
+        ("--out own.safetensors --data drawn", 2, "drawn faces come in 96 pixels and whole; leave out --size"),
     ],
 )
 def test_train_that_cannot_work(faces, tmp_path, monkeypatch, arguments, expected, message):

@@ -25,7 +25,7 @@ from repairkit.report.result import Result
 from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame, prepared_batches
-from repairkit.summary import summarise
+from repairkit.summary import explanation, summarise
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -197,6 +197,21 @@ def test_dropout_trained_network_is_judged_and_repaired_beside():
     repaired = plain_network(patched(tiny_faces.state_of(tiny_faces.DROPOUT_STAND_IN), patch.model_dump()))
     same_outcomes(findings.outcomes.correct["dropout_repaired"], repaired, task.target.subset(findings.target_report))
     assert {column.key for column in result.columns} == {"original", "repaired", "threshold", "dropout", "dropout_repaired"}
+
+
+def test_another_normalisation_is_another_configuration():
+    task = tiny_faces.task()
+    network = task.model.classifier
+    other = Classifier(network.network, classes=network.classes, mean=(0.5,) * 3, std=(0.5,) * 3).eval()
+    changed = replace(task, model=replace(task.model, classifier=other))
+    assert fairness.configuration(task, tiny_faces.options()) != fairness.configuration(changed, tiny_faces.options())
+
+
+def test_the_report_tells_the_dropout_of_the_rival_where_it_is_known():
+    task = tiny_faces.task(dropout=True)
+    assert "trained with filter dropout (p = 0.5 at the end of training)" in explanation("dropout", task)
+    unknown = replace(task, dropout=replace(task.dropout, stages=()))
+    assert "trained with filter dropout (p unknown)" in explanation("dropout", unknown)
 
 
 def test_the_network_given_is_left_as_it_was(folded):

@@ -96,6 +96,8 @@ def test_options_reach_the_run_as_written(write):
         (NAMED, ('command = "fairness"', ""), "command: Field required; correct this key"),
         (NAMED, ('title = "Named"', ""), "title: Field required"),
         (NAMED, ("size = 48", 'size = "big"'), "size: Input should be a valid integer"),
+        (TRAINED, ("seed = 5", f"seed = {2**63}"), "training.seed: Input should be less than or equal to 9223372036854775807"),
+        (NAMED, ("[target]", f"[options]\nseed = {2**63}\n[target]"), "options.seed must lie between 0 and"),
         (TRAINED, ("epochs = 2", "epochs = 2.5"), "training.plain.epochs: Input should be a valid integer"),
         (TRAINED, ("men = 24", 'men = "many"'), "training.quotas.men: Input should be a valid integer"),
         (NAMED, ('model = "squeezenet_celeba"', ""), r"give either a \[training\] section or a model, not both or neither"),

@@ -24,7 +24,7 @@ from repairkit.errors import ModelWarning, UsageError
 from repairkit.fairness import Task, configuration, outputs, plan, repair
 from repairkit.memory import available, images_that_fit
 from repairkit.models import zoo
-from repairkit.options import Options, Ranking, Score
+from repairkit.options import LARGEST_SEED, Options, Ranking, Score
 from repairkit.repair import Strategy
 from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
@@ -34,6 +34,10 @@ from repairkit.tracing import FreezeAt
 from repairkit.unfinished import Unfinished, check_resumable
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
+ASSUMED_NOTICE = (
+    "{file} does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken; "
+    "every number is wrong if it was trained with others: --mean and --std give them."
+)
 REPAIRED = ("repaired", "no better than the threshold")
 """Outcomes with exit code 0: mean recall rose with an interval above zero."""
 DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 16, 3
@@ -76,6 +80,13 @@ def fairness(
     freeze_at: Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")] = "post",
     strategy: Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")] = "forward",
     classes: Annotated[str, typer.Option(help="Class names, by commas, where the weights file does not say.")] = "female,male",
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="R,G,B that the network's images in [0, 1] are normalised with, where its file does not say. [default: ImageNet's]"
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="R,G,B, likewise.")] = None,
     budget: Annotated[
         float | None,
         typer.Option(
@@ -110,7 +121,7 @@ def fairness(
     stability: Annotated[
         bool, typer.Option("--stability", help="Also attribute on each half of the images and say how far both agree; doubles that cost.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; 1 where the machine is busy. [default: all cores]")] = None,
     workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
@@ -150,7 +161,9 @@ def fairness(
     check_workers(workers, options)
     set_threads(threads)
     names = tuple(classes.split(","))
-    loaded = zoo.load(model, weights=weights, classes=names, device=device)
+    loaded = zoo.load(
+        model, weights=weights, classes=names, mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device
+    )
     dropout = None if dropout_model == "none" else rival_of(loaded, model, dropout_model, classes=names, device=device)
     target, source = load_data(
         data, data_root, source_data, source_root, size=size, crop=crop, classes=loaded.classifier.classes, seed=seed
@@ -301,8 +314,10 @@ def load_data(
 def notices_of(task: Task) -> list[str]:
     """What a reader must know before any number."""
     notices = [DRAWN_NOTICE] if task.target.drawn or task.source.drawn else []
-    stand_ins = [model.provenance for model in (task.model, task.dropout) if model is not None and model.stand_in]
-    return notices + stand_ins
+    models = [model for model in (task.model, task.dropout) if model is not None]
+    stand_ins = [model.provenance for model in models if model.stand_in]
+    assumed = [ASSUMED_NOTICE.format(file=model.weights.name) for model in models if model.assumed_normalisation]
+    return notices + stand_ins + assumed
 
 
 def show_plan(task: Task, options: Options) -> None:
@@ -339,6 +354,24 @@ def parse_t0(text: str | None) -> float | Literal["auto"] | None:
         return float(text)
     except ValueError:
         raise UsageError(f"t0 must be a number from 0 to 0.999, or auto, got {text!r}") from None
+
+
+def parse_channels(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Numbers by commas as given on the command line; how many and which they may be, `zoo.load` checks.
+
+    Raises:
+        UsageError: one is no number.
+
+    Example:
+        >>> parse_channels("--mean", "0.5,0.5,0.5")
+        (0.5, 0.5, 0.5)
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} must be three numbers by commas such as 0.5,0.5,0.5, got {text!r}") from None
 
 
 def check_device(device: str) -> str:

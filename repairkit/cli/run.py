@@ -21,16 +21,17 @@ from repairkit.cli.fairness import (
     set_threads,
 )
 from repairkit.cli.train import Telling
-from repairkit.options import Options
+from repairkit.options import LARGEST_SEED, Options
 from repairkit.recipe import Recipe, prepare
 
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, for instance recipes/fairness_ppb_utkface.toml.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipe's folders are relative to.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="In place of the recipe's.")] = None,
     training_seed: Annotated[
-        int | None, typer.Option(min=0, help="Draw the training images and train from this seed in place of the recipe's.")
+        int | None,
+        typer.Option(min=0, max=LARGEST_SEED, help="Draw the training images and train from this seed in place of the recipe's."),
     ] = None,
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,

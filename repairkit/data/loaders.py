@@ -40,9 +40,7 @@ def load(
         DataError: the data does not fit, see the loaders.
     """
     if name == "drawn":
-        if crop is not None or size not in (None, drawn.SIZE):
-            asked = f"size {size}" if crop is None else f"crop {crop}"
-            raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole, got {asked}; leave out size and crop, or give other data")
+        check_drawn(size=size, crop=crop)
         return drawn.source_faces(seed=seed) if source else drawn.target_faces(seed=seed)
     size = drawn.SIZE if size is None else size
     if Path(name).suffix.lower() in (".csv", ".parquet"):
@@ -58,3 +56,14 @@ def load(
         return utkface.load(folder, size=size, crop=crop or utkface.CROP)
     # The published test part: `repairkit train --data celeba` learns from the training part.
     return celeba.load(folder, split="test", size=size, crop=crop or celeba.CROP)
+
+
+def check_drawn(*, size: int | None, crop: Crop | None = None) -> None:
+    """Refuse what drawn faces cannot be.
+
+    Raises:
+        UsageError: a crop or another size.
+    """
+    if crop is not None or size not in (None, drawn.SIZE):
+        asked = f"size {size}" if crop is None else f"crop {crop}"
+        raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole, got {asked}; leave out size and crop, or give other data")
