@@ -308,7 +308,8 @@ def limits(task: Task, options: Options, findings: Findings) -> list[str]:
     )
     total = sum(len(network.patch.culprits) for network in findings.repairs if network.column == "repaired")
     sentences = [
-        "Image overlap with the training data was checked by hash: there is none."
+        f"Target and source share no file and no decoded image with the {len(task.training):,} training images (compared by hash; "
+        "a photograph that was cropped or saved anew as another file is not recognised)."
         if task.training
         else "The training images were not at hand, so an overlap with them was not checked.",
         "Intervals speak of new images of the same kind for these networks as they are; they do not cover training, attribution or choosing anew.",

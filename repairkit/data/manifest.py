@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import Crop, Progress, decode
+from repairkit.data.store import Crop, Progress, decode, hash_files
 from repairkit.errors import DataError, UsageError
 
 CROP = Crop(share=1.0, height=0.5)
@@ -107,6 +107,7 @@ def load(
         classes=class_names,
         name=name,
         sources=tuple(table.column("path")),
+        origins=hash_files(paths, name=name, cache=cache),
     )
 
 
