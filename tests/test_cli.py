@@ -565,13 +565,28 @@ def test_train_writes_weights_and_how_they_came_about(faces, tmp_path):
     code, stdout, stderr = train(faces, "--out", out, "--seed", "4")
     assert (code, stdout) == (0, "")
     assert "epoch 1: loss" in stderr
-    assert sorted(entry.name for entry in out.parent.iterdir()) == ["own.safetensors", "own.train.json"]
+    assert sorted(entry.name for entry in out.parent.iterdir()) == ["own.safetensors", "own.train-images.txt", "own.train.json"]
     record = json.loads((out.parent / "own.train.json").read_text())
     assert record["stages"][0]["settings"] | {"images": 60, "seed": 4, "epochs": 1} == record["stages"][0]["settings"]
     model = zoo.load(out)
     assert model.classifier.classes == ("female", "male")
     assert not np.array_equal(load_file(out)["features.0.weight"], load_file(STAND_IN)["features.0.weight"])
     one_error(*train(faces, "--out", out), expected=2, message="own.safetensors already exists; give another --out or remove it")
+
+
+def test_images_that_a_network_was_trained_on_are_refused_whatever_their_crop(faces, tmp_path):
+    out, later = tmp_path / "own.safetensors", tmp_path / "later.safetensors"
+    train(faces, "--out", out)
+    record = (tmp_path / "own.train-images.txt").read_text().splitlines()[1:]
+    assert len(record) == len(tiny_faces.source())
+    message = r"60 of the 60 source images are among the 60 that own.safetensors was trained on .*; give source images that it was not"
+    one_error(*fairness(faces, "--dry-run", model=out), expected=3, message=message)
+    swapped = ["--data", faces / "source.csv", "--source-data", faces / "target.csv", "--crop", "0.9,0.5"]
+    one_error(*fairness(faces, "--dry-run", *swapped, model=out), expected=3, message="60 of the 60 target images are among")
+    # what the weights that it started from had seen is on record too
+    train(faces, "--data", faces / "target.csv", "--init", out, "--out", later)
+    assert set(record) < set((tmp_path / "later.train-images.txt").read_text().splitlines())
+    (tmp_path / "own.train-images.txt").unlink()
     assert fairness(faces, "--dry-run", model=out)[0] == 0
 
 
