@@ -107,8 +107,17 @@ def test_json_is_alone_on_stdout(finished):
 def test_notices_come_before_anything_else(faces):
     code, stdout, stderr = fairness(faces, "--dry-run", model="squeezenet_celeba")
     assert code == 0
+    assert "several classes" not in stderr
     assert re.match(r"note: Stand-in for squeezenet_celeba: .* trained on drawn faces and not on CelebA", stderr)
     assert "note" not in stdout
+
+
+def test_groups_that_mix_classes_are_named(own_faces):
+    target = own_faces / "target.csv"
+    target.write_text(target.read_text().replace("darker women", "darker").replace("darker men", "darker"))
+    code, _, stderr = fairness(own_faces, "--dry-run")
+    assert code == 0
+    assert "note: Of the groups of target, darker holds several classes, so its recall is its accuracy; a group column that names" in stderr
 
 
 def test_a_rival_of_another_training_is_not_compared_with(faces, monkeypatch):

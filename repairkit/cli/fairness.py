@@ -305,7 +305,29 @@ def notices_of(task: Task) -> list[str]:
     """What a reader must know before any number."""
     notices = [DRAWN_NOTICE] if task.target.drawn or task.source.drawn else []
     stand_ins = [model.provenance for model in (task.model, task.dropout) if model is not None and model.stand_in]
-    return notices + stand_ins
+    return notices + stand_ins + mixed_groups(task.target)
+
+
+def mixed_groups(images: LabelledImages) -> list[str]:
+    """The groups of several classes in a sentence, since their recall is no recall of a class; no sentence where there are none.
+
+    Example:
+        >>> images = LabelledImages(
+        ...     pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]), groups=np.array(["darker", "darker"]),
+        ...     classes=("cat", "dog"), name="pets")
+        >>> mixed_groups(images)[0]
+        'Of the groups of pets, darker holds several classes, so its recall is its accuracy; a group column that names the class separates them.'
+    """
+    mixed = [group for group in images.group_names if len(np.unique(images.labels[images.groups == group])) > 1]
+    if not mixed:
+        return []
+    shown = ", ".join(mixed[:4]) + (f" and {len(mixed) - 4} more" if len(mixed) > 4 else "")
+    fact = (
+        "holds several classes, so its recall is its accuracy"
+        if len(mixed) == 1
+        else "hold several classes, so their recall is their accuracy"
+    )
+    return [f"Of the groups of {images.name}, {shown} {fact}; a group column that names the class separates them."]
 
 
 def show_plan(task: Task, options: Options) -> None:
