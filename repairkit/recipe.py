@@ -74,7 +74,7 @@ class Recipe(_Section):
     Attributes:
         command: what it runs.
         title: heading of its report.
-        size: side of the images in pixels.
+        size: side of the images in pixels; 96 by default.
         target, source: the data.
         training: how to get the networks; without it, `model` and `dropout_model` name them.
         options: fields of `repairkit.options.Options`.
@@ -82,7 +82,7 @@ class Recipe(_Section):
 
     command: Literal["fairness"]
     title: str
-    size: int = 96
+    size: int | None = None
     target: DataSection
     source: DataSection
     training: TrainingSection | None = None
@@ -179,7 +179,7 @@ def prepare(recipe: Recipe, data_root: Path | None, *, device: str, threads: int
 
 
 def _load(
-    section: DataSection, data_root: Path | None, size: int, *, classes: tuple[str, ...] | None = None, source: bool
+    section: DataSection, data_root: Path | None, size: int | None, *, classes: tuple[str, ...] | None = None, source: bool
 ) -> LabelledImages:
     root = data_root / section.folder if data_root and section.folder else data_root
     return loaders.load(section.name, root=root, size=size, classes=classes, source=source)

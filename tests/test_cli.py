@@ -379,8 +379,9 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--guarantee 0.05 --engine monte-carlo", 2, "guarantee is for the engine tmab, got monte-carlo"),
         ("--guarantee 0.05 --top 1500", 2, "top must be at most half of the 2976 filters, since a guarantee speaks of both ends, got 1500"),
         ("--t0 auto --engine monte-carlo", 2, "monte-carlo has no live zone t0, got auto; give truncation"),
-        ("--data drawn --size 64", 2, "drawn faces come in 96 pixels and whole; leave out --size and --crop, or give --data"),
-        ("--data drawn --crop 0.8,0.5", 2, "drawn faces come in 96 pixels and whole"),
+        ("--data drawn --size 64", 2, "drawn faces come in 96 pixels and whole, got size 64; leave out size and crop, or give other data"),
+        ("--data drawn --size 96 --crop 0.8,0.5", 2, "drawn faces come in 96 pixels and whole, got crop 0.8,0.5"),
+        ("--source-data drawn --size 64", 2, "drawn faces come in 96 pixels and whole, got size 64"),
         ("--stability", 2, "--stability attributes on each half of the images with half the budget: the budget of 350 image passes is too"),
     ],
 )

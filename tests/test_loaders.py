@@ -42,6 +42,13 @@ def test_drawn_target_and_source_are_other_faces(monkeypatch):
     assert set(loaders.load("drawn", seed=1).hashes) != set(target.hashes)
 
 
+@pytest.mark.parametrize("source", [False, True])
+@pytest.mark.parametrize("asked", [{"size": 48}, {"size": 0}, {"crop": Crop(0.9, 0.5)}])
+def test_drawn_faces_come_in_one_size(asked, source):
+    with pytest.raises(UsageError, match=r"^drawn faces come in 96 pixels and whole, got (size|crop) .*; leave out size and crop"):
+        loaders.load("drawn", source=source, **asked)
+
+
 def test_manifest_by_its_ending(folder):
     images = loaders.load(str(folder / "list.csv"), size=8)
     assert (images.pixels.shape, images.labels.tolist(), images.classes) == ((3, 8, 8, 3), [1, 0, 1], ("0", "1"))
@@ -51,6 +58,7 @@ def test_manifest_by_its_ending(folder):
 
 
 def test_a_manifest_is_read_by_the_model_s_classes(folder):
+    assert loaders.load(str(folder / "list.csv")).pixels.shape == (3, 96, 96, 3)
     images = loaders.load(str(folder / "list.csv"), size=8, classes=("female", "male"))
     assert (images.classes, images.labels.tolist()) == (("female", "male"), [1, 0, 1])
     with pytest.raises(DataError, match="the label '1' in row 1 is none of the 1 classes"):

@@ -17,7 +17,7 @@ import torch
 import typer
 
 from repairkit.cli.console import Reporter, say, show_result
-from repairkit.data import drawn, loaders
+from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
 from repairkit.errors import ModelWarning, UsageError
@@ -286,11 +286,8 @@ def load_data(
     """Target and source images.
 
     Raises:
-        UsageError: real target images without source images, or a crop or another size for drawn faces.
+        UsageError: real target images without source images, or what `loaders.load` refuses.
     """
-    if data == "drawn" and (crop or size not in (None, drawn.SIZE)):
-        raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole; leave out --size and --crop, or give --data")
-    size = size or drawn.SIZE
     if source_data is None:
         if data != "drawn":
             raise UsageError(
