@@ -57,9 +57,9 @@ def check_unseen(weights: Path, **named_sets: LabelledImages) -> None:
         DataError: a set holds images on record; says how many, and names one.
     """
     record = read_record(weights)
-    seen = [digest for entry in record for digest in entry.split()]
+    seen = np.array([digest for entry in record for digest in entry.split()], dtype=np.str_)
     for name, images in named_sets.items():
-        shared = np.flatnonzero(np.isin(images.hashes, seen) | np.isin(images.origins, seen)) if seen else ()
+        shared = np.flatnonzero(np.isin(images.hashes, seen) | np.isin(images.origins, seen))
         if len(shared):
             raise DataError(
                 f"{len(shared)} of the {len(images):,} {name} images are among the {len(record):,} that {weights.name} was trained on "
