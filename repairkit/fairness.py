@@ -14,6 +14,7 @@ import torch
 from repairkit.attributing import attribute_network
 from repairkit.clock import Clock, Progress
 from repairkit.data.images import LabelledImages
+from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
 from repairkit.evaluation.alternatives import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
@@ -44,7 +45,8 @@ class Task:
         dropout: one of the same architecture trained with filter dropout, to compare with; or None.
         target: images on which subgroups are served unequally.
         source: images of what the network was made for.
-        training: the images it was trained on, when at hand, to prove that none is reported on.
+        training: the images it was trained on, when at hand, to prove that none is reported on; hashes of them beside the
+            weights (`repairkit.data.record`) are compared too.
     """
 
     model: LoadedModel
@@ -71,6 +73,7 @@ class Task:
         check_disjoint(**sets)
         for model in (self.model, self.dropout):
             if model is not None:
+                check_unseen(model.weights, target=self.target, source=self.source)
                 try_one(model.classifier, self.target)
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from repairkit.data.record import read_record
 from repairkit.evaluation import fairness as evaluation
 from repairkit.evaluation.alternatives import threshold_curve
 from repairkit.evaluation.fairness import SOURCE
@@ -308,9 +309,11 @@ def limits(task: Task, options: Options, findings: Findings) -> list[str]:
         if network.column == "repaired" and (culprit.half_width is None or culprit.value + culprit.half_width >= 0)
     )
     total = sum(len(network.patch.culprits) for network in findings.repairs if network.column == "repaired")
+    trained_on = len(task.training) if task.training else len(read_record(task.model.weights))
     sentences = [
-        "Image overlap with the training data was checked by hash: there is none."
-        if task.training
+        f"Target and source share no file and no decoded image with the {trained_on:,} images that the original network was trained on, "
+        "as far as recorded (compared by hash; a photograph that was cropped or saved anew as another file is not recognised)."
+        if trained_on
         else "The training images were not at hand, so an overlap with them was not checked.",
         "Intervals speak of new images of the same kind for these networks as they are; they do not cover training, attribution or choosing anew.",
         f"Of the {total} culprits frozen, {undecided} have an interval of the value that reaches zero: they were chosen because freezing them helped on the choose images."

@@ -109,6 +109,7 @@ def test_json_is_alone_on_stdout(finished):
 def test_notices_come_before_anything_else(faces):
     code, stdout, stderr = fairness(faces, "--dry-run", model="squeezenet_celeba")
     assert code == 0
+    assert "several classes" not in stderr
     assert re.match(r"note: Stand-in for squeezenet_celeba: .* trained on drawn faces and not on CelebA", stderr)
     assert "note" not in stdout
 
@@ -132,6 +133,14 @@ def test_a_normalisation_that_nobody_gave_is_told_of(faces, tmp_path, monkeypatc
     stderr = fairness(faces, *arguments, tmp_path / "b", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", model="squeezenet1_0")[-1]
     assert "normalised" not in stderr
     assert handed[1] == ([], [0.5, 0.5, 0.5])
+
+
+def test_groups_that_mix_classes_are_named(own_faces):
+    target = own_faces / "target.csv"
+    target.write_text(target.read_text().replace("darker women", "darker").replace("darker men", "darker"))
+    code, _, stderr = fairness(own_faces, "--dry-run")
+    assert code == 0
+    assert "note: Of the groups of target, darker holds several classes, so its recall is its accuracy; a group column that names" in stderr
 
 
 def test_a_rival_of_another_training_is_not_compared_with(faces, monkeypatch):
@@ -609,13 +618,28 @@ def test_train_writes_weights_and_how_they_came_about(faces, tmp_path):
     code, stdout, stderr = train(faces, "--out", out, "--seed", "4")
     assert (code, stdout) == (0, "")
     assert "epoch 1: loss" in stderr
-    assert sorted(entry.name for entry in out.parent.iterdir()) == ["own.safetensors", "own.train.json"]
+    assert sorted(entry.name for entry in out.parent.iterdir()) == ["own.safetensors", "own.train-images.txt", "own.train.json"]
     record = json.loads((out.parent / "own.train.json").read_text())
     assert record["stages"][0]["settings"] | {"images": 60, "seed": 4, "epochs": 1} == record["stages"][0]["settings"]
     model = zoo.load(out)
     assert model.classifier.classes == ("female", "male")
     assert not np.array_equal(load_file(out)["features.0.weight"], load_file(STAND_IN)["features.0.weight"])
     one_error(*train(faces, "--out", out), expected=2, message="own.safetensors already exists; give another --out or remove it")
+
+
+def test_images_that_a_network_was_trained_on_are_refused_whatever_their_crop(faces, tmp_path):
+    out, later = tmp_path / "own.safetensors", tmp_path / "later.safetensors"
+    train(faces, "--out", out)
+    record = (tmp_path / "own.train-images.txt").read_text().splitlines()[1:]
+    assert len(record) == len(tiny_faces.source())
+    message = r"60 of the 60 source images are among the 60 that own.safetensors was trained on .*; give source images that it was not"
+    one_error(*fairness(faces, "--dry-run", model=out), expected=3, message=message)
+    swapped = ["--data", faces / "source.csv", "--source-data", faces / "target.csv", "--crop", "0.9,0.5"]
+    one_error(*fairness(faces, "--dry-run", *swapped, model=out), expected=3, message="60 of the 60 target images are among")
+    # what the weights that it started from had seen is on record too
+    train(faces, "--data", faces / "target.csv", "--init", out, "--out", later)
+    assert set(record) < set((tmp_path / "later.train-images.txt").read_text().splitlines())
+    (tmp_path / "own.train-images.txt").unlink()
     assert fairness(faces, "--dry-run", model=out)[0] == 0
 
 

@@ -1,6 +1,7 @@
 """End to end on a real SqueezeNet and a few small images; every number is found a second time without repairkit."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from torchvision.models import squeezenet1_0
 from repairkit import attributing, fairness
 from repairkit.attributing import worth_of
 from repairkit.clock import Clock
+from repairkit.data.record import write_record
 from repairkit.errors import BudgetError, DataError, ModelError, UsageError
 from repairkit.evaluation.alternatives import best_threshold
 from repairkit.fairness import Task, plan, repair, splits
@@ -255,6 +257,20 @@ def test_an_image_that_was_trained_on_is_refused(side):
     images = getattr(task, side)
     with pytest.raises(DataError, match=f"{side} and training share 2 image.s., for instance .* remove it from one of them"):
         replace(task, training=images.subset([1, 5], name="training"))
+
+
+def test_the_report_says_what_was_compared_with_the_training_images(tmp_path):
+    task, options, findings, result = tiny_faces.small_run()
+    assert "The training images were not at hand, so an overlap with them was not checked." in result.limits
+    weights = tmp_path / "own.safetensors"
+    shutil.copy(task.model.weights, weights)
+    write_record(weights, tiny_faces.source(n=12, seed=9))
+    recorded = replace(task, model=zoo.load(weights))
+    result = summarise(recorded, options, findings, title="Tiny", command="repairkit fairness", minutes=2, notices=[])
+    said = "Target and source share no file and no decoded image with the 12 images that the original network was trained on, as far as rec"
+    assert any(sentence.startswith(said) for sentence in result.limits)
+    with pytest.raises(DataError, match=r"^2 of the 2 source images are among the 12 that own.safetensors was trained on"):
+        replace(recorded, source=tiny_faces.source(n=12, seed=9).subset([3, 5]))
 
 
 def test_an_image_of_target_and_source_is_refused():

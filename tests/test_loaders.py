@@ -1,3 +1,4 @@
+import hashlib
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 from repairkit.data import drawn, loaders
 from repairkit.data.store import Crop
 from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.splits import check_disjoint
 
 
 @pytest.fixture
@@ -69,12 +71,21 @@ def test_crop_reaches_the_loader(folder):
     assert top < 10 < 30 < bottom
 
 
+def test_a_file_is_known_again_under_another_crop_and_size(folder):
+    one, other = (loaders.load(str(folder / "list.csv"), size=size, crop=Crop(share, 0.5)) for size, share in ((8, 0.9), (10, 0.5)))
+    assert not set(one.hashes) & set(other.hashes)
+    with pytest.raises(DataError, match=r"^target and source share 3 image\(s\)"):
+        check_disjoint(target=one, source=other)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_root_may_hold_the_data_set_under_its_name(tmp_path, monkeypatch, inside):
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
     faces_of(tmp_path / "data" / ("utkface" if inside else ""))
     images = loaders.load("utkface", root=tmp_path / "data", size=16)
     assert (len(images), images.pixels.shape[1:3]) == (10, (16, 16))
+    files = sorted((tmp_path / "data").rglob("*.jpg"))
+    assert images.origins.tolist() == [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
 
 
 @pytest.mark.parametrize("name", ["ppb", "utkface", "celeba"])

@@ -157,6 +157,12 @@ def test_prepare_with_a_named_model(tmp_path, write, monkeypatch):
     assert prepare(Recipe.read(both), None, device="cpu", threads=1).dropout.sha256 == zoo.load("squeezenet_celeba_dropout").sha256
 
 
+def test_a_size_that_drawn_faces_do_not_have_is_refused(write):
+    drawn = ('name = "target.csv"', 'name = "drawn"'), ('name = "source.csv"', 'name = "drawn"')
+    with pytest.raises(UsageError, match=r"^drawn faces come in 96 pixels and whole, got size 48; leave out size"):
+        prepare(Recipe.read(write(NAMED, *drawn)), None, device="cpu", threads=1)
+
+
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """The tiny faces under the names that recipes call them, and weights to start from."""

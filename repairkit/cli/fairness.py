@@ -317,7 +317,29 @@ def notices_of(task: Task) -> list[str]:
     models = [model for model in (task.model, task.dropout) if model is not None]
     stand_ins = [model.provenance for model in models if model.stand_in]
     assumed = [ASSUMED_NOTICE.format(file=model.weights.name) for model in models if model.assumed_normalisation]
-    return notices + stand_ins + assumed
+    return notices + stand_ins + assumed + mixed_groups(task.target)
+
+
+def mixed_groups(images: LabelledImages) -> list[str]:
+    """The groups of several classes in a sentence, since their recall is no recall of a class; no sentence where there are none.
+
+    Example:
+        >>> images = LabelledImages(
+        ...     pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]), groups=np.array(["darker", "darker"]),
+        ...     classes=("cat", "dog"), name="pets")
+        >>> mixed_groups(images)[0]
+        'Of the groups of pets, darker holds several classes, so its recall is its accuracy; a group column that names the class separates them.'
+    """
+    mixed = [group for group in images.group_names if len(np.unique(images.labels[images.groups == group])) > 1]
+    if not mixed:
+        return []
+    shown = ", ".join(mixed[:4]) + (f" and {len(mixed) - 4} more" if len(mixed) > 4 else "")
+    fact = (
+        "holds several classes, so its recall is its accuracy"
+        if len(mixed) == 1
+        else "hold several classes, so their recall is their accuracy"
+    )
+    return [f"Of the groups of {images.name}, {shown} {fact}; a group column that names the class separates them."]
 
 
 def show_plan(task: Task, options: Options) -> None:

@@ -10,6 +10,7 @@ import typer
 from repairkit.cli.console import Reporter, say
 from repairkit.cli.fairness import CELEBA, check_device, set_threads
 from repairkit.data import celeba, drawn, loaders
+from repairkit.data.record import record_path, write_record
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
 from repairkit.models import zoo
@@ -90,7 +91,8 @@ def train(
             progress=Telling(reporter),
         )
     trained.write(place)
-    say(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}")
+    write_record(place, images, init=init)
+    say(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}; hashes of the images: {record_path(place)}")
 
 
 def given_options(context: typer.Context) -> set[str]:
