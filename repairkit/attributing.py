@@ -119,7 +119,7 @@ def attribute(
         engine=options.engine,
         budget=budget,
         seed=seed,
-        top=min(options.top or game.n, game.n),
+        top=options.top or min(options.usual_top, max(game.n // 2, 1)),
         t0=t0,
         control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
         guarantee=options.guarantee,

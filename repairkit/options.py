@@ -83,7 +83,6 @@ class Options:
             object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
         elif self.t0 is not None:
             raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
-        object.__setattr__(self, "top", self.top or (40 if self.engine == "tmab" else 100))
         self._check_claims()
         for name, low, high in (
             ("t0", 0, 0.999),
@@ -108,6 +107,11 @@ class Options:
         if self.folds != 1 and self.folds < 3:
             raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
 
+    @property
+    def usual_top(self) -> int:
+        """How many filters of an end are wanted where `top` does not say: half of them in a network of fewer."""
+        return 40 if self.engine == "tmab" else 100
+
     def _check_claims(self) -> None:
         if self.engine != "tmab" and (self.guarantee is not None or self.contested is not None):
             given = "guarantee" if self.guarantee is not None else "contested"
@@ -118,7 +122,7 @@ class Options:
             raise UsageError(f"guarantee must lie between 0 and 1, got {self.guarantee}; it is the probability that any claim is wrong")
         if self.tolerance is not None and not 0 <= self.tolerance < 1:
             raise UsageError(f"tolerance must lie in [0, 1), got {self.tolerance}; it is relative to the k-th value")
-        least = 1 if self.guarantee is None else self.top or 1
+        least = 1 if self.guarantee is None else self.top or self.usual_top
         if self.contested is not None and self.contested < least:
             raise UsageError(
                 f"contested must be at least {least}, got {self.contested}{' (top, for a guarantee)' if self.guarantee else ''}"

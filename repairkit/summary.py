@@ -104,6 +104,7 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {options.device}",
             minutes=round(minutes, 2),
             settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")}
+            | {"top": str(findings.repairs[0].attribution.top)}
             | {"threads": str(torch.get_num_threads())}
             | {
                 f"training of the {name} network": f"{sum(stage.seconds for stage in model.stages) / 60:.1f} minutes"

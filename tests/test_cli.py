@@ -170,6 +170,9 @@ def test_a_run_is_a_whole_directory(finished):
 def test_dry_run_prints_the_plan_and_writes_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "repair", lambda *_, **__: pytest.fail("a dry run repairs nothing"))
+    plan = json.loads(fairness(faces, "--dry-run", "--folds", "3", "--json")[1])
+    assert plan["passes"]["attribution"] == 3 * 700
+    assert plan["minutes"] == pytest.approx(sum(plan["passes"].values()) / plan["passes_a_second"] / 60)
     code, stdout, _ = fairness(faces, "--dry-run", "--folds", "3")
     assert code == 0
     passes = {
@@ -411,6 +414,7 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--model mymodel", 3, "no model is called 'mymodel'; give one of squeezenet_celeba"),
         ("--dropout-model mymodel", 3, "no model is called 'mymodel'"),
         ("--truncation 0.5", 2, "tmab truncates by size, not by worth: give t0 in place of truncation"),
+        ("--top 2976", 2, "top must be at least 1 and less than the 2976 players of the game, got 2976"),
         ("--t0 often", 2, "t0 must be a number from 0 to 0.999, or auto, got 'often'"),
         ("--t0 1", 2, "t0 must lie between 0 and 0.999, got 1"),
         ("--t0 nan", 2, "t0 must lie between 0 and 0.999, got nan"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -97,6 +98,9 @@ def fairness(
     top: Annotated[
         int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40, 16 for drawn faces; 100 for the walks]")
     ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="How many of the most harmful filters choosing tries. [default: 40, 16 for drawn faces]")
+    ] = None,
     t0: Annotated[
         str | None,
         typer.Option(
@@ -130,7 +134,7 @@ def fairness(
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/fairness-...]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help=RESUME_HELP)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Print the plan and what it costs, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and what it costs (with --json as JSON), and stop.")] = False,
 ) -> int:
     """Find the filters that make a network unfair to a subgroup, freeze them, and report before and after."""
     check_place(out, resume=resume)
@@ -140,7 +144,7 @@ def fairness(
         engine=cast(Engine, engine),
         budget=budget or (DRAWN_BUDGET if quick and guarantee is None else Options.budget),
         top=top or (DRAWN_TOP if quick else None),
-        candidates=DRAWN_TOP if quick else Options.candidates,
+        candidates=candidates or (DRAWN_TOP if quick else Options.candidates),
         t0=parse_t0(t0),
         truncation=truncation,
         guarantee=guarantee,
@@ -222,7 +226,7 @@ def carry_out(
     for notice in notices:
         say(f"note: {notice}")
     if dry_run:
-        show_plan(task, options)
+        show_plan(task, options, as_json=as_json)
         return 0
     place = out or Path("reports") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     check_place(place, resume=resume)
@@ -342,7 +346,7 @@ def mixed_groups(images: LabelledImages) -> list[str]:
     return [f"Of the groups of {images.name}, {shown} {fact}; a group column that names the class separates them."]
 
 
-def show_plan(task: Task, options: Options) -> None:
+def show_plan(task: Task, options: Options, *, as_json: bool) -> None:
     """The plan, its cost in image passes and what that means on this machine, on stdout."""
     some = task.target.subset(np.arange(min(64, len(task.target))))
     outputs(task.model.classifier, some, options)
@@ -350,6 +354,9 @@ def show_plan(task: Task, options: Options) -> None:
     outputs(task.model.classifier, some, options)
     speed = len(some) / (time.perf_counter() - started)
     passes = plan(task, options)
+    if as_json:
+        print(json.dumps({"passes": passes, "passes_a_second": speed, "minutes": sum(passes.values()) / speed / 60}))  # noqa: T201
+        return
     print(f"target: {task.target.name}, {len(task.target):,} images; source: {task.source.name}, {len(task.source):,} images")  # noqa: T201
     print(f"networks: {task.model.architecture}{' and its dropout-trained rival' if task.dropout else ''}, {options.folds} fold(s)")  # noqa: T201
     for part, number in passes.items():
