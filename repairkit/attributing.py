@@ -8,7 +8,7 @@ import numpy as np
 
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
-from repairkit.errors import BudgetError
+from repairkit.errors import BudgetError, UsageError
 from repairkit.evaluation.splits import halves
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier
@@ -113,7 +113,13 @@ def attribute(
     workers: int = 1,
     checkpoint: Checkpoint | None = None,
 ) -> Attribution:
-    """Values of the filters by the chosen engine."""
+    """Values of the filters by the chosen engine.
+
+    Raises:
+        UsageError: more filters are wanted than leave one out.
+    """
+    if options.top is not None and options.top >= game.n:
+        raise UsageError(f"top must be less than the {game.n} filters of the network, got {options.top}: the culprits are some of them")
     return estimate(
         game,
         engine=options.engine,

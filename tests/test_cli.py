@@ -414,7 +414,7 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--model mymodel", 3, "no model is called 'mymodel'; give one of squeezenet_celeba"),
         ("--dropout-model mymodel", 3, "no model is called 'mymodel'"),
         ("--truncation 0.5", 2, "tmab truncates by size, not by worth: give t0 in place of truncation"),
-        ("--top 2976", 2, "top must be at least 1 and less than the 2976 players of the game, got 2976"),
+        ("--top 2976", 2, "top must be less than the 2976 filters of the network, got 2976"),
         ("--t0 often", 2, "t0 must be a number from 0 to 0.999, or auto, got 'often'"),
         ("--t0 1", 2, "t0 must lie between 0 and 0.999, got 1"),
         ("--t0 nan", 2, "t0 must lie between 0 and 0.999, got nan"),
@@ -709,7 +709,7 @@ def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
         ("--out own.safetensors --learning-rate 0", 2, "learning rate > 0"),
         ("--out own.safetensors --device tpu", 2, "device must be cpu or cuda"),
         ("--out own.safetensors --size 16", 3, r"the network cannot take images of 16 pixels \(.*\); give a larger --size"),
-        ("--out own.safetensors --data drawn", 2, "drawn faces come in 96 pixels and whole; leave out --size"),
+        ("--out own.safetensors --data drawn", 2, "drawn faces come in 96 pixels and whole, got size 48; leave out size"),
     ],
 )
 def test_train_that_cannot_work(faces, tmp_path, monkeypatch, arguments, expected, message):
@@ -728,6 +728,7 @@ name = "{folder}/target.csv"
 [source]
 name = "{folder}/source.csv"
 [options]
+max_clean_drop = 1
 budget = 700
 top = 4
 candidates = 6

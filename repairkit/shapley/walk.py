@@ -201,7 +201,7 @@ def _evaluations(permutations: Floats, n: int) -> float:
 
 def check_sought(game: Game, top: int, delta: float) -> None:
     """Refuse a k or a delta that cannot be meant."""
-    if not 1 <= top <= max(game.n - 1, 1):
-        raise UsageError(f"top must be at least 1 and less than the {game.n} players of the game, got {top}: an end of all is no end")
+    if not 1 <= top <= game.n:
+        raise UsageError(f"top must lie between 1 and the {game.n} players of the game, got {top}")
     if not 0 < delta < 1:
         raise UsageError(f"delta must lie between 0 and 1, got {delta}; it is the probability of an interval that misses")
