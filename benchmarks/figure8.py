@@ -192,6 +192,8 @@ def row(tolerance: float, found: list[Comparison], *, extrapolated: bool, note: 
 
 def _pool(game: Game, path: Path | None, count: int, batch: int) -> np.ndarray:
     rows = list(np.load(path)) if path and path.exists() else []
+    if rows and not np.allclose(rows[0], permutation(game, 0, 0, batch=batch), atol=1e-6):
+        raise SystemExit(f"{path} holds permutations of another game or batch; remove it or name another file")
     while len(rows) < count:
         rows.append(permutation(game, 0, len(rows), batch=batch))
         if len(rows) % 100 == 0:

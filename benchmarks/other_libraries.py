@@ -251,12 +251,15 @@ def main() -> None:
 
 
 def _truth(game: Game, path: Path | None, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    made_of = np.array([len(game.weights), pairs])
     if path and path.exists():
         with np.load(path) as kept:
+            if not np.array_equal(kept["made_of"], made_of):
+                raise SystemExit(f"{path} was made of other images or permutations; remove it or name another file")
             return kept["values"], kept["standard_errors"]
     values, errors = true_values(game, pairs=pairs, seed=0)
     if path:
-        np.savez(path, values=values, standard_errors=errors)
+        np.savez(path, values=values, standard_errors=errors, made_of=made_of)
     return values, errors
 
 
