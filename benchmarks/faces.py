@@ -171,7 +171,7 @@ def exact_flips(game: Game, players: npt.NDArray[np.int64], *, samples: int, see
         was_live = live[:, players]
         present, absent = np.where(was_live, before, before + change), np.where(was_live, before - change, before)
         parts.append((present.astype(np.float32), absent.astype(np.float32), factors))
-        if done // ROUND % 8 == 7 or done + ROUND >= samples:
+        if done // ROUND % 4 == 3 or done + ROUND >= samples:
             print(f"{done + ROUND} samples of {len(players)} filters", file=sys.stderr, flush=True)
             if file:
                 file.parent.mkdir(parents=True, exist_ok=True)
