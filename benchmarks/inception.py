@@ -1,86 +1,55 @@
-"""Inception-v3 at 299 px: image passes per second of the screen and of flips, and what reuse of activations saves.
+"""Inception-v3 at 299 px: image passes per second of the screen and of flips, and on request the time to a top and bottom 100.
 
-    python benchmarks/inception.py [--weights inception_v3_20.safetensors] [--pixels 299] [--threads 2] [--device cpu]
+    python benchmarks/inception.py [--data DATA] [--threads 2] [--device cuda --dtype bfloat16 --compile --batch 128 --decide 200000]
 
-Speed does not depend on the images, so they are random. With `--weights` the filters of layers whose
-weights are all zero are left out of the count of those that can matter. A flip's cost is measured two ways:
-its share of the arithmetic after the filter (what a budget is charged), and its time over that of a plain pass.
+With the shared checkpoint filters of layers whose weights are all zero are left out of the count of
+those that can matter; without it the weights are random, which changes no speed. `--decide` gives the budget of one end: the
+engine `tmab` then values the filters on the 20 classes of the data folder, both ends.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from passes import Device, add_machine, build, machine, random_images, rate
 from torch import nn
-from torchvision.models import inception_v3
 
+from repairkit.data.images import LabelledImages
+from repairkit.data.store import decode
 from repairkit.filters import ConvFilters
+from repairkit.models.classifier import Classifier
+from repairkit.objectives import Accuracy, Smooth
+from repairkit.shapley import tmab
+from repairkit.shapley.model_game import ModelGame, prepared_batches
+
+WEIGHTS = Path("weights/inception_v3_20.safetensors")
 
 
-def build(weights: Path | None) -> nn.Module:
-    """The network with 20 classes; with these weights, or with random ones."""
-    network = inception_v3(weights=None, init_weights=False, aux_logits=False, transform_input=False, num_classes=20)
-    if weights is not None:
-        network.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()}, strict=True)
-    return network.eval().requires_grad_(False)
-
-
-def rate(work: object, images: int, runs: int, device: str) -> float:
-    """Median images per second of a callable that handles so many."""
-    times = []
-    for _ in range(runs + 1):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        work()  # type: ignore[operator]
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return images / statistics.median(times[1:])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--pixels", type=int, default=299)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--flips", type=int, default=64, help="Filters flipped, drawn at random.")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    network = build(given.weights)
-    filters = ConvFilters(network, device=given.device)
-    images = torch.rand(given.batch, 3, given.pixels, given.pixels).contiguous(memory_format=torch.channels_last)
+def table(
+    network: nn.Module, device: Device, *, pixels: int, batch: int, flips: int, runs: int, compiled: bool = False
+) -> tuple[list[str], int, int]:
+    """Rows of speeds; how many filters there are, and how many in layers of zero weights."""
+    filters = ConvFilters(network, device=device.name)
+    images = random_images(batch, pixels)
     filters.calibrate([images])
-    rng = np.random.default_rng(0)
-    live = rng.random((given.batch, len(filters))) < 0.97
     modules = dict(filters.network.named_modules())
     dead = sum(site.filters for site in filters.sites if not modules[site.layer].weight.any())
-    network = network.to(given.device, memory_format=torch.channels_last)
-    on_device = images.to(given.device)
+    rng = np.random.default_rng(0)
+    live = rng.random((batch, len(filters))) < 0.97
+    players = np.sort(rng.choice(len(filters), size=flips, replace=False))
+    plain_network = network.to(device.name)
+    on_device = images.to(device.name)
+    forward = torch.compile(plain_network) if compiled else plain_network
 
     def plain() -> None:
         with torch.inference_mode():
-            network(on_device)
+            forward(on_device)
 
-    def masked() -> None:
-        filters.forward(images, live)
-
-    def screen() -> None:
-        filters.gradients(images, live, lambda logits: logits[:, 0])
-
-    players = np.sort(rng.choice(len(filters), size=given.flips, replace=False))
-
-    def flips() -> None:
+    def flip_all() -> None:
         _, snapshot = filters.snapshot(images, live)
         if snapshot is None:
             raise SystemExit("the network could not be traced")
@@ -89,24 +58,89 @@ def main() -> None:
             other[:, player] ^= True
             filters.forward_from(snapshot, int(filters.site_of[player]), other)
 
-    speed = {
-        "plain pass": rate(plain, given.batch, given.runs, given.device),
-        "masked pass": rate(masked, given.batch, given.runs, given.device),
+    works = {
+        "plain pass": (plain, 1),
+        "masked pass": (lambda: filters.forward(images, live), 1),
+        "screen: forward and backward": (lambda: filters.gradients(images, live, lambda logits: logits[:, 0]), 1),
+        "flip of one filter": (flip_all, flips),
     }
-    speed["screen (forward and backward)"] = rate(screen, given.batch, given.runs, given.device)
-    speed["flips of one filter"] = rate(flips, given.batch * given.flips, 1, given.device)
-    where = (
-        f"{given.threads} thread(s), {torch.backends.cpu.get_cpu_capability()}" if given.device == "cpu" else torch.cuda.get_device_name()
+    speed = {}
+    for name, (work, each) in works.items():
+        device.seconds(work)
+        speed[name] = rate([device.seconds(work) for _ in range(runs if each == 1 else 1)], batch * each)
+    rows = ["| work | images/s | cost in plain passes |", "|---|---|---|"]
+    rows += [f"| {name} | {each:.1f} | {speed['plain pass'] / each:.2f} |" for name, each in speed.items()]
+    rows.append(
+        f"\nCharged for a flip: its share of the multiplications, mean {filters.shares.mean():.2f} over all filters, "
+        f"{filters.shares[players].mean():.2f} over the {flips} flipped."
     )
-    print(f"inception_v3, {given.pixels} px, {len(filters):,} filters ({dead:,} in layers of zero weights), batch {given.batch}, float32")
-    print(f"torch {torch.__version__}, {platform.machine()}, {where}\n")
-    print("| work | images/s | cost in plain passes |")
-    print("|---|---|---|")
-    for name, each in speed.items():
-        print(f"| {name} | {each:.1f} | {speed['plain pass'] / each:.2f} |")
-    print(
-        f"\nShare of the arithmetic after a filter: mean {filters.shares.mean():.2f} over all, {filters.shares[players].mean():.2f} over those flipped."
+    return rows, len(filters), dead
+
+
+def validation_images(data: Path, pixels: int) -> LabelledImages:
+    """The 20 classes' validation images, in the order of `classes.tsv`."""
+    folder = data / "tiny-imagenet-20"
+    synsets = [line.split("\t") for line in (folder / "classes.tsv").read_text().splitlines()]
+    paths = [(path, label) for label, (synset, _) in enumerate(synsets) for path in sorted((folder / "val" / synset).glob("*.JPEG"))]
+    return LabelledImages(
+        pixels=decode([path for path, _ in paths], size=pixels, name="tiny ImageNet, 20 classes"),
+        labels=np.array([label for _, label in paths]),
+        groups=np.array([synsets[label][0] for _, label in paths]),
+        classes=tuple(name for _, name in synsets),
+        name="tiny ImageNet, 20 classes",
     )
+
+
+def decide(network: nn.Module, device: Device, data: Path, *, pixels: int, budget: float, batch: int) -> str:
+    """Seconds until the budget of each end is spent, and how many of its 100 filters are then decided."""
+    images = validation_images(data, pixels)
+    classifier = Classifier(network, classes=images.classes, mean=(0.5,) * 3, std=(0.5,) * 3).to(device.name)
+    filters = ConvFilters(network, device=device.name)
+    with device.autocast():
+        filters.calibrate(prepared_batches(classifier, images))
+        game = ModelGame(classifier, filters, Smooth(Accuracy()).on(images), batch=batch)
+        lines = []
+        for end in ("low", "high"):
+            marks = {"screen": 0.0, "flips": 0.0}
+            started = time.perf_counter()
+
+            def note(part: str, _made: float, _planned: float, marks: dict[str, float] = marks, started: float = started) -> None:
+                marks[part] = time.perf_counter() - started
+
+            found = tmab(game, budget=budget, top=100, end=end, t0=0.9, control=True, progress=note)
+            named = np.argsort(np.where(np.isnan(found.value), np.inf, found.value * (1 if end == "low" else -1)))[:100]
+            lines.append(
+                f"| {end} | {sum(found.passes.values()):,.0f} | {marks['screen']:.0f} | {marks['flips']:.0f} | {int(found.decided[named].sum())} |"
+            )
+    return "\n".join(["", "| end | passes | seconds, screen | seconds, all | decided of 100 |", "|---|---|---|---|---|", *lines])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("DATA"), help=f"folder that holds {WEIGHTS}")
+    parser.add_argument("--pixels", type=int, default=299)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--flips", type=int, default=48, help="filters flipped, drawn at random")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--compile", action="store_true", help="torch.compile of the plain pass")
+    parser.add_argument("--decide", type=float, metavar="PASSES", help="value the filters with this budget for each end")
+    add_machine(parser, threads=2)
+    given = parser.parse_args()
+    weights = given.data / WEIGHTS
+    network = build("inception_v3", weights if weights.exists() else None)
+    device = Device(given.device, given.dtype)
+    print(f"## Inception-v3\n\n{machine(given)}")
+    rows, count, dead = table(
+        network, device, pixels=given.pixels, batch=given.batch, flips=given.flips, runs=given.runs, compiled=given.compile
+    )
+    matter = f"{count - dead:,} of them can matter" if weights.exists() else f"random weights: no file {weights}"
+    print(f"{given.pixels} px, {count:,} filters ({matter}), batch {given.batch}, {given.dtype}.\n")
+    print("\n".join(rows))
+    if given.decide:
+        if not weights.exists():
+            raise SystemExit(f"--decide needs {weights} and {given.data}/tiny-imagenet-20; give the folder with --data")
+        print(decide(network, device, given.data, pixels=given.pixels, budget=given.decide, batch=given.batch))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Estimators of Shapley values at equal cost: ours, shapiq's and Captum's, on one game of 120 filters.
 
-    python benchmarks/other_libraries.py [--quick] [--seeds 5] [--truth FILE] [--save FILE] [--only NAME ...]
+    python benchmarks/other_libraries.py [--quick] [--seeds 4] [--truth FILE] [--save FILE] [--only NAME ...]
 
 An evaluation is a pass of all the game's images under one coalition; that is what the libraries ask
 for. The engines are charged in image passes (a gradient 3, a flip its share), divided by the number
@@ -24,7 +24,7 @@ from small_network import WholeWorth, circumstances, digits_game, true_values
 
 from repairkit.shapley import Attribution, Game, tmab, walk
 
-BUDGETS = (5, 10, 20, 50, 100)
+BUDGETS = (5, 10, 20, 50)
 """Evaluations per player."""
 
 
@@ -217,17 +217,17 @@ def verdicts(results: dict[str, dict[str, list[dict[str, float]]]], measure: str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two seeds, three budgets, a rough truth: does it run?")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=2000, help="antithetic pairs of permutations per image behind the truth")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="evaluations per player")
+    parser.add_argument("--images", type=int, default=50)
+    parser.add_argument("--pairs", type=int, default=400, help="antithetic pairs of permutations per image behind the truth")
     parser.add_argument("--truth", type=Path, help="npz with the true values: read where it exists, written where not")
     parser.add_argument("--save", type=Path, help="JSON with every seed's figures, written after each run; present ones are kept")
     parser.add_argument("--only", nargs="*", help="names of the estimators to run (again)")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    budgets = BUDGETS[:3] if arguments.quick else BUDGETS
-    seeds, pairs = (2, 40) if arguments.quick else (arguments.seeds, arguments.pairs)
+    budgets, seeds, pairs = (BUDGETS[:3], 2, 40) if arguments.quick else (arguments.budgets, arguments.seeds, arguments.pairs)
     game = digits_game(arguments.images)
     top = round(0.1 * game.n)
     truth, errors = _truth(game, arguments.truth, pairs)
@@ -251,12 +251,15 @@ def main() -> None:
 
 
 def _truth(game: Game, path: Path | None, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    made_of = np.array([len(game.weights), pairs])
     if path and path.exists():
         with np.load(path) as kept:
+            if not np.array_equal(kept["made_of"], made_of):
+                raise SystemExit(f"{path} was made of other images or permutations; remove it or name another file")
             return kept["values"], kept["standard_errors"]
     values, errors = true_values(game, pairs=pairs, seed=0)
     if path:
-        np.savez(path, values=values, standard_errors=errors)
+        np.savez(path, values=values, standard_errors=errors, made_of=made_of)
     return values, errors
 
 

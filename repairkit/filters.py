@@ -235,11 +235,11 @@ class ConvFilters:
         return [rows[:, site.start : site.stop].reshape(len(live), -1, 1, 1) for site in self.sites]
 
     def _freeze(self, site: int, signal: Tensor, mask: Tensor) -> Tensor:
-        return torch.where(mask, signal, self._constants[site])
+        return torch.where(mask, signal, self._constants[site].to(signal.dtype))
 
     def _freeze_in_place(self, site: int, signal: Tensor, mask: Tensor) -> Tensor:
         """The same over a tensor that nothing has read yet: large fresh tensors cost more than the arithmetic."""
-        return torch.where(mask, signal, self._constants[site], out=signal)
+        return torch.where(mask, signal, self._constants[site].to(signal.dtype), out=signal)
 
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device).contiguous(memory_format=torch.channels_last)
@@ -251,10 +251,10 @@ class _Blend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, signal: Tensor, mask: Tensor, constant: Tensor) -> Tensor:
         ctx.save_for_backward(signal, mask, constant)
-        return torch.where(mask > 0.5, signal, constant)
+        return torch.where(mask > 0.5, signal, constant.to(signal.dtype))
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
         signal, mask, constant = ctx.saved_tensors
-        total = slope.sum(dim=(2, 3), keepdim=True)
-        return slope * mask, (slope * signal).sum(dim=(2, 3), keepdim=True) - constant * total, None
+        total = slope.sum(dim=(2, 3), keepdim=True, dtype=mask.dtype)
+        return slope * mask.to(slope.dtype), (slope * signal).sum(dim=(2, 3), keepdim=True, dtype=mask.dtype) - constant * total, None

@@ -8,10 +8,17 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from games import TableGame, second_order
+from torch import nn
 
+from repairkit.data.images import LabelledImages
+from repairkit.models.classifier import Classifier
+from repairkit.objectives import Smooth, SubgroupRecall
+from repairkit.objectives.base import Objective
 from repairkit.shapley import exact_values, walk
 from repairkit.shapley.attribution import Ledger
+from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.walk import permutation
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -126,3 +133,119 @@ def test_the_small_network_learns_and_its_game_is_alive(module):
     assert game.n <= 300
     assert game.worth(np.ones(game.n, dtype=bool)) > 0.8
     assert game.worth(np.zeros(game.n, dtype=bool)) < 0.3
+
+
+# ---- large networks ----
+
+
+@pytest.fixture
+def faces(module):
+    return module("faces")
+
+
+def two_classes(faces: ModuleType, objective: Objective) -> ModelGame:
+    """Nine filters, twelve random images in two subgroups."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2)]
+    rng = np.random.default_rng(0)
+    images = LabelledImages(
+        pixels=rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8),
+        labels=np.arange(12) % 2,
+        groups=np.array(["a", "a", "b"] * 4),
+        classes=("no", "yes"),
+        name="tiny",
+    )
+    return faces.game_of(Classifier(nn.Sequential(*layers).eval(), classes=images.classes), images, objective)
+
+
+@pytest.mark.parametrize("score", ["hard", "smooth"])
+def test_flips_of_margins_are_the_flips_of_every_score(faces, score):
+    game = two_classes(faces, faces.MarginOnly())
+    flips = faces.exact_flips(game, np.arange(9), samples=64, seed=0, t0=0.5)
+    live, examples, factors = faces.draw(game, 64, seed=[0, 2, 0], t0=0.5, shared=faces.SHARED)
+    judge = two_classes(faces, SubgroupRecall() if score == "hard" else Smooth(SubgroupRecall()))
+    expected = 0.5 * factors[:, None] * judge.flips(live, examples, np.arange(9))
+    np.testing.assert_allclose(flips.marginals(getattr(faces, score)).reshape(64, 9), expected, atol=1e-6)
+    assert (live[0::4] == live[3::4]).all()
+
+
+def test_flips_taken_up_again_are_those_of_one_run(faces, tmp_path):
+    game, players = two_classes(faces, faces.MarginOnly()), np.array([1, 7])
+    settings = {"seed": 0, "t0": 0.5}
+    faces.exact_flips(game, players, samples=64, file=tmp_path / "flips.npz", **settings)
+    resumed = faces.exact_flips(game, players, samples=128, file=tmp_path / "flips.npz", **settings)
+    whole = faces.exact_flips(game, players, samples=128, **settings)
+    np.testing.assert_array_equal(resumed.absent, whole.absent)
+    np.testing.assert_array_equal(resumed.values(faces.hard), whole.values(faces.hard))
+    with pytest.raises(SystemExit, match="holds flips of other filters"):
+        faces.exact_flips(game, players + 1, samples=128, file=tmp_path / "flips.npz", **settings)
+
+
+def test_screens_of_all_surrogates_come_from_the_gradient_of_the_margin(faces):
+    game = two_classes(faces, faces.MarginOnly())
+    found = faces.screens(game, faces.SURROGATES, gradients=64, seed=3, t0=0.5)
+    live, examples, factors = faces.draw(game, 64, seed=[3, 1, 0], t0=0.5, shared=1)
+    slopes = two_classes(faces, Smooth(SubgroupRecall())).gradients(live, examples)
+    np.testing.assert_allclose(found["probability"], 0.5 * (factors @ slopes) / 64, atol=1e-7)
+    np.testing.assert_allclose(found["margin"], 0.5 * (factors @ game.gradients(live, examples)) / 64, atol=1e-7)
+
+
+def chances(faces: ModuleType, odds: np.ndarray, samples: int = 40_000, t0: float = 0.8):
+    """Flips in which player i makes the difference between right and wrong with probability odds[i], or the reverse if negative."""
+    drawn = np.random.default_rng(1).random((samples, len(odds))) < np.abs(odds)
+    present = np.where(drawn, np.sign(odds), 1.0).astype(np.float32)
+    absent = np.where(drawn, -np.sign(odds), 1.0).astype(np.float32)
+    return faces.Flips(np.arange(len(odds)), present, absent, np.ones(samples), t0)
+
+
+def test_the_variance_of_a_permutation_follows_from_that_of_flips(module, faces):
+    bench, odds, reached = module("sample_efficiency"), np.array([0.3, 0.05, -0.1]), 0.2
+    expected = reached * (np.abs(odds) * (1 - np.abs(odds)) / 128 + odds**2) - (reached * odds) ** 2
+    np.testing.assert_allclose(bench.permutation_variance(chances(faces, odds)), expected, rtol=0.15)
+
+
+def test_the_extrapolated_precision_rises_from_chance_to_the_ceiling(module, faces):
+    bench = module("sample_efficiency")
+    flips = chances(faces, np.linspace(-0.02, 0.03, 40))
+    truth, errors = flips.values(faces.hard)
+    most, chance = bench.ceiling(truth, errors, 5, low=True)
+    curve = bench.paper_curve(flips, 5, low=True)
+    assert chance < 0.3
+    assert curve[0] < 0.7
+    assert curve[-1] == pytest.approx(most, abs=0.02)
+    assert bench.needed(curve, most - 0.2) < bench.needed(curve, most - 0.05)
+    assert bench.precision_of(np.where(truth < 0, truth, np.nan), truth, errors, 5, low=True) == 1
+
+
+TOYS = {
+    "masked_forward": ("--models squeezenet1_0 --pixels 32 --batch 2 --runs 1", 2),
+    "flips": ("--models squeezenet1_0 --pixels 32 --images 1 --flips 4 --runs 1", 1),
+    "inception": ("--data nowhere --pixels 75 --batch 1 --flips 2 --runs 1 --threads 1", 4),
+    "surrogate": ("--data nowhere --only squeezenet_celeba --pixels 32 --per-group 1 --samples 64 --gradients 8 --others 6 --t0 0.97", 4),
+    "sample_efficiency": (
+        "--pixels 32 --per-group 1 --samples 64 --gradients 8 --top 3 --others 6 --budgets 1500 --seeds 1 --permutations 0",
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("script", TOYS)
+def test_scripts_print_a_whole_table(module, monkeypatch, capsys, script):
+    options, rows = TOYS[script]
+    monkeypatch.setattr("sys.argv", [script, *options.split()])
+    threads = torch.get_num_threads()
+    module(script).main()
+    torch.set_num_threads(threads)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) == rows + 2
+    assert len({line.count("|") for line in lines}) == 1
+    assert "nan" not in "".join(lines)
+
+
+def test_growth_measures_the_same_network_both_ways(module):
+    bench = module("growth")
+    device = module("passes").Device("cpu")
+    name = "squeezenet1_0, first layers"
+    plain, screen = (bench.measure(name, work, device, passes=2, runs=1, batch=2) for work in ("plain", "screen"))
+    assert plain["filters"] == screen["filters"] == 384
+    assert min(plain["seconds"], screen["seconds"], screen["peak"]) > 0

@@ -263,6 +263,20 @@ def test_gradients_equal_finite_differences():
         assert float(slopes[0, player]) == pytest.approx((ends[1] - ends[0]) / 2e-6, rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.parametrize("freeze_at", FREEZE_AT)
+def test_passes_run_under_bfloat16_autocast(freeze_at):
+    filters, _ = build_filters(CASES[0], freeze_at)
+    images, live = inputs(6), coalitions(6, len(filters))
+    expected, slopes = filters.forward(images, live), filters.gradients(images, live, first_logit)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, (rough, _) = filters.forward(images, live), filters.gradients(images, live, first_logit)
+        again = filters.forward_from(filters.snapshot(images, live)[1], 1, live)
+    torch.testing.assert_close(logits.float(), expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(again, logits)
+    assert rough.dtype == torch.float32
+    assert np.corrcoef(rough.flatten(), slopes.flatten())[0, 1] > 0.99
+
+
 def test_gradients_of_an_untraceable_network():
     filters, twin = build_untraceable()
     live = coalitions(2, len(filters))

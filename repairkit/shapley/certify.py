@@ -66,7 +66,7 @@ def certify(
     of it goes to the sequences and a quarter to the bound on what was missed at each end.
 
     Larger rounds do not pay: an interval's range term shrinks with the number of observations. In six games of
-    `benchmarks/coverage.py` rounds of 4, 8 and 16 coalitions in as many strata took 1.4, 2.4 and over 4
+    `benchmarks/coverage_simulation.py` rounds of 4, 8 and 16 coalitions in as many strata took 1.4, 2.4 and over 4
     times the passes of pairs (medians).
     """
     per_end = 3 * top if contested is None else contested

@@ -1,6 +1,6 @@
 """Do stated intervals cover, and is the guarantee wrong as rarely as it says? Random games with exact values.
 
-    python benchmarks/coverage.py [--games 2500] [--delta 0.1] [--pairs 600] [--first 0]
+    python benchmarks/coverage_simulation.py [--games 2500] [--delta 0.1] [--pairs 600] [--first 0]
 
 Game i is made of seed i alone: 8 to 12 players, 3 to 12 examples, one of five families, t0 of 0, 0.5 or
 0.8. Every rate comes with an exact binomial 95 % interval over games, which are independent.
