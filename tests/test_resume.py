@@ -20,22 +20,7 @@ from typer.testing import CliRunner
 from repairkit.cli import app
 
 command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
-QUICK = [
-    "--size",
-    "48",
-    "--budget",
-    "700",
-    "--top",
-    "4",
-    "--strategy",
-    "prefix",
-    "--max-filters",
-    "2",
-    "--max-clean-drop",
-    "1",
-    "--threads",
-    "1",
-]
+QUICK = shlex.split("--size 32 --budget 700 --top 4 --strategy prefix --max-filters 2 --max-clean-drop 1 --threads 1")
 PARTS = ("evaluation", "calibration", "stability", "attribution", "choosing")
 
 
@@ -126,7 +111,7 @@ def whole(faces, tmp_path_factory):
 RECIPE = """
 command = "fairness"
 title = "A recipe"
-size = 48
+size = 32
 model = "{model}"
 dropout_model = "{rival}"
 [target]
@@ -137,7 +122,7 @@ name = "{folder}/source.csv"
 score = "hard"
 budget = 800
 top = 2
-candidates = 4
+strategy = "prefix"
 max_filters = 2
 max_clean_drop = 1.0
 curve = [1]
