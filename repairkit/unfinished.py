@@ -135,6 +135,16 @@ def place_beside(out: Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
+def kept_batch(out: Path) -> int | None:
+    """Images of a pass in the unfinished work of a run directory; None where there is none.
+
+    Raises:
+        DataError: its configuration cannot be read.
+    """
+    file = place_beside(out) / "run.json"
+    return _read(file).get("configuration", {}).get("batch") if file.exists() else None
+
+
 def check_resumable(out: Path | None, *, resume: bool) -> None:
     """Before any work: there is something to go on with if and only if that was asked for.
 

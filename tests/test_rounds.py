@@ -3,9 +3,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,3 +144,31 @@ def test_other_errors_of_a_pass_are_not_taken_for_full_memory(monkeypatch):
     with pytest.raises(RuntimeError, match="shapes do not match"):
         Round(0, 2, 0, 4, 0.0, np.array([0])).observe(game)
     assert game.batch == 16
+
+
+KILLED = """
+import os, signal
+import numpy as np
+from games import TableGame
+from repairkit.shapley.rounds import Crew, Round
+
+if __name__ == "__main__":
+    with Crew(TableGame(3, 4), 2) as crew:
+        list(crew.play([Round(0, 2, number, 4, 0.0, np.array([0, 2])) for number in range(3)]))
+        print(*crew._pool._processes, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    place = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=os.environ | place, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    workers = [int(number) for number in done.stdout.split()]
+    assert len(workers) == 2
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)

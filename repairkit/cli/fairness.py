@@ -32,7 +32,7 @@ from repairkit.rundir import require_free, write_fairness_run
 from repairkit.shapley import Engine
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
-from repairkit.unfinished import Unfinished, check_resumable
+from repairkit.unfinished import Unfinished, check_resumable, kept_batch
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 ASSUMED_NOTICE = (
@@ -108,6 +108,13 @@ def fairness(
         ),
     ] = None,
     truncation: Annotated[float | None, typer.Option(help="Worth below which a permutation ends (tmab-paper, monte-carlo).")] = None,
+    contested: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many filters of the screen are flipped (tmab); with --guarantee of each end, where half of all or more means all, unscreened. [default: 3 x top]",
+        ),
+    ] = None,
     guarantee: Annotated[
         float | None,
         typer.Option(
@@ -147,6 +154,7 @@ def fairness(
         candidates=candidates or (DRAWN_TOP if quick else Options.candidates),
         t0=parse_t0(t0),
         truncation=truncation,
+        contested=contested,
         guarantee=guarantee,
         tolerance=tolerance,
         ranking=cast(Ranking, ranking),
@@ -163,7 +171,7 @@ def fairness(
         batch=batch,
     )
     check_workers(workers, options)
-    set_threads(threads)
+    set_threads(threads, workers=workers)
     names = tuple(classes.split(","))
     loaded = zoo.load(
         model, weights=weights, classes=names, mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device
@@ -221,7 +229,9 @@ def carry_out(
 
     Until the run directory stands, its work is kept beside it, and an error or an interrupt carries the command that goes on.
     """
-    options = replace(options, batch=batch_within(memory, task, options))
+    # Another batch gives other last bits, so that a run that goes on keeps the one that it began with.
+    begun = kept_batch(out) if resume and out is not None else None
+    options = replace(options, batch=begun or batch_within(memory, task, options, workers=workers))
     notices = notices_of(task)
     for notice in notices:
         say(f"note: {notice}")
@@ -250,9 +260,12 @@ def carry_out(
     return 0 if result.verdict.outcome in REPAIRED else 1
 
 
-def batch_within(memory: float | None, task: Task, options: Options) -> int:
-    """Images of a pass: those asked for, or as many as the memory (GiB; half of what is free by default) holds, with a warning."""
-    budget = available(options.device) / 2 if memory is None else memory * 2**30
+def batch_within(memory: float | None, task: Task, options: Options, *, workers: int) -> int:
+    """Images of a pass: those asked for, or as many as each worker's share of the memory holds, with a warning.
+
+    The memory is in GiB, half of what is free by default.
+    """
+    budget = (available(options.device) / 2 if memory is None else memory * 2**30) / workers
     image = task.target.batch(np.array([0])).to(options.device)
     fit = images_that_fit(task.model.classifier.to(options.device), image, budget=budget)
     if fit < options.batch:
@@ -437,10 +450,13 @@ def check_workers(workers: int, options: Options) -> None:
         raise UsageError(f"{options.engine} goes on from permutation to permutation and takes one process, got --workers {workers}")
 
 
-def set_threads(threads: int | None) -> None:
-    """Threads of one process; torch's own default is one for each core it may use, which a busy machine answers with crawling."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+def set_threads(threads: int | None, *, workers: int = 1) -> None:
+    """Threads of one process; by default torch's own, one for each core it may use, shared out among the workers.
+
+    A machine that is busy answers more threads than free cores with crawling, so that a note says what helps.
+    """
+    if threads is not None or workers > 1:
+        torch.set_num_threads(threads or max(1, torch.get_num_threads() // workers))
     elif torch.get_num_threads() > 1 and (load := os.getloadavg()[0]) > torch.get_num_threads() / 2:
         say(
             f"note: other work keeps this machine busy (load {load:.1f}, {torch.get_num_threads()} threads): --threads 1 may be several times faster"

@@ -54,7 +54,7 @@ def run(
     options = plan.fairness_options(recipe, **{name: value for name, value in given.items() if value is not None})
     check_device(options.device)
     check_workers(workers, options)
-    set_threads(threads)
+    set_threads(threads, workers=workers)
     with Reporter("training steps").running() as reporter:
         task = prepare(plan, data_root, device=options.device, threads=threads, progress=Telling(reporter))
     return carry_out(

@@ -262,17 +262,26 @@ class Attribution:
 
 
 def decide(value: Floats, half_width: Floats, *, top: int, end: End) -> npt.NDArray[np.bool_]:
-    """Which intervals lie on one side of the border between the `top` values of an end and the rest.
+    """Who is shown to be among the `top` values of an end, or not to be, if all intervals hold at once.
 
-    The border is half-way between the k-th and the next value; players without a value are undecided,
-    and so is everyone when there is no next value.
+    A player is among the `top` lowest when so many intervals lie wholly above its own that only `top` are left with it, and is
+    not when `top` intervals lie wholly below its own. Players without a value are undecided.
+
+    Args:
+        value: estimates, shape (n,); NaN for players without one.
+        half_width: of intervals that hold for all valued players at once, not for each on its own: the k-th
+            value is no known number, and many are compared with it.
+        top: k, at least 1.
+        end: "low" or "high".
     """
     valued = ~np.isnan(value)
+    centre = value[valued] if end == "low" else -value[valued]
+    lower, upper = np.sort(centre - half_width[valued]), np.sort(centre + half_width[valued])
+    above = len(centre) - np.searchsorted(lower, centre + half_width[valued], side="right")
+    below = np.searchsorted(upper, centre - half_width[valued], side="left")
     decided = np.zeros(len(value), dtype=bool)
-    if valued.sum() > top:
-        ordered = np.sort(value[valued] if end == "low" else -value[valued])
-        border = (ordered[top - 1] + ordered[top]) / 2 * (1 if end == "low" else -1)
-        decided[valued] = np.abs(value[valued] - border) > half_width[valued]
+    if len(centre) > top:
+        decided[valued] = (above >= len(centre) - top) | (below >= top)
     return decided
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -190,8 +193,17 @@ _game: Game | None = None
 def _receive(copy: Path, threads: int) -> None:
     global _game  # noqa: PLW0603 - a worker process has one game, set once when it starts
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with copy.open("rb") as stream:
         _game = pickle.load(stream)  # noqa: S301 - made by the process that started this one
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever, with the game in its memory."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _observe(each: Round) -> Floats:

@@ -165,19 +165,23 @@ def tmab(
     valued = moments.count > 0
     value = np.where(valued, (1 - t0) * (base + moments.mean), math.nan)
     standard_error = np.hypot(moments.standard_error, fresh.standard_error if control else 0.0)
-    if control:
-        freedom = np.maximum(np.minimum(moments.count, fresh.count) - 1, 1)
-        spread = stats.t.isf(delta / len(sizes) / 2, freedom) * standard_error
-    else:
-        spread = empirical_bernstein(moments.variance, moments.count, delta=delta / len(sizes), width=2 * game.marginal_range)
-    half_width = np.where(valued, (1 - t0) * spread, math.nan)
+
+    def half_width(share: float) -> Floats:
+        """Of intervals that miss with probability `share`, divided among the rounds."""
+        if control:
+            freedom = np.maximum(np.minimum(moments.count, fresh.count) - 1, 1)
+            spread = stats.t.isf(share / len(sizes) / 2, freedom) * standard_error
+        else:
+            spread = empirical_bernstein(moments.variance, moments.count, delta=share / len(sizes), width=2 * game.marginal_range)
+        return np.where(valued, (1 - t0) * spread, math.nan)
+
     return Attribution(
         ids=names(ids, game.n),
         screen=(1 - t0) * screen.mean,
         value=value,
-        half_width=half_width,
+        half_width=half_width(delta),
         samples=moments.count,
-        decided=decide(value, half_width, top=top, end=sought),
+        decided=decide(value, half_width(delta / valued.sum()), top=top, end=sought),
         harmful=game.harmful,
         end=sought,
         top=top,

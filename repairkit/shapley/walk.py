@@ -105,17 +105,20 @@ def walk(
                 checkpoint.offer({**moments.arrays("marginals"), "active": active, "rounds": np.array(rounds), "spent": spent})
             if progress is not None:
                 progress("permutations", budget - ledger.left, budget)
-    if bandit:
-        half_width = published_bound(moments.variance, moments.count, delta=delta)
-    else:
-        half_width = empirical_bernstein(moments.variance, moments.count, delta=delta, width=2 * game.marginal_range)
+
+    def half_width(share: float) -> Floats:
+        """Of intervals that miss with probability `share` by the bound of the engine."""
+        if bandit:
+            return published_bound(moments.variance, moments.count, delta=share)
+        return empirical_bernstein(moments.variance, moments.count, delta=share, width=2 * game.marginal_range)
+
     return Attribution(
         ids=names(ids, game.n),
         screen=np.full(game.n, math.nan),
         value=moments.mean,
-        half_width=half_width,
+        half_width=half_width(delta),
         samples=moments.count,
-        decided=decide(moments.mean, half_width, top=top, end=sought),
+        decided=decide(moments.mean, half_width(delta / game.n), top=top, end=sought),
         harmful=game.harmful,
         end=sought,
         top=top,
