@@ -1,6 +1,6 @@
 """Do stated intervals cover, and is the guarantee wrong as rarely as it says? Random games with exact values.
 
-    python benchmarks/coverage_simulation.py [--games 500] [--delta 0.1] [--rounds 1000] [--first 0]
+    python benchmarks/coverage_simulation.py [--games 2500] [--delta 0.1] [--pairs 600] [--first 0]
 
 Game i is made of seed i alone: 8 to 12 players, 3 to 12 examples, one of five families, t0 of 0, 0.5 or
 0.8. Every rate comes with an exact binomial 95 % interval over games, which are independent.
@@ -17,7 +17,9 @@ import numpy as np
 from scipy import stats
 
 from repairkit.shapley import Attribution, Game, exact_values, tmab, walk
-from repairkit.shapley.guarantee import ROUND, Extremes, Guarantee, audit_chances, certify, run_rounds
+from repairkit.shapley.audit import audit_chances
+from repairkit.shapley.guarantee import Extremes
+from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Round
 from repairkit.shapley.sequences import ConfidenceSequence
 
 FAMILIES = ("smooth", "hard", "signed", "skewed", "ties")
@@ -30,7 +32,12 @@ class RandomGame(Game):
     Families: "smooth", a sigmoid of single, pair and example effects, in [0, 1]; "hard", whether
     they exceed 0; "signed", smooth with weights of both signs that sum to more than 1; "skewed", all of
     a few players must be live and a few examples weigh most; "ties", hard with players in groups of equals and some that do nothing.
+
+    Attributes:
+        screen: what gradients say of every player, (n,); None for the marginal contributions themselves.
     """
+
+    screen: np.ndarray | None = None
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -68,22 +75,26 @@ class RandomGame(Game):
         return self.table[examples[:, None], numbers | bits] - self.table[examples[:, None], numbers & ~bits]
 
     def _gradients(self, coalitions, examples):
+        if self.screen is not None:
+            return self.screen / (self.scale * np.sign(self.weights[examples]))[:, None]
         return self._flips(coalitions, examples, np.arange(self.n))
 
 
 @dataclass
 class Tally:
-    """How many of some independent statements were wrong, against how many may be."""
+    """How many of some independent statements were wrong, against how many may be; by family of games too."""
 
     statement: str
     nominal: float
     wrong: int = 0
     made: int = 0
+    families: dict[str, list[bool]] = field(default_factory=dict)
 
-    def add(self, wrong: bool) -> None:
+    def add(self, family: str, wrong: bool) -> None:
         """Count one statement."""
         self.wrong += bool(wrong)
         self.made += 1
+        self.families.setdefault(family, []).append(bool(wrong))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -96,10 +107,16 @@ class Tally:
         """Whether the rate is not shown to exceed the nominal one."""
         return self.interval[0] <= self.nominal
 
+    @property
+    def worst(self) -> tuple[str, float]:
+        """The family in which the rate is highest, and that rate."""
+        return max(((family, float(np.mean(wrong))) for family, wrong in self.families.items()), key=lambda pair: pair[1])
+
     def row(self) -> str:
         """One line of a Markdown table."""
-        low, high = self.interval
-        return f"| {self.statement} | {self.nominal:.1%} | {self.wrong} of {self.made} | {self.wrong / self.made:.1%} | {low:.1%} to {high:.1%} |"
+        (low, high), (family, rate) = self.interval, self.worst
+        worst = f"{rate:.1%} ({family})" if rate else "0.0%"
+        return f"| {self.statement} | {self.nominal:.1%} | {self.wrong} of {self.made} | {self.wrong / self.made:.2%} | {low:.2%} to {high:.2%} | {worst} |"
 
 
 @dataclass
@@ -109,9 +126,9 @@ class Findings:
     tallies: dict[str, Tally] = field(default_factory=dict)
     figures: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, statement: str, nominal: float, wrong: bool) -> None:
-        """Count one statement of this kind."""
-        self.tallies.setdefault(statement, Tally(statement, nominal)).add(wrong)
+    def add(self, statement: str, nominal: float, game: RandomGame, wrong: bool) -> None:
+        """Count one statement of this kind, about a game."""
+        self.tallies.setdefault(statement, Tally(statement, nominal)).add(game.family, wrong)
 
     def note(self, name: str, value: float) -> None:
         """Keep one game's figure."""
@@ -119,7 +136,7 @@ class Findings:
 
     def table(self) -> str:
         """Rates and figures as Markdown."""
-        lines = ["| statement | may be wrong | was wrong | rate | 95 % interval |", "|---|---|---|---|---|"]
+        lines = ["| statement | may be wrong | was wrong | rate | 95 % interval | rate in the worst family |", "|---|---|---|---|---|---|"]
         lines += [tally.row() for tally in self.tallies.values()]
         lines += ["", "| figure | mean over games |", "|---|---|"]
         lines += [f"| {name} | {np.mean(values):.3g} |" for name, values in self.figures.items()]
@@ -132,24 +149,38 @@ def missed(found: Attribution, truth: np.ndarray) -> np.ndarray:
     return np.abs(found.value - truth)[valued] > found.half_width[valued] + ROUNDING
 
 
-def wrong_end(found: Guarantee, end: Extremes, truth: np.ndarray, chances: dict[int, float]) -> bool:
+def wrong_end(found: Attribution, end: Extremes, truth: np.ndarray) -> bool:
     """Whether any claim about one end is wrong: of membership, of the tolerance, of ties, of the decision, of the audit."""
+    number = {name: player for player, name in enumerate(found.ids)}
     value = truth if end.end == "low" else -truth
-    valued = np.flatnonzero(found.counts > 0)
+    separated, certified, ties, members = (
+        [number[name] for name in names] for names in (end.separated, end.certified, end.ties, end.members)
+    )
+    valued = np.flatnonzero(~np.isnan(found.value))
     kth = np.sort(value[valued])[found.top - 1]
-    room = found.tolerance * abs(kth) + ROUNDING
-    others = np.setdiff1d(valued, end.members)
+    room = found.guarantee.tolerance * abs(kth) + ROUNDING
+    others = np.setdiff1d(valued, members)
     wrong = [
-        any((value[valued] < value[player] - ROUNDING).sum() >= found.top for player in end.separated),
-        any(value[player] > kth + room for player in end.certified),
-        any(abs(value[player] - kth) > room for player in end.ties),
-        end.decided and value[list(end.members)].max() > value[others].min() + room,
+        any((value[valued] < value[player] - ROUNDING).sum() >= found.top for player in separated),
+        any(value[player] > kth + room for player in certified),
+        any(abs(value[player] - kth) > room for player in ties),
+        end.decided and value[members].max() > value[others].min() + room,
+        end.end == found.end and misplaced(found, value, members, kth, room).any(),
     ]
     if end.audit is not None:
+        each = found.guarantee.contested // 2
+        outside = np.argsort(found.screen, kind="stable")[each:-each]
+        chances = audit_chances(found.screen[outside])
         border = np.sort(value)[found.top - 1]  # of all players, valued or not
-        beyond = [player for player in chances if value[player] < border - found.tolerance * abs(border) - ROUNDING]
-        wrong.append(len(beyond) > end.audit.count or sum(chances[player] for player in beyond) > end.audit.mass + ROUNDING)
+        beyond = value[outside] < border - found.guarantee.tolerance * abs(border) - ROUNDING
+        wrong.append(beyond.sum() > end.audit.count or chances[beyond].sum() > end.audit.mass + ROUNDING)
     return any(wrong)
+
+
+def misplaced(found: Attribution, value: np.ndarray, members: list[int], kth: float, room: float) -> np.ndarray:
+    """Players that are called decided and are on the wrong side of the k-th value by more than the tolerance."""
+    inside = np.isin(np.arange(len(value)), members)
+    return found.decided & np.where(inside, value > kth + room, value < kth - room)
 
 
 def study_engines(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float) -> None:
@@ -164,75 +195,68 @@ def study_engines(findings: Findings, game: RandomGame, seed: int, *, delta: flo
         ),
     ):
         misses = missed(found, truth)
-        findings.add(f"{name}: interval of a player", delta, bool(drawn.choice(misses)))
+        findings.add(f"{name}: interval of a player", delta, game, bool(drawn.choice(misses)))
         errors = (found.value - truth)[~np.isnan(found.value)]
         findings.note(f"{name}: share of all intervals that miss", misses.mean())
         findings.note(f"{name}: half-width", np.nanmean(found.half_width))
         findings.note(f"{name}: root mean square error", np.sqrt(np.mean(errors**2)))
 
 
-def study_sequences(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float, rounds: int) -> None:
-    """One player's sequence alone, with all of delta, at growing numbers of rounds: the running intersection remembers every miss."""
+def study_sequences(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float, pairs: int) -> None:
+    """One player's sequence alone, with all of delta, at growing numbers of pairs: the running intersection remembers every miss."""
     players = np.arange(game.n)
     sequence = ConfidenceSequence(game.n, -game.marginal_range, game.marginal_range, delta)
-    done = 0
-    while done < rounds:
-        after = done + 1 + done // 16
-        sequence.add(run_rounds(game, players, seed=seed, first=done, last=after, size=ROUND, t0=t0), players)
-        done = after
+    done = index = 0
+    while done < pairs:
+        more = 1 + done // 16
+        sequence.add(Round(seed, 103, index, 2 * more, t0, players).observe(game), players)
+        done, index = done + more, index + 1
     truth = exact_values(game, t0=t0) / (1 - t0)
     misses = (truth < sequence.lower - ROUNDING) | (truth > sequence.upper + ROUNDING)
-    findings.add("sequence: a player's at any round", delta, bool(misses[np.random.default_rng([seed, 3]).integers(game.n)]))
+    findings.add("sequence: a player's at any time", delta, game, bool(misses[np.random.default_rng([seed, 3]).integers(game.n)]))
     findings.note("sequence: share of all players that miss", misses.mean())
 
 
-def study_guarantee(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float, rounds: int, screened: bool) -> None:
-    """Intervals that hold at all rounds together, and every claim of the guarantee, with or without a screen and audit."""
+def study_guarantee(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float, pairs: int, screened: bool) -> None:
+    """Intervals that hold at all times together, and every claim of the guarantee, with or without a screen and audit."""
     truth = exact_values(game, t0=t0)
-    rng = np.random.default_rng([seed, 2])
-    options, chances = {}, {}
     if screened:
-        screen = truth + rng.normal(size=game.n) * truth.std()  # so poor that it misses many
-        order = np.argsort(screen)
-        outside = np.sort(order[2:-2])
-        chances = dict(zip(outside.tolist(), audit_chances(screen[outside]), strict=True))
-        options = {"contested": np.concatenate([order[:2], order[-2:]]), "screen": screen, "audit": 24}
-    budget = rounds * ROUND * game.flip_cost(np.arange(game.n))
-    found = certify(game, budget=budget, top=2, seed=seed, t0=t0, delta=delta, separate=bool(rng.integers(2)), **options)
-    valued = found.counts > 0
-    inside = (found.lower - ROUNDING <= truth) & (truth <= found.upper + ROUNDING)
+        game.screen = truth + np.random.default_rng([seed, 2]).normal(size=game.n) * truth.std()  # so poor that it misses many
+    budget = SCREEN_ROUND * GRADIENT_COST + 2 * pairs * game.flip_cost(np.arange(game.n))
+    contested, audit = (2, 24) if screened else (game.n, None)
+    found = tmab(game, budget=budget, top=2, seed=seed, t0=t0, guarantee=delta, contested=contested, audit=audit)
+    guarantee, game.screen = found.guarantee, None
     kind = "with screen and audit" if screened else "all players"
-    findings.add(f"guarantee, {kind}: any interval at any round", delta / 2 if screened else delta, not inside[valued].all())
-    wrong = any(wrong_end(found, end, truth, chances) for end in (found.low, found.high))
-    findings.add(f"guarantee, {kind}: any claim", delta, wrong)
-    findings.note(f"guarantee, {kind}: share of ends decided", (found.low.decided + found.high.decided) / 2)
-    findings.note(f"guarantee, {kind}: separated, of 4", len(found.low.separated) + len(found.high.separated))
-    findings.note(f"guarantee, {kind}: certified, of 4", len(found.low.certified) + len(found.high.certified))
-    findings.note(f"guarantee, {kind}: ties", len(found.low.ties) + len(found.high.ties))
-    findings.note(f"guarantee, {kind}: rounds", found.rounds)
+    findings.add(f"guarantee, {kind}: any interval", delta / 2 if screened else delta, game, missed(found, truth).any())
+    findings.add(f"guarantee, {kind}: any claim", delta, game, any(wrong_end(found, end, truth) for end in (guarantee.low, guarantee.high)))
+    for figure in ("decided", "separated", "certified", "ties"):
+        of = "2 ends" if figure == "decided" else "4"
+        counts = [getattr(end, figure) if figure == "decided" else len(getattr(end, figure)) for end in (guarantee.low, guarantee.high)]
+        findings.note(f"guarantee, {kind}: {figure}, of {of}", sum(counts))
+    findings.note(f"guarantee, {kind}: pairs", guarantee.pairs)
 
 
-def simulate(seeds: Iterable[int], *, delta: float = 0.1, rounds: int = 1000) -> Findings:
+def simulate(seeds: Iterable[int], *, delta: float = 0.1, pairs: int = 600) -> Findings:
     """Play one game for each seed with both engines and both kinds of guarantee."""
     findings = Findings()
     for seed in seeds:
         game = RandomGame(seed)
         t0 = (0.0, 0.5, 0.8)[seed // len(FAMILIES) % 3]
         study_engines(findings, game, seed, delta=delta, t0=t0)
-        study_sequences(findings, game, seed, delta=delta, t0=t0, rounds=rounds)
-        study_guarantee(findings, game, seed, delta=delta, t0=t0, rounds=rounds, screened=False)
-        study_guarantee(findings, game, seed, delta=delta, t0=t0, rounds=rounds, screened=True)
+        study_sequences(findings, game, seed, delta=delta, t0=t0, pairs=pairs)
+        study_guarantee(findings, game, seed, delta=delta, t0=t0, pairs=pairs, screened=False)
+        study_guarantee(findings, game, seed, delta=delta, t0=t0, pairs=pairs, screened=True)
     return findings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--games", type=int, default=500)
+    parser.add_argument("--games", type=int, default=500 * len(FAMILIES))
     parser.add_argument("--first", type=int, default=0, help="seed of the first game")
     parser.add_argument("--delta", type=float, default=0.1)
-    parser.add_argument("--rounds", type=int, default=1000, help="rounds of all players that a guarantee may cost")
+    parser.add_argument("--pairs", type=int, default=600, help="pairs of all players that a guarantee may cost")
     arguments = parser.parse_args()
-    findings = simulate(range(arguments.first, arguments.first + arguments.games), delta=arguments.delta, rounds=arguments.rounds)
+    findings = simulate(range(arguments.first, arguments.first + arguments.games), delta=arguments.delta, pairs=arguments.pairs)
     print(f"{arguments.games} games from seed {arguments.first}, delta {arguments.delta:g}, numpy {np.__version__}, {platform.machine()}\n")
     print(findings.table())
 

@@ -4,119 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from repairkit.attributing import attribute_network
+from repairkit.clock import Clock, Progress
 from repairkit.data.images import LabelledImages
-from repairkit.errors import BudgetError, DataError, ModelError, UsageError
-from repairkit.evaluation.alternatives import ThresholdChoice, best_threshold
+from repairkit.data.record import check_unseen
+from repairkit.errors import DataError
+from repairkit.evaluation.alternatives import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way
+from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier, check_logits
+from repairkit.models.classifier import Classifier, check_logits, try_one
 from repairkit.models.zoo import LoadedModel
-from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
+from repairkit.objectives import Accuracy, SubgroupRecall, Worth
+from repairkit.options import Options
 from repairkit.patch import Culprit, Patch
-from repairkit.repair import GUARD_CONFIDENCE, Choice, Strategy, choose, eligible, removal_curve
-from repairkit.shapley import Attribution, Engine, estimate
-from repairkit.shapley.model_game import ModelGame, prepared_batches
-from repairkit.shapley.stability import Stability, stability
-from repairkit.shapley.zone import POINT_PASSES, Zone, live_zone
+from repairkit.repair import GUARD_CONFIDENCE, GUARD_TRIES, Choice, choose, eligible, removal_curve
+from repairkit.shapley import Attribution
+from repairkit.shapley.stability import Stability
+from repairkit.shapley.zone import POINT_PASSES, Zone
 from repairkit.tracing import FreezeAt
+from repairkit.unfinished import KeptNetwork, Unfinished
 
-Ranking = Literal["recall + source", "recall"]
-Score = Literal["smooth", "hard"]
 Logits = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Every choice of a fairness repair.
-
-    Attributes:
-        engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;
-            the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
-            and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen,
-            and "auto" measures where the network dies (`repairkit.shapley.zone`).
-        ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
-            accuracy, the default) or "recall" (subgroup recall alone, the paper's).
-        score: "smooth" values filters by the mean probability of the label, "hard" (the paper's) by
-            the share of correct images, which needs many times the budget for the same precision.
-        freeze_at: "post" or "pre", where constants are measured.
-        strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.choose`.
-        folds: 1 for one split, 3 or more to cross-fit.
-        target_shares: attribute, choose and report shares of the target images when folds is 1.
-        source_counts: attribute, choose and report numbers of source images; None for the same shares.
-        stability: also attribute on each half of the attribution images, with half the budget each,
-            and state how far both name the same culprits; doubles the cost of the attribution.
-        seed: of splits, engine and bootstrap.
-        level: of all intervals.
-        batch: images per pass.
-        curve: numbers of most negative filters at which the removal curve is measured.
-    """
-
-    engine: Engine = "tmab"
-    budget: float = 20_000
-    top: int | None = None
-    t0: float | Literal["auto"] | None = None
-    truncation: float | None = None
-    ranking: Ranking = "recall + source"
-    score: Score = "smooth"
-    freeze_at: FreezeAt = "post"
-    strategy: Strategy = "forward"
-    candidates: int = 40
-    max_filters: int = 16
-    max_clean_drop: float = 0.01
-    folds: int = 1
-    target_shares: tuple[float, float, float] = (0.4, 0.2, 0.4)
-    source_counts: tuple[int, int, int] | None = None
-    stability: bool = False
-    seed: int = 0
-    level: float = 0.95
-    device: str = "cpu"
-    batch: int = 32
-    curve: tuple[int, ...] = (2, 4, 8)
-
-    def __post_init__(self) -> None:
-        for name, choices in (("engine", Engine), ("ranking", Ranking), ("score", Score), ("freeze_at", FreezeAt), ("strategy", Strategy)):
-            if (given := getattr(self, name)) not in get_args(choices):
-                raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
-        if isinstance(self.t0, str) and self.t0 != "auto":
-            raise UsageError(f"t0 must be a number or 'auto', got {self.t0!r}")
-        if self.engine == "tmab":
-            object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
-        elif self.t0 is not None:
-            raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
-        object.__setattr__(self, "top", self.top or (40 if self.engine == "tmab" else 100))
-        for name, low, high in (
-            ("t0", 0, 0.999),
-            ("max_clean_drop", 0, 1),
-            ("level", 0.5, 0.9999),
-            ("top", 1, math.inf),
-            ("max_filters", 1, math.inf),
-            ("candidates", 1, math.inf),
-            ("batch", 1, math.inf),
-            ("seed", 0, math.inf),
-        ):
-            if (number := getattr(self, name)) not in (None, "auto") and not low <= number <= high:
-                raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")
-        if min(self.curve, default=1) < 1:
-            raise UsageError(f"curve must hold numbers of filters, at least 1 each, got {self.curve}")
-        if self.device not in ("cpu", "cuda"):
-            raise UsageError(f"device must be cpu or cuda, got {self.device!r}")
-        if not 0 < self.budget < math.inf:
-            raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
-        if self.engine == "tmab" and self.truncation is not None:
-            raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
-        if self.folds != 1 and self.folds < 3:
-            raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
 
 
 @dataclass(frozen=True)
@@ -128,7 +45,8 @@ class Task:
         dropout: one of the same architecture trained with filter dropout, to compare with; or None.
         target: images on which subgroups are served unequally.
         source: images of what the network was made for.
-        training: the images it was trained on, when at hand, to prove that none is reported on.
+        training: the images it was trained on, when at hand, to prove that none is reported on; hashes of them beside the
+            weights (`repairkit.data.record`) are compared too.
     """
 
     model: LoadedModel
@@ -155,6 +73,7 @@ class Task:
         check_disjoint(**sets)
         for model in (self.model, self.dropout):
             if model is not None:
+                check_unseen(model.weights, target=self.target, source=self.source)
                 try_one(model.classifier, self.target)
 
 
@@ -180,7 +99,7 @@ class Findings:
 
     outcomes: Outcomes
     repairs: list[RepairedNetwork]
-    thresholds: list[ThresholdChoice]
+    thresholds: list[ThresholdPoint]
     margins: npt.NDArray[np.float64]
     source_margins: npt.NDArray[np.float64]
     source_report: npt.NDArray[np.int64]
@@ -188,9 +107,6 @@ class Findings:
     passes: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-
-Progress = Callable[[str, float, float], None]
-"""Called with what is at work, all image passes made so far and those planned."""
 
 DOWNSTREAM = 0.32
 """Mean share of a pass that comes after a filter, for planning before it is measured (SqueezeNet-1.0)."""
@@ -202,12 +118,19 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     """The target's split of each fold, and the source's one split.
 
     Raises:
-        DataError: a part would have no image of a subgroup.
+        DataError: a part would have no image of a subgroup, or the source has too few images to show that the guard holds.
     """
     # The source counts as one group: a subgroup that training saw little of may be missing from a part.
     ungrouped = replace(task.source, groups=np.full(len(task.source), "all"))
     shares = None if options.source_counts else options.target_shares
     source = three_way(ungrouped, counts=options.source_counts, shares=shares, seed=options.seed)
+    if none_seen(len(source.choose), GUARD_CONFIDENCE) > options.max_clean_drop:
+        allowed = options.max_clean_drop
+        enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
+        raise DataError(
+            f"{task.source.name}: the {len(source.choose)} images that choose cannot show that accuracy falls by {100 * allowed:g} points "
+            f"at most, {enough}; give more source images or a larger --max-clean-drop"
+        )
     if options.folds == 1:
         return [three_way(task.target, shares=options.target_shares, seed=options.seed)], source
     return rotations(task.target, options.folds, seed=options.seed), source
@@ -216,8 +139,8 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
 def plan(task: Task, options: Options) -> dict[str, float]:
     """Image passes that a repair will make, by part.
 
-    Exact for calibration and a limit for attribution and stability; choosing and evaluation assume a path of six filters
-    and a guard that refuses one, the live zone a network that dies at a tenth of its filters.
+    Exact for calibration and a limit for attribution and stability; choosing and evaluation assume a path of six filters (or
+    as many as are allowed, if fewer) and a guard that then refuses as many as are held against it, the live zone a network that dies at a tenth of its filters.
 
     Raises:
         DataError: a part, or a half of the attribution images where stability is asked for, would have no image of a subgroup.
@@ -227,7 +150,8 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     chosen_on = len(folds[0].choose) + min(250, len(source.choose))
     reported_on = sum(len(fold.report) for fold in folds) + len(folds) * len(source.report)
     tried = 3 * options.candidates if options.strategy == "forward" else 0
-    steps = 8 if options.strategy == "forward" else options.max_filters + 1
+    steps = 1 + (min(6, options.max_filters) if options.strategy == "forward" else options.max_filters)
+    refused = GUARD_TRIES if options.strategy == "forward" and options.max_filters > 6 else 0
     if options.stability:  # what cannot be cut is found out now, and not in the last fold
         for number, fold in enumerate(folds):
             halves(task.target.subset(fold.attribute), seed=options.seed + number)
@@ -239,29 +163,66 @@ def plan(task: Task, options: Options) -> dict[str, float]:
         | ({"stability": calibration + networks * options.budget} if options.stability else {})
         | {
             "attribution": networks * options.budget,
-            "choosing": networks * (chosen_on * (steps + DOWNSTREAM * tried) + steps * len(source.choose)),
+            "choosing": networks * (chosen_on * (steps + DOWNSTREAM * tried) + (steps + refused) * len(source.choose)),
             "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6)
             + networks / len(folds) * (len(task.target) + len(task.source)),
         }
     )
 
 
-def repair(task: Task, options: Options, *, progress: Progress | None = None) -> Findings:
+def configuration(task: Task, options: Options) -> dict[str, object]:
+    """Everything that decides the bits of a repair, as JSON can hold it."""
+    models = {"model": task.model, "dropout model": task.dropout}
+    return (
+        asdict(options)
+        | {name: model.sha256[:16] if model else None for name, model in models.items()}
+        | {f"normalisation of the {name}": _normalisation(model) if model else None for name, model in models.items()}
+        | {f"{name} images": _labelled_hash(images) for name, images in (("target", task.target), ("source", task.source))}
+        | {"threads": torch.get_num_threads(), "version": f"{version('repairkit')} with torch {torch.__version__}"}
+    )
+
+
+def _normalisation(model: LoadedModel) -> list[float]:
+    return [*model.classifier.mean.flatten().tolist(), *model.classifier.std.flatten().tolist()]
+
+
+def _labelled_hash(images: LabelledImages) -> str:
+    """A hash of images, labels and groups in their order, which splits and draws depend on."""
+    lines = [f"{digest} {label} {group}\n" for digest, label, group in zip(images.hashes, images.labels, images.groups, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def repair(
+    task: Task, options: Options, *, progress: Progress | None = None, workers: int = 1, unfinished: Unfinished | None = None
+) -> Findings:
     """Repair the network (and its dropout-trained rival) and judge everything on the report images.
 
     With folds every target image is reported on once, by a network that did not see it; the source's
     report images are judged by the networks of all folds, and count with the share that was right.
+
+    Args:
+        task: networks and images.
+        options: every choice.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes that attribute (`tmab` only); any number gives the same bits.
+        unfinished: where the work is kept as it goes, and taken up again if it is there; attributions and
+            choices are, the rest is quick and is done again.
     """
     folds, source = splits(task, options)
     models = {"repaired": task.model} | ({"dropout_repaired": task.dropout} if task.dropout else {})
-    clock = _Clock(progress, sum(plan(task, options).values()))
+    clock = Clock(
+        progress,
+        sum(plan(task, options).values()),
+        earlier=unfinished.seconds() if unfinished else None,
+        note=unfinished.keep_seconds if unfinished else None,
+    )
     report = np.concatenate([fold.report for fold in folds])
     position = {int(index): row for row, index in enumerate(report)}
     correct: dict[str, npt.NDArray[np.bool_]] = {}
     source_correct: dict[str, npt.NDArray[np.float64]] = {}
     source_report = task.source.subset(source.report)
     repairs: list[RepairedNetwork] = []
-    thresholds: list[ThresholdChoice] = []
+    thresholds: list[ThresholdPoint] = []
     plain: dict[str, tuple[Logits, Logits]] = {}
     for column, model in models.items():
         before = "original" if column == "repaired" else "dropout"
@@ -277,7 +238,8 @@ def repair(task: Task, options: Options, *, progress: Progress | None = None) ->
         after = np.zeros(len(report), dtype=bool)
         after_source = np.zeros(len(source.report))
         for number, split in enumerate(folds):
-            fixed = repair_one(task, model, column, number, split, source, options, clock)
+            kept = unfinished.network(f"{column}-fold-{number + 1}") if unfinished else None
+            fixed = repair_one(task, model, column, number, split, source, options, clock, workers, kept)
             repairs.append(fixed)
             with clock.part("evaluation"):
                 rows = [position[int(index)] for index in split.report]
@@ -311,39 +273,30 @@ def repair(task: Task, options: Options, *, progress: Progress | None = None) ->
     return Findings(outcomes, repairs, thresholds, margins, source_margins, source.report, report, clock.passes, clock.seconds)
 
 
-def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> Worth:
-    """The worth whose values rank the filters."""
-    recall, accuracy = (Smooth(each) if options.score == "smooth" else each for each in (SubgroupRecall(), Accuracy()))
-    return recall.on(target) + accuracy.on(source) if options.ranking == "recall + source" else recall.on(target)
-
-
 def repair_one(
-    task: Task, model: LoadedModel, column: str, number: int, split: Split, source: Split, options: Options, clock: _Clock
+    task: Task,
+    model: LoadedModel,
+    column: str,
+    number: int,
+    split: Split,
+    source: Split,
+    options: Options,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
 ) -> RepairedNetwork:
     """Attribute, choose and freeze on one fold; the report images are used for the curves only."""
     clock.prefix = f"{column.replace('_', ' ')}, fold {number + 1}" if options.folds > 1 else column.replace("_", " ")
     classifier = model.classifier
     target_part, source_part = task.target.subset(split.attribute), task.source.subset(source.attribute)
-    with clock.part("calibration"):
-        game = attribution_game(classifier, target_part, source_part, options)
-        filters = game.filters
-        clock.add("calibration", len(target_part) + len(source_part))
-    zone: Zone | None = None
-    if options.t0 == "auto":
-        with clock.part("live zone"):
-            zone = live_zone(game, seed=options.seed + number, part_of=game.part_of, stratum_of=game.stratum_of)
-            clock.add("live zone", zone.passes)
-    t0 = options.t0 if isinstance(options.t0, int | float) else zone.t0 if zone else 0.0
-    agreement: Stability | None = None
-    if options.stability:  # first, since half the budget may be too small
-        with clock.part("stability"):
-            agreement = agreement_of_halves(classifier, target_part, source_part, options, seed=options.seed + number, t0=t0, clock=clock)
-    with clock.part("attribution"):
-        attribution = attribute(game, options, budget=options.budget, seed=options.seed + number, t0=t0, clock=clock)
-        clock.add("attribution", sum(attribution.passes.values()))
+    found = attribute_network(
+        classifier, target_part, source_part, options, seed=options.seed + number, clock=clock, workers=workers, kept=kept
+    )
+    filters, attribution = found.game.filters, found.attribution
     choose_worths = SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
-    with clock.part("choosing"):
-        choice = choose(
+    choice = kept.choice() if kept else None
+    with clock.part("choosing", restored=choice is not None):
+        choice = choice or choose(
             classifier,
             filters,
             attribution,
@@ -356,7 +309,9 @@ def repair_one(
             progress=clock.tell,
         )
         clock.add("choosing", choice.passes)
-    patch = patch_of(model, filters, attribution, choice, game.stake, options.freeze_at)
+        if kept:
+            kept.keep_choice(choice)
+    patch = patch_of(model, filters, attribution, choice, found.game.stake, options.freeze_at)
     repaired = Classifier(
         patch.apply(classifier.network),
         classes=classifier.classes,
@@ -373,54 +328,7 @@ def repair_one(
             removal = removal_curve(classifier, filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
             path = removal_curve(classifier, filters, choice.players, range(choice.chosen + 1), *report_worths, batch=options.batch)
             clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))
-    return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path, zone, agreement)
-
-
-def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> ModelGame:
-    """The game whose values rank the filters, with constants from its own images."""
-    filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
-    filters.calibrate(batch for images in (target, source) for batch in prepared_batches(classifier, images, options.batch))
-    return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch)
-
-
-def attribute(game: ModelGame, options: Options, *, budget: float, seed: int, t0: float, clock: _Clock) -> Attribution:
-    """Values of the filters by the chosen engine."""
-    return estimate(
-        game,
-        engine=options.engine,
-        budget=budget,
-        seed=seed,
-        top=min(options.top or game.n, game.n),
-        t0=t0,
-        control=options.engine == "tmab" and options.score == "smooth",
-        truncation=options.truncation,
-        ids=game.filters.ids,
-        progress=clock.tell,
-    )
-
-
-def agreement_of_halves(
-    classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options, *, seed: int, t0: float, clock: _Clock
-) -> Stability:
-    """How far two attributions agree, each on half of the attribution images, with constants and random numbers of its own.
-
-    Raises:
-        DataError: a half would have no image of a subgroup.
-        BudgetError: half the budget is less than the engine needs.
-    """
-    ungrouped = replace(source, groups=np.full(len(source), "all"))
-    found = []
-    for number, rows in enumerate(zip(halves(target, seed=seed), halves(ungrouped, seed=seed), strict=True)):
-        parts = target.subset(rows[0]), source.subset(rows[1])
-        game = attribution_game(classifier, *parts, options)
-        clock.add("stability", sum(map(len, parts)))
-        own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
-        try:
-            found.append(attribute(game, options, budget=options.budget / 2, seed=own_seed, t0=t0, clock=clock))
-        except BudgetError as error:
-            raise BudgetError(f"--stability attributes on each half of the images with half the budget: {error}") from None
-        clock.add("stability", sum(found[-1].passes.values()))
-    return stability(*found)
+    return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path, found.zone, found.stability)
 
 
 def patch_of(
@@ -459,7 +367,7 @@ def outputs(
     classifier: Classifier,
     images: LabelledImages,
     options: Options,
-    clock: _Clock | None = None,
+    clock: Clock | None = None,
     which: npt.NDArray[np.int64] | None = None,
 ) -> Logits:
     """Logits, float64 (N, classes); with `which`, only of those images, and NaN for the others."""
@@ -476,53 +384,6 @@ def outputs(
     return logits
 
 
-def try_one(classifier: Classifier, images: LabelledImages) -> None:
-    """One pass, to find out before any work whether images and network fit.
-
-    Raises:
-        ModelError: the network cannot take images of this size.
-    """
-    with torch.inference_mode():
-        try:
-            logits = classifier(images.batch(np.array([0])))
-        except (RuntimeError, AssertionError) as error:  # torchvision asserts the size that a transformer takes
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                f"the network cannot take images of {images.pixels.shape[1]} pixels ({reason}); give a larger --size"
-            ) from None
-    check_logits(logits, images.describe(0))
-
-
 def data_hash(images: LabelledImages) -> str:
     """SHA-256 over the hashes of all images, in any order."""
     return hashlib.sha256("".join(sorted(images.hashes.tolist())).encode()).hexdigest()
-
-
-class _Clock:
-    """Seconds and passes by part, and progress passed on with what is at work."""
-
-    def __init__(self, progress: Progress | None, planned: float) -> None:
-        self.seconds: dict[str, float] = {}
-        self.passes: dict[str, float] = {}
-        self.prefix = ""
-        self._progress, self._planned = progress, planned
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Book the time of a block under a part."""
-        started = time.perf_counter()
-        self.tell(name, 0, 0)
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-    def add(self, part: str, passes: float) -> None:
-        """Book passes under a part."""
-        self.passes[part] = self.passes.get(part, 0.0) + passes
-
-    def tell(self, part: str, made: float, _planned: float) -> None:
-        """Pass progress on: all passes made so far, of all that are planned."""
-        if self._progress is not None:
-            total = sum(self.passes.values()) + made
-            self._progress(f"{self.prefix}: {part}" if self.prefix else part, total, max(total, self._planned))

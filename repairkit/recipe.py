@@ -17,10 +17,11 @@ from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import draw
-from repairkit.fairness import Options, Task
+from repairkit.fairness import Task
 from repairkit.files import cache_directory
 from repairkit.models import zoo
 from repairkit.models.training import Epoch, train
+from repairkit.options import LARGEST_SEED, Options
 
 TrainingProgress = Callable[[int, int, Epoch | None], None]
 
@@ -60,7 +61,7 @@ class TrainingSection(_Section):
 
     architecture: str
     init: str | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     quotas: dict[str, int]
     source_groups: list[str] = Field(default_factory=lambda: ["*"])
     plain: StageSection
@@ -73,15 +74,15 @@ class Recipe(_Section):
     Attributes:
         command: what it runs.
         title: heading of its report.
-        size: side of the images in pixels.
+        size: side of the images in pixels; 96 by default.
         target, source: the data.
         training: how to get the networks; without it, `model` and `dropout_model` name them.
-        options: fields of `repairkit.fairness.Options`.
+        options: fields of `repairkit.options.Options`.
     """
 
     command: Literal["fairness"]
     title: str
-    size: int = 96
+    size: int | None = None
     target: DataSection
     source: DataSection
     training: TrainingSection | None = None
@@ -178,7 +179,7 @@ def prepare(recipe: Recipe, data_root: Path | None, *, device: str, threads: int
 
 
 def _load(
-    section: DataSection, data_root: Path | None, size: int, *, classes: tuple[str, ...] | None = None, source: bool
+    section: DataSection, data_root: Path | None, size: int | None, *, classes: tuple[str, ...] | None = None, source: bool
 ) -> LabelledImages:
     root = data_root / section.folder if data_root and section.folder else data_root
     return loaders.load(section.name, root=root, size=size, classes=classes, source=source)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from repairkit.errors import UsageError
+from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
 from repairkit.freezing import why_not_bakeable
 from repairkit.models.classifier import Classifier, check_logits
@@ -45,7 +46,8 @@ class Step:
         criterion: weighted mean probability of the label (the smooth criterion of choosing).
         gain: change of the criterion by this step; standard_error: of that change over images.
         target, source: hard metrics on the choose images: mean subgroup recall, source accuracy.
-        drop_bound: upper end of the one-sided 90 % interval of the fall of source accuracy, paired.
+        drop_bound: upper end of the one-sided 90 % interval of the fall of source accuracy, paired (normal
+            approximation, and never below what as many images bound where none of them falls).
     """
 
     filters: int
@@ -269,6 +271,7 @@ class _Path:
         fall = self.original_source.astype(np.float64) - source_correct
         weights = self.images.source_weights
         bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, self.images.source_strata)
+        bound = max(bound, none_seen(len(fall), GUARD_CONFIDENCE))
         criterion = float(self.weights @ probability)
         return Step(
             len(frozen), frozen[-1], criterion, *self.gain(probability), self.recall(correct), float(weights @ source_correct), bound

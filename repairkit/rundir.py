@@ -77,8 +77,7 @@ def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result
             directory / "repaired.safetensors",
             architecture=task.model.architecture,
             classes=task.model.classifier.classes,
-            mean=task.model.classifier.mean.flatten().tolist(),
-            std=task.model.classifier.std.flatten().tolist(),
+            **task.model.normalisation,
             trained_on=f"{task.model.trained_on}; repaired by freezing {len(handed_over.patch.culprits)} filters",
             half=False,
         )

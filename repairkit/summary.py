@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
 
+from repairkit.data.record import read_record
 from repairkit.evaluation import fairness as evaluation
 from repairkit.evaluation.alternatives import threshold_curve
+from repairkit.evaluation.fairness import SOURCE
 from repairkit.evaluation.verdict import verdict
-from repairkit.fairness import Findings, Options, RepairedNetwork, Task, data_hash
-from repairkit.models.zoo import LoadedModel
-from repairkit.report.result import Agreement, Column, Cost, CurvePoint, FrozenFilter, Histogram, Overlap, Reproduction, Result
+from repairkit.fairness import Findings, RepairedNetwork, Task, data_hash
+from repairkit.options import Options
+from repairkit.report.result import (
+    Agreement,
+    Column,
+    Cost,
+    CurvePoint,
+    Difference,
+    FrozenFilter,
+    Guaranteed,
+    Histogram,
+    Overlap,
+    Reproduction,
+    Result,
+)
+from repairkit.shapley.guarantee import End, Extremes
 
 PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
 COLUMNS = {
@@ -44,7 +58,7 @@ RANKINGS = {
 }
 
 SCORES = {
-    "smooth": "with the mean probability of the label in place of the share of correct images (values are in that unit)",
+    "smooth": "with the mean {smooth} in place of the share of correct images (values are in that unit)",
     "hard": "by the share of correct images (the paper's score)",
 }
 
@@ -77,8 +91,9 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
         histograms=[histogram(repaired)],
         method=method(task, options, findings),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        guarantees=[entry for network in findings.repairs for entry in guarantees(network, options.folds)],
         stability=agreements(findings.repairs),
-        limits=limits(task, options, findings),
+        limits=limits(task, options, findings) + broken_guard(differences, options.max_clean_drop),
         reproduction=Reproduction(
             command=command,
             seed=options.seed,
@@ -89,11 +104,12 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {options.device}",
             minutes=round(minutes, 2),
             settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")}
+            | {"top": str(findings.repairs[0].attribution.top)}
             | {"threads": str(torch.get_num_threads())}
             | {
-                f"training of the {name} network": f"{sum(stage['seconds'] for stage in stages) / 60:.1f} minutes"
+                f"training of the {name} network": f"{sum(stage.seconds for stage in model.stages) / 60:.1f} minutes"
                 for name, model in (("original", task.model), ("dropout-trained", task.dropout))
-                if model is not None and (stages := training_stages(model))
+                if model is not None and model.stages
             },
         ),
     )
@@ -103,19 +119,9 @@ def explanation(column: str, task: Task) -> str:
     """What a column is; for the dropout-trained network with the dropout it was trained with, as its train.json says."""
     if column != "dropout" or task.dropout is None:
         return COLUMNS[column][1]
-    stages = training_stages(task.dropout)
-    settings = stages[-1]["settings"] if stages else {}
-    known = f" (p = {settings['filter_dropout']:g} at the end of training)" if "filter_dropout" in settings else " (p unknown)"
+    p = task.dropout.stages[-1].settings.filter_dropout if task.dropout.stages else None
+    known = " (p unknown)" if p is None else f" (p = {p:g} at the end of training)"
     return COLUMNS[column][1].replace("filter dropout", f"filter dropout{known}")
-
-
-def training_stages(model: LoadedModel) -> list[dict[str, Any]]:
-    """The stages in the train.json beside a model's weights; none where there is no such file."""
-    record = model.weights.with_suffix(".train.json")
-    if not record.is_file():
-        return []
-    stages: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))["stages"]
-    return stages
 
 
 def frozen_filters(network: RepairedNetwork, folds: int) -> list[FrozenFilter]:
@@ -186,6 +192,29 @@ def histogram(repaired: list[RepairedNetwork]) -> Histogram:
     )
 
 
+def guarantees(network: RepairedNetwork, folds: int) -> list[Guaranteed]:
+    """What the attribution of one repaired network claims; nothing where it was not asked to. Folds as in `frozen_filters`."""
+    found = network.attribution.guarantee
+    if found is None:
+        return []
+    ends: dict[End, Extremes] = {"low": found.low, "high": found.high}
+    return [
+        Guaranteed(
+            fold=network.fold + 1 if folds > 1 else 0,
+            column=network.column,
+            delta=found.delta,
+            tolerance=found.tolerance,
+            top=found.top,
+            filters=found.players,
+            valued=found.contested + found.audited,
+            separated={end: len(shown.separated) for end, shown in ends.items()},
+            certified={end: len(shown.certified) for end, shown in ends.items()},
+            missed={end: shown.audit.count for end, shown in ends.items() if shown.audit},
+            decided=found.stopped == "decided",
+        )
+    ]
+
+
 def agreements(networks: list[RepairedNetwork]) -> list[Agreement]:
     """What the halves of the attribution images agree on, over the folds of each network; empty where nobody asked.
 
@@ -226,8 +255,9 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
     first = findings.repairs[0]
     found = first.attribution
     valued = [int((network.attribution.samples > 0).sum()) for network in findings.repairs]
+    smooth = "probability of the label" if len(task.target.classes) == 2 else "sigmoid of the margin between the label's logit and the next"
     sentences = [
-        f"Filters were ranked by {RANKINGS[options.ranking]}, {SCORES[options.score]}; the most negative values are the culprits.",
+        f"Filters were ranked by {RANKINGS[options.ranking]}, {SCORES[options.score].format(smooth=smooth)}; the most negative values are the culprits.",
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the attribution images.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold; {_range(valued)} filters were valued by exact flips.",
@@ -238,7 +268,7 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         if options.truncation is not None
         else "No truncation.",
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, "
-        f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy stays under {100 * options.max_clean_drop:g} points.",
+        f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy on the choose images, not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop:g} points.",
     ]
     for network in findings.repairs:
         where = f" in fold {network.fold + 1}" if options.folds > 1 else ""
@@ -260,6 +290,17 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
     return sentences
 
 
+def broken_guard(differences: Sequence[Difference], allowed: float) -> list[str]:
+    """That the guard did not hold on the report images, where their interval shows a fall and its estimate exceeds what was allowed."""
+    found = (e for e in differences if (e.first, e.second, e.metric) == ("original", "repaired", SOURCE))
+    return [
+        f"The guard did not hold: on the report images source accuracy fell by {-100 * entry.value:.1f} points (n = {entry.n}), and "
+        f"{100 * allowed:g} were allowed. Its bound is made on the images that also chose among many filters, which flatters it."
+        for entry in found
+        if entry.high < 0 and -entry.value > allowed
+    ]
+
+
 def limits(task: Task, options: Options, findings: Findings) -> list[str]:
     """What a reader must not conclude."""
     undecided = sum(
@@ -269,20 +310,24 @@ def limits(task: Task, options: Options, findings: Findings) -> list[str]:
         if network.column == "repaired" and (culprit.half_width is None or culprit.value + culprit.half_width >= 0)
     )
     total = sum(len(network.patch.culprits) for network in findings.repairs if network.column == "repaired")
+    trained_on = len(task.training) if task.training else len(read_record(task.model.weights))
     sentences = [
-        "Image overlap with the training data was checked by hash: there is none."
-        if task.training
+        f"Target and source share no file and no decoded image with the {trained_on:,} images that the original network was trained on, "
+        "as far as recorded (compared by hash; a photograph that was cropped or saved anew as another file is not recognised)."
+        if trained_on
         else "The training images were not at hand, so an overlap with them was not checked.",
         "Intervals speak of new images of the same kind for these networks as they are; they do not cover training, attribution or choosing anew.",
         f"Of the {total} culprits frozen, {undecided} have an interval of the value that reaches zero: they were chosen because freezing them helped on the choose images."
         if total
         else "No culprit was frozen.",
-        "Half-widths of values hold for one filter at a time and conditionally on the attribution images; the lowest of many estimates are biased downwards.",
+        "Half-widths of values hold for one filter at a time and conditionally on the attribution images; the lowest of many estimates are biased downwards."
+        if options.guarantee is None
+        else "Half-widths of values hold for all filters of an attribution at once, and conditionally on the attribution images.",
     ]
     if options.folds > 1:
         sentences.append(
             f"The figures are those of the procedure, cross-fitted over {options.folds} folds: every target image is judged by a network that did not see it. "
-            "The weights that are handed over are those of the first fold."
+            "The weights that are handed over are those of the first fold that froze a filter."
         )
     if task.dropout:
         sentences.append("The dropout-trained network differs from the original by its whole training, not by dropout alone.")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from repairkit.errors import UsageError
-from repairkit.shapley.bounds import Moments, empirical_bernstein, published_bound
+from repairkit.shapley.bounds import Moments, empirical_bernstein, published_bound, published_count
 
 
 @pytest.mark.parametrize(("delta", "width"), [(0.05, 1.0), (0.1, 4.0), (0.5, 0.25)])
@@ -64,3 +64,11 @@ def test_moments_are_numpys_for_players_seen_at_different_times():
         assert moments.mean[player] == pytest.approx(np.mean(seen[player]), rel=1e-12)
         assert moments.variance[player] == pytest.approx(np.var(seen[player], ddof=1), rel=1e-8)
     assert moments.variance[4] == 0
+
+
+def test_the_count_that_a_half_width_needs_is_the_inverse_of_the_published_bound():
+    variance, wanted = np.array([0.0, 0.01, 0.25, 0.01]), np.array([0.02, 0.02, 0.001, 0.5])
+    count = published_count(variance, wanted, delta=0.1)
+    np.testing.assert_allclose(published_bound(variance, count, delta=0.1), wanted, rtol=0.02)
+    assert (published_bound(variance, count, delta=0.1) <= wanted * (1 + 1e-9)).all()
+    assert np.isinf(published_count(variance[:1], np.zeros(1), delta=0.1))

@@ -16,6 +16,7 @@ from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.star import tmab
 
 SETTINGS = {"budget": 2500, "top": 2, "contested": 4, "audit": 1, "t0": 0.2}
+CERTIFIED = SETTINGS | {"contested": 2, "audit": 3, "guarantee": 0.1}
 
 
 class SlowGame(TableGame):
@@ -32,25 +33,26 @@ def attribute(folder, *, every: float = 0.0, game=None, **changes) -> None:
     tmab(game or SlowGame(8, 6, seed=1), checkpoint=checkpoint, **{**SETTINGS, **changes}).write(folder / "attribution.parquet")
 
 
-def start(folder) -> multiprocessing.Process:
-    process = multiprocessing.get_context("fork").Process(target=attribute, args=(folder,))
+def start(folder, **settings) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=attribute, args=(folder,), kwargs=settings)
     process.start()
     return process
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside threads; the child only counts
-def test_killed_at_any_moment_and_resumed_it_gives_the_same_bytes(tmp_path):
+@pytest.mark.parametrize(("settings", "kills"), [(SETTINGS, 20), (CERTIFIED, 6)], ids=["values", "guarantee"])
+def test_killed_at_any_moment_and_resumed_it_gives_the_same_bytes(tmp_path, settings, kills):
     whole = tmp_path / "whole"
     whole.mkdir()
     began = time.monotonic()
-    start(whole).join()
+    start(whole, **settings).join()
     took = time.monotonic() - began
-    moments = np.random.default_rng(0).uniform(0.02, 0.95, size=20) * took
+    moments = np.random.default_rng(0).uniform(0.02, 0.95, size=kills) * took
     killed = taken_up = 0
     for number, moment in enumerate(moments):
         folder = tmp_path / str(number)
         folder.mkdir()
-        process = start(folder)
+        process = start(folder, **settings)
         time.sleep(moment)
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
@@ -58,10 +60,34 @@ def test_killed_at_any_moment_and_resumed_it_gives_the_same_bytes(tmp_path):
         process.join()
         left = folder / "checkpoint.npz"
         taken_up += left.exists() and not (folder / "attribution.parquet").exists()
-        attribute(folder)
+        attribute(folder, **settings)
         assert (folder / "attribution.parquet").read_bytes() == (whole / "attribution.parquet").read_bytes(), moment
-    assert killed >= 8
-    assert taken_up >= 4
+    assert killed >= 0.4 * kills
+    assert taken_up >= 0.2 * kills
+
+
+@pytest.mark.parametrize("stop", [1, 4, 40, 55])
+def test_a_guarantee_is_taken_up_in_the_middle_of_a_look(tmp_path, stop):
+    """Looks grow to several rounds: who is observed in the rest of one was decided at its beginning."""
+
+    class Interrupted(TableGame):
+        rounds = 0
+
+        def _flips(self, coalitions, examples, players):
+            self.rounds += 1
+            if self.rounds == stop:
+                raise KeyboardInterrupt
+            return super()._flips(coalitions, examples, players)
+
+    settings = {**CERTIFIED, "budget": 20_000, "every": 1e9}
+    with pytest.raises(KeyboardInterrupt):
+        attribute(tmp_path, game=Interrupted(8, 6, seed=1), **settings)
+    after, whole = TableGame(8, 6, seed=1), TableGame(8, 6, seed=1)
+    attribute(tmp_path, game=after, **settings)
+    (tmp_path / "whole").mkdir()
+    attribute(tmp_path / "whole", game=whole, **settings)
+    assert after.cost < whole.cost
+    assert (tmp_path / "whole" / "attribution.parquet").read_bytes() == (tmp_path / "attribution.parquet").read_bytes()
 
 
 def test_an_interrupted_run_saves_where_it_stands_and_makes_no_round_twice(tmp_path):
@@ -118,6 +144,7 @@ def test_walks_are_taken_up_too(tmp_path, engine, stop):
         ("seed", {"seed": 1}),
         ("t0", {"t0": 0.3}),
         ("top", {"top": 3}),
+        ("guarantee", {"guarantee": 0.05}),
         ("game", {"game": TableGame(8, 6, seed=2, high=2.0)}),
     ],
 )

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tiny_faces
 import torch
+from PIL import Image
 from report_example import example_result
 from safetensors.torch import load_file, save_file
 from tiny_faces import DROPOUT_STAND_IN, STAND_IN
@@ -25,11 +26,12 @@ from typer.testing import CliRunner
 from repairkit import __version__
 from repairkit.cli import app
 from repairkit.cli.console import show_result, show_warning
-from repairkit.errors import DataWarning
+from repairkit.errors import DataWarning, ModelWarning
 from repairkit.models import zoo
 from repairkit.report.result import Result
 
 command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
+training_command = importlib.import_module("repairkit.cli.train")
 README = Path(__file__).parent.parent / "README.md"
 QUICK = ["--size", "48", "--budget", "700", "--top", "4", "--max-filters", "2", "--max-clean-drop", "1", "--threads", "1"]
 
@@ -107,8 +109,38 @@ def test_json_is_alone_on_stdout(finished):
 def test_notices_come_before_anything_else(faces):
     code, stdout, stderr = fairness(faces, "--dry-run", model="squeezenet_celeba")
     assert code == 0
+    assert "several classes" not in stderr
     assert re.match(r"note: Stand-in for squeezenet_celeba: .* trained on drawn faces and not on CelebA", stderr)
     assert "note" not in stdout
+
+
+def test_a_normalisation_that_nobody_gave_is_told_of(faces, tmp_path, monkeypatch):
+    torch.save(zoo.read_weights(STAND_IN)[0], tmp_path / "state.pt")
+    handed = []
+
+    def ended(task, *_, notices, **__):
+        handed.append((notices, task.model.classifier.mean.flatten().tolist()))
+        return example_result()
+
+    monkeypatch.setattr(command, "repair", lambda *_, **__: None)
+    monkeypatch.setattr(command, "summarise", ended)
+    monkeypatch.setattr(command, "write_fairness_run", lambda out, *_: out.mkdir())
+    arguments = ["--weights", tmp_path / "state.pt", "--out"]
+    stderr = fairness(faces, *arguments, tmp_path / "a", model="squeezenet1_0")[-1]
+    told = "state.pt does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken"
+    assert f"note: {told}" in stderr
+    assert handed[0][0][0].startswith(told)  # the report has it too
+    stderr = fairness(faces, *arguments, tmp_path / "b", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", model="squeezenet1_0")[-1]
+    assert "normalised" not in stderr
+    assert handed[1] == ([], [0.5, 0.5, 0.5])
+
+
+def test_groups_that_mix_classes_are_named(own_faces):
+    target = own_faces / "target.csv"
+    target.write_text(target.read_text().replace("darker women", "darker").replace("darker men", "darker"))
+    code, _, stderr = fairness(own_faces, "--dry-run")
+    assert code == 0
+    assert "note: Of the groups of target, darker holds several classes, so its recall is its accuracy; a group column that names" in stderr
 
 
 def test_a_rival_of_another_training_is_not_compared_with(faces, monkeypatch):
@@ -138,6 +170,9 @@ def test_a_run_is_a_whole_directory(finished):
 def test_dry_run_prints_the_plan_and_writes_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "repair", lambda *_, **__: pytest.fail("a dry run repairs nothing"))
+    plan = json.loads(fairness(faces, "--dry-run", "--folds", "3", "--json")[1])
+    assert plan["passes"]["attribution"] == 3 * 700
+    assert plan["minutes"] == pytest.approx(sum(plan["passes"].values()) / plan["passes_a_second"] / 60)
     code, stdout, _ = fairness(faces, "--dry-run", "--folds", "3")
     assert code == 0
     passes = {
@@ -241,7 +276,23 @@ def test_options_that_the_readme_shows_exist(monkeypatch):
             assert option in known, (name, option)
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing"], ["fairness", "--no-such-option"], ["fairness", "--budget", "much"], ["apply"]])
+BEYOND_64_BITS = str(2**63)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["fairness", "--no-such-option"],
+        ["fairness", "--budget", "much"],
+        ["apply"],
+        ["fairness", "--seed", BEYOND_64_BITS],
+        ["train", "--out", "x.safetensors", "--seed", BEYOND_64_BITS],
+        ["run", "x.toml", "--seed", BEYOND_64_BITS],
+        ["run", "x.toml", "--training-seed", BEYOND_64_BITS],
+    ],
+)
 def test_usage_is_exit_code_2(arguments):
     code, _, stderr = call(*arguments)
     assert code == 2
@@ -340,6 +391,9 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--budget 10", 2, r"the budget of 10 image passes is too small: tmab needs at least [\d,]+ here; give a larger --budget"),
         ("--budget 500 --engine monte-carlo", 2, "does not pay one permutation of 2976 players .* larger --budget or use the engine tmab"),
         ("--budget inf", 2, "budget must be a positive number of image passes, got inf"),
+        ("--mean grey --std 1,1,1", 2, "--mean must be three numbers by commas such as 0.5,0.5,0.5, got 'grey'"),
+        ("--mean 0.5,0.5,0.5", 2, "expected mean and std together, got one of them"),
+        ("--mean 0.5,0.5,0.5 --std 1,1,1", 2, "spoilt.safetensors says that its mean is .*; leave --mean and --std out"),
         ("--engine magic", 2, "engine must be 'tmab' or 'tmab-paper' or 'monte-carlo', got 'magic'"),
         ("--ranking best", 2, "ranking must be .*, got 'best'"),
         ("--score soft", 2, "score must be 'smooth' or 'hard', got 'soft'"),
@@ -360,10 +414,20 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--model mymodel", 3, "no model is called 'mymodel'; give one of squeezenet_celeba"),
         ("--dropout-model mymodel", 3, "no model is called 'mymodel'"),
         ("--truncation 0.5", 2, "tmab truncates by size, not by worth: give t0 in place of truncation"),
+        ("--top 2976", 2, "top must be less than the 2976 filters of the network, got 2976"),
         ("--t0 often", 2, "t0 must be a number from 0 to 0.999, or auto, got 'often'"),
         ("--t0 1", 2, "t0 must lie between 0 and 0.999, got 1"),
         ("--t0 nan", 2, "t0 must lie between 0 and 0.999, got nan"),
+        ("--guarantee 2", 2, "guarantee must lie between 0 and 1, got 2"),
+        ("--guarantee 0.05 --budget 400", 2, r"the budget of 400 image passes is too small: a guarantee needs at least [\d,]+ here"),
+        ("--guarantee 0.05 --tolerance 1", 2, r"tolerance must lie in \[0, 1\), got 1"),
+        ("--tolerance 0.1", 2, "tolerance belongs to a guarantee, got 0.1 without one"),
+        ("--guarantee 0.05 --engine monte-carlo", 2, "guarantee is for the engine tmab, got monte-carlo"),
+        ("--guarantee 0.05 --top 1500", 2, "top must be at most half of the 2976 filters, since a guarantee speaks of both ends, got 1500"),
         ("--t0 auto --engine monte-carlo", 2, "monte-carlo has no live zone t0, got auto; give truncation"),
+        ("--data drawn --size 64", 2, "drawn faces come in 96 pixels and whole, got size 64; leave out size and crop, or give other data"),
+        ("--data drawn --size 96 --crop 0.8,0.5", 2, "drawn faces come in 96 pixels and whole, got crop 0.8,0.5"),
+        ("--source-data drawn --size 64", 2, "drawn faces come in 96 pixels and whole, got size 64"),
         ("--stability", 2, "--stability attributes on each half of the images with half the budget: the budget of 350 image passes is too"),
     ],
 )
@@ -405,6 +469,21 @@ def test_a_full_disk_is_one_line(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "summarise", lambda *_, **__: example_result())
     monkeypatch.setattr(command, "write_fairness_run", full)
     one_error(*fairness(faces, "--out", tmp_path / "run"), expected=3, message="No space left on device: '.*run'; check that the path")
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_result(faces, tmp_path, monkeypatch):
+    """Python's exit code for it, 1, would say that no repair was worth making."""
+
+    def mistaken(*_, **__):
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(command, "repair", mistaken)
+    code, stdout, stderr = fairness(faces, "--out", tmp_path / "run")
+    assert (code, stdout) == (70, "")
+    *lines, last = stderr.splitlines()
+    assert last == "error: ZeroDivisionError, a mistake in repairkit; please report it with the lines above"
+    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: of ours")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupt_writes_nothing(faces, tmp_path, monkeypatch):
@@ -502,7 +581,8 @@ def test_apply_that_cannot_work(finished, tmp_path):
             "expected a patch at .*no.json, could not read it; give the patch.json of a run",
         ),
         ([tmp_path / "not.json", "--weights", STAND_IN], 3, "not.json is not a patch: architecture: Field required"),
-        ([patch, "--weights", tmp_path / "no.safetensors", "--out", tmp_path / "x"], 3, "expected weights at .*no.safetensors, found no"),
+        ([patch, "--weights", tmp_path / "no.safetensors"], 3, "expected weights at .*no.safetensors, found no"),
+        ([patch, "--weights", spoilt, "--out", tmp_path / "x.pt"], 2, "expected an --out that ends in .safetensors, .*got .*x.pt"),
     ]
     for arguments, expected, message in cases:
         one_error(*call("apply", *arguments), expected=expected, message=message)
@@ -542,23 +622,67 @@ def test_train_writes_weights_and_how_they_came_about(faces, tmp_path):
     code, stdout, stderr = train(faces, "--out", out, "--seed", "4")
     assert (code, stdout) == (0, "")
     assert "epoch 1: loss" in stderr
-    assert sorted(entry.name for entry in out.parent.iterdir()) == ["own.safetensors", "own.train.json"]
+    assert sorted(entry.name for entry in out.parent.iterdir()) == ["own.safetensors", "own.train-images.txt", "own.train.json"]
     record = json.loads((out.parent / "own.train.json").read_text())
     assert record["stages"][0]["settings"] | {"images": 60, "seed": 4, "epochs": 1} == record["stages"][0]["settings"]
     model = zoo.load(out)
     assert model.classifier.classes == ("female", "male")
     assert not np.array_equal(load_file(out)["features.0.weight"], load_file(STAND_IN)["features.0.weight"])
     one_error(*train(faces, "--out", out), expected=2, message="own.safetensors already exists; give another --out or remove it")
+
+
+def test_images_that_a_network_was_trained_on_are_refused_whatever_their_crop(faces, tmp_path):
+    out, later = tmp_path / "own.safetensors", tmp_path / "later.safetensors"
+    train(faces, "--out", out)
+    record = (tmp_path / "own.train-images.txt").read_text().splitlines()[1:]
+    assert len(record) == len(tiny_faces.source())
+    message = r"60 of the 60 source images are among the 60 that own.safetensors was trained on .*; give source images that it was not"
+    one_error(*fairness(faces, "--dry-run", model=out), expected=3, message=message)
+    swapped = ["--data", faces / "source.csv", "--source-data", faces / "target.csv", "--crop", "0.9,0.5"]
+    one_error(*fairness(faces, "--dry-run", *swapped, model=out), expected=3, message="60 of the 60 target images are among")
+    # what the weights that it started from had seen is on record too
+    train(faces, "--data", faces / "target.csv", "--init", out, "--out", later)
+    assert set(record) < set((tmp_path / "later.train-images.txt").read_text().splitlines())
+    (tmp_path / "own.train-images.txt").unlink()
     assert fairness(faces, "--dry-run", model=out)[0] == 0
+
+
+def celeba_of(images, folder):
+    """Drawn faces in CelebA's published layout, all of them in its training part."""
+    (folder / "img_align_celeba").mkdir(parents=True)
+    files = [f"{number:06d}.png" for number in range(len(images))]
+    for file, pixels in zip(files, images.pixels, strict=True):
+        Image.fromarray(pixels).resize((178, 218)).save(folder / "img_align_celeba" / file)
+    rows = [f"{file} {2 * label - 1}" for file, label in zip(files, images.labels, strict=True)]
+    (folder / "list_attr_celeba.txt").write_text("\n".join([str(len(rows)), "Male", *rows]))
+    (folder / "list_eval_partition.txt").write_text("\n".join(f"{file} 0" for file in files))
+    return folder
 
 
 def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path))
     assert zoo.load("squeezenet_celeba").stand_in
-    assert train(faces, "--out", "squeezenet_celeba")[0] == 0
+    root = celeba_of(tiny_faces.source(), tmp_path / "data" / "celeba")
+    assert train(faces, "--data", "celeba", "--data-root", root, "--out", "squeezenet_celeba")[0] == 0
     model = zoo.load("squeezenet_celeba")
     assert not model.stand_in
     assert model.weights == tmp_path / "models" / "squeezenet_celeba.safetensors"
+    assert model.trained_on == "CelebA, 60 images"
+
+
+def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(training_command, "train_stand_ins", lambda *_, **settings: trained.append(settings["threads"]) or {})
+    for more, option in (
+        (["--epochs", "2"], "--epochs"),
+        (["--data", "drawn"], "--data"),
+        (["--filter-dropout", "0.5"], "--filter-dropout"),
+    ):
+        message = f"--stand-ins trains with settings of its own and takes only --threads beside it, got {option}; leave it out"
+        one_error(*call("train", "--stand-ins", tmp_path, *more), expected=2, message=message)
+    assert trained == []
+    assert call("train", "--stand-ins", tmp_path, "--threads", "2")[0] == 0
+    assert trained == [2]
 
 
 @pytest.mark.parametrize(
@@ -566,6 +690,17 @@ def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch)
     [
         ("", 2, "give --out: a .safetensors file, or squeezenet_celeba to keep the weights"),
         ("--out own", 2, "expected an --out that ends in .safetensors, or one of squeezenet_celeba, .*got own"),
+        (
+            "--out squeezenet_celeba",
+            2,
+            r"squeezenet_celeba names a squeezenet1_0 trained on CelebA, got --arch squeezenet1_0 --data .*source.csv",
+        ),
+        (
+            "--out squeezenet_celeba_dropout --data drawn",
+            2,
+            "squeezenet_celeba_dropout names a squeezenet1_0 trained on CelebA, got .* drawn;",
+        ),
+        ("--out squeezenet_celeba --data celeba --arch resnet18", 2, "got --arch resnet18 --data celeba; give"),
         ("--out own.safetensors --data faces", 2, "expected a data set"),
         ("--out own.safetensors --data ppb", 2, "the data set ppb needs its folder"),
         ("--out own.safetensors --data celeba --data-root nowhere", 3, "expected a folder at nowhere"),
@@ -573,6 +708,8 @@ def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch)
         ("--out own.safetensors --init none.safetensors", 3, "expected weights at none.safetensors, found no file"),
         ("--out own.safetensors --learning-rate 0", 2, "learning rate > 0"),
         ("--out own.safetensors --device tpu", 2, "device must be cpu or cuda"),
+        ("--out own.safetensors --size 16", 3, r"the network cannot take images of 16 pixels \(.*\); give a larger --size"),
+        ("--out own.safetensors --data drawn", 2, "drawn faces come in 96 pixels and whole, got size 48; leave out size"),
     ],
 )
 def test_train_that_cannot_work(faces, tmp_path, monkeypatch, arguments, expected, message):
@@ -591,6 +728,7 @@ name = "{folder}/target.csv"
 [source]
 name = "{folder}/source.csv"
 [options]
+max_clean_drop = 1
 budget = 700
 top = 4
 candidates = 6
@@ -630,3 +768,21 @@ def test_recipes_that_cannot_work(faces, tmp_path, change, expected, message):
     recipe.write_text(RECIPE.format(folder=faces).replace(*change))
     one_error(*call("run", recipe, "--threads", "1", "--out", tmp_path / "run"), expected=expected, message=message)
     assert [entry.name for entry in tmp_path.iterdir()] == ["recipe.toml"]
+
+
+def test_passes_carry_what_the_memory_holds_and_say_so(faces, tmp_path):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        code, *_ = fairness(faces, "--memory", "0.01", "--out", tmp_path / "run")
+    assert code in (0, 1)
+    (told,) = {str(each.message) for each in found if issubclass(each.category, ModelWarning)}
+    carried = re.fullmatch(r"passes carry (\d) images and not 32, as many as 0.01 GiB of memory hold; --memory sets it", told)
+    assert Result.read(tmp_path / "run" / "result.json").reproduction.settings["batch"] == carried[1]
+
+
+@pytest.mark.parametrize(("load", "told"), [(0.3, False), (7.0, True)])
+def test_a_busy_machine_is_better_off_with_one_thread(monkeypatch, capsys, load, told):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    command.set_threads(None)
+    assert ("other work keeps this machine busy (load 7.0, 2 threads): --threads 1" in capsys.readouterr().err) is told

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from repairkit.cli import app
 from repairkit.report.result import Agreement, Overlap
+from repairkit.shapley.audit import Audit
+from repairkit.shapley.guarantee import Extremes, Guarantee
 
 
 def call(*arguments):
@@ -44,6 +46,21 @@ AGREEMENT = Agreement(
     end="low",
     rank_correlation=0.71,
     overlaps=[Overlap(k=25, share=0.64, low=0.6, high=0.7, chance=0.0084), Overlap(k=50, share=0.5, low=0.5, high=0.5, chance=0.017)],
+)
+
+
+AUDIT = Audit(draws=64, hits=0, mass=0.066, count=1, share=0.2)
+GUARANTEE = Guarantee(
+    delta=0.05,
+    tolerance=0.2,
+    top=2,
+    players=6,
+    contested=4,
+    audited=1,
+    pairs=1234,
+    stopped="budget",
+    low=Extremes("low", ("b.c:0", "b.c:2"), ("b.c:0",), ("b.c:0", "b.c:2"), ("b.c:2", "b.c:1"), 0, 0.02, decided=True, audit=AUDIT),
+    high=Extremes("high", ("a:1", "[bold]d:0"), (), (), (), 3, 0.0, decided=False, audit=AUDIT),
 )
 
 
@@ -108,7 +125,7 @@ def test_json_has_every_filter_and_how_it_was_found(run):
     data.pop("stability")
     assert data == {
         "engine": "tmab", "t0": 0.9, "end": "low", "top": 2, "harmful": -1, "delta": 0.05, "seed": 0,
-        "passes": {"screen": 100.0, "flips": 50.0}, "filters": 6, "valued": 5, "decided": 2,
+        "passes": {"screen": 100.0, "flips": 50.0}, "filters": 6, "valued": 5, "decided": 2, "guarantee": None, "still_needed": None,
     }  # fmt: skip
     assert [row["id"] for row in rows] == list(found().ids)
     assert rows[0] == {
@@ -166,3 +183,35 @@ def test_usage():
     assert call("--top", "0", ".")[0] == 2
     assert call()[0] == 2
     assert call("--help")[0] == 0
+
+
+def test_a_guarantee_comes_first(tmp_path):
+    found(guarantee=GUARANTEE).write(tmp_path / "attribution.parquet")
+    _, stdout, _ = call(tmp_path)
+    lines = stdout.splitlines()
+    assert lines[0] == (
+        "truly separated: 1 of the 2 lowest and 0 of the 2 highest (confidence 0.95, among the 4 contested and 1 audited of 6 filters)"
+    )
+    assert lines[1:4] == [
+        "right up to the tolerance, 0.2 of the k-th value: 2 of the 2 lowest and 0 of the 2 highest",
+        "stopped after 1,234 pairs: the budget is spent",
+        "  lowest: decided at a tolerance of 0.02; ties: b.c:2, b.c:1",
+    ]
+    assert "tmab: 5 of 6 filters valued, t0 = 0.9, 150 passes" in lines
+    assert "2 highest:" in stdout  # both ends were sought
+    assert [row[-1] for row in rows_of(stdout)] == ["Decided", "separated", "tie", "Decided", "undecided", "undecided"]
+    data = json.loads(call(tmp_path, "--json")[1])
+    assert data["guarantee"]["low"]["separated"] == ["b.c:0"]
+    assert data["guarantee"]["high"]["audit"] == {"draws": 64, "hits": 0, "mass": 0.066, "count": 1, "share": 0.2}
+    assert data["still_needed"] is None
+
+
+def test_what_the_paper_s_rule_would_still_need_is_said(run):
+    found(engine="tmab-paper", still_needed=3e9).write(run / "attribution.parquet")
+    assert call(run)[1].splitlines()[1] == (
+        "its own stopping rule would still need about 3e+09 passes, 20,000,000.0 times what was spent (extrapolated from means and variances as they are now)"
+    )
+    data = json.loads(call(run, "--json")[1])
+    assert (data["still_needed"], data["guarantee"]) == (3e9, None)
+    found(engine="tmab-paper", still_needed=math.inf).write(run / "attribution.parquet")
+    assert json.loads(call(run, "--json")[1])["still_needed"] is None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from repairkit.shapley import Game, exact_values
-from repairkit.shapley.guarantee import certify
+from repairkit.shapley import Game, exact_values, tmab
 
 
 @pytest.fixture(scope="module")
@@ -43,32 +43,39 @@ def test_games_are_bounded_signed_skewed_and_tied(simulation):
 def test_wrong_claims_are_found(simulation):
     game = simulation.RandomGame(0)
     truth = exact_values(game)
-    order = [int(player) for player in np.argsort(truth)]
-    found = certify(game, budget=4_000, top=2)
-    wrong = lambda end, chances=None: simulation.wrong_end(found, end, truth, chances or {})  # noqa: E731
-    assert not wrong(found.low)
-    assert not wrong(found.high)
-    assert wrong(replace(found.low, separated=(order[2],)))
-    assert wrong(replace(found.low, certified=(order[-1],)))
-    assert wrong(replace(found.low, ties=(order[-1],)))
-    assert wrong(replace(found.high, decided=True, members=(order[0], order[1])))
-    outside = order[1:-1]
-    audited = certify(game, budget=4_000, top=2, contested=[*order[:1], *order[3:]], screen=truth, audit=4)
-    chances = dict.fromkeys(outside, 1 / len(outside))
-    lying = replace(audited.low, audit=replace(audited.low.audit, mass=0.0, count=0))
-    assert simulation.wrong_end(audited, lying, truth, {order[0]: 1.0})
-    assert not simulation.wrong_end(audited, audited.low, truth, chances)
+    order = [f"player:{player}" for player in np.argsort(truth)]
+    found = tmab(game, budget=4_000, top=2, guarantee=0.05, contested=game.n)
+    low, high = found.guarantee.low, found.guarantee.high
+    wrong = partial(simulation.wrong_end, found, truth=truth)
+    assert not wrong(low)
+    assert not wrong(high)
+    assert wrong(replace(low, separated=(order[2],)))
+    assert wrong(replace(low, certified=(order[-1],)))
+    assert wrong(replace(low, ties=(order[-1],)))
+    assert wrong(replace(high, decided=True, members=(order[0], order[1])))
+    lying = replace(found, value=-found.value, decided=np.ones(game.n, dtype=bool))
+    assert simulation.wrong_end(lying, replace(low, members=high.members, certified=(), decided=False), truth)
+
+    game.screen = -truth  # the lowest is found at the high end, so hide it in the middle
+    game.screen[np.argmin(truth)] = np.median(truth)
+    audited = tmab(game, budget=9_000, top=2, guarantee=0.05, contested=2, audit=4)
+    end = audited.guarantee.low
+    assert not simulation.wrong_end(audited, end, truth)
+    if np.argsort(audited.screen)[0] != np.argmin(truth):
+        assert simulation.wrong_end(audited, replace(end, audit=replace(end.audit, mass=0.0, count=0)), truth)
 
 
 def test_every_statement_is_counted_once_a_game(simulation):
-    findings = simulation.simulate(range(2), rounds=20)
+    findings = simulation.simulate(range(2), pairs=20)
     assert {tally.made for tally in findings.tallies.values()} == {2}
     assert len(findings.tallies) == 7
     table = findings.table()
     assert all(statement in table for statement in findings.tallies)
-    tally = simulation.Tally("a statement", 0.1, wrong=9, made=10)
+    tally = simulation.Tally("a statement", 0.1)
+    for number in range(10):
+        tally.add("ties" if number < 2 else "hard", wrong=number > 0)
     assert not tally.holds
-    assert tally.row() == "| a statement | 10.0% | 9 of 10 | 90.0% | 55.5% to 99.7% |"
+    assert tally.row() == "| a statement | 10.0% | 9 of 10 | 90.00% | 55.50% to 99.75% | 100.0% (hard) |"
 
 
 @pytest.mark.extended

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
 from repairkit.data import store
-from repairkit.data.store import Crop, decode, existing_folder, require_groups
+from repairkit.data.store import Crop, decode, existing_folder, hash_files, require_groups
 from repairkit.errors import DataError, RepairkitError, UsageError
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -184,6 +185,31 @@ def test_a_cached_file_of_wrong_length_is_decoded_again(tmp_path, cache, damage)
     cached.write_bytes(damage(cached.read_bytes()))
     assert np.array_equal(decode([path], size=8, name="set"), expected)
     assert cached.stat().st_size == expected.size
+
+
+@pytest.mark.parametrize("damage", [None, lambda text: text[:17], lambda text: ""], ids=["whole", "short", "empty"])
+def test_hashes_of_files_are_kept_and_beside_older_caches_made(tmp_path, cache, monkeypatch, damage):
+    paths = [save(tmp_path / f"{i}.png", noise(20, 20, seed=i)) for i in range(2)]
+    decode(paths, size=8, name="set")  # what is there without hashes of files
+    expected = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths]
+    assert hash_files(paths, name="set").tolist() == expected
+    (kept,) = cache.glob("*.sha256")
+    if damage is None:
+        monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read again"))
+    else:
+        kept.write_text(damage(kept.read_text()))
+    assert hash_files(paths, name="set").tolist() == expected
+
+
+def test_files_changed_are_hashed_again_and_files_gone_are_named(tmp_path, cache):
+    path = save(tmp_path / "a.png", noise(20, 20))
+    before = hash_files([path], name="set")
+    save(path, noise(30, 20))
+    assert hash_files([path], name="set")[0] != before[0]
+    path.unlink()
+    with pytest.raises(DataError) as error:
+        hash_files([path], name="set")
+    one_line(error, "a.png", "restore the file")
 
 
 def test_a_stopped_decode_leaves_nothing(tmp_path, cache):

@@ -1,6 +1,7 @@
 """End to end on a real SqueezeNet and a few small images; every number is found a second time without repairkit."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,18 +12,22 @@ import torch
 from safetensors.torch import load_file
 from torchvision.models import squeezenet1_0
 
-from repairkit import fairness
+from repairkit import attributing, fairness
+from repairkit.attributing import worth_of
+from repairkit.clock import Clock
+from repairkit.data.record import write_record
 from repairkit.errors import BudgetError, DataError, ModelError, UsageError
 from repairkit.evaluation.alternatives import best_threshold
-from repairkit.fairness import Options, Task, plan, repair, splits, worth_of
+from repairkit.fairness import Task, plan, repair, splits
 from repairkit.filters import ConvFilters
 from repairkit.models import zoo
 from repairkit.models.classifier import Classifier
+from repairkit.options import Options
 from repairkit.report.result import Result
 from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame, prepared_batches
-from repairkit.summary import summarise
+from repairkit.summary import explanation, summarise
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -196,6 +201,21 @@ def test_dropout_trained_network_is_judged_and_repaired_beside():
     assert {column.key for column in result.columns} == {"original", "repaired", "threshold", "dropout", "dropout_repaired"}
 
 
+def test_another_normalisation_is_another_configuration():
+    task = tiny_faces.task()
+    network = task.model.classifier
+    other = Classifier(network.network, classes=network.classes, mean=(0.5,) * 3, std=(0.5,) * 3).eval()
+    changed = replace(task, model=replace(task.model, classifier=other))
+    assert fairness.configuration(task, tiny_faces.options()) != fairness.configuration(changed, tiny_faces.options())
+
+
+def test_the_report_tells_the_dropout_of_the_rival_where_it_is_known():
+    task = tiny_faces.task(dropout=True)
+    assert "trained with filter dropout (p = 0.5 at the end of training)" in explanation("dropout", task)
+    unknown = replace(task, dropout=replace(task.dropout, stages=()))
+    assert "trained with filter dropout (p unknown)" in explanation("dropout", unknown)
+
+
 def test_the_network_given_is_left_as_it_was(folded):
     task = folded[0]
     assert zoo.hash_state(task.model.classifier.network.state_dict()) == zoo.hash_state(tiny_faces.state_of(tiny_faces.spoilt_weights()))
@@ -237,6 +257,20 @@ def test_an_image_that_was_trained_on_is_refused(side):
     images = getattr(task, side)
     with pytest.raises(DataError, match=f"{side} and training share 2 image.s., for instance .* remove it from one of them"):
         replace(task, training=images.subset([1, 5], name="training"))
+
+
+def test_the_report_says_what_was_compared_with_the_training_images(tmp_path):
+    task, options, findings, result = tiny_faces.small_run()
+    assert "The training images were not at hand, so an overlap with them was not checked." in result.limits
+    weights = tmp_path / "own.safetensors"
+    shutil.copy(task.model.weights, weights)
+    write_record(weights, tiny_faces.source(n=12, seed=9))
+    recorded = replace(task, model=zoo.load(weights))
+    result = summarise(recorded, options, findings, title="Tiny", command="repairkit fairness", minutes=2, notices=[])
+    said = "Target and source share no file and no decoded image with the 12 images that the original network was trained on, as far as rec"
+    assert any(sentence.startswith(said) for sentence in result.limits)
+    with pytest.raises(DataError, match=r"^2 of the 2 source images are among the 12 that own.safetensors was trained on"):
+        replace(recorded, source=tiny_faces.source(n=12, seed=9).subset([3, 5]))
 
 
 def test_an_image_of_target_and_source_is_refused():
@@ -331,9 +365,18 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"budget": float("inf")}, "budget must be a positive number of image passes, got inf"),
         ({"batch": 0}, "batch must lie between 1 and inf, got 0"),
         ({"candidates": 0}, "candidates must lie between 1 and inf, got 0"),
-        ({"seed": -1}, "seed must lie between 0 and inf, got -1"),
+        ({"seed": -1}, "seed must lie between 0 and 9.22337e\\+18, got -1"),
         ({"curve": (2, -1)}, r"curve must hold numbers of filters, at least 1 each, got \(2, -1\)"),
         ({"device": "tpu"}, "device must be cpu or cuda, got 'tpu'"),
+        ({"guarantee": 0.0}, "guarantee must lie between 0 and 1, got 0.0; it is the probability that any claim is wrong"),
+        ({"guarantee": 1.0}, "guarantee must lie between 0 and 1, got 1.0"),
+        ({"guarantee": float("nan")}, "guarantee must lie between 0 and 1, got nan"),
+        ({"guarantee": 0.05, "tolerance": 1.0}, r"tolerance must lie in \[0, 1\), got 1.0; it is relative to the k-th value"),
+        ({"tolerance": 0.1}, "tolerance belongs to a guarantee, got 0.1 without one"),
+        ({"guarantee": 0.05, "contested": 39}, r"contested must be at least 40, got 39 \(top, for a guarantee\)"),
+        ({"contested": 0}, "contested must be at least 1, got 0"),
+        ({"guarantee": 0.05, "engine": "tmab-paper"}, "guarantee is for the engine tmab, got tmab-paper"),
+        ({"contested": 50, "engine": "monte-carlo"}, "contested is for the engine tmab, got monte-carlo"),
     ],
 )
 def test_options_that_cannot_work(changes, message):
@@ -373,7 +416,7 @@ def test_nan_logits_are_an_error_before_any_attribution(monkeypatch):
     task = tiny_faces.task()
     with torch.no_grad():
         task.model.classifier.network.features[0].weight.mul_(1e38)
-    monkeypatch.setattr(fairness, "estimate", lambda *_, **__: pytest.fail("attribution began"))
+    monkeypatch.setattr(attributing, "estimate", lambda *_, **__: pytest.fail("attribution began"))
     with pytest.raises(ModelError, match=r"tiny target: .* logits are NaN or infinite"):
         repair(task, tiny_faces.options())
 
@@ -389,7 +432,18 @@ def test_the_paper_s_choices_run_through():
     assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 4
 
 
-@pytest.mark.parametrize("allowed", [0.0, 0.03])
+def test_a_source_too_small_for_the_guard_is_refused():
+    task = tiny_faces.task()
+    choosing = len(splits(task, tiny_faces.options())[1].choose)
+    with pytest.raises(
+        DataError, match=f"the {choosing} images that choose cannot show that accuracy falls by 1 points at most, 230 or more can"
+    ):
+        plan(task, tiny_faces.options(max_clean_drop=0.01))
+    with pytest.raises(DataError, match="by 0 points at most, no number can"):
+        plan(task, tiny_faces.options(max_clean_drop=0.0))
+
+
+@pytest.mark.parametrize("allowed", [0.2, 0.3])
 def test_repair_and_threshold_stand_under_the_same_guard(allowed):
     task, options, findings, _ = tiny_faces.small_run(max_clean_drop=allowed)
     (network,), (threshold,) = [each for each in findings.repairs if each.column == "repaired"], findings.thresholds
@@ -482,6 +536,29 @@ def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
         assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
 
 
+# ---- guarantee
+
+
+def test_a_guarantee_is_in_the_findings_the_result_and_both_views(tmp_path):
+    asked = {"guarantee": 0.1, "top": 2, "contested": 2, "budget": 2_500}
+    task, _, findings, result = tiny_faces.small_run(**asked)
+    (network,) = findings.repairs
+    guarantee = network.attribution.guarantee
+    assert (guarantee.delta, guarantee.tolerance, guarantee.top, guarantee.contested) == (0.1, 0.2, 2, 4)
+    assert guarantee.pairs >= 16
+    (entry,) = result.guarantees
+    assert (entry.column, entry.fold, entry.filters, entry.valued) == ("repaired", 0, 2976, 4 + guarantee.audited)
+    assert entry.separated == {"low": len(guarantee.low.separated), "high": len(guarantee.high.separated)}
+    assert entry.missed == {"low": guarantee.low.audit.count, "high": guarantee.high.audit.count}
+    assert any("hold for all filters of an attribution at once" in sentence for sentence in result.limits)
+    out = tmp_path / "run"
+    write_fairness_run(out, task, findings, result)
+    assert Attribution.read(out / "attribution.parquet").guarantee == guarantee
+    assert Result.read(out / "result.json").guarantees == result.guarantees
+    for view in ("report.html", "report.md"):
+        assert "of the 2 highest are truly separated" in (out / view).read_text()
+
+
 def test_halves_share_nothing(monkeypatch):
     """Images, constants, random numbers and budget: each half has its own; t0 is the same."""
     asked = []
@@ -495,12 +572,12 @@ def test_halves_share_nothing(monkeypatch):
             harmful=-1, end="low", top=settings["top"], t0=settings["t0"], delta=0.05, seed=settings["seed"], engine="tmab", passes={"a": 7.0},
         )  # fmt: skip
 
-    monkeypatch.setattr(fairness, "estimate", pretended)
+    monkeypatch.setattr(attributing, "estimate", pretended)
     task, options = tiny_faces.task(), tiny_faces.options(stability=True)
     (split,), source = splits(task, options)
     parts = task.target.subset(split.attribute), task.source.subset(source.attribute)
-    clock = fairness._Clock(None, 0)
-    found = fairness.agreement_of_halves(task.model.classifier, *parts, options, seed=5, t0=0.9, clock=clock)
+    clock = Clock(None, 0)
+    found = attributing.agreement_of_halves(task.model.classifier, *parts, options, seed=5, t0=0.9, clock=clock)
     (one, own), (other, others) = asked
     for images, first, second in zip(parts, one.stake.parts, other.stake.parts, strict=True):
         hashes = set(first.images.hashes), set(second.images.hashes)

@@ -41,7 +41,7 @@ def test_batch_does_not_touch_the_pixels(tmp_path):
 
 
 def test_subset_keeps_everything_in_the_order_asked_for():
-    whole = images(drawn=True)
+    whole = images(drawn=True, origins=np.array(["a", "b", "c", "d", "e"]))
     some = whole.subset([4, 1], name="part")
     assert (len(some), some.name, some.classes, some.drawn) == (2, "part", whole.classes, True)
     assert some.labels.tolist() == [2, 1]
@@ -49,6 +49,7 @@ def test_subset_keeps_everything_in_the_order_asked_for():
     assert some.sources == ("4.png", "1.png")
     np.testing.assert_array_equal(some.pixels, PIXELS[[4, 1]])
     np.testing.assert_array_equal(some.hashes, whole.hashes[[4, 1]])
+    assert some.origins.tolist() == ["e", "b"]
     assert whole.subset([0]).name == "tiny"
 
 
@@ -78,8 +79,9 @@ def test_names():
         ({"labels": np.array([0, 1, 3, 0, 1])}, r"label 3 of 2.png is outside the 3 classes \('x', 'y', 'z'\); correct the label"),
         ({"labels": np.array([0, -1, 3, 0, 1])}, "label -1 of 1.png is outside"),
         ({"labels": np.array([0, 1, 1, 7, 1]), "sources": ()}, "label 7 of image 3 is outside"),
-        ({"sources": ("one.png",)}, "5 images but 1 sources and 0 hashes; give one for each image or none"),
-        ({"hashes": np.array(["a", "b"])}, "5 images but 5 sources and 2 hashes"),
+        ({"sources": ("one.png",)}, "5 images but 1 sources, 0 hashes and 0 origins; give one for each image or none"),
+        ({"origins": np.array(["a", "b"])}, "5 images but 5 sources, 0 hashes and 2 origins"),
+        ({"hashes": np.array(["a", "b"])}, "5 images but 5 sources, 2 hashes and 0 origins"),
     ],
 )
 def test_what_does_not_fit(changes, message):

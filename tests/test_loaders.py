@@ -1,3 +1,4 @@
+import hashlib
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 from repairkit.data import drawn, loaders
 from repairkit.data.store import Crop
 from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.splits import check_disjoint
 
 
 @pytest.fixture
@@ -40,6 +42,13 @@ def test_drawn_target_and_source_are_other_faces(monkeypatch):
     assert set(loaders.load("drawn", seed=1).hashes) != set(target.hashes)
 
 
+@pytest.mark.parametrize("source", [False, True])
+@pytest.mark.parametrize("asked", [{"size": 48}, {"size": 0}, {"crop": Crop(0.9, 0.5)}])
+def test_drawn_faces_come_in_one_size(asked, source):
+    with pytest.raises(UsageError, match=r"^drawn faces come in 96 pixels and whole, got (size|crop) .*; leave out size and crop"):
+        loaders.load("drawn", source=source, **asked)
+
+
 def test_manifest_by_its_ending(folder):
     images = loaders.load(str(folder / "list.csv"), size=8)
     assert (images.pixels.shape, images.labels.tolist(), images.classes) == ((3, 8, 8, 3), [1, 0, 1], ("0", "1"))
@@ -49,6 +58,7 @@ def test_manifest_by_its_ending(folder):
 
 
 def test_a_manifest_is_read_by_the_model_s_classes(folder):
+    assert loaders.load(str(folder / "list.csv")).pixels.shape == (3, 96, 96, 3)
     images = loaders.load(str(folder / "list.csv"), size=8, classes=("female", "male"))
     assert (images.classes, images.labels.tolist()) == (("female", "male"), [1, 0, 1])
     with pytest.raises(DataError, match="the label '1' in row 1 is none of the 1 classes"):
@@ -61,12 +71,21 @@ def test_crop_reaches_the_loader(folder):
     assert top < 10 < 30 < bottom
 
 
+def test_a_file_is_known_again_under_another_crop_and_size(folder):
+    one, other = (loaders.load(str(folder / "list.csv"), size=size, crop=Crop(share, 0.5)) for size, share in ((8, 0.9), (10, 0.5)))
+    assert not set(one.hashes) & set(other.hashes)
+    with pytest.raises(DataError, match=r"^target and source share 3 image\(s\)"):
+        check_disjoint(target=one, source=other)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_root_may_hold_the_data_set_under_its_name(tmp_path, monkeypatch, inside):
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
     faces_of(tmp_path / "data" / ("utkface" if inside else ""))
     images = loaders.load("utkface", root=tmp_path / "data", size=16)
     assert (len(images), images.pixels.shape[1:3]) == (10, (16, 16))
+    files = sorted((tmp_path / "data").rglob("*.jpg"))
+    assert images.origins.tolist() == [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
 
 
 @pytest.mark.parametrize("name", ["ppb", "utkface", "celeba"])

@@ -178,6 +178,25 @@ def test_label_outside_the_classes(root, cell):
         load(path, classes=("cat", "dog"))
 
 
+@pytest.mark.parametrize("column", ["path", "label", "skin"])
+@pytest.mark.parametrize(
+    ("cell", "kind"), [(["x", "y"], "ndarray"), ({"a": 1}, "dict"), (b"x", "bytes"), (pd.Timestamp("2020-01-01"), "Timestamp")]
+)
+def test_parquet_cells_that_are_no_text_are_named(root, column, cell, kind):
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "label": ["cat", "dog"], "skin": ["light", "dark"]}).astype(object)
+    frame[column] = pd.Series([None, cell])
+    frame.to_parquet(root / "list.parquet")
+    message = rf"expected text, numbers or truth values in column '{column}', got {kind} in row 2; write it as text or remove the column"
+    with pytest.raises(DataError, match=message):
+        load(root / "list.parquet")
+
+
+def test_parquet_columns_that_nobody_uses_may_hold_anything(root):
+    frame = pd.DataFrame({"path": ["a.png"], "label": ["cat"], "skin": ["light"], "box": [[1, 2]]})
+    frame.to_parquet(root / "list.parquet")
+    assert load(root / "list.parquet", group_columns=["skin"]).groups.tolist() == ["light"]
+
+
 def test_empty_parquet_cells(root):
     for missing in (None, float("nan")):
         frame = pd.DataFrame({"path": ["a.png", "b.png"], "label": ["cat", "dog"], "age": [30, missing]})

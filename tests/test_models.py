@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18, squeezenet1_0
 
 from repairkit.data.drawn import target_faces
-from repairkit.errors import ModelError
+from repairkit.errors import ModelError, ModelWarning, UsageError
 from repairkit.models import zoo
 from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
 from repairkit.models.training import measure
@@ -112,6 +112,25 @@ def test_the_stand_in_is_unfair_to_darker_women():
     assert accuracy > 0.7
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"\xff", b'{"stages": 3}', b'{"stages": [{"loss": 1}]}', b'{"stages": [{"settings": {}, "seconds": NaN}]}', b"[" * 9999],
+)
+def test_a_foreign_train_json_is_no_record(tmp_path, network, content):
+    """It is told of when the weights are read, not at the end of a long run."""
+    path = tmp_path / "own.safetensors"
+    zoo.save(network, path, architecture="squeezenet1_0", classes=("no", "yes"), trained_on="nothing")
+    (tmp_path / "own.train.json").write_bytes(content)
+    with pytest.warns(ModelWarning, match=r"own.train.json is no train.json that repairkit wrote.*remove the file"):
+        assert zoo.load(path).stages == ()
+
+
+def test_a_train_json_of_ours_is_read():
+    (stage,) = zoo.load("squeezenet_celeba_dropout").stages
+    assert stage.settings.filter_dropout == 0.5
+    assert stage.seconds > 0
+
+
 def test_torchvision_model_with_weights(tmp_path):
     torch.manual_seed(0)
     reference = resnet18(num_classes=3).eval()
@@ -120,6 +139,43 @@ def test_torchvision_model_with_weights(tmp_path):
         write(reference.state_dict(), path)
         model = zoo.load("resnet18", weights=path, classes=("x", "y", "z"))
         torch.testing.assert_close(model.classifier(images), reference(model.classifier.prepare(images)))
+
+
+def test_the_normalisation_is_the_file_s_then_what_was_given_then_assumed(tmp_path, network):
+    def shown(*arguments, **options):
+        model = zoo.load(*arguments, **options)
+        return model.classifier.mean.flatten().tolist(), model.classifier.std.flatten().tolist(), model.assumed_normalisation
+
+    half, quarter = [0.5] * 3, [0.25] * 3
+    bare, own, unsaid = tmp_path / "bare.pt", tmp_path / "own.safetensors", tmp_path / "unsaid.safetensors"
+    torch.save(network.state_dict(), bare)
+    described = {"architecture": "squeezenet1_0", "classes": ("a", "b"), "trained_on": "x"}
+    zoo.save(network, own, mean=half, std=quarter, **described)
+    imagenet = (pytest.approx(IMAGENET_MEAN), pytest.approx(IMAGENET_STD))
+    assert shown("squeezenet1_0", weights=bare) == (*imagenet, True)
+    assert shown("squeezenet1_0", weights=bare, mean=half, std=quarter) == (half, quarter, False)
+    assert shown(own) == shown(own, mean=half, std=quarter) == (half, quarter, False)
+    assert shown("squeezenet_celeba") == (*imagenet, False)
+    with pytest.raises(UsageError, match=r"own.safetensors says that its mean is \[0.5, 0.5, 0.5\], got \[0, 0, 0\]; leave --mean"):
+        zoo.load(own, mean=[0, 0, 0], std=quarter)
+    # what was assumed is not handed on as if it were known
+    zoo.save(network, unsaid, **described, **zoo.load("squeezenet1_0", weights=bare).normalisation)
+    assert shown(unsaid) == (*imagenet, True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mean": (0, 0, 0)},
+        {"std": (1, 1, 1)},
+        {"mean": (0, 0), "std": (1, 1)},
+        {"mean": (0, 0, 0), "std": (1, 1, 0)},
+        {"mean": (0, 0, 0), "std": (1, 1, float("nan"))},
+    ],
+)
+def test_a_normalisation_that_cannot_be(given):
+    with pytest.raises(UsageError, match=r"expected (a )?mean"):
+        zoo.load("squeezenet_celeba", **given)
 
 
 def test_inception_keeps_its_auxiliary_head_when_the_weights_have_one():
@@ -185,7 +241,11 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
     [
         ("none.safetensors", None, "found no file"),
         ("short.safetensors", b"\x00\x01", "cannot be read as safetensors"),
-        ("empty.pt", b"", "cannot be read as a PyTorch checkpoint"),
+        ("empty.pt", b"", r"cannot be read as a PyTorch checkpoint \(\w.{20,}\); fetch or write it again"),
+        # torch.load takes what is no archive for a pickle: IndexError, struct.error, KeyError
+        ("err.pth", b"error: repository not found", r"err.pth cannot be read as a PyTorch checkpoint \(it is empty, cut short or of an"),
+        ("float.pth", b"G1", "float.pth cannot be read as a PyTorch checkpoint"),
+        ("memo.pth", b"h\x05", "memo.pth cannot be read as a PyTorch checkpoint"),
     ],
 )
 def test_unreadable_files(tmp_path, name, content, message):

@@ -9,8 +9,8 @@ import tiny_faces
 from repairkit import recipe as recipes
 from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.fairness import Options
 from repairkit.models import zoo
+from repairkit.options import Options
 from repairkit.recipe import Recipe, prepare
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +96,8 @@ def test_options_reach_the_run_as_written(write):
         (NAMED, ('command = "fairness"', ""), "command: Field required; correct this key"),
         (NAMED, ('title = "Named"', ""), "title: Field required"),
         (NAMED, ("size = 48", 'size = "big"'), "size: Input should be a valid integer"),
+        (TRAINED, ("seed = 5", f"seed = {2**63}"), "training.seed: Input should be less than or equal to 9223372036854775807"),
+        (NAMED, ("[target]", f"[options]\nseed = {2**63}\n[target]"), "options.seed must lie between 0 and"),
         (TRAINED, ("epochs = 2", "epochs = 2.5"), "training.plain.epochs: Input should be a valid integer"),
         (TRAINED, ("men = 24", 'men = "many"'), "training.quotas.men: Input should be a valid integer"),
         (NAMED, ('model = "squeezenet_celeba"', ""), r"give either a \[training\] section or a model, not both or neither"),
@@ -153,6 +155,12 @@ def test_prepare_with_a_named_model(tmp_path, write, monkeypatch):
     np.testing.assert_array_equal(task.source.labels, tiny_faces.source().labels)
     both = write(NAMED, ("size = 48", 'size = 48\ndropout_model = "squeezenet_celeba_dropout"'))
     assert prepare(Recipe.read(both), None, device="cpu", threads=1).dropout.sha256 == zoo.load("squeezenet_celeba_dropout").sha256
+
+
+def test_a_size_that_drawn_faces_do_not_have_is_refused(write):
+    drawn = ('name = "target.csv"', 'name = "drawn"'), ('name = "source.csv"', 'name = "drawn"')
+    with pytest.raises(UsageError, match=r"^drawn faces come in 96 pixels and whole, got size 48; leave out size"):
+        prepare(Recipe.read(write(NAMED, *drawn)), None, device="cpu", threads=1)
 
 
 @pytest.fixture

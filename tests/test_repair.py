@@ -89,7 +89,9 @@ class Setting:
             "standard_error": math.sqrt(variance),
             "target": recall,
             "source": source_correct.mean(),
-            "drop_bound": fall.mean() + norm.ppf(0.9) * fall.std(ddof=1) / math.sqrt(len(fall)),
+            "drop_bound": max(fall.mean() + norm.ppf(0.9) * fall.std(ddof=1) / math.sqrt(len(fall)), 1 - 0.1 ** (1 / len(fall)))
+            if players
+            else 0.0,
         }
 
 

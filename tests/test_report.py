@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from report_example import example_result
 
 from repairkit.report import figures, html, markdown, tables
-from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, Histogram, Overlap, Result
+from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, Guaranteed, Histogram, Overlap, Result
 
 TEMPLATES = Path(html.__file__).parent / "templates"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -411,7 +411,7 @@ def test_alternative_texts_state_the_finding():
             assert f"{entry.group or entry.metric} {sign}{abs(100 * entry.value):.1f} points" in figure.alt
             assert figure.finding in figure.alt
     chosen = next(point for point in result.curves if point.chosen)
-    assert f"with {chosen.filters} frozen, mean recall is {100 * chosen.mean_recall:.1f}%" in drawn["removal"].alt
+    assert f"as chosen, mean recall is {100 * chosen.mean_recall:.1f}%" in drawn["removal"].alt
 
 
 def marks(figure: figures.Figure, css: str) -> list[ElementTree.Element]:
@@ -514,3 +514,34 @@ def test_colours_have_contrast(palette):
 )
 def test_numbers_as_text(shown, expected):
     assert shown == expected
+
+
+def test_a_guarantee_is_stated_beside_the_method_in_one_sentence():
+    ends = {"low": 12, "high": 3}
+    entry = Guaranteed(
+        column="repaired",
+        fold=2,
+        delta=0.05,
+        tolerance=0.2,
+        top=40,
+        filters=2976,
+        valued=301,
+        separated=ends,
+        certified={"low": 40, "high": 31},
+        missed={"low": 370, "high": 1},
+        decided=False,
+    )
+    everyone = entry.model_copy(update={"fold": 0, "valued": 2976, "missed": {}, "decided": True})
+    result = example_result().model_copy(update={"guarantees": [entry, everyone]})
+    sentences = [
+        "Guarantee for Repaired in fold 2: 12 of the 40 lowest and 3 of the 40 highest are truly separated, and 40 and 31 are right up to a tolerance "
+        "of 20.0% of the k-th value, among 301 contested and audited of 2,976 filters; the screen missed at most 370 at the low end and 1 at the high "
+        "end; any of this is wrong with probability 5.0% at most, for these attribution images. The budget ended it before both ends were decided.",
+        "Guarantee for Repaired: 12 of the 40 lowest and 3 of the 40 highest are truly separated, and 40 and 31 are right up to a tolerance of 20.0% "
+        "of the k-th value, among all 2,976 filters; any of this is wrong with probability 5.0% at most, for these attribution images. Both ends were decided.",
+    ]
+    assert tables.method(result)[-2:] == sentences
+    assert tables.method(example_result()) == example_result().method
+    for page in (soup_of(html.render(result)), markdown_soup(result)):
+        listed = [" ".join(item.get_text().split()) for item in page.find_all("li")]
+        assert [item for item in listed if item.startswith("Guarantee")] == sentences

@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +58,46 @@ def test_errors_of_a_worker_come_back():
     broken.filters.constants[:] = np.nan
     with Crew(broken, 2) as crew, pytest.raises(ModelError, match="NaN or infinite"):
         list(crew.play([Round(0, 2, 0, 4, 0.0, np.array([0, 5]))]))
+
+
+class Deadly(TableGame):
+    """Ends the worker that asks it."""
+
+    def _scores(self, coalitions, examples):
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._scores(coalitions, examples)
+
+
+def test_a_worker_that_is_killed_is_named():
+    with (
+        Crew(Deadly(3, 4), 2) as crew,
+        pytest.raises(UsageError, match=r"a worker process ended before its work was done, .*fewer --workers"),
+    ):
+        list(crew.play([Round(0, 2, index, 4, 0.0, np.array([0, 2])) for index in range(3)]))
+
+
+class Endless(TableGame):
+    """Never answers in a worker."""
+
+    def _scores(self, coalitions, examples):
+        if multiprocessing.parent_process() is not None:
+            time.sleep(1000)
+        return super()._scores(coalitions, examples)
+
+
+def test_rounds_at_work_are_abandoned_and_leave_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    crew = Crew(Endless(3, 4), 2)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the test may run where it is ignored
+    threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+    try:
+        with pytest.raises(KeyboardInterrupt), crew:
+            list(crew.play([Round(0, 2, index, 4, 0.0, np.array([0, 2])) for index in range(3)]))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert multiprocessing.active_children() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_sent_is_refused_at_once():

@@ -149,16 +149,32 @@ def test_constant_observations_at_an_end_of_the_range():
 def test_a_saved_state_goes_on_bit_for_bit():
     rng = np.random.default_rng(5)
     rows = rng.uniform(-1, 1, (60, 3))
-    sequence = ConfidenceSequence(3, -1, 1, 0.05)
+    sequence, resumed = ConfidenceSequence(3, -1, 1, 0.05), ConfidenceSequence(3, -1, 1, 0.05)
     sequence.add(rows[:30], np.arange(3))
-    saved = sequence.arrays()
-    resumed = ConfidenceSequence.from_arrays({name: array.copy() for name, array in saved.items()})
+    saved = {name: array.copy() for name, array in sequence.arrays("s").items()}
+    resumed.restore(saved, "s")
     for each in (sequence, resumed):
         each.add(rows[30:, 1:], np.array([1, 2]))
-    assert all(array.tobytes() == resumed.arrays()[name].tobytes() for name, array in sequence.arrays().items())
-    assert saved["powers"][0].tolist() == [30, 30, 30]  # what was saved is not touched by going on
-    with pytest.raises(UsageError, match="sums of powers"):
-        ConfidenceSequence.from_arrays(saved | {"lower": np.zeros(2)})
+    assert all(array.tobytes() == resumed.arrays("s")[name].tobytes() for name, array in sequence.arrays("s").items())
+    assert saved["s.powers"][0].tolist() == [30, 30, 30]  # what was saved is not touched by going on
+
+
+def test_ends_that_contradict_each_other_meet_and_never_cross():
+    sequence = ConfidenceSequence(1, -1, 1, 0.05)
+    sequence.add(np.full((300, 1), -0.8), np.array([0]))
+    before = sequence.upper[0]
+    sequence.add(np.full((3000, 1), 0.8), np.array([0]))
+    assert sequence.lower[0] == sequence.upper[0] == before
+
+
+def test_standard_errors_are_those_of_the_mean():
+    rng = np.random.default_rng(2)
+    rows = rng.uniform(-1, 2, (50, 2))
+    sequence = ConfidenceSequence(4, -2, 3, 0.05)
+    sequence.add(rows, np.array([0, 2]))
+    sequence.add(rows[:1, :1], np.array([3]))
+    np.testing.assert_allclose(sequence.standard_error[[0, 2]], rows.std(axis=0, ddof=1) / np.sqrt(50))
+    assert np.isinf(sequence.standard_error[[1, 3]]).all()
 
 
 def test_nothing_is_known_before_the_first_observation():

@@ -123,6 +123,21 @@ def test_sets_that_share_an_image_are_named_with_it():
         check_disjoint(train=images.subset([0, 3]), choose=images.subset([2]), report=other)
 
 
+def test_sets_that_share_a_file_are_refused_however_it_was_cropped():
+    images = replace(faces({("a", 0): 6}), origins=np.array(list("abcdef")))
+    cropped = LabelledImages(
+        pixels=images.pixels[[4]] + 1,
+        labels=images.labels[[4]],
+        groups=images.groups[[4]],
+        classes=images.classes,
+        name="cropped",
+        origins=np.array(["b"]),
+    )
+    assert not set(cropped.hashes) & set(images.hashes)
+    with pytest.raises(DataError, match=r"^target and source share 1 image\(s\), for instance image 0 of target, which is faces_1.png of"):
+        check_disjoint(target=cropped, source=images)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

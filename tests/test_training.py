@@ -89,9 +89,19 @@ def test_noise_is_reported_as_chance():
 
 
 def test_a_diverging_loss_is_an_error():
+    with pytest.raises(ModelError, match=r"loss became (nan|inf) at step 2 of .*lower the learning rate"):
+        train(blobs(), architecture="resnet18", **FAST | {"learning_rate": 1e38})
+
+
+def test_a_network_that_cannot_take_the_images_is_known_before_any_step():
+    told = []
     poison = {key: value * 1e15 for key, value in squeezenet1_0(num_classes=2).state_dict().items()}
-    with pytest.raises(ModelError, match=r"loss became (nan|inf) at step 1 of"):
-        train(blobs(), init=poison, **FAST)
+    with pytest.raises(ModelError, match="logits are NaN or infinite"):
+        train(blobs(), init=poison, progress=lambda *now: told.append(now), **FAST)
+    for wrong in ({"images": blobs(size=16)}, {"images": blobs(), "size": 16}):
+        with pytest.raises(ModelError, match=r"the network cannot take images of 16 pixels \(.*\); give a larger --size"):
+            train(**wrong, progress=lambda *now: told.append(now), **FAST)
+    assert told == []
 
 
 @pytest.mark.parametrize(

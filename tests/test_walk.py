@@ -8,7 +8,7 @@ from oracles import algorithm_one, shapley_by_sizes
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.objectives import LogLoss
-from repairkit.shapley import estimate
+from repairkit.shapley import Attribution, estimate
 from repairkit.shapley.exact import all_worths, exact_values
 from repairkit.shapley.game import FunctionGame
 from repairkit.shapley.walk import walk
@@ -165,6 +165,50 @@ def test_every_engine_agrees_with_enumeration_on_a_network_of_twelve_filters(eng
     assert np.corrcoef(found.value, exact)[0, 1] > 0.95
     assert (np.abs(found.value - exact) <= found.half_width).all()
     assert set(found.culprits(2)) <= set(np.argsort(-exact)[:4])
+
+
+# ---- what the stopping rule would still need ----
+
+
+@pytest.mark.parametrize("truncation", [None, 30.0])
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_what_is_still_needed_is_about_what_it_takes(truncation, share):
+    """A run that stops by its own rule, cut off early: what was spent and what it says it still needs make up what it took."""
+    game = TableGame(8, 20, seed=3, high=40.0)
+    game.table += 5 * np.array([(np.arange(256) >> player & 1) * player for player in range(8)]).sum(axis=0)[None]
+    game.bounds = (0.0, 400.0)
+    options = {"bandit": True, "top": 3, "delta": 0.2, "tolerance": 0.25, "batch": 8, "truncation": truncation}
+    whole = walk(game, budget=1e7, **options)
+    took = sum(whole.passes.values())
+    assert whole.still_needed == 0
+    assert took < 1e6
+    assert "its own stopping rule" not in str(whole)
+    early = walk(game, budget=share * took, **options)
+    spent = sum(early.passes.values())
+    assert spent + early.still_needed == pytest.approx(took, rel=0.35)
+    assert early.opening.splitlines()[1] == (
+        f"its own stopping rule would still need about {early.still_needed:.2g} passes, {early.still_needed / spent:,.1f} times what was spent "
+        "(extrapolated from means and variances as they are now)"
+    )
+
+
+def test_the_range_term_alone_takes_seven_over_t():
+    """Nothing varies: at the paper's tolerance and delta the k-th value is settled after 7 ln(20) / 3e-4 permutations, and the others long before."""
+    game = FunctionGame(5, lambda live: live @ np.array([1.0, 0.5, 0.2, 0.0, 0.0]), bounds=(0, 1.7))
+    found = estimate(game, engine="tmab-paper", budget=20_000, top=1, end="high")
+    permutations = 7 * np.log(20) / 3 / 1e-4
+    assert found.still_needed == pytest.approx(2 * 128 * permutations, rel=0.03)  # one player is active: before and after it
+
+
+def test_only_the_engine_of_the_paper_has_a_rule_and_its_need_survives_the_file(tmp_path):
+    game = TableGame(5, 9)
+    assert estimate(game, engine="monte-carlo", budget=3000, top=1).still_needed is None
+    assert estimate(game, budget=3000, top=1).still_needed is None
+    endless = walk(game, budget=3000, bandit=True, top=1, tolerance=0.0)
+    assert endless.still_needed == np.inf
+    for found in (estimate(game, engine="tmab-paper", budget=3000, top=1), endless):
+        found.write(tmp_path / "a.parquet")
+        assert Attribution.read(tmp_path / "a.parquet").still_needed == found.still_needed > 3000
 
 
 @pytest.mark.parametrize("bandit", ENGINES)

@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 
 from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
-from repairkit.fairness import Findings, Options, Task, repair
+from repairkit.fairness import Findings, Task, repair
 from repairkit.models import zoo
+from repairkit.options import Options
 from repairkit.report.result import Result
 from repairkit.summary import summarise
 

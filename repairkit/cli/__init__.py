@@ -1,12 +1,14 @@
 """The command line: one module per command.
 
-Exit codes: 0 repaired (or done), 1 ran but no repair was worth making, 2 usage, 3 data or model
-does not fit, 130 interrupted.
+Exit codes: 0 repaired (mean recall rose, with an interval above zero) or done, 1 ran but no repair
+was worth making, 2 usage, 3 data or model does not fit, 70 a mistake in repairkit itself, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import functools
+import signal
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Annotated, ParamSpec
@@ -24,6 +26,8 @@ from repairkit.cli.train import train
 from repairkit.errors import RepairkitError
 
 Parameters = ParamSpec("Parameters")
+OUR_MISTAKE = 70
+"""Exit code of an error that nobody foresaw (EX_SOFTWARE of sysexits.h); Python's own, 1, means here that no repair was worth making."""
 
 
 def guarded(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
@@ -34,19 +38,32 @@ def guarded(command: Callable[Parameters, int | None]) -> Callable[Parameters, N
         try:
             code = command(*args, **kwargs) or 0
         except RepairkitError as error:
-            say(f"error: {' '.join(str(error).splitlines())}")
-            code = error.exit_code
+            code = ended(error, f"error: {' '.join(str(error).splitlines())}", error.exit_code)
         except BrokenPipeError:
             raise  # whoever read our output has seen enough: click ends quietly
         except OSError as error:
-            say(f"error: {error}; check that the path can be read or written, and that the disk has room")
-            code = 3
-        except KeyboardInterrupt:
-            say("interrupted: nothing was written")
-            code = 130
+            code = ended(error, f"error: {error}; check that the path can be read or written, and that the disk has room", 3)
+        except KeyboardInterrupt as interrupt:
+            code = ended(interrupt, "interrupted" if notes_of(interrupt) else "interrupted: nothing was written", 130)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its exit code must not be 1
+            say("".join(traceback.format_exception(error)).rstrip())
+            code = ended(
+                error, f"error: {type(error).__name__}, a mistake in repairkit; please report it with the lines above", OUR_MISTAKE
+            )
         raise typer.Exit(code)
 
     return wrapped
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """What was added to an error on its way, such as how to go on."""
+    return getattr(error, "__notes__", [])
+
+
+def ended(error: BaseException, text: str, code: int) -> int:
+    """Say why a command ended and what was added to that, a line each; returns the code."""
+    say("\n".join([text, *notes_of(error)]))
+    return code
 
 
 app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -69,4 +86,5 @@ def top_level(
 def main() -> None:
     """Entry point of the command line."""
     warnings.showwarning = show_warning
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be asked to end is like Ctrl-C
     app()

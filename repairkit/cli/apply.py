@@ -16,12 +16,14 @@ from repairkit.patch import Patch
 def apply(
     patch: Annotated[Path, typer.Argument(help="patch.json of a run.")],
     weights: Annotated[Path, typer.Option(help="The weights that were repaired: safetensors or a state dict.")],
-    out: Annotated[Path, typer.Option(help="Where to write the repaired weights.")] = Path("repaired.safetensors"),
+    out: Annotated[Path, typer.Option(help="Where to write the repaired weights (.safetensors).")] = Path("repaired.safetensors"),
     classes: Annotated[str, typer.Option(help="Class names of the weights, by commas, where the file does not say.")] = "female,male",
     force: Annotated[bool, typer.Option(help="Also in other weights than those the patch was made for.")] = False,
 ) -> None:
     """Write repaired weights of the same architecture; the original weights stay as they are."""
     fix = Patch.read(patch)
+    if out.suffix != ".safetensors":
+        raise UsageError(f"expected an --out that ends in .safetensors, as that is what is written, got {out}")
     if out.exists():
         raise UsageError(f"{out} already exists; give another --out or remove it")
     model = zoo.load(fix.architecture, weights=weights, classes=tuple(classes.split(",")))
@@ -31,8 +33,7 @@ def apply(
         out,
         architecture=model.architecture,
         classes=model.classifier.classes,
-        mean=model.classifier.mean.flatten().tolist(),
-        std=model.classifier.std.flatten().tolist(),
+        **model.normalisation,
         trained_on=f"{model.trained_on}; repaired by freezing {len(fix.culprits)} filters",
         half=False,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,8 @@ from repairkit.errors import DataError, UsageError
 from repairkit.fairness import finite_or_none
 from repairkit.report import tables
 from repairkit.report.result import Result
-from repairkit.shapley.attribution import Attribution, End
+from repairkit.shapley.attribution import Attribution
+from repairkit.shapley.guarantee import End
 
 HANDED_OVER = ("repaired", 1)
 """The network and fold whose attribution lies in the run directory itself."""
@@ -84,6 +86,8 @@ def as_data(found: Attribution, top: int | None, result: Result | None, network:
         "filters": len(rows),
         "valued": int((~np.isnan(found.value)).sum()),
         "decided": int(found.decided.sum()),
+        "guarantee": asdict(found.guarantee) if found.guarantee else None,
+        "still_needed": None if found.still_needed is None else finite_or_none(found.still_needed),
         "stability": [entry.model_dump(mode="json") for entry in _stability(result, network)],
         "rows": [
             {str(key): finite_or_none(value) if isinstance(value, float) else value for key, value in rows[player].items()}
@@ -93,9 +97,9 @@ def as_data(found: Attribution, top: int | None, result: Result | None, network:
 
 
 def show(found: Attribution, top: int | None, result: Result | None, network: str) -> None:
-    """The headline, a table for each end, and the stability where the run measured it."""
+    """What is claimed and how it was found, a table for each end, and the stability where the run measured it."""
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, markup=False, highlight=False)
-    console.print(found.headline, soft_wrap=True)
+    console.print(found.opening, soft_wrap=True)
     ends = found.extremes(top)
     for end, players in ends.items():
         console.print(f"{found.heading(end, len(players))}:", soft_wrap=True)

@@ -9,23 +9,38 @@ from typing import Annotated
 import typer
 
 from repairkit.cli.console import Reporter
-from repairkit.cli.fairness import carry_out, check_device, set_threads
+from repairkit.cli.fairness import (
+    BATCH_HELP,
+    MEMORY_HELP,
+    RESUME_HELP,
+    WORKERS_HELP,
+    carry_out,
+    check_device,
+    check_place,
+    check_workers,
+    set_threads,
+)
 from repairkit.cli.train import Telling
+from repairkit.options import LARGEST_SEED, Options
 from repairkit.recipe import Recipe, prepare
-from repairkit.rundir import require_free
 
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, for instance recipes/fairness_ppb_utkface.toml.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipe's folders are relative to.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="In place of the recipe's.")] = None,
     training_seed: Annotated[
-        int | None, typer.Option(min=0, help="Draw the training images and train from this seed in place of the recipe's.")
+        int | None,
+        typer.Option(min=0, max=LARGEST_SEED, help="Draw the training images and train from this seed in place of the recipe's."),
     ] = None,
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,
     threads: Annotated[int | None, typer.Option(min=1)] = None,
+    workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
+    batch: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_HELP} [default: the recipe's, else {Options.batch}]")] = None,
+    memory: Annotated[float | None, typer.Option(min=0, help=MEMORY_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/NAME-...]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help=RESUME_HELP)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")] = False,
     dry_run: Annotated[
         bool, typer.Option(help="Print the plan and what it costs, and stop (networks are trained if they are not in the cache).")
@@ -34,12 +49,24 @@ def run(
     """Run an experiment from a recipe: train what it needs, repair, report."""
     started = time.monotonic()
     plan = Recipe.read(recipe).varied(training_seed=training_seed, rival=rival)
-    if out is not None:
-        require_free(out)
-    given: dict[str, object] = {"device": device, "seed": seed}
+    check_place(out, resume=resume)
+    given: dict[str, object] = {"device": device, "seed": seed, "batch": batch}
     options = plan.fairness_options(recipe, **{name: value for name, value in given.items() if value is not None})
     check_device(options.device)
+    check_workers(workers, options)
     set_threads(threads)
     with Reporter("training steps").running() as reporter:
         task = prepare(plan, data_root, device=options.device, threads=threads, progress=Telling(reporter))
-    return carry_out(task, options, started=started, name=recipe.stem, title=plan.title, out=out, as_json=as_json, dry_run=dry_run)
+    return carry_out(
+        task,
+        options,
+        started=started,
+        name=recipe.stem,
+        title=plan.title,
+        workers=workers,
+        memory=memory,
+        out=out,
+        resume=resume,
+        as_json=as_json,
+        dry_run=dry_run,
+    )

@@ -10,42 +10,60 @@ import typer
 from repairkit.cli.console import Reporter, say
 from repairkit.cli.fairness import CELEBA, check_device, set_threads
 from repairkit.data import celeba, drawn, loaders
+from repairkit.data.record import record_path, write_record
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
+from repairkit.models import zoo
 from repairkit.models.training import Epoch, train_stand_ins
 from repairkit.models.training import train as fit
+from repairkit.options import LARGEST_SEED
 
 
 def train(
+    context: typer.Context,
+    *,
     arch: Annotated[str, typer.Option(help="A classifier of torchvision.")] = "squeezenet1_0",
     data: Annotated[str, typer.Option(help="Training images: drawn, celeba, ppb, utkface, or a .csv/.parquet manifest.")] = "drawn",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
-    size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 96,
+    size: Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels; drawn faces have 96. [default: 96]")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start from; another head is replaced.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
     filter_dropout: Annotated[
         float, typer.Option(min=0, max=0.99, help="Probability of dropping a filter; start such a training from --init.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1)] = None,
     out: Annotated[
         Path | None, typer.Option(help="Weights file (.safetensors), or a name such as squeezenet_celeba to keep it in the cache.")
     ] = None,
     stand_ins: Annotated[
-        Path | None, typer.Option(help="Train the two networks that ship with repairkit into this folder, and nothing else.")
+        Path | None,
+        typer.Option(
+            help="Train the two networks that ship with repairkit into this folder, and nothing else; takes only --threads beside it."
+        ),
     ] = None,
 ) -> None:
     """Train a classifier; writes weights and train.json."""
     if stand_ins is not None:
+        if besides := given_options(context) - {"stand_ins", "threads"}:
+            option = f"--{min(besides).replace('_', '-')}"
+            raise UsageError(f"--stand-ins trains with settings of its own and takes only --threads beside it, got {option}; leave it out")
         with Reporter("training steps").running() as reporter:
             for name, file in train_stand_ins(stand_ins, threads=threads or 1, progress=Telling(reporter)).items():
                 say(f"{name}: {file}")
         return
     if out is None:
         raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
-    place = cache_directory() / "models" / f"{out}.safetensors" if str(out) in CELEBA else out
+    place = out
+    if str(out) in CELEBA:
+        place = cache_directory() / "models" / f"{out}.safetensors"
+        if arch != zoo.ARCHITECTURE or data != "celeba":
+            raise UsageError(
+                f"{out} names a {zoo.ARCHITECTURE} trained on CelebA, got --arch {arch} --data {data}; "
+                "give --data celeba, or an --out that ends in .safetensors and use that file as the model"
+            )
     if place.suffix != ".safetensors":
         raise UsageError(f"expected an --out that ends in .safetensors, or one of {', '.join(CELEBA)}, got {out}")
     if place.exists():
@@ -53,11 +71,12 @@ def train(
     check_device(device)
     set_threads(threads)
     if data == "drawn":
+        loaders.check_drawn(size=size)
         images = drawn.training_faces(seed=seed)
     elif data == "celeba" and data_root is not None:
-        images = celeba.load(data_root, split="train", size=size)
+        images = celeba.load(data_root, split="train", size=size or drawn.SIZE)
     else:
-        images = loaders.load(data, root=data_root, size=size)
+        images = loaders.load(data, root=data_root, size=size or drawn.SIZE)
     with Reporter("training steps").running() as reporter:
         trained = fit(
             images,
@@ -72,7 +91,13 @@ def train(
             progress=Telling(reporter),
         )
     trained.write(place)
-    say(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}")
+    write_record(place, images, init=init)
+    say(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}; hashes of the images: {record_path(place)}")
+
+
+def given_options(context: typer.Context) -> set[str]:
+    """Names of the parameters that do not stand at their default."""
+    return {name for name in context.params if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"}
 
 
 class Telling:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import Crop, Progress, decode, existing_folder, require_groups
+from repairkit.data.store import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.errors import DataError, UsageError
 
 Split = Literal["all", "train", "valid", "test"]
@@ -87,7 +87,15 @@ def load(
             )
     paths = [folder / IMAGES / file for file in files]
     pixels = decode(paths, size=size, crop=crop, cache=cache, name="CelebA", progress=progress)
-    return LabelledImages(pixels=pixels, labels=labels, groups=groups, classes=CLASSES, name="CelebA", sources=tuple(files))
+    return LabelledImages(
+        pixels=pixels,
+        labels=labels,
+        groups=groups,
+        classes=CLASSES,
+        name="CelebA",
+        sources=tuple(files),
+        origins=hash_files(paths, name="CelebA", cache=cache),
+    )
 
 
 def _find(root: str | Path) -> Path:

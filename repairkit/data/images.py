@@ -29,6 +29,8 @@ class LabelledImages:
         sources: where each image came from (a file name); "" where it came from no file.
         hashes: str, shape (N,), first 16 hex digits of the SHA-256 of each image's pixels;
             computed when not given. Splits use them to keep copies of one image together.
+        origins: str, shape (N,), the same of the bytes of the file that each image was made from, which no crop or
+            size changes; the pixels' hashes when not given. `repairkit.evaluation.splits.check_disjoint` compares both.
         drawn: True when the images are synthetic; reports then say so.
 
     Raises:
@@ -49,6 +51,7 @@ class LabelledImages:
     name: str
     sources: tuple[str, ...] = ()
     hashes: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
+    origins: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
     drawn: bool = False
 
     def __post_init__(self) -> None:
@@ -63,9 +66,10 @@ class LabelledImages:
             raise DataError(
                 f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; each image needs one of both"
             )
-        if len(self.sources) not in (0, n) or len(self.hashes) not in (0, n):
+        if {len(self.sources), len(self.hashes), len(self.origins)} - {0, n}:
             raise DataError(
-                f"{self.name}: {n} images but {len(self.sources)} sources and {len(self.hashes)} hashes; give one for each image or none"
+                f"{self.name}: {n} images but {len(self.sources)} sources, {len(self.hashes)} hashes and {len(self.origins)} origins; "
+                "give one for each image or none"
             )
         outside = (self.labels < 0) | (self.labels >= len(self.classes))
         if outside.any():
@@ -76,6 +80,8 @@ class LabelledImages:
             )
         if len(self.hashes) == 0:
             object.__setattr__(self, "hashes", hash_pixels(self.pixels))
+        if len(self.origins) == 0:
+            object.__setattr__(self, "origins", self.hashes)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -99,6 +105,7 @@ class LabelledImages:
             groups=self.groups[chosen],
             sources=tuple(self.sources[i] for i in chosen) if self.sources else (),
             hashes=self.hashes[chosen],
+            origins=self.origins[chosen],
             name=name or self.name,
         )
 

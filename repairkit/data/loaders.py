@@ -17,7 +17,7 @@ def load(
     name: str,
     *,
     root: Path | None = None,
-    size: int = 96,
+    size: int | None = None,
     crop: Crop | None = None,
     classes: Sequence[str] | None = None,
     seed: int = 0,
@@ -29,18 +29,20 @@ def load(
         name: one of `NAMES`, or a CSV or Parquet manifest.
         root: the data set's folder, or a folder that holds it under its name; for a manifest, the
             folder that its paths start from.
-        size: side of the images in pixels; drawn faces have 96.
+        size: side of the images in pixels; by default 96, the one that drawn faces have.
         crop: overrides the loader's documented default.
         classes: class names of the model, which a manifest's labels are read by; the published data sets have their own.
         seed: of drawn faces.
         source: of drawn faces, those of the training population rather than the balanced target.
 
     Raises:
-        UsageError: an unknown name, or a data set that needs a root without one.
+        UsageError: an unknown name, a data set that needs a root without one, or another size or a crop for drawn faces.
         DataError: the data does not fit, see the loaders.
     """
     if name == "drawn":
+        check_drawn(size=size, crop=crop)
         return drawn.source_faces(seed=seed) if source else drawn.target_faces(seed=seed)
+    size = drawn.SIZE if size is None else size
     if Path(name).suffix.lower() in (".csv", ".parquet"):
         return manifest.load(Path(name), root=root, classes=classes, size=size, crop=crop or manifest.CROP)
     if name not in NAMES:
@@ -54,3 +56,14 @@ def load(
         return utkface.load(folder, size=size, crop=crop or utkface.CROP)
     # The published test part: `repairkit train --data celeba` learns from the training part.
     return celeba.load(folder, split="test", size=size, crop=crop or celeba.CROP)
+
+
+def check_drawn(*, size: int | None, crop: Crop | None = None) -> None:
+    """Refuse what drawn faces cannot be.
+
+    Raises:
+        UsageError: a crop or another size.
+    """
+    if crop is not None or size not in (None, drawn.SIZE):
+        asked = f"size {size}" if crop is None else f"crop {crop}"
+        raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole, got {asked}; leave out size and crop, or give other data")

@@ -6,14 +6,15 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import Crop, Progress, decode
+from repairkit.data.store import Crop, Progress, decode, hash_files
 from repairkit.errors import DataError, UsageError
 
 CROP = Crop(share=1.0, height=0.5)
@@ -28,17 +29,20 @@ class Table:
     """Rows of text under named columns; rows are numbered from 1, the header is not counted.
 
     Raises:
-        DataError (from `column` and `filled`): a missing column or an empty cell.
+        DataError (from `column` and `filled`): a missing column, one with a cell that is no text (a list in a Parquet file), or an empty cell.
     """
 
     file: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    unfit: dict[str, str] = field(default_factory=dict)  # what is wrong, by column; nobody may need the column
 
     def column(self, name: str) -> list[str]:
         """The cells of one column."""
         if name not in self.columns:
             raise DataError(f"{self.file}: expected a column {name!r}, found {', '.join(self.columns)}; rename or add the column")
+        if name in self.unfit:
+            raise DataError(f"{self.file}: {self.unfit[name]}; write it as text or remove the column")
         position = self.columns.index(name)
         return [row[position] for row in self.rows]
 
@@ -79,7 +83,8 @@ def load(
         name: what to call this set in messages and reports; by default the name of the file.
 
     Raises:
-        DataError: a file that cannot be read, a missing column, an empty cell, a label outside the
+        DataError: a file that cannot be read, a missing column, an empty cell, a cell that is no text, number or
+            truth value in a column that is used, a label outside the
             classes, a missing or undecodable image, or by default nearly as many groups as images.
         UsageError: the same class is given twice.
 
@@ -107,6 +112,7 @@ def load(
         classes=class_names,
         name=name,
         sources=tuple(table.column("path")),
+        origins=hash_files(paths, name=name, cache=cache),
     )
 
 
@@ -122,11 +128,12 @@ def read_table(file: str | Path) -> Table:
         raise DataError(
             f"expected a CSV or Parquet file at {path}, found {'a folder' if path.exists() else 'nothing'}; give the file itself"
         )
+    unfit: dict[str, str] = {}
     match path.suffix.lower():
         case ".csv":
             header, rows = _read_csv(path)
         case ".parquet":
-            header, rows = _read_parquet(path)
+            header, rows, unfit = _read_parquet(path)
         case suffix:
             raise DataError(f"{path}: expected a file ending in .csv or .parquet, got {suffix or 'no ending'}; convert or rename it")
     if "" in header or len(set(header)) < len(header):
@@ -136,7 +143,7 @@ def read_table(file: str | Path) -> Table:
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise DataError(f"{path}: expected {len(header)} cells in row {number}, got {len(row)}; quote cells that hold a comma")
-    return Table(file=path, columns=header, rows=tuple(rows))
+    return Table(file=path, columns=header, rows=tuple(rows), unfit=unfit)
 
 
 def _read_csv(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -148,19 +155,32 @@ def _read_csv(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return (lines[0], lines[1:]) if lines else ((), [])
 
 
-def _read_parquet(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _read_parquet(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]], dict[str, str]]:
+    """Header, rows, and what is wrong with columns that hold other things than text, numbers and truth values."""
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as Parquet ({reason}); write the file again") from None
-    columns = [[_text(value) for value in frame[column].tolist()] for column in frame.columns]
-    return tuple(str(column).strip() for column in frame.columns), list(zip(*columns, strict=True))
+    header = tuple(str(column).strip() for column in frame.columns)
+    columns, unfit = [], {}
+    for position, name in enumerate(header):
+        cells = [_text(value) for value in frame.iloc[:, position].tolist()]
+        if None in cells:
+            row = cells.index(None)
+            kind = type(frame.iloc[row, position]).__name__
+            unfit[name] = f"expected text, numbers or truth values in column {name!r}, got {kind} in row {row + 1}"
+        columns.append([cell or "" for cell in cells])
+    return header, list(zip(*columns, strict=True)), unfit
 
 
-def _text(value: object) -> str:
-    """A Parquet cell as it would stand in a CSV file; missing values are empty."""
-    if value is None or value is pd.NA or value is pd.NaT or value != value:  # noqa: PLR0124 - only NaN differs from itself
+def _text(value: object) -> str | None:
+    """A Parquet cell as it would stand in a CSV file; missing values are empty, and None is what no CSV cell could hold."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if not isinstance(value, str | Number):
+        return None
+    if value != value:  # noqa: PLR0124 - only NaN differs from itself
         return ""
     if isinstance(value, float) and value.is_integer():  # a column of integers with a gap is read as floats
         return str(int(value))

@@ -15,7 +15,7 @@ import numpy as np
 from repairkit.data.celeba import CLASSES
 from repairkit.data.images import LabelledImages
 from repairkit.data.manifest import read_table
-from repairkit.data.store import Crop, Progress, decode, existing_folder, require_groups
+from repairkit.data.store import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.errors import DataError, DataWarning
 
 CROP = Crop(share=0.75, height=0.42)
@@ -102,6 +102,7 @@ def load(
         classes=CLASSES,
         name="PPB",
         sources=tuple(portrait.file for portrait in portraits),
+        origins=hash_files(paths, name="PPB", cache=cache),
     )
 
 

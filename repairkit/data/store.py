@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from repairkit.data.images import Pixels
 from repairkit.errors import DataError, UsageError
-from repairkit.files import cache_directory, replacing
+from repairkit.files import cache_directory, replacing, write_text
 
 Progress = Callable[[int, int], None]
 
@@ -111,24 +112,71 @@ def decode(
         raise UsageError(f"expected an image size of at least 1 pixel, got {size}")
     if not paths:
         raise DataError(f"{name}: expected at least one image file, got none; check the data folder and the filters on it")
-    folder = Path(cache) if cache is not None else cache_directory() / "images"
-    plain_name = re.sub(r"\W+", "-", name).strip("-").lower() or "images"
-    target = folder / f"{plain_name}-{size}px-{_key(paths, size, crop, name)}.u8"
+    folder, plain_name = _place(cache, name)
+    target = folder / f"{plain_name}-{size}px-{_key(paths, f'{RECIPE} {size} {crop}', name)}.u8"
     shape = (len(paths), size, size, 3)
     if not target.is_file() or target.stat().st_size != np.prod(shape):
         try:
             _write(target, paths, size=size, crop=crop, name=name, progress=progress)
         except OSError as error:
-            raise DataError(
-                f"{name}: cannot write decoded images to {folder} ({error.strerror or error}); "
-                "make room there, or set REPAIRKIT_CACHE to a folder that can be written"
-            ) from error
+            raise _unwritable(name, folder, error) from error
     return np.memmap(target, dtype=np.uint8, mode="r", shape=shape)
 
 
-def _key(paths: Sequence[Path], size: int, crop: Crop | None, name: str) -> str:
-    """Hash of all that decides the pixels; full paths, because two folders may hold files of equal names, sizes and times."""
-    digest = hashlib.sha256(f"{RECIPE} {size} {crop}\n".encode())
+def hash_files(paths: Sequence[Path], *, name: str, cache: str | Path | None = None) -> npt.NDArray[np.str_]:
+    """Hash what is in image files, or read what an earlier call hashed, whatever size and crop they are decoded to.
+
+    Args:
+        paths: the files, in the order of the result.
+        name: what to call this set in messages and in the name of the cached file.
+        cache: as in `decode`.
+
+    Returns:
+        First 16 hex digits of the SHA-256 of each file's bytes, shape (N,).
+
+    Raises:
+        DataError: a file that cannot be read, or a cache that cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.png").write_bytes(b"abc")
+        >>> hash_files([folder / "a.png"], name="tiny", cache=folder).tolist()
+        ['ba7816bf8f01cfea']
+    """
+    folder, plain_name = _place(cache, name)
+    target = folder / f"{plain_name}-{_key(paths, 'files', name)}.sha256"
+    hashes = target.read_text(encoding="ascii", errors="replace").split() if target.is_file() else []
+    if len(hashes) != len(paths):
+        try:
+            hashes = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths]
+        except OSError as error:
+            raise DataError(
+                f"{name}: cannot read the image {error.filename} ({error.strerror}); restore the file or take it off the list"
+            ) from error
+        try:
+            write_text(target, "\n".join(hashes) + "\n")
+        except OSError as error:
+            raise _unwritable(name, folder, error) from error
+    return np.array(hashes, dtype=np.str_)
+
+
+def _place(cache: str | Path | None, name: str) -> tuple[Path, str]:
+    """The folder of cached files, and how their names begin."""
+    folder = Path(cache) if cache is not None else cache_directory() / "images"
+    return folder, re.sub(r"\W+", "-", name).strip("-").lower() or "images"
+
+
+def _unwritable(name: str, folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{name}: cannot write decoded images to {folder} ({error.strerror or error}); "
+        "make room there, or set REPAIRKIT_CACHE to a folder that can be written"
+    )
+
+
+def _key(paths: Sequence[Path], about: str, name: str) -> str:
+    """Hash of all that decides what is kept; full paths, because two folders may hold files of equal names, sizes and times."""
+    digest = hashlib.sha256(f"{about}\n".encode())
     for path in paths:
         try:
             facts = path.stat()

@@ -15,7 +15,7 @@ import numpy as np
 
 from repairkit.data.celeba import CLASSES
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import Crop, Progress, decode, existing_folder, require_groups
+from repairkit.data.store import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.errors import DataError, DataWarning, UsageError
 
 CROP: Crop | None = None
@@ -93,13 +93,15 @@ def load(
         )
     chosen = [face for face in faces if face.race in wanted and face.age >= min_age]
     _check_groups(faces, chosen, wanted, explicit=races is not None, min_age=min_age)
+    paths = [face.path for face in chosen]
     return LabelledImages(
-        pixels=decode([face.path for face in chosen], size=size, crop=crop, cache=cache, name="UTKFace", progress=progress),
+        pixels=decode(paths, size=size, crop=crop, cache=cache, name="UTKFace", progress=progress),
         labels=np.array([face.label for face in chosen], dtype=np.int64),
         groups=np.array([face.group for face in chosen], dtype=np.str_),
         classes=CLASSES,
         name="UTKFace",
-        sources=tuple(face.path.name for face in chosen),
+        sources=tuple(path.name for path in paths),
+        origins=hash_files(paths, name="UTKFace", cache=cache),
     )
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.evaluation.statistics import none_seen
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,26 +23,6 @@ class ThresholdPoint:
     source_accuracy: float
 
 
-@dataclass(frozen=True)
-class ThresholdChoice:
-    """The threshold that was chosen, the original one (0), and the way between and beyond them.
-
-    Attributes:
-        chosen: the best threshold that the guard allows.
-        original: the threshold 0, where the class with the larger logit wins.
-        curve: at most 100 thresholds in rising order, `chosen` and `original` among them.
-    """
-
-    chosen: ThresholdPoint
-    original: ThresholdPoint
-    curve: tuple[ThresholdPoint, ...]
-
-    @property
-    def threshold(self) -> float:
-        """The chosen threshold, in units of the margin."""
-        return self.chosen.threshold
-
-
 def best_threshold(
     margin: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -51,8 +32,7 @@ def best_threshold(
     *,
     max_source_drop: float,
     confidence: float | None = None,
-    points: int = 100,
-) -> ThresholdChoice:
+) -> ThresholdPoint:
     """The threshold of a binary task that gives the highest mean subgroup recall at a bounded cost on source data.
 
     Class 1 is predicted where the margin exceeds the threshold. Tried are 0 and the midpoints between
@@ -66,23 +46,22 @@ def best_threshold(
         source_labels: shape (M,), 0 or 1.
         max_source_drop: the most that source accuracy may fall below the original, a share (0.02).
         confidence: when given, the guard holds for the one-sided upper bound of the fall at this
-            confidence (0.9), by the normal approximation for pairs, and not for the fall alone.
-        points: the most points that the curve may have.
+            confidence (0.9), by the normal approximation for pairs and never below what as many images
+            bound where none falls (`none_seen`), and not for the fall alone.
 
     Raises:
         DataError: shapes that disagree, no image, or labels other than 0 and 1.
         ModelError: a margin is NaN or infinite.
-        UsageError: a negative `max_source_drop`, fewer than two points, or a confidence outside [0.5, 1).
+        UsageError: a negative `max_source_drop`, or a confidence outside [0.5, 1).
 
     Example:
-        >>> choice = best_threshold([-2.0, -0.5, -0.4, 3.0], [0, 1, 1, 1], ["m", "w", "w", "w"],
-        ...                         [-3.0, -1.0, 2.0], [0, 0, 1], max_source_drop=0.02)
-        >>> choice.threshold, choice.original.mean_recall, choice.chosen.mean_recall
-        (-0.75, 0.6666666666666666, 1.0)
+        >>> best_threshold([-2.0, -0.5, -0.4, 3.0], [0, 1, 1, 1], ["m", "w", "w", "w"],
+        ...                [-3.0, -1.0, 2.0], [0, 0, 1], max_source_drop=0.02)
+        ThresholdPoint(threshold=-0.75, mean_recall=1.0, source_accuracy=1.0)
     """
     target, source = _Sorted(margin, labels, groups), _Sorted(source_margin, source_labels, None)
-    if max_source_drop < 0 or points < 2:
-        raise UsageError(f"expected max_source_drop >= 0 and points >= 2, got {max_source_drop} and {points}; give the drop as a share")
+    if max_source_drop < 0:
+        raise UsageError(f"max_source_drop must not be negative, got {max_source_drop}; it is a share, for instance 0.01")
     if confidence is not None and not 0.5 <= confidence < 1:
         raise UsageError(f"expected a confidence between 0.5 and 1, got {confidence}; 0.9 is usual, None guards the fall itself")
     values = np.unique(np.concatenate([target.margins, source.margins]))
@@ -92,15 +71,14 @@ def best_threshold(
     drop = accuracy[zero] - accuracy
     if confidence is not None:
         drop = drop + stats.norm.ppf(confidence) * np.sqrt(np.maximum(source.moved(candidates) - drop**2, 0.0) / source.size)
+        drop = np.maximum(drop, none_seen(source.size, confidence))
     allowed = drop <= max_source_drop + 1e-12
     allowed[zero] = True
     best = recall[allowed].max()
     # Recalls are means of the same few fractions: equal ones may differ in the last bit, and must tie.
     tied = np.flatnonzero(allowed & (recall >= best - 1e-12))
     chosen = int(tied[np.argmin(np.abs(candidates[tied]))])
-    kept = sorted({zero, chosen, *np.linspace(0, len(candidates) - 1, max(points - 2, 0)).astype(int).tolist()})
-    curve = {i: ThresholdPoint(float(candidates[i]), float(recall[i]), float(accuracy[i])) for i in kept}
-    return ThresholdChoice(chosen=curve[chosen], original=curve[zero], curve=tuple(curve[i] for i in kept))
+    return ThresholdPoint(float(candidates[chosen]), float(recall[chosen]), float(accuracy[chosen]))
 
 
 def threshold_curve(
@@ -112,7 +90,7 @@ def threshold_curve(
     *,
     thresholds: npt.ArrayLike,
 ) -> tuple[ThresholdPoint, ...]:
-    """What given thresholds do on other images: the curve of `best_threshold`, on the report split for instance.
+    """What given thresholds do: the trade-off that `best_threshold` chooses from, on the report split for instance.
 
     Args:
         margin: shape (N,); this and the next four as in `best_threshold`.

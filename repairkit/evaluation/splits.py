@@ -192,7 +192,9 @@ def draw(images: LabelledImages, quotas: Mapping[str, int], seed: int) -> tuple[
 
 
 def check_disjoint(**named_sets: LabelledImages) -> None:
-    """Make sure that no image is in two of the sets, whatever its file is called.
+    """Make sure that no image is in two of the sets, whatever its file is called and however it was cropped.
+
+    Sets share an image if they share a file or pixels; the same photograph, cropped or saved anew as another file, is not recognised.
 
     Args:
         named_sets: the sets, under the names by which an error should call them.
@@ -210,12 +212,13 @@ def check_disjoint(**named_sets: LabelledImages) -> None:
     for position, first in enumerate(names):
         for second in names[position + 1 :]:
             one, other = named_sets[first], named_sets[second]
-            shared, here, there = np.intersect1d(one.hashes, other.hashes, return_indices=True)
-            if len(shared):
-                raise DataError(
-                    f"{first} and {second} share {len(shared)} image(s), for instance {one.describe(int(here[0]))} of {first}, which is "
-                    f"{other.describe(int(there[0]))} of {second}; remove it from one of them"
-                )
+            for these, those in ((one.origins, other.origins), (one.hashes, other.hashes)):
+                shared, here, there = np.intersect1d(these, those, return_indices=True)
+                if len(shared):
+                    raise DataError(
+                        f"{first} and {second} share {len(shared)} image(s), for instance {one.describe(int(here[0]))} of {first}, which is "
+                        f"{other.describe(int(there[0]))} of {second}; remove it from one of them"
+                    )
 
 
 def _assign(images: LabelledImages, sizes: Sequence[int], rng: np.random.Generator) -> Indices:

@@ -60,6 +60,20 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(share, max(0.0, min(share, float(centre - half))), min(1.0, max(share, float(centre + half))))
 
 
+def none_seen(n: int, confidence: float) -> float:
+    """Upper bound of a share of which n independent images showed none; Clopper & Pearson 1934, one side.
+
+    Args:
+        n: number of images, at least 1.
+        confidence: of the bound, in (0, 1).
+
+    Example:
+        >>> round(none_seen(230, 0.9), 4)
+        0.01
+    """
+    return float(1 - (1 - confidence) ** (1 / n))
+
+
 def newcombe_paired(before: npt.ArrayLike, after: npt.ArrayLike, level: float = 0.95) -> Interval:
     """Newcombe's interval for a paired difference of two shares, `after - before`.
 

@@ -14,7 +14,7 @@ def verdict(differences: Sequence[Difference], *, filters: Sequence[int], level:
     """The conclusion in words, what got worse first.
 
     "repaired" needs mean recall to rise above the original and above the moved threshold, both with intervals
-    above zero; "no better than the threshold" when only the first holds. Falls within chance are named
+    above zero; "no better than the threshold" when only the first holds, also when the threshold does measurably more. Falls within chance are named
     as such, rises within chance are never called improvements.
 
     Args:
@@ -48,7 +48,8 @@ def verdict(differences: Sequence[Difference], *, filters: Sequence[int], level:
         headline = f"{frozen} {words.change(mean)}."
     elif beyond is not None and beyond.low <= 0:
         outcome = "no better than the threshold"
-        headline = f"{frozen} {words.change(mean)}, but the repair does no more than moving the threshold."
+        less = "less than" if beyond.high < 0 else "no more than"
+        headline = f"{frozen} {words.change(mean)}, but the repair does {less} moving the threshold."
     else:
         outcome = "repaired"
         more = "" if beyond is None else f", and by {_points(beyond.value)} points more than moving the threshold"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -83,3 +85,19 @@ def check_logits(logits: torch.Tensor, what: str = "the model") -> torch.Tensor:
             "check the weights, the normalisation and the images"
         )
     return logits
+
+
+def try_one(classifier: Classifier, images: LabelledImages) -> None:
+    """One pass, to find out before any work whether images and network fit.
+
+    Raises:
+        ModelError: the network cannot take images of this size, or answers with logits that are NaN or infinite.
+    """
+    with torch.inference_mode():
+        try:
+            logits = classifier(images.batch(np.array([0])))
+        except (RuntimeError, AssertionError) as error:  # torchvision asserts the size that a transformer takes
+            reason = str(error).splitlines()[0]
+            side = classifier.size or images.pixels.shape[1]
+            raise ModelError(f"the network cannot take images of {side} pixels ({reason}); give a larger --size") from None
+    check_logits(logits, images.describe(0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from repairkit.errors import ModelError
+from repairkit.errors import ModelError, ModelWarning, UsageError
 from repairkit.files import cache_directory, replacing
 from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
@@ -32,11 +34,30 @@ STAND_INS = {
 }
 """Our own names, and the file in `STAND_IN_DIRECTORY` that stands in until real weights are there."""
 
-_ARCHITECTURE = "squeezenet1_0"
+ARCHITECTURE = "squeezenet1_0"
+"""What our own names are."""
+
 _WITH_AUXILIARY_HEADS = {"inception_v3": "AuxLogits.", "googlenet": "aux1."}
 
 State = dict[str, torch.Tensor]
 _Item = TypeVar("_Item", str, float)
+
+
+class StageSettings(BaseModel):
+    """Of the settings of a stage of training, those that a report tells."""
+
+    filter_dropout: float | None = Field(default=None, ge=0, lt=1)
+
+
+class TrainingStage(BaseModel):
+    """One stage in a `train.json`: its settings and its wall time in seconds."""
+
+    settings: StageSettings
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+
+
+class _TrainingRecord(BaseModel):
+    stages: list[TrainingStage]
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,8 @@ class LoadedModel:
         sha256: hash of the state dict (`hash_state`).
         trained_on: what the file says it was trained on; "unknown" where it says nothing.
         stand_in: True if these are the shipped weights, trained on drawn faces.
+        assumed_normalisation: True if nobody said what the network's images are normalised with, so that ImageNet's was taken.
+        stages: how they were trained, as the `train.json` beside them says; empty where there is none.
     """
 
     classifier: Classifier
@@ -60,6 +83,14 @@ class LoadedModel:
     sha256: str
     trained_on: str
     stand_in: bool = False
+    assumed_normalisation: bool = False
+    stages: tuple[TrainingStage, ...] = ()
+
+    @property
+    def normalisation(self) -> dict[str, list[float] | None]:
+        """`mean` and `std` as `save` takes them; what was assumed is not written down as if it were known."""
+        known = not self.assumed_normalisation
+        return {name: getattr(self.classifier, name).flatten().tolist() if known else None for name in ("mean", "std")}
 
 
 def load(
@@ -67,6 +98,8 @@ def load(
     *,
     weights: str | Path | None = None,
     classes: Sequence[str] = ("female", "male"),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     device: str | torch.device = "cpu",
 ) -> LoadedModel:
     """Load a model by name, or from a file that our own training wrote.
@@ -77,9 +110,13 @@ def load(
         weights: a file with the weights. Our own names do without: they take what `repairkit train`
             left in the cache, else the shipped stand-in.
         classes: class names, unless the file names them.
+        mean: of the normalisation of images in [0, 1] that the network was trained with, per channel; with `std`.
+            Where neither the file nor these say, ImageNet's is taken and `assumed_normalisation` set.
+        std: likewise, above 0.
         device: where the model goes.
 
     Raises:
+        UsageError: `mean` and `std` are not three numbers each, or the file says others.
         ModelError: an unknown name, no weights, a file that cannot be read, is a pickle, belongs to
             another architecture or number of classes, or holds NaN.
 
@@ -88,6 +125,7 @@ def load(
         >>> model.architecture, model.classifier.classes
         ('squeezenet1_0', ('female', 'male'))
     """
+    _check_normalisation(mean, std)
     name = str(name_or_file)
     path, architecture, stand_in = _resolve(name, None if weights is None else Path(weights))
     state, metadata = read_weights(path)
@@ -98,8 +136,8 @@ def load(
     classifier = Classifier(
         network,
         classes=named,
-        mean=_listed(metadata, "mean", float, list(IMAGENET_MEAN), path),
-        std=_listed(metadata, "std", float, list(IMAGENET_STD), path),
+        mean=_normalisation(metadata, "mean", mean, IMAGENET_MEAN, path),
+        std=_normalisation(metadata, "std", std, IMAGENET_STD, path),
     )
     classifier.eval().requires_grad_(False).to(device)
     trained_on = metadata.get("trained_on", "unknown")
@@ -111,7 +149,46 @@ def load(
         sha256=hash_state(network.state_dict()),
         trained_on=trained_on,
         stand_in=stand_in,
+        assumed_normalisation=mean is None and not {"mean", "std"} <= set(metadata),
+        stages=training_stages(path),
     )
+
+
+def training_stages(weights: Path) -> tuple[TrainingStage, ...]:
+    """The stages in the `train.json` beside weights; none where there is no such file, or, with a `ModelWarning`, where it is not ours."""
+    record = weights.with_suffix(".train.json")
+    if not record.is_file():
+        return ()
+    try:
+        return tuple(_TrainingRecord.model_validate_json(record.read_bytes()).stages)
+    except (OSError, ValidationError):
+        warnings.warn(
+            f"{record} is no train.json that repairkit wrote, so how the network was trained stays unknown; remove the file",
+            ModelWarning,
+            stacklevel=3,
+        )
+        return ()
+
+
+def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    if (mean is None) != (std is None):
+        raise UsageError("expected mean and std together, got one of them; give both or neither")
+    if mean is None or std is None:
+        return
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise UsageError(
+            f"expected a mean of three numbers and a std of three above 0, for images in [0, 1], got {list(mean)} and {list(std)}"
+        )
+
+
+def _normalisation(
+    metadata: Mapping[str, str], key: str, given: Sequence[float] | None, default: Sequence[float], path: Path
+) -> list[float]:
+    """What the file says, else what was given, else the default."""
+    said = _listed(metadata, key, float, list(given or default), path)
+    if given and not all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-7) for a, b in zip(said, given, strict=True)):
+        raise UsageError(f"{path} says that its {key} is {said}, got {list(given)}; leave --mean and --std out")
+    return said
 
 
 def _listed(metadata: Mapping[str, str], key: str, kind: type[_Item], default: list[_Item], path: Path) -> list[_Item]:
@@ -135,10 +212,10 @@ def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
     if name in STAND_INS:
         trained = cache_directory() / "models" / f"{name}.safetensors"
         if weights is not None:
-            return weights, _ARCHITECTURE, False
+            return weights, ARCHITECTURE, False
         if trained.exists():
-            return trained, _ARCHITECTURE, False
-        return STAND_IN_DIRECTORY / f"{STAND_INS[name]}.safetensors", _ARCHITECTURE, True
+            return trained, ARCHITECTURE, False
+        return STAND_IN_DIRECTORY / f"{STAND_INS[name]}.safetensors", ARCHITECTURE, True
     if _is_torchvision(name):
         if weights is None:
             raise ModelError(f"{name} comes without weights; give a file of them with --weights FILE")
@@ -212,7 +289,7 @@ def fit(network: nn.Module, state: Mapping[str, torch.Tensor], *, where: str) ->
         if state[key].shape != tensor.shape:
             raise ModelError(
                 f"{where}: {key} has shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}; "
-                "check the architecture and the number of classes"
+                "check the architecture and the number of classes (--classes)"
             )
     for key, tensor in state.items():
         if key not in expected:
@@ -252,7 +329,7 @@ def _read_checkpoint(path: Path) -> State:
         raise ModelError(
             f"{path} is a pickle, which may run code when read, so it is refused; convert its state dict to safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - what is no checkpoint is read as pickle opcodes, and any of them may fail in its own way
         raise ModelError(f"{path} cannot be read as a PyTorch checkpoint ({_one_line(error)}); fetch or write it again") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -262,7 +339,10 @@ def _read_checkpoint(path: Path) -> State:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120]
+    text = " ".join(str(error).split())[:120]
+    # the unpickler's own errors, such as an IndexError, speak of its stack and not of the file; some say nothing, or a number
+    tells = isinstance(error, RuntimeError | OSError | SafetensorError) and len(text) > 8
+    return text if tells else "it is empty, cut short or of another format"
 
 
 def save(
@@ -272,8 +352,8 @@ def save(
     architecture: str,
     classes: Sequence[str],
     trained_on: str,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    mean: Sequence[float] | None = IMAGENET_MEAN,
+    std: Sequence[float] | None = IMAGENET_STD,
     half: bool = True,
 ) -> None:
     """Write the weights of a plain network as safetensors that `load` takes by itself; whole or not at all.
@@ -284,7 +364,7 @@ def save(
         architecture: torchvision's name.
         classes: class names, in the order of the logits.
         trained_on: what to tell a later reader about the training data.
-        mean: normalisation of images in [0, 1], per channel.
+        mean: normalisation of images in [0, 1], per channel; None where it is not known.
         std: likewise.
         half: in float16, half the size; loading raises them to float32 again.
     """
@@ -296,10 +376,8 @@ def save(
         "format": "pt",
         "architecture": architecture,
         "classes": json.dumps(list(classes)),
-        "mean": json.dumps(list(mean)),
-        "std": json.dumps(list(std)),
         "trained_on": trained_on,
-    }
+    } | {key: json.dumps(list(known)) for key, known in (("mean", mean), ("std", std)) if known is not None}
     with replacing(Path(path)) as temporary:
         save_file(state, temporary, metadata=metadata)
 

@@ -72,8 +72,8 @@ class Smooth(Objective):
     """Another objective with its surrogate as the score: the same weights, far less variance.
 
     A hard score changes for few images when one filter changes side, so its exact flips need
-    hundreds of times the samples; the mean probability of the label ranks the same way for
-    far less. Values are then in units of mean probability, not of recall.
+    hundreds of times the samples; the sigmoid of the margin (with two classes the probability of the
+    label) ranks the same way for far less. Values are then in that unit, not of recall.
 
     Example:
         >>> from repairkit.objectives import Accuracy

@@ -275,11 +275,14 @@ def _removal(result: Result) -> Figure:
     body += _text(
         (48 + WIDTH) / 2,
         y + 18,
-        "number of frozen filters" + (f" (chosen: {chosen[0].filters})" if chosen else ""),
+        f"{'most filters frozen in a fold' if result.folds > 1 else 'number of frozen filters'}{f' (chosen: {chosen[0].filters})' if chosen else ''}",
         css="m",
         anchor="middle",
     )
-    detail = " ".join(f"{tables.column_label(result, name)}: {_at(found[0])}; {_at(found[-1])}." for name, found in curves.items())
+    most = "up to " if result.folds > 1 else ""
+    detail = " ".join(
+        f"{tables.column_label(result, name)}: {_at(found[0], most)}; {_at(found[-1], most)}." for name, found in curves.items()
+    )
     return Figure("removal", title, _removal_finding(result, chosen, curves), detail, y + 28, body)
 
 
@@ -295,12 +298,16 @@ def _removal_finding(result: Result, chosen: Sequence[CurvePoint], curves: dict[
     folds = f" (means over {result.folds} folds)" if result.folds > 1 else ""
     if not chosen:
         return f"No number of frozen filters was chosen{folds}."
-    return f"As chosen, {_at(chosen[0])}; {_at(curves[chosen[0].series][0])}{folds}."
+    before, after = curves[chosen[0].series][0], chosen[0]
+    return f"Before, {_read(before)}; as chosen, {_read(after)}{folds}."
 
 
-def _at(point: CurvePoint) -> str:
-    recall, accuracy = tables.percent(point.mean_recall), tables.percent(point.source_accuracy)
-    return f"with {point.filters} frozen, mean recall is {recall} and source accuracy {accuracy}"
+def _at(point: CurvePoint, most: str) -> str:
+    return f"with {most if point.filters else ''}{point.filters} frozen, {_read(point)}"
+
+
+def _read(point: CurvePoint) -> str:
+    return f"mean recall is {tables.percent(point.mean_recall)} and source accuracy {tables.percent(point.source_accuracy)}"
 
 
 def _curve(name: str, points: Sequence[tuple[float, float]]) -> str:

@@ -128,6 +128,22 @@ class Agreement(Record):
     overlaps: list[Overlap]
 
 
+class Guaranteed(Record):
+    """What an attribution claims of both ends, all of it wrong with probability `delta` at most."""
+
+    column: str  # "repaired" or "dropout_repaired"
+    fold: int  # 0 when there are no folds
+    delta: float
+    tolerance: float  # relative to the k-th value
+    top: int  # k
+    filters: int
+    valued: int  # filters that the claims are about: all, or contested and audited
+    separated: dict[Literal["low", "high"], int]  # truly among the k lowest or highest
+    certified: dict[Literal["low", "high"], int]  # of k, those and the ones within the tolerance
+    missed: dict[Literal["low", "high"], int]  # filters that the screen missed, at most; empty where all are valued
+    decided: bool  # both ends; otherwise the budget ended it
+
+
 class Cost(Record):
     """What one part of the run cost."""
 
@@ -186,6 +202,7 @@ class Result(Record):
     histograms: list[Histogram]
     method: list[str]  # how it was found, one sentence each
     costs: list[Cost]
+    guarantees: list[Guaranteed] = Field(default_factory=list)  # empty unless they were asked for
     stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
     limits: list[str]
     reproduction: Reproduction

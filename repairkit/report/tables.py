@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from repairkit.report.result import Agreement, Claim, Difference, Result, Share
+from repairkit.report.result import Agreement, Claim, Difference, Guaranteed, Result, Share
 
 STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● no claim"}
 OUTCOME_SYMBOL = {"repaired": "▲", "no better than the threshold": "●", "no claim": "●", "no repair": "●"}
@@ -325,6 +325,30 @@ def costs(result: Result) -> Table:
     rows = tuple((Cell(entry.part, kind="text"), Cell(count(entry.passes)), Cell(f"{entry.seconds:,.1f}")) for entry in result.costs)
     return Table(
         "costs", "Cost of each part of the run", ("Part", "Image passes", "Seconds"), ("text", "number", "number"), (rows,) if rows else ()
+    )
+
+
+def method(result: Result) -> list[str]:
+    """How the filters were found, a sentence each; then what is guaranteed, if anything."""
+    return result.method + [_guarantee(result, entry) for entry in result.guarantees]
+
+
+def _guarantee(result: Result, entry: Guaranteed) -> str:
+    where = f"{column_label(result, entry.column)}{f' in fold {entry.fold}' if entry.fold else ''}"
+    scope = "all" if entry.valued == entry.filters else f"{count(entry.valued)} contested and audited of"
+    separated, certified, missed = (
+        " and ".join(f"{count(numbers[end])}{of}" for end, of in ends.items() if end in numbers)
+        for numbers, ends in (
+            (entry.separated, {"low": f" of the {count(entry.top)} lowest", "high": f" of the {count(entry.top)} highest"}),
+            (entry.certified, {"low": "", "high": ""}),
+            (entry.missed, {"low": " at the low end", "high": " at the high end"}),
+        )
+    )
+    return (
+        f"Guarantee for {where}: {separated} are truly separated, and {certified} are right up to a tolerance of {percent(entry.tolerance)} "
+        f"of the k-th value, among {scope} {count(entry.filters)} filters{f'; the screen missed at most {missed}' if missed else ''}; "
+        f"any of this is wrong with probability {percent(entry.delta)} at most, for these attribution images. "
+        f"{'Both ends were decided.' if entry.decided else 'The budget ended it before both ends were decided.'}"
     )
 
 

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from repairkit.errors import UsageError
-from repairkit.shapley.attribution import Attribution, End
+from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame, Game
+from repairkit.shapley.guarantee import End, Guarantee
 from repairkit.shapley.star import tmab
 from repairkit.shapley.walk import Progress, walk
 
 Engine = Literal["tmab", "tmab-paper", "monte-carlo"]
 
-__all__ = ["Attribution", "Checkpoint", "Engine", "FunctionGame", "Game", "estimate", "exact_values", "tmab", "walk"]
+__all__ = ["Attribution", "Checkpoint", "Engine", "FunctionGame", "Game", "Guarantee", "estimate", "exact_values", "tmab", "walk"]
 
 
 def estimate(
@@ -28,6 +29,9 @@ def estimate(
     end: End | None = None,
     t0: float = 0.0,
     control: bool = False,
+    guarantee: float | None = None,
+    tolerance: float = 0.2,
+    contested: int | None = None,
     truncation: float | None = None,
     ids: Sequence[object] | None = None,
     workers: int = 1,
@@ -45,6 +49,9 @@ def estimate(
         end: "low" or "high"; the harmful end by default.
         t0: live zone of `tmab`; the walks truncate by worth instead.
         control: gradients as control variates (`tmab` only; for smooth scores).
+        guarantee: probability that any claim about either end is wrong (`tmab` only); None for no claims.
+        tolerance: of the guarantee, relative to the k-th value of each end.
+        contested: how many players of its screen `tmab` flips; see there.
         truncation: worth below which a walk ends a permutation; not for `tmab`.
         ids: names of the players.
         workers: processes that play rounds of `tmab`; the walks decide after every permutation and take one.
@@ -72,6 +79,9 @@ def estimate(
             end=end,
             t0=t0,
             control=control,
+            guarantee=guarantee,
+            tolerance=tolerance,
+            contested=contested,
             ids=ids,
             workers=workers,
             checkpoint=checkpoint,
@@ -81,6 +91,10 @@ def estimate(
         raise UsageError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
     if control:
         raise UsageError(f"{engine} makes no gradients: control is for tmab")
+    if guarantee is not None:
+        raise UsageError(f"{engine} cannot keep a guarantee: its intervals speak of one filter at one time; use the engine tmab")
+    if contested is not None:
+        raise UsageError(f"{engine} makes no screen that could pick {contested} contested players; use the engine tmab")
     if workers != 1:
         raise UsageError(f"{engine} goes on from permutation to permutation and cannot be spread over {workers} workers; use one")
     if t0:

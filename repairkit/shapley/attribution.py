@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,11 @@ from pydantic import BaseModel, ConfigDict
 from repairkit.errors import BudgetError, DataError
 from repairkit.files import replacing
 from repairkit.shapley.game import Floats
+from repairkit.shapley.guarantee import EXTREME, End, Guarantee
 
-End = Literal["low", "high"]
 _COLUMNS = ["id", "layer", "channel", "screen", "value", "half_width", "standard_error", "samples", "decided"]
 _FACTS = b"repairkit.attribution"
 """Key of the Parquet schema's metadata under which the facts of the whole attribution stand, as JSON."""
-_EXTREME: dict[End, str] = {"low": "lowest", "high": "highest"}
 
 
 class Ledger:
@@ -67,7 +66,7 @@ class Ledger:
 class _Facts(BaseModel):
     """What `attribution.parquet` says of the attribution as a whole; the table has one row per filter."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     engine: str
     t0: float
@@ -78,6 +77,8 @@ class _Facts(BaseModel):
     seed: int
     passes: dict[str, float]
     standard_errors: bool  # whether the engine stated any
+    guarantee: Guarantee | None = None
+    still_needed: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +92,17 @@ class Attribution:
         half_width: of the interval at 1 - delta around `value`, conditional on the images; NaN or
             infinite where there are too few samples.
         samples: number of observations behind `value`.
-        decided: whether the interval lies on one side of the k-th value of the end that was sought.
+        decided: whether the interval lies on one side of the k-th value of the end that was sought; with a guarantee
+            whether the player is shown to be on its side, or on the wrong one by the tolerance at most.
         harmful: sign of the values of culprits.
         end: the end that was sought: "low" or "high".
         top: k, the number of players sought.
         t0: live zone; 0 is the Shapley value itself.
         standard_error: of `value`; empty where an engine states none.
         delta, seed, engine, passes: how it was found; `passes` in image passes by kind.
+        guarantee: what is claimed of both ends, wrong with probability `delta` at most; None where nothing is.
+        still_needed: image passes that the stopping rule of `tmab-paper` would still need,
+            extrapolated; 0 where it stopped by it, None where an engine has no such rule.
     """
 
     ids: tuple[str, ...]
@@ -115,6 +120,8 @@ class Attribution:
     engine: str
     passes: dict[str, float] = field(default_factory=dict)
     standard_error: Floats = field(default_factory=lambda: np.empty(0))
+    guarantee: Guarantee | None = None
+    still_needed: float | None = None
 
     def culprits(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
         """Players with a value of the harmful sign, most harmful first; only these may be frozen.
@@ -161,22 +168,35 @@ class Attribution:
         return {self.end: order[:k], other: order[k:][::-1][:k]}
 
     @property
-    def headline(self) -> str:
-        """Engine, how many players were valued, t0 and passes, in one line."""
+    def opening(self) -> str:
+        """What is claimed, if anything; then engine, players valued, t0 and passes; then what its own stopping rule would still need."""
         valued = int((~np.isnan(self.value)).sum())
-        return f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, t0 = {self.t0:g}, {sum(self.passes.values()):,.0f} passes"
+        spent = sum(self.passes.values())
+        lines = [str(self.guarantee)] if self.guarantee else []
+        lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, t0 = {self.t0:g}, {spent:,.0f} passes")
+        if self.still_needed:
+            lines.append(
+                f"its own stopping rule would still need about {self.still_needed:.2g} passes, {self.still_needed / spent:,.1f} times what was spent "
+                "(extrapolated from means and variances as they are now)"
+            )
+        return "\n".join(lines)
 
     def heading(self, end: End, listed: int) -> str:
         """What a list of this many extreme players of an end is, and what it is not when that end was not sought."""
-        name = f"{listed:,} {_EXTREME[end]}"
-        if end == self.end:
+        name = f"{listed:,} {EXTREME[end]}"
+        if end == self.end or self.guarantee:
             return f"{name}, of {self.top:,} sought" if listed < self.top else name
         if np.isnan(self.value).any():
             return f"{name} of the filters that happened to be valued; this end was not sought"
         return f"{name}; this end was not sought"
 
     def status(self, player: int, end: End) -> str:
-        """Whether a player is known to be on its side of the k-th value: "decided", "undecided" or "not sought"."""
+        """Whether a player is known to be on its side of the k-th value: "decided", "undecided" or "not sought".
+
+        With a guarantee, at both ends: "separated", "tie", "within tolerance" or "undecided".
+        """
+        if self.guarantee:
+            return self.guarantee.of(end).status(self.ids[player])
         if end != self.end:
             return "not sought"
         return "decided" if self.decided[player] else "undecided"
@@ -193,6 +213,8 @@ class Attribution:
             seed=int(self.seed),
             passes={part: float(passes) for part, passes in self.passes.items()},
             standard_errors=len(self.standard_error) > 0,
+            guarantee=self.guarantee,
+            still_needed=self.still_needed,
         )
         table = pa.Table.from_pandas(self.table(), preserve_index=False)
         with replacing(path) as temporary:
@@ -221,12 +243,13 @@ class Attribution:
             decided=decided,
             standard_error=errors,
             **columns,
-            **facts.model_dump(exclude={"standard_errors"}),
+            guarantee=facts.guarantee,
+            **facts.model_dump(exclude={"standard_errors", "guarantee"}),
         )
 
     def __str__(self) -> str:
         """The k lowest and the k highest valued filters, with half-widths."""
-        lines = [self.headline]
+        lines = [self.opening]
         ends = self.extremes()
         width = max((len(self.ids[player]) for players in ends.values() for player in players), default=0)
         for end, players in ends.items():

@@ -49,6 +49,24 @@ def published_bound(variance: Floats, count: Floats, *, delta: float) -> Floats:
     return _bernstein(variance, count, math.log(2 / delta), 1.0)
 
 
+def published_count(variance: Floats, half_width: Floats, *, delta: float) -> Floats:
+    """How many observations bring `published_bound` down to a half-width, if the variance stays as it is; not rounded.
+
+    Both terms are taken at t - 1, which is at most a hair too many. Infinite for a half-width of 0.
+
+    Example:
+        >>> count = published_count(np.array([0.04]), np.array([0.01]), delta=0.1)
+        >>> count.round(), published_bound(np.array([0.04]), count, delta=0.1).round(5)
+        (array([3662.]), array([0.01]))
+    """
+    log_term = math.log(2 / delta)
+    # With u = 1 / sqrt(t - 1): range * u^2 + spread * u = half_width.
+    range_term, spread = 7 * log_term / 3, np.sqrt(2 * variance * log_term)
+    safe = np.where(half_width > 0, half_width, 1)
+    count = 1 + ((spread + np.sqrt(spread**2 + 4 * range_term * safe)) / (2 * safe)) ** 2
+    return np.where(half_width > 0, count, np.inf)
+
+
 def _bernstein(variance: Floats, count: Floats, log_term: float, width: float) -> Floats:
     enough = count > 1
     safe = np.where(enough, count, 2)

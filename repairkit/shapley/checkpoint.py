@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,20 @@ def kept(checkpoint: Checkpoint | None) -> Iterator[None]:
             checkpoint.save()
 
 
+def check_same(kept: Path, earlier: Mapping[str, object], ours: Mapping[str, object]) -> None:
+    """Refuse what was kept under another configuration.
+
+    Raises:
+        UsageError: the configurations differ; the message names the first key that does.
+    """
+    for key in sorted(earlier.keys() | ours.keys()):
+        if earlier.get(key) != ours.get(key):
+            raise UsageError(
+                f"{kept} was made with {key} {earlier.get(key)}, this run has {key} {ours.get(key)}; "
+                "go on with the same configuration, or remove it to begin anew"
+            )
+
+
 class Checkpoint:
     """A file that holds the last saved state of one computation.
 
@@ -41,6 +55,7 @@ class Checkpoint:
     Args:
         path: the file, for instance `checkpoint.npz`.
         every_seconds: how often `offer` writes; 0 for every time.
+        prepare: called before the file is written, for instance to make what it lies in.
 
     Example:
         >>> import tempfile
@@ -55,8 +70,9 @@ class Checkpoint:
         repairkit.errors.UsageError: ... was made with seed 3, this run has seed 4; ...
     """
 
-    def __init__(self, path: Path, *, every_seconds: float = 30.0) -> None:
+    def __init__(self, path: Path, *, every_seconds: float = 30.0, prepare: Callable[[], None] | None = None) -> None:
         self.path = path
+        self._prepare = prepare
         self._every = every_seconds
         self._saved_at = time.monotonic()
         self._configuration = "{}"
@@ -76,13 +92,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         arrays = self._read()
-        earlier, ours = json.loads(str(arrays.pop(_CONFIGURATION))), json.loads(self._configuration)
-        for key in sorted(earlier.keys() | ours.keys()):
-            if earlier.get(key) != ours.get(key):
-                raise UsageError(
-                    f"{self.path} was made with {key} {earlier.get(key)}, this run has {key} {ours.get(key)}; "
-                    "go on with the same configuration, or remove the checkpoint to begin anew"
-                )
+        check_same(self.path, json.loads(str(arrays.pop(_CONFIGURATION))), json.loads(self._configuration))
         return arrays
 
     def _read(self) -> Arrays:
@@ -106,6 +116,8 @@ class Checkpoint:
         """Write the state offered last; nothing where none was."""
         if not self._latest:
             return
+        if self._prepare is not None:
+            self._prepare()
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, **self._latest, **{_CONFIGURATION: np.array(self._configuration)})  # type: ignore[arg-type]
         self._saved_at = time.monotonic()

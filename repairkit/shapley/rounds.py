@@ -5,10 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +22,11 @@ import torch
 
 from repairkit.errors import UsageError
 from repairkit.shapley.game import Coalitions, Examples, Floats, Game
+
+SCREEN_ROUND = 64
+"""Samples of one screen round: antithetic pairs, so an even number."""
+GRADIENT_COST = 3.0
+"""Image passes of a forward and backward pass."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Crew:
         workers: processes; 1 plays in this one.
 
     Raises:
-        UsageError: fewer than one worker, or a game that cannot be sent to other processes.
+        UsageError: fewer than one worker, a game that cannot be sent to other processes, or a worker that was killed.
 
     Example:
         >>> from repairkit.shapley.game import FunctionGame
@@ -111,27 +120,37 @@ class Crew:
             raise UsageError(f"workers must be at least 1, got {workers}")
         self._game, self._workers = game, workers
         self._pool: ProcessPoolExecutor | None = None
+        self._files = ExitStack()
 
     def __enter__(self) -> Self:
         if self._workers > 1:
-            try:
-                copy = pickle.dumps(self._game)
-            except (pickle.PicklingError, AttributeError, TypeError) as error:
-                raise UsageError(
-                    f"this game cannot be sent to other processes ({error}); use one worker, or a network whose class can be imported"
-                ) from None
-            self._pool = ProcessPoolExecutor(
-                self._workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_receive,
-                initargs=(copy, torch.get_num_threads()),
-            )
+            with ExitStack() as opened:
+                # By a file: through the pipe of a starting process, each would have to be up before the next can start.
+                copy = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="repairkit-"))) / "game.pickle"
+                try:
+                    with copy.open("wb") as stream:
+                        pickle.dump(self._game, stream)
+                except (pickle.PicklingError, AttributeError, TypeError) as error:
+                    raise UsageError(
+                        f"this game cannot be sent to other processes ({error}); use one worker, or a network whose class can be imported"
+                    ) from None
+                self._pool = ProcessPoolExecutor(
+                    self._workers,
+                    mp_context=multiprocessing.get_context("spawn"),
+                    initializer=_receive,
+                    initargs=(copy, torch.get_num_threads()),
+                )
+                self._files = opened.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._pool is not None:
+            if kind is not None:  # rounds at work are abandoned: on a big network the wait would be long
+                for process in list(self._pool._processes.values()):
+                    process.terminate()
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+        self._files.close()
 
     def play(self, rounds: Iterable[Round]) -> Iterator[Floats]:
         """What each round observes, in the order of the rounds."""
@@ -140,23 +159,39 @@ class Crew:
                 yield each.observe(self._game)
             return
         ahead: deque[Future[Floats]] = deque()
-        for each in rounds:
-            ahead.append(self._pool.submit(_observe, each))
-            if len(ahead) > 2 * self._workers:
+        try:
+            for each in rounds:
+                with _no_interrupt():  # the processes start here, and are not to hear of Ctrl-C
+                    ahead.append(self._pool.submit(_observe, each))
+                if len(ahead) > 2 * self._workers:
+                    yield ahead.popleft().result()
+            while ahead:
                 yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        except BrokenProcessPool:
+            raise UsageError(
+                "a worker process ended before its work was done, as happens where memory runs out; use fewer --workers or free some memory"
+            ) from None
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back; processes started meanwhile never hear it, this one does afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _game: Game | None = None
 """The game that this worker process holds."""
 
 
-def _receive(copy: bytes, threads: int) -> None:
+def _receive(copy: Path, threads: int) -> None:
     global _game  # noqa: PLW0603 - a worker process has one game, set once when it starts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that leads
     torch.set_num_threads(threads)
-    _game = pickle.loads(copy)  # noqa: S301 - made by the process that started this one
+    with copy.open("rb") as stream:
+        _game = pickle.load(stream)  # noqa: S301 - made by the process that started this one
 
 
 def _observe(each: Round) -> Floats:

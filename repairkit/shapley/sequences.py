@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,8 @@ ORDER = 6
 """Degree of the polynomial below the logarithm, even: sums of powers up to it are kept."""
 FRACTIONS = np.geomspace(0.03, 0.98, 8)
 """Shares of the capital that the gamblers stake: the small ones for long sequences, the great ones for little variance."""
-STEPS = 12
-"""Bisections of one bound: it stays short of the exact one by 1/4,096 of the way from the last bound to the mean."""
+PLACES, STEPS = np.arange(1, 16)[:, None] / 16, 3
+"""Where a bound is sought between two ends, and how often: it stays short of the exact one by 1/4,096 of the way from the last bound to the mean."""
 NEAREST = 1 / 32
 """Means closer than this share of the range to its end are not ruled out: sums of powers would lose their digits there."""
 
@@ -33,7 +34,8 @@ class ConfidenceSequence:
     A mean m is ruled out from below when gambling against it wins: a gambler who stakes a fraction q
     of the capital on every observation has, in units of the range, `prod_i (1 + q (x_i - m) / m)`, which for
     the true m is a martingale that starts at 1; so is the mean over several q, and it ever reaches `2 / alpha` with
-    probability `alpha / 2` at most (Ville). The other side gambles on 1 - x. Each logarithm is replaced by
+    probability `alpha / 2` at most (Ville). Every factor falls as m rises, so that whoever wins against m wins
+    against all smaller means too. The other side gambles on 1 - x. Each logarithm is replaced by
     the polynomial below it, for all y >= -q and even p:
 
         log(1 + y) >= y - y^2 / 2 + ... + y^(p - 1) / (p - 1) - c_p(q) y^p,   c_p(q) = -(log(1 - q) + q + ... + q^(p - 1) / (p - 1)) / q^p
@@ -62,8 +64,8 @@ class ConfidenceSequence:
 
     Attributes:
         lower: lower ends, float64 (n,); `low` at first.
-        upper: upper ends, float64 (n,); `high` at first. Should the observations contradict themselves
-            (of probability alpha at most) a lower end may exceed its upper end.
+        upper: upper ends, float64 (n,); `high` at first. Should the observations contradict what was
+            ruled out before (of probability alpha at most) the ends meet and stay; they never cross.
 
     Raises:
         UsageError: low is not below high, alpha outside (0, 1), or an observation out of range.
@@ -99,15 +101,14 @@ class ConfidenceSequence:
             raise UsageError(
                 f"expected observations in [{self.low:g}, {self.high:g}], got values in [{np.min(observations):g}, {np.max(observations):g}]"
             )
-        for row in np.clip(centred, -0.5, 0.5):
-            self._powers[:, players] += row ** np.arange(ORDER + 1)[:, None]
+        self._powers[:, players] += (np.clip(centred, -0.5, 0.5) ** np.arange(ORDER + 1)[:, None, None]).sum(axis=1)
         powers = self._powers[:, players]
         mirrored = powers * (-1.0) ** np.arange(ORDER + 1)[:, None]
         ends = np.concatenate([self.lower[players], self.low + self.high - self.upper[players]])
         ends = (ends - self.low) / width - 0.5
         ends = self.low + width * (0.5 + _least_mean(np.hstack([powers, mirrored]), ends, math.log(2 / self.alpha)))
-        self.lower[players] = np.maximum(self.lower[players], ends[: len(players)])
-        self.upper[players] = np.minimum(self.upper[players], self.low + self.high - ends[len(players) :])
+        self.lower[players] = np.clip(ends[: len(players)], self.lower[players], self.upper[players])
+        self.upper[players] = np.clip(self.low + self.high - ends[len(players) :], self.lower[players], self.upper[players])
 
     @property
     def count(self) -> Floats:
@@ -122,32 +123,21 @@ class ConfidenceSequence:
         mean: Floats = self.low + (self.high - self.low) * (0.5 + self._powers[1] / np.maximum(count, 1))
         return np.where(count > 0, mean, np.nan)
 
-    def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
-        """The whole state as plain arrays, for a checkpoint."""
-        return {
-            "settings": np.array([self.low, self.high, self.alpha]),
-            "powers": self._powers.copy(),
-            "lower": self.lower.copy(),
-            "upper": self.upper.copy(),
-        }
+    @property
+    def standard_error(self) -> Floats:
+        """Of the mean, float64 (n,); infinite where there are fewer than two observations."""
+        count, total, squares = self._powers[:3]
+        at_least_two = np.maximum(count, 2)
+        variance = np.maximum(squares - total**2 / at_least_two, 0) / (at_least_two - 1)
+        return np.where(count > 1, (self.high - self.low) * np.sqrt(variance / at_least_two), np.inf)
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.float64]]) -> ConfidenceSequence:
-        """The sequence that `arrays` was taken of; continues bit for bit.
+    def arrays(self, prefix: str) -> dict[str, Floats]:
+        """The state by name, for a checkpoint."""
+        return {f"{prefix}.powers": self._powers, f"{prefix}.lower": self.lower, f"{prefix}.upper": self.upper}
 
-        Raises:
-            UsageError: arrays of another shape.
-        """
-        powers = np.array(arrays["powers"], dtype=np.float64)
-        shapes = powers.shape, arrays["lower"].shape, arrays["upper"].shape, arrays["settings"].shape
-        n = powers.shape[-1] if powers.ndim else 0
-        if shapes != ((ORDER + 1, n), (n,), (n,), (3,)):
-            raise UsageError(f"expected sums of powers up to {ORDER} with both ends of every player, got arrays of shapes {shapes}")
-        sequence = cls(n, *(float(setting) for setting in arrays["settings"]))
-        sequence._powers = powers
-        sequence.lower = np.array(arrays["lower"], dtype=np.float64)
-        sequence.upper = np.array(arrays["upper"], dtype=np.float64)
-        return sequence
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> None:
+        """Take up the state that `arrays` gave under the same prefix; continues bit for bit."""
+        self._powers, self.lower, self.upper = (arrays[f"{prefix}.{name}"].copy() for name in ("powers", "lower", "upper"))
 
 
 def _polynomials() -> Floats:
@@ -164,16 +154,17 @@ _POLYNOMIALS = _polynomials()
 
 
 def log_capital(powers: Floats, mean: Floats) -> Floats:
-    """Lower bound of the log capital won by gambling on more than `mean`; float64 (n,).
+    """Lower bound of the log capital won by gambling on more than each `mean`; of the same shape.
 
     Args:
         powers: sums of the 0th to 6th powers of observations in [-1/2, 1/2], shape (7, n).
-        mean: what is gambled against, shape (n,), in (-1/2, 1/2).
+        mean: what is gambled against, shape (..., n), in (-1/2, 1/2).
     """
-    moments = powers.copy()
+    sums = powers.reshape(len(powers), *[1] * (mean.ndim - 1), -1)
+    moments = np.broadcast_to(sums, (len(powers), *mean.shape)).copy()
     for degree in range(1, ORDER + 1):  # the sums of z^l become those of ((z - mean) / (1/2 + mean))^l, one factor a turn
         moments[degree:] = (moments[degree:] - mean * moments[degree - 1 : -1]) / (0.5 + mean)
-    won = np.einsum("jl,ln->jn", _POLYNOMIALS, moments[1:])  # not BLAS, whose bits depend on the threads
+    won = np.einsum("jl,l...->j...", _POLYNOMIALS, moments[1:])  # not BLAS, whose bits depend on the threads
     most = won.max(axis=0)
     capital: Floats = most + np.log(np.exp(won - most).mean(axis=0))
     return capital
@@ -182,16 +173,17 @@ def log_capital(powers: Floats, mean: Floats) -> Floats:
 def _least_mean(powers: Floats, known: Floats, threshold: float) -> Floats:
     """Greatest mean found to be ruled out from below, at least `known`; in units of the range about its middle.
 
-    Every value returned was itself ruled out, so that the bisection need not find the greatest.
+    Every value returned was itself ruled out, so that the search need not find the greatest.
     """
     bound = known.copy()
     near = np.maximum(known, NEAREST - 0.5)
     far = powers[1] / powers[0]
     open_ = near < far
     for _ in range(STEPS):
-        middle = np.where(open_, (near + far) / 2, 0.0)
-        ruled_out = open_ & (log_capital(powers, middle) >= threshold)
-        bound = np.where(ruled_out, middle, bound)
-        near = np.where(ruled_out, middle, near)
-        far = np.where(ruled_out, far, middle)
+        tried = np.where(open_, near + PLACES * (far - near), 0.0)
+        ruled_out = open_ & (log_capital(powers, tried) >= threshold)
+        greatest = np.where(ruled_out, np.arange(1, len(PLACES) + 1)[:, None], 0).max(axis=0)
+        step = (far - near) / (len(PLACES) + 1)
+        bound = np.where(greatest > 0, np.take_along_axis(tried, np.maximum(greatest, 1)[None] - 1, axis=0)[0], bound)
+        near, far = near + greatest * step, near + (greatest + 1) * step
     return bound

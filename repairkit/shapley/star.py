@@ -11,19 +11,19 @@ import numpy.typing as npt
 from scipy import stats
 
 from repairkit.errors import BudgetError, UsageError
-from repairkit.shapley.attribution import Attribution, End, Ledger, decide, names
+from repairkit.shapley.attribution import Attribution, Ledger, decide, names
 from repairkit.shapley.bounds import Moments, empirical_bernstein
+from repairkit.shapley.certify import certify
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
 from repairkit.shapley.game import Floats, Game
-from repairkit.shapley.rounds import Crew, Round
+from repairkit.shapley.guarantee import End
+from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
 from repairkit.shapley.walk import Progress, check_sought
 
-SCREEN_ROUND = 64
-"""Samples of one screen round: antithetic pairs, so an even number."""
-GRADIENT_COST = 3.0
-"""Image passes of a forward and backward pass."""
 SCREEN_SHARE = 0.4
 """Share of the budget that the screen may take when flips of all players cannot be afforded."""
+AUDIT = 16
+"""Players drawn outside the contested, as a check of the screen."""
 
 
 def tmab(
@@ -36,8 +36,10 @@ def tmab(
     t0: float = 0.0,
     delta: float = 0.05,
     contested: int | None = None,
-    audit: int = 16,
+    audit: int | None = None,
     control: bool = False,
+    guarantee: float | None = None,
+    tolerance: float = 0.2,
     ids: Sequence[object] | None = None,
     workers: int = 1,
     checkpoint: Checkpoint | None = None,
@@ -66,6 +68,13 @@ def tmab(
     they hold for many samples only. All are conditional on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by
     size (the paper truncates by performance).
 
+    With `guarantee` both ends are sought, and what is said of them is wrong with that probability at most
+    (`repairkit.shapley.guarantee`, docs/guarantee.md). Confidence sequences take the place of steps 2 and 3
+    (`repairkit.shapley.certify`). Gradients are then for the screen alone: as control variates they would give
+    observations of unknown range. Half-widths reach from the value to the further end of its interval; all of them hold at
+    once. `decided` says of each valued player that it is shown to be on its side of the k-th value of the sought end, or
+    on the wrong side of it by the tolerance at most.
+
     Args:
         game: what is played.
         budget: image passes, never exceeded.
@@ -74,17 +83,21 @@ def tmab(
         end: "low" or "high"; the harmful end by default.
         t0: live zone, in [0, 1).
         delta: probability that a player's interval misses.
-        contested: players that are flipped in the first round; 3 times `top` by default.
-        audit: how many others are flipped as a check of the screen.
-        control: use the gradients as control variates; for smooth scores.
+        contested: players of the screen's end that are flipped in the first round; 3 times `top` by
+            default. With `guarantee` as many of each end; half of all players or more means all, without a screen.
+        audit: how many others are flipped as a check of the screen; 16 by default, 64 draws with `guarantee`.
+        control: use the gradients as control variates; for smooth scores, and not with `guarantee`.
+        guarantee: probability that any claim about either end is wrong, in (0, 1), in place of delta; None for no claims.
+        tolerance: of the guarantee, in [0, 1), relative to the k-th value of each end.
         ids: names of the players.
         workers: processes that play rounds; any number gives the same bits.
         checkpoint: where the state is saved between rounds, and taken up again if it is there.
         progress: told after every round.
 
     Raises:
-        BudgetError: the budget does not pay one screen round and one pair of flips in each round.
-        UsageError: top, t0, delta or contested out of range.
+        BudgetError: the budget does not pay one screen round and one pair of flips in each round, or
+            with `guarantee` one round of 16 pairs.
+        UsageError: top, t0, delta, contested or tolerance out of range; with `guarantee` top may be half of the players at most.
 
     Example:
         >>> from repairkit.shapley.game import FunctionGame
@@ -93,14 +106,32 @@ def tmab(
         >>> [found.ids[i] for i in found.culprits()], found.value[1]
         (['player:1'], np.float64(-0.25))
     """
-    check_sought(game, top, delta)
-    if not 0 <= t0 < 1:
-        raise UsageError(f"t0 must lie in [0, 1), got {t0}; it is the least share of filters that stays live")
+    check_sought(game, top, delta if guarantee is None else guarantee)
+    _check(t0, contested, audit, control_under_guarantee=control and guarantee is not None)
     sought: End = end or ("low" if game.harmful < 0 else "high")
+    chosen = {"budget": budget, "seed": seed, "top": top, "end": sought, "t0": t0, "contested": contested, "audit": audit}
+    claims = {} if guarantee is None else {"guarantee": guarantee, "tolerance": tolerance}
+    saved = _saved(checkpoint, game, {**chosen, "control": control, **claims})
+    if guarantee is not None:
+        return certify(
+            game,
+            budget=budget,
+            seed=seed,
+            top=top,
+            end=sought,
+            t0=t0,
+            delta=guarantee,
+            tolerance=tolerance,
+            contested=contested,
+            audit=audit,
+            ids=ids,
+            workers=workers,
+            checkpoint=checkpoint,
+            saved=saved,
+            progress=progress,
+        )
     first = min(game.n, max(top, contested if contested is not None else 3 * top))
-    if audit < 0 or (contested is not None and contested < 1):
-        raise UsageError(f"contested must be at least 1 and audit not negative, got {contested} and {audit}")
-    audited = min(audit, game.n - first)
+    audited = min(AUDIT if audit is None else audit, game.n - first)
     sizes = halving_sizes(first, audited, top)
     ledger = Ledger(budget)
     flips = (
@@ -115,20 +146,8 @@ def tmab(
     most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
     plan = _Plan(seed, t0, sought, control, first, audited, tuple(sizes), most)
     play = _Play(game.n, ledger)
-    if checkpoint is not None:
-        chosen = {
-            "budget": budget,
-            "seed": seed,
-            "top": top,
-            "end": sought,
-            "t0": t0,
-            "contested": first,
-            "audit": audit,
-            "control": control,
-        }
-        configuration = {"engine": "tmab", "game": game.fingerprint(), "players": game.n, **chosen}
-        if saved := checkpoint.begin(configuration):
-            play.restore(saved)
+    if saved:
+        play.restore(saved)
     with Crew(game, workers) as crew, kept(checkpoint):
         while play.phase <= len(sizes):
             rounds = play.rounds(game, plan)
@@ -169,6 +188,24 @@ def tmab(
         passes=ledger.spent,
         standard_error=np.where(valued, (1 - t0) * standard_error, math.nan),
     )
+
+
+def _check(t0: float, contested: int | None, audit: int | None, *, control_under_guarantee: bool) -> None:
+    if not 0 <= t0 < 1:
+        raise UsageError(f"t0 must lie in [0, 1), got {t0}; it is the least share of filters that stays live")
+    if (audit is not None and audit < 0) or (contested is not None and contested < 1):
+        raise UsageError(f"contested must be at least 1 and audit not negative, got {contested} and {audit}")
+    if control_under_guarantee:
+        raise UsageError(
+            "a guarantee needs observations of known range, which gradients as control variates do not leave; set control to False"
+        )
+
+
+def _saved(checkpoint: Checkpoint | None, game: Game, chosen: dict[str, object]) -> Arrays | None:
+    """The state that a run with the same settings left, if it left one."""
+    if checkpoint is None:
+        return None
+    return checkpoint.begin({"engine": "tmab", "game": game.fingerprint(), "players": game.n, **chosen})
 
 
 def halving_sizes(first: int, audited: int, top: int) -> list[int]:

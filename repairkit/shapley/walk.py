@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from repairkit.errors import BudgetError, UsageError
-from repairkit.shapley.attribution import Attribution, End, Ledger, decide, names
-from repairkit.shapley.bounds import Moments, empirical_bernstein, published_bound
+from repairkit.shapley.attribution import Attribution, Ledger, decide, names
+from repairkit.shapley.bounds import Moments, empirical_bernstein, published_bound, published_count
 from repairkit.shapley.checkpoint import Checkpoint, kept
 from repairkit.shapley.game import Floats, Game
+from repairkit.shapley.guarantee import End
 
 Progress = Callable[[str, float, float], None]
 """Called with the part at work, the passes made so far and those planned."""
@@ -43,7 +44,9 @@ def walk(
     a fresh batch of examples.
 
     Half-widths are the published bound (range 1) with `bandit`, which does not hold for a worth whose
-    marginals exceed 1, and empirical Bernstein with the true range without.
+    marginals exceed 1, and empirical Bernstein with the true range without. The range term of the published bound
+    is about 7 / t after t permutations, so that it rarely stops within a budget; `still_needed` extrapolates
+    what it would take.
 
     Deviations from the paper: `end` may be the low end, which the paper does not seek; the walk stops
     when the budget cannot pay the next evaluation, and a permutation cut short is dropped, since it
@@ -122,6 +125,11 @@ def walk(
         engine=engine,
         passes=ledger.spent,
         standard_error=moments.standard_error,
+        still_needed=still_needed(
+            moments, active, top=top, end=sought, delta=delta, tolerance=tolerance, spent=ledger.spent["permutations"], batch=batch
+        )
+        if bandit
+        else None,
     )
 
 
@@ -161,6 +169,34 @@ def still_contested(moments: Moments, *, top: int, end: End, delta: float, toler
     kth = ordered[top - 1] if end == "low" else ordered[-top]
     inside: np.ndarray = (moments.mean - half_width + tolerance < kth) & (kth < moments.mean + half_width - tolerance)
     return inside
+
+
+def still_needed(
+    moments: Moments, active: np.ndarray, *, top: int, end: End, delta: float, tolerance: float, spent: float, batch: int
+) -> float:
+    """Image passes until nobody is active, extrapolated: means, variances and truncation stay as they are now.
+
+    A player leaves when its half-width is down to its distance from the k-th value plus the tolerance. With a of n players active a
+    permutation makes `a (2 - (a - 1) / n)` evaluations on average: one after each active player, and one before it
+    unless it follows another. Truncation saves the share of them that it has saved so far.
+
+    Returns:
+        Passes; 0 where nobody is active, infinite for a tolerance of 0.
+    """
+    n = len(active)
+    ordered = np.sort(moments.mean)
+    kth = ordered[top - 1] if end == "low" else ordered[-top]
+    gap = np.abs(moments.mean - kth)[active] + tolerance
+    needed = published_count(moments.variance[active], gap, delta=delta)
+    saved = spent / (batch * _evaluations(moments.count, n))
+    return float(saved * batch * _evaluations(np.maximum(needed - moments.count[active], 0), n)) if active.any() else 0.0
+
+
+def _evaluations(permutations: Floats, n: int) -> float:
+    """Expected evaluations without truncation when each player takes part in its number of permutations, all from the first on."""
+    ordered = np.sort(permutations)
+    together = np.arange(len(ordered), 0, -1)  # how many take part in the permutations up to each of these numbers
+    return float((np.diff(ordered, prepend=0.0) * together * (2 - (together - 1) / n)).sum())
 
 
 def check_sought(game: Game, top: int, delta: float) -> None:

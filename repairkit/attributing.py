@@ -1,0 +1,176 @@
+"""Attributing: which filters of one network are to blame, on the attribution images of one fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from repairkit.clock import Clock
+from repairkit.data.images import LabelledImages
+from repairkit.errors import BudgetError, UsageError
+from repairkit.evaluation.splits import halves
+from repairkit.filters import ConvFilters
+from repairkit.models.classifier import Classifier
+from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
+from repairkit.options import Options
+from repairkit.shapley import Attribution, Checkpoint, estimate
+from repairkit.shapley.model_game import ModelGame, prepared_batches
+from repairkit.shapley.stability import Stability, stability
+from repairkit.shapley.zone import Zone, live_zone
+from repairkit.unfinished import KeptNetwork
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """A network's game on the attribution images of one fold, and the values of its filters.
+
+    Attributes:
+        game: what was played; its filters hold the constants.
+        attribution: the values.
+        zone: where t0 was measured; None where it was given.
+        stability: how far halves of the images agree; None where nobody asked.
+    """
+
+    game: ModelGame
+    attribution: Attribution
+    zone: Zone | None
+    stability: Stability | None
+
+
+def attribute_network(
+    classifier: Classifier,
+    target: LabelledImages,
+    source: LabelledImages,
+    options: Options,
+    *,
+    seed: int,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
+) -> Attributed:
+    """Constants, live zone, agreement of halves and values, as the options ask.
+
+    What an earlier session kept of the attributions is not made again; constants and live zone are, to the same bits.
+
+    Args:
+        classifier: the network.
+        target: its target's attribution images in this fold.
+        source: the source's attribution images.
+        options: every choice.
+        seed: of this fold.
+        clock: books what each part costs.
+        workers: processes of the engine.
+        kept: where checkpoints are kept; None for nowhere.
+
+    Raises:
+        DataError: a half would have no image of a subgroup.
+        BudgetError: the budget, or half of it for the halves, is less than the engine needs.
+        GameError: no size of coalition at which the network is alive.
+    """
+    chosen = kept is not None and kept.choice() is not None  # then all of this was attributed before
+    with clock.part("calibration"):
+        game = attribution_game(classifier, target, source, options)
+        clock.add("calibration", len(target) + len(source))
+    zone: Zone | None = None
+    if options.t0 == "auto":
+        with clock.part("live zone"):
+            zone = live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of)
+            clock.add("live zone", zone.passes)
+    t0 = options.t0 if isinstance(options.t0, int | float) else zone.t0 if zone else 0.0
+    agreement: Stability | None = None
+    if options.stability:  # first, since half the budget may be too small
+        with clock.part("stability", restored=chosen):
+            agreement = agreement_of_halves(classifier, target, source, options, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
+    with clock.part("attribution", restored=chosen):
+        checkpoint = kept.checkpoint("attribution") if kept else None
+        attribution = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, checkpoint=checkpoint)
+        clock.add("attribution", sum(attribution.passes.values()))
+    return Attributed(game, attribution, zone, agreement)
+
+
+def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> Worth:
+    """The worth whose values rank the filters."""
+    recall, accuracy = (Smooth(each) if options.score == "smooth" else each for each in (SubgroupRecall(), Accuracy()))
+    return recall.on(target) + accuracy.on(source) if options.ranking == "recall + source" else recall.on(target)
+
+
+def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> ModelGame:
+    """The game whose values rank the filters, with constants from its own images."""
+    filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
+    filters.calibrate(batch for images in (target, source) for batch in prepared_batches(classifier, images, options.batch))
+    return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch)
+
+
+def attribute(
+    game: ModelGame,
+    options: Options,
+    *,
+    budget: float,
+    seed: int,
+    t0: float,
+    clock: Clock,
+    workers: int = 1,
+    checkpoint: Checkpoint | None = None,
+) -> Attribution:
+    """Values of the filters by the chosen engine.
+
+    Raises:
+        UsageError: more filters are wanted than leave one out.
+    """
+    if options.top is not None and options.top >= game.n:
+        raise UsageError(f"top must be less than the {game.n} filters of the network, got {options.top}: the culprits are some of them")
+    return estimate(
+        game,
+        engine=options.engine,
+        budget=budget,
+        seed=seed,
+        top=options.top or min(options.usual_top, max(game.n // 2, 1)),
+        t0=t0,
+        control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
+        guarantee=options.guarantee,
+        tolerance=0.2 if options.tolerance is None else options.tolerance,
+        contested=options.contested,
+        truncation=options.truncation,
+        ids=game.filters.ids,
+        workers=workers,
+        checkpoint=checkpoint,
+        progress=clock.tell,
+    )
+
+
+def agreement_of_halves(
+    classifier: Classifier,
+    target: LabelledImages,
+    source: LabelledImages,
+    options: Options,
+    *,
+    seed: int,
+    t0: float,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
+) -> Stability:
+    """How far two attributions agree, each on half of the attribution images, with constants and random numbers of its own.
+
+    Raises:
+        DataError: a half would have no image of a subgroup.
+        BudgetError: half the budget is less than the engine needs.
+    """
+    ungrouped = replace(source, groups=np.full(len(source), "all"))
+    found = []
+    for number, rows in enumerate(zip(halves(target, seed=seed), halves(ungrouped, seed=seed), strict=True)):
+        parts = target.subset(rows[0]), source.subset(rows[1])
+        game = attribution_game(classifier, *parts, options)
+        clock.add("stability", sum(map(len, parts)))
+        own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
+        checkpoint = kept.checkpoint(f"half-{number + 1}") if kept else None
+        try:
+            half = attribute(
+                game, options, budget=options.budget / 2, seed=own_seed, t0=t0, clock=clock, workers=workers, checkpoint=checkpoint
+            )
+        except BudgetError as error:
+            raise BudgetError(f"--stability attributes on each half of the images with half the budget: {error}") from None
+        found.append(half)
+        clock.add("stability", sum(half.passes.values()))
+    return stability(*found)

@@ -1,0 +1,131 @@
+"""Options: every choice of a fairness repair, checked before any work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from repairkit.errors import UsageError
+from repairkit.repair import Strategy
+from repairkit.shapley import Engine
+from repairkit.tracing import FreezeAt
+
+Ranking = Literal["recall + source", "recall"]
+Score = Literal["smooth", "hard"]
+LARGEST_SEED = 2**63 - 1
+"""What torch takes for a seed is 64 bits, of which one is left for the folds, which add to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Every choice of a fairness repair.
+
+    Attributes:
+        engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;
+            the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
+            and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen,
+            and "auto" measures where the network dies (`repairkit.shapley.zone`).
+        guarantee: probability that any claim about the lowest and highest filters is wrong, in (0, 1), for
+            each network and fold (`tmab`; see docs/guarantee.md); None for no claims.
+        tolerance: of the guarantee, relative to the k-th value of each end; 0.2 unless given.
+        contested: how many filters of its screen `tmab` flips (with a guarantee, of each end; more than
+            there are stands for all, without a screen); 3 times `top` unless given.
+        ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
+            accuracy, the default) or "recall" (subgroup recall alone, the paper's).
+        score: "smooth" values filters by the mean sigmoid of the margin (with two classes the probability
+            of the label), "hard" (the paper's) by the share of correct images, which needs many times the budget for the same precision.
+        freeze_at: "post" or "pre", where constants are measured.
+        strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.choose`.
+        folds: 1 for one split, 3 or more to cross-fit.
+        target_shares: attribute, choose and report shares of the target images when folds is 1.
+        source_counts: attribute, choose and report numbers of source images; None for the same shares.
+        stability: also attribute on each half of the attribution images, with half the budget each,
+            and state how far both name the same culprits; doubles the cost of the attribution.
+        seed: of splits, engine and bootstrap.
+        level: of all intervals.
+        batch: images per pass, at most; see `repairkit.memory`.
+        curve: numbers of most negative filters at which the removal curve is measured.
+    """
+
+    engine: Engine = "tmab"
+    budget: float = 20_000
+    top: int | None = None
+    t0: float | Literal["auto"] | None = None
+    truncation: float | None = None
+    guarantee: float | None = None
+    tolerance: float | None = None
+    contested: int | None = None
+    ranking: Ranking = "recall + source"
+    score: Score = "smooth"
+    freeze_at: FreezeAt = "post"
+    strategy: Strategy = "forward"
+    candidates: int = 40
+    max_filters: int = 16
+    max_clean_drop: float = 0.01
+    folds: int = 1
+    target_shares: tuple[float, float, float] = (0.4, 0.2, 0.4)
+    source_counts: tuple[int, int, int] | None = None
+    stability: bool = False
+    seed: int = 0
+    level: float = 0.95
+    device: str = "cpu"
+    batch: int = 32
+    curve: tuple[int, ...] = (2, 4, 8)
+
+    def __post_init__(self) -> None:
+        for name, choices in (("engine", Engine), ("ranking", Ranking), ("score", Score), ("freeze_at", FreezeAt), ("strategy", Strategy)):
+            if (given := getattr(self, name)) not in get_args(choices):
+                raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
+        if isinstance(self.t0, str) and self.t0 != "auto":
+            raise UsageError(f"t0 must be a number or 'auto', got {self.t0!r}")
+        if self.engine == "tmab":
+            object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
+        elif self.t0 is not None:
+            raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
+        self._check_claims()
+        for name, low, high in (
+            ("t0", 0, 0.999),
+            ("max_clean_drop", 0, 1),
+            ("level", 0.5, 0.9999),
+            ("top", 1, math.inf),
+            ("max_filters", 1, math.inf),
+            ("candidates", 1, math.inf),
+            ("batch", 1, math.inf),
+            ("seed", 0, LARGEST_SEED),
+        ):
+            if (number := getattr(self, name)) not in (None, "auto") and not low <= number <= high:
+                raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")
+        if min(self.curve, default=1) < 1:
+            raise UsageError(f"curve must hold numbers of filters, at least 1 each, got {self.curve}")
+        if self.device not in ("cpu", "cuda"):
+            raise UsageError(f"device must be cpu or cuda, got {self.device!r}")
+        if not 0 < self.budget < math.inf:
+            raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
+        if self.engine == "tmab" and self.truncation is not None:
+            raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
+        if self.folds != 1 and self.folds < 3:
+            raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
+
+    @property
+    def usual_top(self) -> int:
+        """How many filters of an end are wanted where `top` does not say: half of them in a network of fewer."""
+        return 40 if self.engine == "tmab" else 100
+
+    def _check_claims(self) -> None:
+        if self.engine != "tmab" and (self.guarantee is not None or self.contested is not None):
+            given = "guarantee" if self.guarantee is not None else "contested"
+            raise UsageError(f"{given} is for the engine tmab, got {self.engine}: it has no screen and keeps no guarantee")
+        if self.guarantee is None and self.tolerance is not None:
+            raise UsageError(f"tolerance belongs to a guarantee, got {self.tolerance} without one; give guarantee, for instance 0.05")
+        if self.guarantee is not None and not 0 < self.guarantee < 1:
+            raise UsageError(f"guarantee must lie between 0 and 1, got {self.guarantee}; it is the probability that any claim is wrong")
+        if self.tolerance is not None and not 0 <= self.tolerance < 1:
+            raise UsageError(f"tolerance must lie in [0, 1), got {self.tolerance}; it is relative to the k-th value")
+        least = 1 if self.guarantee is None else self.top or self.usual_top
+        if self.contested is not None and self.contested < least:
+            raise UsageError(
+                f"contested must be at least {least}, got {self.contested}{' (top, for a guarantee)' if self.guarantee else ''}"
+            )
+        if self.guarantee is not None and self.tolerance is None:
+            object.__setattr__(self, "tolerance", 0.2)

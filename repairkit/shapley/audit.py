@@ -1,0 +1,87 @@
+"""The audit of a screen: players drawn outside the contested, and what they show about all others there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from repairkit.shapley.borders import Flags
+from repairkit.shapley.game import Examples, Floats
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a screen missed at one end, at most.
+
+    Missed is an outside player whose value is more extreme than the k-th of all players by more than the tolerance.
+
+    Attributes:
+        draws: how many draws were made outside the contested, with replacement and known chances.
+        hits: draws whose player is not shown to be none of the missed.
+        mass: Clopper-Pearson upper bound on the sum of the chances of all that are missed, in [0, 1].
+        count: how many outside players that are not shown to be none can have so little chance together.
+        share: `count` as a share of the outside players, in [0, 1].
+    """
+
+    draws: int
+    hits: int
+    mass: float
+    count: int
+    share: float
+
+
+def audit_chances(screen: Floats) -> Floats:
+    """Chance of each of m outside players in one draw, float64 (m,), summing to 1; it rises towards both ends of their screen values.
+
+    Half of it is even, so that nobody's is below 1 / (2 m), half is inversely proportional to the place
+    counted from the nearer end.
+
+    Example:
+        >>> audit_chances(np.array([0.5, -0.1, 0.0, 0.3])).round(3)
+        array([0.292, 0.292, 0.208, 0.208])
+    """
+    m = len(screen)
+    place = np.empty(m)
+    place[np.argsort(screen, kind="stable")] = np.minimum(np.arange(m), np.arange(m)[::-1]) + 1
+    chances: Floats = 0.5 / m + 0.5 / place / (1 / place).sum()
+    return chances
+
+
+def clopper_pearson(hits: int, draws: int, delta: float) -> float:
+    """Upper bound of a share of which `hits` of `draws` independent draws were seen; too low with probability delta at most.
+
+    Source: Clopper & Pearson 1934, Biometrika 26:404, one side.
+
+    Example:
+        >>> round(clopper_pearson(0, 64, 0.0125), 4)
+        0.0662
+    """
+    return 1.0 if hits == draws else float(stats.beta.isf(delta, hits + 1, draws - hits))
+
+
+def judge(chances: Floats, drawn: Examples, cleared: Flags, *, delta: float) -> Audit:
+    """Bound what was missed, from draws of which some are cleared.
+
+    The missed players do not depend on the draws: values and screen are what they are before any
+    draw is made. So the number of draws that fall on them is binomial with the sum of their chances,
+    whatever the single chances are. A draw counts as a hit unless its player is cleared, which makes hits no fewer
+    than those; when clearing is right, the bound is too low with probability delta at most.
+
+    Args:
+        chances: of the m outside players, as `audit_chances` gave them.
+        drawn: numbers in 0 .. m - 1 of the players drawn, repeats included.
+        cleared: whether each outside player is shown not to be missed, (m,); False where it was not drawn.
+        delta: probability that the bound is too low, in (0, 1).
+
+    Example:
+        >>> chances = np.full(100, 0.01)
+        >>> judge(chances, np.arange(64), np.arange(100) < 63, delta=0.05)
+        Audit(draws=64, hits=1, mass=0.0719..., count=7, share=0.07)
+    """
+    hits = int((~cleared[drawn]).sum())
+    mass = clopper_pearson(hits, len(drawn), delta)
+    possible = np.cumsum(np.sort(chances[~cleared]))
+    count = int(np.searchsorted(possible, mass * (1 + 1e-9), side="right"))
+    return Audit(draws=len(drawn), hits=hits, mass=mass, count=count, share=count / len(chances))

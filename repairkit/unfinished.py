@@ -1,0 +1,162 @@
+"""Unfinished runs: what a run keeps beside its directory until that is written, and goes on from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from repairkit.errors import DataError, UsageError
+from repairkit.files import write_text
+from repairkit.repair import Choice, Step
+from repairkit.shapley.checkpoint import Checkpoint, check_same
+
+
+class Unfinished:
+    """The work of a run, kept in `<out>.unfinished/` until the run directory stands.
+
+        run.json                the configuration, and the command that goes on
+        seconds.json            seconds of work so far, by part
+        repaired-fold-1/        a folder for each network and fold
+            attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves
+            choice.json         what choosing ended with
+
+    The directory is made when the first checkpoint is saved, so that bad input leaves nothing behind.
+
+    Args:
+        out: the run directory.
+        configuration: everything that decides the result, as JSON can hold it.
+        command: what the user types to go on.
+
+    Raises:
+        UsageError: the directory is there and was made under another configuration; the message names the key.
+        DataError: it holds no configuration that can be read.
+
+    Example:
+        >>> import tempfile
+        >>> out = Path(tempfile.mkdtemp()) / "run"
+        >>> unfinished = Unfinished(out, {"seed": 3}, command="repairkit fairness --resume")
+        >>> unfinished.network("repaired-fold-1").keep_choice(Choice((), 0, "there is no candidate", 12.0))
+        >>> sorted(file.name for file in unfinished.path.iterdir())
+        ['repaired-fold-1', 'run.json']
+        >>> Unfinished(out, {"seed": 4}, command="repairkit fairness --resume")
+        Traceback (most recent call last):
+        repairkit.errors.UsageError: ...run.unfinished was made with seed 3, this run has seed 4; ...
+    """
+
+    def __init__(self, out: Path, configuration: Mapping[str, object], *, command: str) -> None:
+        self.path = place_beside(out)
+        self._record = {"configuration": json.loads(json.dumps(dict(configuration))), "resume": command}
+        self._command = command
+        if self.path.exists():
+            earlier = _read(self._file)
+            if "configuration" not in earlier:
+                raise DataError(f"expected the configuration of an unfinished run at {self._file}; remove {self.path} to begin anew")
+            check_same(self.path, earlier["configuration"], self._record["configuration"])
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "run.json"
+
+    def begin(self) -> None:
+        """Make the directory with its configuration, unless it is there."""
+        if not self._file.exists():
+            write_text(self._file, json.dumps(self._record, indent=1) + "\n")
+
+    def network(self, name: str) -> KeptNetwork:
+        """What is kept of one network on one fold."""
+        return KeptNetwork(self, name)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of work by part in earlier sessions; empty where there was none."""
+        file = self.path / "seconds.json"
+        return _read(file) if file.exists() else {}
+
+    def keep_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Take note of the seconds of all sessions, once there is work to go with them."""
+        if self._file.exists():
+            write_text(self.path / "seconds.json", json.dumps(dict(seconds)) + "\n")
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """An error or an interrupt on the way out carries the command that goes on, where work was kept."""
+        try:
+            yield
+        except BaseException as error:
+            if self._file.exists():
+                error.add_note(f"what was done so far is kept; to go on: {self._command}")
+            raise
+
+    def remove(self) -> None:
+        """The run directory stands: nothing is unfinished."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+
+class KeptNetwork:
+    """What an unfinished run keeps of one network on one fold."""
+
+    def __init__(self, unfinished: Unfinished, name: str) -> None:
+        self._unfinished = unfinished
+        self._folder = unfinished.path / name
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """The checkpoint of one of its attributions."""
+        return Checkpoint(self._folder / f"{name}.npz", prepare=self._unfinished.begin)
+
+    def choice(self) -> Choice | None:
+        """The finished choice, every bit as it was; None where choosing did not end.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        file = self._folder / "choice.json"
+        if not file.exists():
+            return None
+        content = _read(file)
+        try:
+            return Choice(**(content | {"path": tuple(Step(**step) for step in content["path"])}))
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{file} is no choice of this version ({error}); remove it to choose again") from None
+
+    def keep_choice(self, choice: Choice) -> None:
+        """Keep a finished choice."""
+        self._unfinished.begin()
+        write_text(self._folder / "choice.json", json.dumps(asdict(choice), indent=1) + "\n")
+
+
+def place_beside(out: Path) -> Path:
+    """Where the unfinished work of a run directory is kept."""
+    out = out.absolute()  # also "." has a name then
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def check_resumable(out: Path | None, *, resume: bool) -> None:
+    """Before any work: there is something to go on with if and only if that was asked for.
+
+    Raises:
+        UsageError: it is not so; the message says what to do.
+    """
+    if out is None:
+        if resume:
+            raise UsageError("--resume needs to know the run: give the --out that the unfinished run was to have")
+        return
+    place = place_beside(out)
+    if resume and not place.exists():
+        raise UsageError(f"there is no unfinished run at {place} to go on with; check --out, or leave --resume out to begin one")
+    if not resume and place.exists():
+        raise UsageError(f"{place} holds the work of a run that did not finish; go on with it by --resume, or remove it to begin anew")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"expected {file.name} of an unfinished run at {file}, could not read it ({type(error).__name__}); remove {file.parent} to begin anew"
+        ) from None
+    return content
