@@ -2,8 +2,8 @@
 
     python benchmarks/inception.py [--data DATA] [--threads 2] [--device cuda --dtype bfloat16 --compile --batch 128 --decide 200000]
 
-With the shared checkpoint filters of layers whose weights are all zero are left out of the count of
-those that can matter; without it the weights are random, which changes no speed. `--decide` gives the budget of one end: the
+The shared checkpoint has layers whose weights are all zero: their filters are counted apart, and those that
+only they read cannot matter either. Without it the weights are random, which changes no speed. `--decide` gives the budget of one end: the
 engine `tmab` then values the filters on the 20 classes of the data folder, both ends.
 """
 
@@ -134,7 +134,7 @@ def main() -> None:
     rows, count, dead = table(
         network, device, pixels=given.pixels, batch=given.batch, flips=given.flips, runs=given.runs, compiled=given.compile
     )
-    matter = f"{count - dead:,} of them can matter" if weights.exists() else f"random weights: no file {weights}"
+    matter = f"{dead:,} of them in layers of zero weights" if weights.exists() else f"random weights: no file {weights}"
     print(f"{given.pixels} px, {count:,} filters ({matter}), batch {given.batch}, {given.dtype}.\n")
     print("\n".join(rows))
     if given.decide:
