@@ -74,6 +74,14 @@ def run(tmp_path):
     return tmp_path
 
 
+def test_a_run_that_hands_over_a_later_fold_shows_each_fold_as_its_own(run):
+    """Fold 1 froze nothing: its attribution stands among the networks, and the one in the run directory is fold 2's."""
+    (run / "networks" / "repaired-fold-2").rename(run / "networks" / "repaired-fold-1")
+    lowest = {fold: json.loads(call(run, "--fold", fold, "--json")[1])["rows"] for fold in ("1", "2")}
+    assert min(row["value"] for row in lowest["1"] if row["value"] is not None) == pytest.approx(-0.29)
+    assert min(row["value"] for row in lowest["2"] if row["value"] is not None) == pytest.approx(-0.3)
+
+
 def rows_of(stdout):
     """Cells of every table row."""
     return [[cell.strip() for cell in re.split("[│┃]", line)] for line in stdout.splitlines() if re.search("[│┃]", line)]

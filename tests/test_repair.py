@@ -149,7 +149,7 @@ def forward_selection(setting: Setting, pool: list[int], *, most: int, again: in
             open_ = sorted(open_, key=lambda player: -last[player])[:again]
         found = {player: setting.measure([*frozen, player], frozen) for player in open_}
         last.update({player: numbers["gain"] for player, numbers in found.items()})
-        for player in sorted(open_, key=lambda player: -found[player]["gain"])[:3]:
+        for player in sorted(open_, key=lambda player: -found[player]["gain"])[:8]:
             if found[player]["gain"] <= errors * found[player]["standard_error"]:
                 return frozen
             if found[player]["drop_bound"] <= guard + 1e-12:
@@ -223,6 +223,19 @@ def test_it_repairs_what_was_spoilt(setting):
     assert choice.path[choice.chosen].criterion > choice.path[0].criterion
     for step in choice.path[1:]:
         assert step.gain > step.standard_error
+
+
+def test_eight_filters_are_held_against_the_guard_before_choosing_gives_up(setting):
+    """Each costs a pass over the whole source; under a guard of 0 none can pass."""
+    players = np.arange(10)
+    value = np.where(np.isin(np.arange(len(setting.filters)), players), -1.0, 1.0)
+    options = {"max_clean_drop": 0.0, "errors": -1e9, "candidates": len(players), "source_for_gains": None}
+    choice = choose(setting.classifier, setting.filters, attribution(setting, value), *setting.worths, **options)
+    pool = eligible(setting.filters, attribution(setting, value), len(players), cautious=True)
+    images, source = len(setting.target) + len(setting.source), len(setting.source)
+    assert len(pool) > 8
+    assert choice.chosen == 0
+    assert choice.passes == pytest.approx(images * (1 + setting.filters.shares[pool].sum()) + source * (1 + 8))
 
 
 @pytest.mark.parametrize("guard", [0.0, 0.03, 0.1, 1.0])

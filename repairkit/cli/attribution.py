@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.guarantee import End
 
 HANDED_OVER = ("repaired", 1)
-"""The network and fold whose attribution lies in the run directory itself."""
+"""The network and fold shown unless another is asked for; as a rule its attribution lies in the run directory itself."""
 
 
 def attribution(
@@ -56,8 +57,9 @@ def choose_file(run: Path, network: str, fold: int) -> Path:
     if not run.is_dir():
         raise DataError(f"expected a run directory at {run}, found none; give the --out of a finished run")
     files = {place.parent.name: place for place in sorted(run.glob("networks/*/attribution.parquet"))}
-    if (own := run / "attribution.parquet").is_file():
-        files = {_name(*HANDED_OVER): own} | files
+    if (own := run / "attribution.parquet").is_file():  # that of the network handed over: the first fold that froze a filter
+        handed_over = next(name for fold in count(1) if (name := _name(HANDED_OVER[0], fold)) not in files)
+        files = {handed_over: own} | files
     if not files:
         raise DataError(f"{run} holds no attribution.parquet; give the directory of a finished run")
     if (name := _name(network, fold)) not in files:
