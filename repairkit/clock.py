@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-Progress = Callable[[str, float, float], None]
-"""Called with what is at work, all image passes made so far and those planned."""
+from repairkit.shapley.walk import Progress
 
 
 class Clock:

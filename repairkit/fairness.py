@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from repairkit.attributing import attribute_network
-from repairkit.clock import Clock, Progress
+from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
@@ -29,6 +29,7 @@ from repairkit.patch import Culprit, Patch
 from repairkit.repair import GUARD_CONFIDENCE, GUARD_TRIES, Choice, choose, eligible, removal_curve
 from repairkit.shapley import Attribution
 from repairkit.shapley.stability import Stability
+from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
 from repairkit.tracing import FreezeAt
 from repairkit.unfinished import KeptNetwork, Unfinished
