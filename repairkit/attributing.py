@@ -129,7 +129,7 @@ def attribute(
         t0=t0,
         control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
         guarantee=options.guarantee,
-        tolerance=0.2 if options.tolerance is None else options.tolerance,
+        tolerance=options.tolerance,
         contested=options.contested,
         truncation=options.truncation,
         ids=game.filters.ids,

@@ -111,12 +111,11 @@ def certify(
     valued, placed = np.zeros(game.n, dtype=bool), np.zeros(game.n, dtype=bool)
     valued[entrants.players] = True
     placed[entrants.players] = (low if end == "low" else high).placed
-    reach = np.maximum(estimate - race.sequence.lower, race.sequence.upper - estimate)
     return Attribution(
         ids=name,
         screen=(1 - t0) * race.screen.mean if screened else np.full(game.n, math.nan),
         value=np.where(valued, (1 - t0) * estimate, math.nan),
-        half_width=np.where(valued, (1 - t0) * reach, math.nan),
+        half_width=np.where(valued, (1 - t0) * race.sequence.reach(estimate), math.nan),
         samples=race.sequence.count,
         decided=placed,
         harmful=game.harmful,
