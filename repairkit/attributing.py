@@ -131,7 +131,7 @@ def attribute(
         guarantee=options.guarantee,
         tolerance=options.tolerance,
         contested=options.contested,
-        truncation=options.truncation,
+        truncation=options.truncation or None,
         ids=game.filters.ids,
         workers=workers,
         checkpoint=checkpoint,
