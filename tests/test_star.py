@@ -9,7 +9,7 @@ from games import TableGame, model_game, second_order
 from networks import labelled, twelve_filters
 from oracles import mean_worth_at, truncated_values
 
-from repairkit.errors import BudgetError, UsageError
+from repairkit.errors import BudgetError, GameError, UsageError
 from repairkit.objectives import Accuracy
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame
@@ -234,3 +234,10 @@ def test_same_seed_same_bits(real):
 def test_bad_settings_are_named(options, message):
     with pytest.raises(UsageError, match=message):
         tmab(TableGame(9, 7), **{"budget": 5000, "top": 2, **options})
+
+
+@pytest.mark.parametrize("options", [{}, {"control": True}, {"guarantee": 0.1}, {"guarantee": 0.1, "contested": 2, "audit": 2}])
+def test_a_network_dead_on_arrival_is_no_network_of_equals(options):
+    dead = FunctionGame(9, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
+    with pytest.raises(GameError, match=r"the live zone is empty: .* with a share of 0\.4 or more live"):
+        tmab(dead, budget=3000, top=2, t0=0.4, **options)

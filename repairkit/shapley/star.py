@@ -20,6 +20,7 @@ from repairkit.shapley.guarantee import End
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
 from repairkit.shapley.sequences import TwoLevels
 from repairkit.shapley.walk import Progress, check_asked
+from repairkit.shapley.zone import check_alive
 
 SCREEN_SHARE = 0.4
 """Share of the budget that the screen may take when flips of all players cannot be afforded."""
@@ -100,6 +101,7 @@ def tmab(
     Raises:
         BudgetError: the budget does not pay one screen round and one pair of flips in each round, or
             with `guarantee` one round of 16 pairs.
+        GameError: the live zone is empty: no gradient and no flip differs from 0, as with a network dead on arrival.
         UsageError: top, t0, delta, contested or tolerance out of range, or tolerance without `guarantee`; with `guarantee`
             top may be half of the players at most.
 
@@ -163,6 +165,8 @@ def tmab(
                     checkpoint.offer(play.arrays())
                 if progress is not None:
                     progress("flips" if play.phase else "screen", budget - ledger.left, budget)
+            if play.phase == 1:
+                check_alive(t0, play.screen.mean, play.screen.variance, play.flips.mean, play.flips.variance)
             play.next_phase()
             if checkpoint is not None:
                 checkpoint.offer(play.arrays())
