@@ -96,10 +96,10 @@ def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -
 
 
 def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> ModelGame:
-    """The game whose values rank the filters, with constants from its own images."""
+    """The game whose values rank the filters, with constants from its own images (in float32, whatever the passes of the game are)."""
     filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
     filters.calibrate(batch for images in (target, source) for batch in prepared_batches(classifier, images, options.batch))
-    return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch)
+    return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch, precision=options.precision)
 
 
 def attribute(

@@ -399,6 +399,7 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--score soft", 2, "score must be 'smooth' or 'hard', got 'soft'"),
         ("--strategy backward", 2, "strategy must be 'forward' or 'prefix', got 'backward'"),
         ("--freeze-at mid", 2, "freeze_at must be 'post' or 'pre', got 'mid'"),
+        ("--precision half", 2, "precision must be 'float32' or 'bfloat16', got 'half'"),
         ("--device tpu", 2, "device must be cpu or cuda, got 'tpu'"),
         ("--folds 2", 2, "folds must be 1 or at least 3 .*, got 2"),
         ("--folds 30", 3, "target: part 1 of 30 has no image of subgroup"),

@@ -353,6 +353,7 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"ranking": "accuracy"}, "ranking must be 'recall . source' or 'recall', got 'accuracy'"),
         ({"score": "soft"}, "score must be 'smooth' or 'hard', got 'soft'"),
         ({"freeze_at": "mid"}, "freeze_at must be 'post' or 'pre', got 'mid'"),
+        ({"precision": "float16"}, "precision must be 'float32' or 'bfloat16', got 'float16'"),
         ({"strategy": "backward"}, "strategy must be 'forward' or 'prefix', got 'backward'"),
         ({"truncation": 0.5}, "tmab truncates by size, not by worth: give t0 in place of truncation"),
         ({"t0": "often"}, "t0 must be a number or 'auto', got 'often'"),
@@ -430,6 +431,27 @@ def test_the_paper_s_choices_run_through():
     # a prefix is a prefix: the most negative first
     assert [step.player for step in network.choice.path[1:]] == network.attribution.culprits()[: len(network.choice.path) - 1].tolist()
     assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 4
+
+
+def test_evidence_is_never_measured_in_bfloat16(monkeypatch):
+    task, _, plain, _ = tiny_faces.small_run()
+    options = tiny_faces.options(precision="bfloat16")
+    played = []
+
+    def found_before(game, **_):
+        played.append(game.precision)
+        return plain.repairs[0].attribution
+
+    monkeypatch.setattr(attributing, "estimate", found_before)
+    findings = repair(task, options)
+    assert played == ["bfloat16"]
+    # with the same values, every other bit is that of a run in float32
+    assert findings.repairs[0].patch == plain.repairs[0].patch
+    assert findings.repairs[0].choice == plain.repairs[0].choice
+    np.testing.assert_array_equal(findings.margins, plain.margins)
+    result = summarise(task, options, findings, title="Tiny", command="repairkit", minutes=0.1, notices=[])
+    assert result.reproduction.settings["precision"] == "bfloat16"
+    assert any("passes ran in bfloat16" in sentence and "were measured in float32" in sentence for sentence in result.method)
 
 
 def test_a_source_too_small_for_the_guard_is_refused():

@@ -30,6 +30,7 @@ from repairkit.repair import Strategy
 from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
 from repairkit.shapley import Engine
+from repairkit.shapley.model_game import Precision
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
 from repairkit.unfinished import Unfinished, check_resumable, kept_batch
@@ -79,6 +80,12 @@ def fairness(
         str, typer.Option(help="smooth (mean probability of the label) or hard (share of correct images, the paper's).")
     ] = "smooth",
     freeze_at: Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")] = "post",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32, or bfloat16 for the passes of the attribution, faster on hardware made for it; what is reported is always measured in float32."
+        ),
+    ] = "float32",
     strategy: Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")] = "forward",
     classes: Annotated[str, typer.Option(help="Class names, by commas, where the weights file does not say.")] = "female,male",
     mean: Annotated[
@@ -160,6 +167,7 @@ def fairness(
         ranking=cast(Ranking, ranking),
         score=cast(Score, score),
         freeze_at=cast(FreezeAt, freeze_at),
+        precision=cast(Precision, precision),
         strategy=cast(Strategy, strategy),
         max_filters=max_filters or (DRAWN_MAX_FILTERS if quick else Options.max_filters),
         max_clean_drop=max_clean_drop,
