@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from repairkit.errors import DataError, UsageError
 from repairkit.files import write_text
@@ -135,14 +135,16 @@ def place_beside(out: Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
-def kept_batch(out: Path) -> int | None:
-    """Images of a pass in the unfinished work of a run directory; None where there is none.
+def kept_setting(out: Path | None, name: Literal["batch", "threads"]) -> int | None:
+    """Images of a pass or CPU threads that the unfinished work of a run directory began with; None where there is none.
+
+    Either gives other last bits, so that a run that goes on keeps what it began with, whatever is free now.
 
     Raises:
         DataError: its configuration cannot be read.
     """
-    file = place_beside(out) / "run.json"
-    return _read(file).get("configuration", {}).get("batch") if file.exists() else None
+    file = place_beside(out) / "run.json" if out is not None else None
+    return _read(file).get("configuration", {}).get(name) if file is not None and file.exists() else None
 
 
 def check_resumable(out: Path | None, *, resume: bool) -> None:
