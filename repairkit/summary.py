@@ -274,6 +274,11 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         sentences.append(
             f"The attribution's passes ran in {options.precision}; constants, choosing and every number of this report were measured in float32."
         )
+    if halved := [network.halved for network in findings.repairs if network.halved is not None]:
+        sentences.append(
+            f"Memory ran out in {len(halved)} of {len(findings.repairs)} attributions, whose passes then carried {_range(halved)} images in place of "
+            f"{options.batch}; that changes last digits only."
+        )
     for network in findings.repairs:
         where = f" in fold {network.fold + 1}" if options.folds > 1 else ""
         sentences.append(

@@ -23,6 +23,7 @@ class Unfinished:
         seconds.json            seconds of work so far, by part
         repaired-fold-1/        a folder for each network and fold
             attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves
+            batch.json          images of a pass, by attribution, where memory ran out
             choice.json         what choosing ended with
 
     The directory is made when the first checkpoint is saved, so that bad input leaves nothing behind.
@@ -107,6 +108,19 @@ class KeptNetwork:
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of one of its attributions."""
         return Checkpoint(self._folder / f"{name}.npz", prepare=self._unfinished.begin)
+
+    def batch(self, name: str) -> int | None:
+        """Images of a pass of one of its attributions since memory ran out; None where it did not."""
+        return self._batches().get(name)
+
+    def keep_batch(self, name: str, batch: int) -> None:
+        """Take note that memory ran out."""
+        self._unfinished.begin()
+        write_text(self._folder / "batch.json", json.dumps(self._batches() | {name: batch}) + "\n")
+
+    def _batches(self) -> dict[str, int]:
+        file = self._folder / "batch.json"
+        return _read(file) if file.exists() else {}
 
     def choice(self) -> Choice | None:
         """The finished choice, every bit as it was; None where choosing did not end.

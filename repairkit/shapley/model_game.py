@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal, get_args
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from repairkit.data.images import LabelledImages
-from repairkit.errors import ModelError, ModelWarning, UsageError
+from repairkit.errors import FullMemoryError, ModelError, UsageError
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits
 from repairkit.objectives.base import Worth
@@ -31,12 +30,13 @@ class ModelGame(Game):
         filters: the network's filters with their constants set.
         worth: what a coalition is worth, and on which images.
         batch: images that one pass carries; memory grows with it, values do not depend on it
-            beyond rounding. Where memory runs out it is halved, with a warning.
+            beyond rounding.
         precision: "float32", or "bfloat16" for passes under `torch.autocast` on the filters' device;
             scores are made in float32 of the logits of either, and constants are as the filters have them.
 
     Raises:
         ModelError: logits that are not finite.
+        FullMemoryError: no memory for a pass; `repairkit.attributing` then goes on with half the batch.
         UsageError: another precision.
 
     Example:
@@ -109,20 +109,17 @@ class ModelGame(Game):
         return torch.autocast(self.filters.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _in_batches(self, count: int, work: Callable[[slice], None]) -> None:
-        """Do `work` on slices of `batch`; where memory runs out, on halves of it, and say so."""
-        start = 0
-        while start < count:
-            rows = slice(start, min(start + self.batch, count))
-            try:
+        """Do `work` on slices of `batch`."""
+        try:
+            for start in range(0, count, self.batch):
                 with self._autocast():
-                    work(rows)
-            except RuntimeError as error:  # torch's own error of a full device is one too
-                if not _out_of_memory(error) or self.batch == 1:
-                    raise
-                self.batch = max(1, min(self.batch, count) // 2)
-                warnings.warn(f"memory ran out: passes now carry {self.batch} images", ModelWarning, stacklevel=2)
-                continue
-            start = rows.stop
+                    work(slice(start, min(start + self.batch, count)))
+        except RuntimeError as error:  # torch's own error of a full device is one too
+            if not _out_of_memory(error):
+                raise
+            raise FullMemoryError(
+                f"memory ran out in passes of {self.batch} image(s); give a smaller --batch or --size, or free some memory"
+            ) from None
 
     def _scores(self, coalitions: Coalitions, examples: Examples) -> Floats:
         values = np.empty(len(examples))
