@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from faces import SURROGATES, Floats, MarginOnly, contenders, draw, exact_flips, game_of, hard, loaded, precision, screens, smooth
+from faces import ROUND, SURROGATES, Floats, MarginOnly, contenders, draw, exact_flips, game_of, hard, loaded, precision, screens, smooth
 from passes import Device, add_machine, machine, ratio
 from scipy.stats import spearmanr
 
@@ -36,9 +36,9 @@ def agreement(values: Floats, reference: Floats, top: int) -> str:
     return " / ".join(f"{value:.3f}" for value in (*ends, spearmanr(values, reference).statistic))
 
 
-def times(games: dict[str, ModelGame], players: np.ndarray, *, t0: float, runs: int, device: Device) -> dict[str, str]:
-    """Seconds in bfloat16 over those in float32, of a screen round and of flips: median and quartiles."""
-    live, examples, _ = draw(games["float32"], 64, seed=[SEED, 4], t0=t0, shared=1)
+def times(games: dict[str, ModelGame], players: np.ndarray, *, t0: float, gradients: int, runs: int, device: Device) -> dict[str, str]:
+    """Seconds in bfloat16 over those in float32, of a screen round (or as many gradients, if fewer) and of flips: median and quartiles."""
+    live, examples, _ = draw(games["float32"], min(ROUND, gradients), seed=[SEED, 4], t0=t0, shared=1)
     works = {
         "screen": lambda game: game.gradients(live, examples),
         "flips": lambda game: game.flips(live[:TIMED], examples[:TIMED], players),
@@ -78,7 +78,7 @@ def main() -> None:
         ranked[f"flips of {len(players)} filters, {len(flips['float32'].factors):,} samples, {name} score"] = {
             run: found.values(score)[0] for run, found in flips.items()
         }
-    taken = times(games, players, t0=given.t0, runs=given.runs, device=Device(given.device))
+    taken = times(games, players, t0=given.t0, gradients=given.gradients, runs=given.runs, device=Device(given.device))
     print(f"{given.pixels} px, t0 {given.t0:g}.\n")
     print(f"Cells: precision@{given.top} of the low end / of the high end / Spearman on all, against float32.\n")
     print("| what is ranked | bfloat16, same draws | float32, other draws | time bfloat16 / float32 | quartiles |")

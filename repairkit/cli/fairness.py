@@ -47,7 +47,7 @@ DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 16, 3
 DRAWN_SOURCE_COUNTS = (150, 700, 250)
 """Most source images choose: a bound of one point on a fall needs that many to be met at all."""
 WORKERS_HELP = "Processes that attribute (tmab), each with --threads threads; any number gives the same bits."
-THREADS_HELP = "CPU threads of each process. [default: the cores that other work leaves free by the load average, at least 1; shared out among --workers]"
+THREADS_HELP = "CPU threads of each process; by default the cores that other work leaves free by the load average, at least 1, shared out among --workers."
 BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
 MEMORY_HELP = "GiB that a pass may take; it carries fewer images where they do not fit. [default: half of what is free]"
 RESUME_HELP = "Go on with the run of this --out that did not finish; give the same options."

@@ -37,7 +37,7 @@ def train(
     threads: Annotated[
         int | None,
         typer.Option(
-            min=1, help="CPU threads. [default: the cores that other work leaves free by the load average, at least 1; 1 for --stand-ins]"
+            min=1, help="CPU threads; by default the cores that other work leaves free by the load average, at least 1 (1 for --stand-ins)."
         ),
     ] = None,
     out: Annotated[
