@@ -25,7 +25,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Tables for benchmarks/RESULTS.md, about an hour on one core; what a run keeps in runs/bench is taken up again. DATA: the folder of real data.
+# Tables for benchmarks/RESULTS.md, about five quarters of an hour on one core; what a run keeps in runs/bench is taken up again. DATA: the folder of real data.
 DATA ?= DATA
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
@@ -34,6 +34,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/surrogate.py --keep runs/bench --data $(DATA)
 	$(BIN)/python benchmarks/other_libraries.py --truth runs/bench/digits.npz
 	$(BIN)/python benchmarks/figure8.py --pool runs/bench/permutations.npy
+	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/masked_forward.py
 	$(BIN)/python benchmarks/flips.py
 	$(BIN)/python benchmarks/growth.py

@@ -39,7 +39,7 @@ def measure(name: str, device: Device, *, pixels: int, images: int, flips: int, 
         classes=classifier.classes,
         name="random images",
     )
-    game = ModelGame(classifier.to(device.name), filters, Accuracy().on(labelled), batch=32)
+    game = ModelGame(classifier.to(device.name), filters, Accuracy().on(labelled), batch=32, precision=device.dtype)
     examples = np.arange(images)
     live = rng.random((images, game.n)) < 0.95
     everyone = np.ones((1, game.n), dtype=bool)

@@ -96,22 +96,21 @@ def decide(network: nn.Module, device: Device, data: Path, *, pixels: int, budge
     images = validation_images(data, pixels)
     classifier = Classifier(network, classes=images.classes, mean=(0.5,) * 3, std=(0.5,) * 3).to(device.name)
     filters = ConvFilters(network, device=device.name)
-    with device.autocast():
-        filters.calibrate(prepared_batches(classifier, images))
-        game = ModelGame(classifier, filters, Smooth(Accuracy()).on(images), batch=batch)
-        lines = []
-        for end in ("low", "high"):
-            marks = {"screen": 0.0, "flips": 0.0}
-            started = time.perf_counter()
+    filters.calibrate(prepared_batches(classifier, images))
+    game = ModelGame(classifier, filters, Smooth(Accuracy()).on(images), batch=batch, precision=device.dtype)
+    lines = []
+    for end in ("low", "high"):
+        marks = {"screen": 0.0, "flips": 0.0}
+        started = time.perf_counter()
 
-            def note(part: str, _made: float, _planned: float, marks: dict[str, float] = marks, started: float = started) -> None:
-                marks[part] = time.perf_counter() - started
+        def note(part: str, _made: float, _planned: float, marks: dict[str, float] = marks, started: float = started) -> None:
+            marks[part] = time.perf_counter() - started
 
-            found = tmab(game, budget=budget, top=100, end=end, t0=0.9, control=True, progress=note)
-            named = np.argsort(np.where(np.isnan(found.value), np.inf, found.value * (1 if end == "low" else -1)))[:100]
-            lines.append(
-                f"| {end} | {sum(found.passes.values()):,.0f} | {marks['screen']:.0f} | {marks['flips']:.0f} | {int(found.decided[named].sum())} |"
-            )
+        found = tmab(game, budget=budget, top=100, end=end, t0=0.9, control=True, progress=note)
+        named = np.argsort(np.where(np.isnan(found.value), np.inf, found.value * (1 if end == "low" else -1)))[:100]
+        lines.append(
+            f"| {end} | {sum(found.passes.values()):,.0f} | {marks['screen']:.0f} | {marks['flips']:.0f} | {int(found.decided[named].sum())} |"
+        )
     return "\n".join(["", "| end | passes | seconds, screen | seconds, all | decided of 100 |", "|---|---|---|---|---|", *lines])
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
-from repairkit.errors import BudgetError, UsageError
+from repairkit.errors import BudgetError, FullMemoryError, ModelWarning, UsageError
 from repairkit.evaluation.splits import halves
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
 from repairkit.options import Options
-from repairkit.shapley import Attribution, Checkpoint, estimate
+from repairkit.shapley import Attribution, estimate
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.shapley.stability import Stability, stability
 from repairkit.shapley.zone import Zone, live_zone
 from repairkit.unfinished import KeptNetwork
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,12 @@ def attribute_network(
     zone: Zone | None = None
     if options.t0 == "auto":
         with clock.part("live zone"):
-            zone = live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of)
+            zone = within_memory(
+                game,
+                lambda: live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of),
+                kept=kept,
+                name="live zone",
+            )
             clock.add("live zone", zone.passes)
     t0 = options.t0 if isinstance(options.t0, int | float) else zone.t0 if zone else 0.0
     agreement: Stability | None = None
@@ -83,8 +93,7 @@ def attribute_network(
         with clock.part("stability", restored=chosen):
             agreement = agreement_of_halves(classifier, target, source, options, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
     with clock.part("attribution", restored=chosen):
-        checkpoint = kept.checkpoint("attribution") if kept else None
-        attribution = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, checkpoint=checkpoint)
+        attribution = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
         clock.add("attribution", sum(attribution.passes.values()))
     return Attributed(game, attribution, zone, agreement)
 
@@ -96,10 +105,10 @@ def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -
 
 
 def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> ModelGame:
-    """The game whose values rank the filters, with constants from its own images."""
+    """The game whose values rank the filters, with constants from its own images (in float32, whatever the passes of the game are)."""
     filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
     filters.calibrate(batch for images in (target, source) for batch in prepared_batches(classifier, images, options.batch))
-    return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch)
+    return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch, precision=options.precision)
 
 
 def attribute(
@@ -111,32 +120,62 @@ def attribute(
     t0: float,
     clock: Clock,
     workers: int = 1,
-    checkpoint: Checkpoint | None = None,
+    kept: KeptNetwork | None = None,
+    name: str = "attribution",
 ) -> Attribution:
-    """Values of the filters by the chosen engine.
+    """Values of the filters by the chosen engine; their checkpoint is kept under the name.
 
     Raises:
+        FullMemoryError: no memory for a pass of one image.
         UsageError: more filters are wanted than leave one out.
     """
     if options.top is not None and options.top >= game.n:
         raise UsageError(f"top must be less than the {game.n} filters of the network, got {options.top}: the culprits are some of them")
-    return estimate(
-        game,
-        engine=options.engine,
-        budget=budget,
-        seed=seed,
-        top=options.top or min(options.usual_top, max(game.n // 2, 1)),
-        t0=t0,
-        control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
-        guarantee=options.guarantee,
-        tolerance=options.tolerance,
-        contested=options.contested,
-        truncation=options.truncation or None,
-        ids=game.filters.ids,
-        workers=workers,
-        checkpoint=checkpoint,
-        progress=clock.tell,
-    )
+    checkpoint = kept.checkpoint(name) if kept else None
+
+    def values() -> Attribution:
+        return estimate(
+            game,
+            engine=options.engine,
+            budget=budget,
+            seed=seed,
+            top=options.top or min(options.usual_top, max(game.n // 2, 1)),
+            t0=t0,
+            control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
+            guarantee=options.guarantee,
+            tolerance=options.tolerance,
+            contested=options.contested,
+            truncation=options.truncation or None,
+            ids=game.filters.ids,
+            workers=workers,
+            checkpoint=checkpoint,
+            progress=clock.tell,
+        )
+
+    return within_memory(game, values, kept=kept, name=name)
+
+
+def within_memory(game: ModelGame, work: Callable[[], Found], *, kept: KeptNetwork | None, name: str) -> Found:
+    """What `work` gives; where memory runs out, again with half as many images in a pass, and with a warning.
+
+    With a checkpoint only the round at work is played again. The halved number is kept, so that a run that goes on plays all later rounds
+    with it, as this one does: the same bits.
+
+    Raises:
+        FullMemoryError: no memory for a pass of one image.
+    """
+    if kept is not None:
+        game.batch = kept.batch(name) or game.batch
+    while True:
+        try:
+            return work()
+        except FullMemoryError:
+            if game.batch == 1:
+                raise
+        game.batch //= 2  # only here has the error let go of what its pass held
+        if kept is not None:
+            kept.keep_batch(name, game.batch)
+        warnings.warn(f"memory ran out ({name}): passes now carry {game.batch} images", ModelWarning, stacklevel=2)
 
 
 def agreement_of_halves(
@@ -164,10 +203,17 @@ def agreement_of_halves(
         game = attribution_game(classifier, *parts, options)
         clock.add("stability", sum(map(len, parts)))
         own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
-        checkpoint = kept.checkpoint(f"half-{number + 1}") if kept else None
         try:
             half = attribute(
-                game, options, budget=options.budget / 2, seed=own_seed, t0=t0, clock=clock, workers=workers, checkpoint=checkpoint
+                game,
+                options,
+                budget=options.budget / 2,
+                seed=own_seed,
+                t0=t0,
+                clock=clock,
+                workers=workers,
+                kept=kept,
+                name=f"half-{number + 1}",
             )
         except BudgetError as error:
             raise BudgetError(f"--stability attributes on each half of the images with half the budget: {error}") from None

@@ -4,6 +4,7 @@
     ├── DataError                 images, labels, groups, manifests, splits
     ├── ModelError                architecture, checkpoint, logits
     │   └── BakeError             a freeze that plain weights cannot express
+    ├── FullMemoryError           a pass for whose images there is no memory
     ├── GameError                 a score that is NaN, outside its range, or of the wrong shape
     └── UsageError                exit code 2: arguments that cannot work together
         └── BudgetError           a budget too small for what was asked
@@ -34,6 +35,10 @@ class ModelError(RepairkitError):
 
 class BakeError(ModelError):
     """A freeze cannot be written into the plain weights of the architecture."""
+
+
+class FullMemoryError(RepairkitError):
+    """A pass for whose images there is no memory."""
 
 
 class GameError(RepairkitError):

@@ -92,6 +92,7 @@ class RepairedNetwork:
     path: tuple[tuple[int, float, float], ...]  # the same along the chosen path
     zone: Zone | None = None  # where t0 was measured
     stability: Stability | None = None  # where it was asked for
+    halved: int | None = None  # images of a pass of the attribution, where memory ran out
 
 
 @dataclass
@@ -329,7 +330,8 @@ def repair_one(
             removal = removal_curve(classifier, filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
             path = removal_curve(classifier, filters, choice.players, range(choice.chosen + 1), *report_worths, batch=options.batch)
             clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))
-    return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path, found.zone, found.stability)
+    halved = found.game.batch if found.game.batch < options.batch else None
+    return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path, found.zone, found.stability, halved)
 
 
 def patch_of(

@@ -15,7 +15,7 @@ def images_that_fit(network: nn.Module, images: Tensor, *, budget: float) -> int
     """Images of one pass that the budget holds with gradients and flips, at least 1.
 
     The outputs of all modules are measured with these images, and counted `PER_OUTPUT` times; what a
-    pass takes beyond that is left to `ModelGame`, which halves its batch where memory runs out all the same.
+    pass takes beyond that is left to `repairkit.attributing`, which halves the batch where memory runs out all the same.
 
     Args:
         network: in evaluation mode.

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from repairkit.errors import UsageError
 from repairkit.repair import Strategy
 from repairkit.shapley import Engine
+from repairkit.shapley.model_game import Precision
 from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall"]
@@ -39,6 +40,8 @@ class Options:
         score: "smooth" values filters by the mean sigmoid of the margin (with two classes the probability
             of the label), "hard" (the paper's) by the share of correct images, which needs many times the budget for the same precision.
         freeze_at: "post" or "pre", where constants are measured.
+        precision: "float32", or "bfloat16" for the passes of the attribution (live zone, screen and flips). Constants, choosing
+            and everything that is reported on stay in float32: no evidence is measured in bfloat16.
         strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.choose`.
         folds: 1 for one split, 3 or more to cross-fit.
         target_shares: attribute, choose and report shares of the target images when folds is 1.
@@ -62,6 +65,7 @@ class Options:
     ranking: Ranking = "recall + source"
     score: Score = "smooth"
     freeze_at: FreezeAt = "post"
+    precision: Precision = "float32"
     strategy: Strategy = "forward"
     candidates: int = 40
     max_filters: int = 16
@@ -77,7 +81,8 @@ class Options:
     curve: tuple[int, ...] = (2, 4, 8)
 
     def __post_init__(self) -> None:
-        for name, choices in (("engine", Engine), ("ranking", Ranking), ("score", Score), ("freeze_at", FreezeAt), ("strategy", Strategy)):
+        known = {"engine": Engine, "ranking": Ranking, "score": Score, "freeze_at": FreezeAt, "precision": Precision, "strategy": Strategy}
+        for name, choices in known.items():
             if (given := getattr(self, name)) not in get_args(choices):
                 raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
         self._settle_truncation()

@@ -270,6 +270,15 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, "
         f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy on the choose images, not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop:g} points.",
     ]
+    if options.precision != "float32":
+        sentences.append(
+            f"The attribution's passes ran in {options.precision}; constants, choosing and every number of this report were measured in float32."
+        )
+    if halved := [network.halved for network in findings.repairs if network.halved is not None]:
+        sentences.append(
+            f"Memory ran out in {len(halved)} of {len(findings.repairs)} attributions, whose passes then carried {_range(halved)} images in place of "
+            f"{options.batch}; that changes last digits only."
+        )
     for network in findings.repairs:
         where = f" in fold {network.fold + 1}" if options.folds > 1 else ""
         sentences.append(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from repairkit.errors import DataError, UsageError
 from repairkit.files import write_text
@@ -23,6 +23,7 @@ class Unfinished:
         seconds.json            seconds of work so far, by part
         repaired-fold-1/        a folder for each network and fold
             attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves
+            batch.json          images of a pass, by attribution, where memory ran out
             choice.json         what choosing ended with
 
     The directory is made when the first checkpoint is saved, so that bad input leaves nothing behind.
@@ -108,6 +109,19 @@ class KeptNetwork:
         """The checkpoint of one of its attributions."""
         return Checkpoint(self._folder / f"{name}.npz", prepare=self._unfinished.begin)
 
+    def batch(self, name: str) -> int | None:
+        """Images of a pass of one of its attributions since memory ran out; None where it did not."""
+        return self._batches().get(name)
+
+    def keep_batch(self, name: str, batch: int) -> None:
+        """Take note that memory ran out."""
+        self._unfinished.begin()
+        write_text(self._folder / "batch.json", json.dumps(self._batches() | {name: batch}) + "\n")
+
+    def _batches(self) -> dict[str, int]:
+        file = self._folder / "batch.json"
+        return _read(file) if file.exists() else {}
+
     def choice(self) -> Choice | None:
         """The finished choice, every bit as it was; None where choosing did not end.
 
@@ -135,14 +149,16 @@ def place_beside(out: Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
-def kept_batch(out: Path) -> int | None:
-    """Images of a pass in the unfinished work of a run directory; None where there is none.
+def kept_setting(out: Path | None, name: Literal["batch", "threads"]) -> int | None:
+    """Images of a pass or CPU threads that the unfinished work of a run directory began with; None where there is none.
+
+    Either gives other last bits, so that a run that goes on keeps what it began with, whatever is free now.
 
     Raises:
         DataError: its configuration cannot be read.
     """
-    file = place_beside(out) / "run.json"
-    return _read(file).get("configuration", {}).get("batch") if file.exists() else None
+    file = place_beside(out) / "run.json" if out is not None else None
+    return _read(file).get("configuration", {}).get(name) if file is not None and file.exists() else None
 
 
 def check_resumable(out: Path | None, *, resume: bool) -> None:

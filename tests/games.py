@@ -61,9 +61,9 @@ def second_order(n: int, seed: int = 0, **options) -> tuple[FunctionGame, np.nda
     return FunctionGame(n, worth, bounds=(-bound, bound), **options), single + (pair + pair.T).sum(axis=1) / 2
 
 
-def model_game(network, worth: Worth, *, batch: int = 64, freeze_at: str = "post") -> ModelGame:
+def model_game(network, worth: Worth, *, batch: int = 64, freeze_at: str = "post", precision: str = "float32") -> ModelGame:
     """The game of a network on a worth, with constants from the worth's own images."""
     classifier = Classifier(network, classes=worth.parts[0].images.classes)
     filters = ConvFilters(network, freeze_at=freeze_at)
     filters.calibrate(batch for part in worth.parts for batch in prepared_batches(classifier, part.images))
-    return ModelGame(classifier, filters, worth, batch=batch)
+    return ModelGame(classifier, filters, worth, batch=batch, precision=precision)

@@ -222,6 +222,7 @@ TOYS = {
     "flips": ("--models squeezenet1_0 --pixels 32 --images 1 --flips 4 --runs 1", 1),
     "inception": ("--data nowhere --pixels 75 --batch 1 --flips 2 --runs 1 --threads 1", 4),
     "surrogate": ("--data nowhere --only squeezenet_celeba --pixels 32 --per-group 1 --samples 64 --gradients 8 --others 6 --t0 0.97", 4),
+    "precision": ("--pixels 32 --per-group 1 --samples 64 --gradients 8 --top 3 --others 6 --runs 1", 3),
     "sample_efficiency": (
         "--pixels 32 --per-group 1 --samples 64 --gradients 8 --top 3 --others 6 --budgets 1500 --seeds 1 --permutations 0",
         2,
@@ -240,6 +241,16 @@ def test_scripts_print_a_whole_table(module, monkeypatch, capsys, script):
     assert len(lines) == rows + 2
     assert len({line.count("|") for line in lines}) == 1
     assert "nan" not in "".join(lines)
+
+
+def test_agreement_is_judged_by_the_top_of_the_reference(module):
+    reference = np.arange(10.0)
+    values = reference.copy()
+    values[[0, 9]] = values[[9, 0]]
+    low, high, rank = (float(figure) for figure in module("precision").agreement(values, reference, 4).split(" / "))
+    assert (low, high) == (0.75, 0.75)
+    assert rank == pytest.approx(1 - 6 * 162 / 990, abs=1e-3)
+    assert module("precision").agreement(reference, reference, 4) == "1.000 / 1.000 / 1.000"
 
 
 def test_growth_measures_the_same_network_both_ways(module):

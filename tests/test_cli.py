@@ -399,6 +399,7 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--score soft", 2, "score must be 'smooth' or 'hard', got 'soft'"),
         ("--strategy backward", 2, "strategy must be 'forward' or 'prefix', got 'backward'"),
         ("--freeze-at mid", 2, "freeze_at must be 'post' or 'pre', got 'mid'"),
+        ("--precision half", 2, "precision must be 'float32' or 'bfloat16', got 'half'"),
         ("--device tpu", 2, "device must be cpu or cuda, got 'tpu'"),
         ("--folds 2", 2, "folds must be 1 or at least 3 .*, got 2"),
         ("--folds 30", 3, "target: part 1 of 30 has no image of subgroup"),
@@ -748,6 +749,7 @@ def test_run_a_recipe(faces, tmp_path):
     assert code in (0, 1)
     assert (result.title, result.reproduction.seed) == (f"A recipe of {faces}", 2)
     assert result.reproduction.settings["candidates"] == "6"
+    assert result.reproduction.settings["threads"] == "1"
     assert (tmp_path / "run" / "report.html").exists()
     again = call("run", recipe, "--out", tmp_path / "run")
     one_error(*again, expected=2, message="run already exists; give another --out or remove it")
@@ -780,9 +782,16 @@ def test_passes_carry_what_the_memory_holds_and_say_so(faces, tmp_path):
     assert Result.read(tmp_path / "run" / "result.json").reproduction.settings["batch"] == carried[1]
 
 
-@pytest.mark.parametrize(("load", "told"), [(0.3, False), (7.0, True)])
-def test_a_busy_machine_is_better_off_with_one_thread(monkeypatch, capsys, load, told):
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    command.set_threads(None)
-    assert ("other work keeps this machine busy (load 7.0, 2 threads): --threads 1" in capsys.readouterr().err) is told
+@pytest.mark.parametrize(
+    ("free", "asked", "workers", "expected"),
+    [(8, None, 1, 8), (5, None, 1, 5), (5, None, 2, 2), (1, None, 4, 1), (8, None, 3, 2), (3, 6, 2, 6)],
+)
+def test_threads_are_the_cores_that_other_work_leaves_free(monkeypatch, capsys, free, asked, workers, expected):
+    threads = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(command, "free_cores", lambda: free)
+    command.set_threads(asked, workers=workers)
+    assert threads == [expected]
+    note = f"note: other work leaves {free} of 8 cores free, and this run takes no more; --threads sets another number\n"
+    assert capsys.readouterr().err == (note if free < 8 and asked is None else "")

@@ -353,6 +353,7 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"ranking": "accuracy"}, "ranking must be 'recall . source' or 'recall', got 'accuracy'"),
         ({"score": "soft"}, "score must be 'smooth' or 'hard', got 'soft'"),
         ({"freeze_at": "mid"}, "freeze_at must be 'post' or 'pre', got 'mid'"),
+        ({"precision": "float16"}, "precision must be 'float32' or 'bfloat16', got 'float16'"),
         ({"strategy": "backward"}, "strategy must be 'forward' or 'prefix', got 'backward'"),
         ({"truncation": 0.5}, "tmab truncates by size, not by worth: give t0 in place of truncation"),
         ({"truncation": -0.5, "engine": "monte-carlo"}, "truncation must lie between 0 and inf, got -0.5"),
@@ -438,6 +439,37 @@ def test_the_walks_truncate_where_the_paper_does(ranking, expected):
     assert Options(engine="tmab-paper", ranking=ranking).truncation == expected
     assert Options(engine="monte-carlo", ranking=ranking, truncation=0).truncation == 0
     assert Options(engine="tmab").truncation is None
+
+
+def test_evidence_is_never_measured_in_bfloat16(monkeypatch):
+    task, _, plain, _ = tiny_faces.small_run()
+    options = tiny_faces.options(precision="bfloat16")
+    played = []
+
+    def found_before(game, **_):
+        played.append(game.precision)
+        return plain.repairs[0].attribution
+
+    monkeypatch.setattr(attributing, "estimate", found_before)
+    findings = repair(task, options)
+    assert played == ["bfloat16"]
+    # with the same values, every other bit is that of a run in float32
+    assert findings.repairs[0].patch == plain.repairs[0].patch
+    assert findings.repairs[0].choice == plain.repairs[0].choice
+    np.testing.assert_array_equal(findings.margins, plain.margins)
+    result = summarise(task, options, findings, title="Tiny", command="repairkit", minutes=0.1, notices=[])
+    assert result.reproduction.settings["precision"] == "bfloat16"
+    assert any("passes ran in bfloat16" in sentence and "were measured in float32" in sentence for sentence in result.method)
+
+
+def test_the_report_says_where_memory_ran_out():
+    task, options, findings, result = tiny_faces.small_run()
+    assert not any("Memory" in sentence for sentence in result.method)
+    halved = replace(findings, repairs=[replace(network, halved=8) for network in findings.repairs])
+    told = summarise(task, options, halved, title="Tiny", command="repairkit", minutes=0.1, notices=[]).method
+    assert (
+        "Memory ran out in 1 of 1 attributions, whose passes then carried 8 images in place of 32; that changes last digits only." in told
+    )
 
 
 def test_a_source_too_small_for_the_guard_is_refused():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -186,6 +188,43 @@ def test_micro_batches_do_not_change_values_beyond_rounding():
         np.testing.assert_allclose(game.scores(live, examples), games[0].scores(live, examples), atol=1e-5)
         np.testing.assert_allclose(game.gradients(live, examples), games[0].gradients(live, examples), atol=1e-5)
         np.testing.assert_allclose(game.flips(live, examples, np.arange(3)), games[0].flips(live, examples, np.arange(3)), atol=1e-5)
+
+
+class InFloat32(LogLoss):
+    """Log loss that takes logits of float32 only."""
+
+    def score(self, logits, labels):
+        assert logits.dtype == torch.float32
+        return super().score(logits, labels)
+
+    surrogate = score
+
+
+def test_bfloat16_passes_are_scored_in_float32():
+    worth = InFloat32(floor=0.02).on(labelled(12, size=8))
+    exact, rough = (model_game(CASES[0].networks()[0], worth, batch=5, precision=precision) for precision in ("float32", "bfloat16"))
+    np.testing.assert_array_equal(rough.filters.constants, exact.filters.constants)
+    live, examples, players = coalitions(12, exact.n), np.arange(12), np.arange(exact.n)
+    for ask in ("scores", "gradients"):
+        expected, found = (getattr(game, ask)(live, examples) for game in (exact, rough))
+        assert 1e-5 < np.abs(found - expected).max() < 0.05
+    expected, found = (game.flips(live, examples, players) for game in (exact, rough))
+    assert 1e-5 < np.abs(found - expected).max() < 0.05
+    expected = exact.scores(live, examples)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # of a caller
+        np.testing.assert_array_equal(exact.scores(live, examples), expected)
+
+
+def test_another_precision_is_another_game_and_goes_to_other_processes():
+    worth = Accuracy().on(labelled(4))
+    exact, rough = (model_game(twelve_filters(), worth, precision=precision) for precision in ("float32", "bfloat16"))
+    sent = pickle.loads(pickle.dumps(rough))  # noqa: S301 - made here
+    assert sent.fingerprint() == rough.fingerprint() != exact.fingerprint()
+    slopes = rough.gradients(coalitions(4, 12), np.arange(4))
+    np.testing.assert_array_equal(sent.gradients(coalitions(4, 12), np.arange(4)), slopes)
+    assert (slopes != exact.gradients(coalitions(4, 12), np.arange(4))).any()
+    with pytest.raises(UsageError, match="precision must be 'float32' or 'bfloat16', got 'half'"):
+        model_game(twelve_filters(), worth, precision="half")
 
 
 def test_worths_add_up():

@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,6 +221,29 @@ def begun(faces, tmp_path_factory):
         done = CliRunner().invoke(app, arguments(faces, "--out", out))
     assert done.exit_code == 130
     return out
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], 3), (["--threads", "2"], 2)])
+def test_a_run_goes_on_with_the_threads_it_began_with(faces, begun, tmp_path, call, monkeypatch, given, expected):
+    """Whatever the machine's load is now; other threads give other last bits."""
+    shutil.copytree(begun.with_name("run.unfinished"), tmp_path / "run.unfinished")
+    record = tmp_path / "run.unfinished" / "run.json"
+    record.write_text(record.read_text().replace('"threads": 1', '"threads": 3'))
+    threads = [8]
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(command, "free_cores", lambda: 1)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "repair", interrupted)
+    asked = arguments(faces, "--out", tmp_path / "run", "--resume")
+    asked[asked.index("--threads") : asked.index("--threads") + 2] = given
+    code, stderr, _ = call(asked)
+    assert threads == [8, expected]
+    assert "cores free" not in stderr
+    assert code == (130 if expected == 3 else 2), stderr
 
 
 @pytest.mark.parametrize(

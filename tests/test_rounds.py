@@ -16,7 +16,7 @@ import torch
 from games import TableGame, model_game
 from networks import labelled, twelve_filters
 
-from repairkit.errors import ModelError, ModelWarning, UsageError
+from repairkit.errors import FullMemoryError, ModelError, UsageError
 from repairkit.objectives import Accuracy, Smooth
 from repairkit.shapley.game import FunctionGame
 from repairkit.shapley.rounds import Crew, Round, draw_round, pair_means
@@ -114,24 +114,15 @@ def test_what_cannot_be_sent_is_refused_at_once():
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_where_memory_runs_out_passes_carry_half_and_say_so(monkeypatch, error):
-    def crowded(method):
-        def limited(images, *args, **kwargs):
-            if len(images) > 5:
-                raise error
-            return method(images, *args, **kwargs)
+def test_a_pass_without_memory_is_told_from_other_errors(monkeypatch, error):
+    game = real_game()
 
-        return limited
+    def full(*_):
+        raise error
 
-    expected, game = real_game(), real_game()
-    each = Round(0, 2, 0, 30, 0.0, np.array([0, 5, 11]), control=True)
-    for name in ("forward", "snapshot", "gradients"):
-        monkeypatch.setattr(game.filters, name, crowded(getattr(game.filters, name)))
-    with pytest.warns(ModelWarning) as told:
-        found = each.observe(game)
-    assert [str(warning.message) for warning in told] == [f"memory ran out: passes now carry {size} images" for size in (8, 4)]
-    assert game.batch == 4
-    np.testing.assert_allclose(found, each.observe(expected), atol=1e-6)
+    monkeypatch.setattr(game.filters, "gradients", full)
+    with pytest.raises(FullMemoryError, match=r"memory ran out in passes of 16 image\(s\); give a smaller --batch or --size"):
+        Round(0, 2, 0, 30, 0.0).observe(game)
 
 
 def test_other_errors_of_a_pass_are_not_taken_for_full_memory(monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 import time
@@ -18,6 +17,7 @@ import torch
 import typer
 
 from repairkit.cli.console import Reporter, say, show_result
+from repairkit.cores import free_cores
 from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
@@ -30,9 +30,10 @@ from repairkit.repair import Strategy
 from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
 from repairkit.shapley import Engine
+from repairkit.shapley.model_game import Precision
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
-from repairkit.unfinished import Unfinished, check_resumable, kept_batch
+from repairkit.unfinished import Unfinished, check_resumable, kept_setting
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 ASSUMED_NOTICE = (
@@ -46,6 +47,7 @@ DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 16, 3
 DRAWN_SOURCE_COUNTS = (150, 700, 250)
 """Most source images choose: a bound of one point on a fall needs that many to be met at all."""
 WORKERS_HELP = "Processes that attribute (tmab), each with --threads threads; any number gives the same bits."
+THREADS_HELP = "CPU threads of each process; by default the cores that other work leaves free by the load average, at least 1, shared out among --workers."
 BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
 MEMORY_HELP = "GiB that a pass may take; it carries fewer images where they do not fit. [default: half of what is free]"
 RESUME_HELP = "Go on with the run of this --out that did not finish; give the same options."
@@ -87,6 +89,12 @@ def fairness(
         ),
     ] = None,
     freeze_at: Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")] = "post",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32, or bfloat16 for the passes of the attribution, faster on hardware made for it; what is reported is always measured in float32."
+        ),
+    ] = "float32",
     strategy: Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")] = "forward",
     classes: Annotated[str, typer.Option(help="Class names, by commas, where the weights file does not say.")] = "female,male",
     mean: Annotated[
@@ -148,7 +156,7 @@ def fairness(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; 1 where the machine is busy. [default: all cores]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help=THREADS_HELP)] = None,
     workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
     batch: Annotated[int, typer.Option(min=1, help=BATCH_HELP)] = Options.batch,
     memory: Annotated[float | None, typer.Option(min=0, help=MEMORY_HELP)] = None,
@@ -174,6 +182,7 @@ def fairness(
         ranking=cast(Ranking, ranking or ("recall + source" if engine == "tmab" else "recall")),
         score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
         freeze_at=cast(FreezeAt, freeze_at),
+        precision=cast(Precision, precision),
         strategy=cast(Strategy, strategy),
         max_filters=max_filters or (DRAWN_MAX_FILTERS if quick else Options.max_filters),
         max_clean_drop=max_clean_drop,
@@ -185,7 +194,7 @@ def fairness(
         batch=batch,
     )
     check_workers(workers, options)
-    set_threads(threads, workers=workers)
+    set_threads(threads or kept_setting(out, "threads"), workers=workers)
     names = tuple(classes.split(","))
     loaded = zoo.load(
         model, weights=weights, classes=names, mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device
@@ -243,9 +252,7 @@ def carry_out(
 
     Until the run directory stands, its work is kept beside it, and an error or an interrupt carries the command that goes on.
     """
-    # Another batch gives other last bits, so that a run that goes on keeps the one that it began with.
-    begun = kept_batch(out) if resume and out is not None else None
-    options = replace(options, batch=begun or batch_within(memory, task, options, workers=workers))
+    options = replace(options, batch=kept_setting(out, "batch") or batch_within(memory, task, options, workers=workers))
     notices = notices_of(task)
     for notice in notices:
         say(f"note: {notice}")
@@ -465,13 +472,13 @@ def check_workers(workers: int, options: Options) -> None:
 
 
 def set_threads(threads: int | None, *, workers: int = 1) -> None:
-    """Threads of one process; by default torch's own, one for each core it may use, shared out among the workers.
+    """Threads of one process; by default one for each core that other work leaves free, shared out among the workers.
 
-    A machine that is busy answers more threads than free cores with crawling, so that a note says what helps.
+    More threads than free cores make a run crawl, several times slower than one thread would be.
     """
-    if threads is not None or workers > 1:
-        torch.set_num_threads(threads or max(1, torch.get_num_threads() // workers))
-    elif torch.get_num_threads() > 1 and (load := os.getloadavg()[0]) > torch.get_num_threads() / 2:
-        say(
-            f"note: other work keeps this machine busy (load {load:.1f}, {torch.get_num_threads()} threads): --threads 1 may be several times faster"
-        )
+    if threads is None:
+        cores, free = torch.get_num_threads(), free_cores()
+        if free < cores:
+            say(f"note: other work leaves {free} of {cores} cores free, and this run takes no more; --threads sets another number")
+        threads = max(1, free // workers)
+    torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ from repairkit.cli.fairness import (
     BATCH_HELP,
     MEMORY_HELP,
     RESUME_HELP,
+    THREADS_HELP,
     WORKERS_HELP,
     carry_out,
     check_device,
@@ -23,6 +24,7 @@ from repairkit.cli.fairness import (
 from repairkit.cli.train import Telling
 from repairkit.options import LARGEST_SEED, Options
 from repairkit.recipe import Recipe, prepare
+from repairkit.unfinished import kept_setting
 
 
 def run(
@@ -35,7 +37,7 @@ def run(
     ] = None,
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,
-    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help=THREADS_HELP)] = None,
     workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
     batch: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_HELP} [default: the recipe's, else {Options.batch}]")] = None,
     memory: Annotated[float | None, typer.Option(min=0, help=MEMORY_HELP)] = None,
@@ -54,7 +56,7 @@ def run(
     options = plan.fairness_options(recipe, **{name: value for name, value in given.items() if value is not None})
     check_device(options.device)
     check_workers(workers, options)
-    set_threads(threads, workers=workers)
+    set_threads(threads or kept_setting(out, "threads"), workers=workers)
     with Reporter("training steps").running() as reporter:
         task = prepare(plan, data_root, device=options.device, threads=threads, progress=Telling(reporter))
     return carry_out(

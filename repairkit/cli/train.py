@@ -34,7 +34,12 @@ def train(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="CPU threads; by default the cores that other work leaves free by the load average, at least 1 (1 for --stand-ins)."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Weights file (.safetensors), or a name such as squeezenet_celeba to keep it in the cache.")
     ] = None,

@@ -151,7 +151,7 @@ def train(
         "size": size,
         "flip": flip,
         "seed": seed,
-        "threads": threads,
+        "threads": threads or torch.get_num_threads(),
         "data": images.name,
         "images": len(images),
         "images_sha256": hashlib.sha256("".join(sorted(images.hashes.tolist())).encode()).hexdigest(),

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from repairkit.data.images import LabelledImages
-from repairkit.errors import ModelError, ModelWarning
+from repairkit.errors import FullMemoryError, ModelError, UsageError
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits
 from repairkit.objectives.base import Worth
 from repairkit.shapley.game import Coalitions, Examples, Floats, Game
 from repairkit.tracing import FreezeAt
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class ModelGame(Game):
@@ -28,21 +30,30 @@ class ModelGame(Game):
         filters: the network's filters with their constants set.
         worth: what a coalition is worth, and on which images.
         batch: images that one pass carries; memory grows with it, values do not depend on it
-            beyond rounding. Where memory runs out it is halved, with a warning.
+            beyond rounding.
+        precision: "float32", or "bfloat16" for passes under `torch.autocast` on the filters' device;
+            scores are made in float32 of the logits of either, and constants are as the filters have them.
 
     Raises:
         ModelError: logits that are not finite.
+        FullMemoryError: no memory for a pass; `repairkit.attributing` then goes on with half the batch.
+        UsageError: another precision.
 
     Example:
         See `repairkit.shapley.estimate`, which plays any game.
     """
 
-    def __init__(self, classifier: Classifier, filters: ConvFilters, worth: Worth, *, batch: int = 64) -> None:
+    def __init__(
+        self, classifier: Classifier, filters: ConvFilters, worth: Worth, *, batch: int = 64, precision: Precision = "float32"
+    ) -> None:
+        if precision not in get_args(Precision):
+            raise UsageError(f"precision must be 'float32' or 'bfloat16', got {precision!r}")
         super().__init__(len(filters), worth.weights, bounds=worth.bounds, harmful=worth.harmful)
         self.classifier = classifier
         self.filters = filters
         self.stake = worth
         self.batch = batch
+        self.precision: Precision = precision
         self.flip_shares = filters.shares.copy()
         self._labels = torch.from_numpy(np.concatenate([part.images.labels for part in worth.parts]))
         self._part_of = np.repeat(np.arange(len(worth.parts)), np.diff(worth.offsets))
@@ -50,15 +61,15 @@ class ModelGame(Game):
     def __reduce__(self) -> tuple[object, ...]:
         """Other processes trace the network anew: a traced graph cannot be sent."""
         filters = self.filters
-        state = (self.classifier, filters.freeze_at, str(filters.device), filters.constants, filters.shares, self.stake, self.batch)
-        return _rebuilt, state
+        placed = (self.classifier, filters.freeze_at, str(filters.device), filters.constants, filters.shares)
+        return _rebuilt, (*placed, self.stake, self.batch, self.precision)
 
     def fingerprint(self) -> str:
-        """Also of weights, constants, images and objectives."""
+        """Also of weights, constants, precision, images and objectives."""
         digest = hashlib.sha256(super().fingerprint().encode())
         for name, tensor in self.classifier.state_dict().items():
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        digest.update(self.filters.constants.tobytes() + self.filters.freeze_at.encode())
+        digest.update(self.filters.constants.tobytes() + self.filters.freeze_at.encode() + self.precision.encode())
         for part in self.stake.parts:
             digest.update(repr(part.objective).encode() + "".join(part.images.hashes.tolist()).encode() + part.images.labels.tobytes())
         return digest.hexdigest()[:16]
@@ -82,7 +93,8 @@ class ModelGame(Game):
         return self.classifier.prepare(take(self.stake, examples)).detach()
 
     def _score(self, logits: Tensor, examples: Examples, *, smooth: bool) -> Tensor:
-        """Score of each row by the objective of its part."""
+        """Score of each row by the objective of its part, float32 also of bfloat16 logits."""
+        logits = logits.float()
         labels = self._labels[torch.from_numpy(examples)].to(logits.device)
         total = torch.zeros(len(examples), device=logits.device)
         for index, part in enumerate(self.stake.parts):
@@ -92,20 +104,22 @@ class ModelGame(Game):
                 total = total.index_put((rows,), score(logits[rows], labels[rows]).to(total.dtype))
         return total
 
+    def _autocast(self) -> torch.autocast:
+        """The context in which passes run; float32 stays float32 also where the caller casts."""
+        return torch.autocast(self.filters.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
     def _in_batches(self, count: int, work: Callable[[slice], None]) -> None:
-        """Do `work` on slices of `batch`; where memory runs out, on halves of it, and say so."""
-        start = 0
-        while start < count:
-            rows = slice(start, min(start + self.batch, count))
-            try:
-                work(rows)
-            except RuntimeError as error:  # torch's own error of a full device is one too
-                if not _out_of_memory(error) or self.batch == 1:
-                    raise
-                self.batch = max(1, min(self.batch, count) // 2)
-                warnings.warn(f"memory ran out: passes now carry {self.batch} images", ModelWarning, stacklevel=2)
-                continue
-            start = rows.stop
+        """Do `work` on slices of `batch`."""
+        try:
+            for start in range(0, count, self.batch):
+                with self._autocast():
+                    work(slice(start, min(start + self.batch, count)))
+        except RuntimeError as error:  # torch's own error of a full device is one too
+            if not _out_of_memory(error):
+                raise
+            raise FullMemoryError(
+                f"memory ran out in passes of {self.batch} image(s); give a smaller --batch or --size, or free some memory"
+            ) from None
 
     def _scores(self, coalitions: Coalitions, examples: Examples) -> Floats:
         values = np.empty(len(examples))
@@ -170,12 +184,19 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def _rebuilt(
-    classifier: Classifier, freeze_at: FreezeAt, device: str, constants: Floats, shares: Floats, worth: Worth, batch: int
+    classifier: Classifier,
+    freeze_at: FreezeAt,
+    device: str,
+    constants: Floats,
+    shares: Floats,
+    worth: Worth,
+    batch: int,
+    precision: Precision,
 ) -> ModelGame:
     filters = ConvFilters(classifier.network, freeze_at=freeze_at, device=device)
     filters.set_constants(constants)
     filters.shares = shares
-    return ModelGame(classifier, filters, worth, batch=batch)
+    return ModelGame(classifier, filters, worth, batch=batch, precision=precision)
 
 
 def take(worth: Worth, examples: Examples) -> Tensor:
