@@ -66,7 +66,7 @@ def ended(error: BaseException, text: str, code: int) -> int:
     return code
 
 
-app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 for command in (fairness, apply, train, run, report, attribution):
     app.command()(guarded(command))
 
