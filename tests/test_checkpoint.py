@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from games import TableGame
+from games import TableGame, second_order
 
 from repairkit.errors import DataError, UsageError
-from repairkit.shapley import estimate
+from repairkit.shapley import FunctionGame, estimate
 from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.star import tmab
 
@@ -145,13 +145,28 @@ def test_walks_are_taken_up_too(tmp_path, engine, stop):
         ("t0", {"t0": 0.3}),
         ("top", {"top": 3}),
         ("guarantee", {"guarantee": 0.05}),
-        ("game", {"game": TableGame(8, 6, seed=2, high=2.0)}),
+        ("game", {"game": TableGame(8, 6, seed=2)}),
     ],
 )
 def test_a_checkpoint_of_another_configuration_is_refused_by_the_key_that_differs(tmp_path, key, changes):
     attribute(tmp_path, game=TableGame(8, 6, seed=1))
     with pytest.raises(UsageError, match=rf"checkpoint.npz was made with {key} .*, this run has {key} .*; go on with the same"):
         attribute(tmp_path, **{"game": TableGame(8, 6, seed=1), **changes})
+
+
+@pytest.mark.parametrize("engine", ["tmab", "monte-carlo"])
+def test_a_checkpoint_of_another_function_is_refused(tmp_path, engine):
+    """The two games differ by what their functions return, and by nothing else."""
+
+    def run(game):
+        return estimate(game, engine=engine, budget=2000, top=2, checkpoint=Checkpoint(tmp_path / "c.npz", every_seconds=0))
+
+    run(second_order(5)[0])
+    rng = np.random.default_rng(0)
+    single, bounds = rng.normal(size=5), second_order(5)[0].bounds
+    with pytest.raises(UsageError, match=r"c.npz was made with game \w+, this run has game \w+; go on with the same"):
+        run(FunctionGame(5, lambda live: live @ single, bounds=bounds))
+    run(second_order(5)[0])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
