@@ -178,6 +178,25 @@ def test_a_checkpoint_cut_short_is_named(tmp_path, share):
         attribute(tmp_path, game=TableGame(8, 6, seed=1))
 
 
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [({}, "flips.squares"), ({}, "at"), ({"guarantee": 0.1}, "players"), ({"engine": "monte-carlo", "t0": 0}, "active")],
+)
+def test_a_checkpoint_without_one_of_its_arrays_is_named(tmp_path, changes, missing):
+    file = tmp_path / "c.npz"
+
+    def run():
+        estimate(TableGame(8, 6, seed=1), checkpoint=Checkpoint(file, every_seconds=0), **{"budget": 2500, "top": 2, "t0": 0.2, **changes})
+
+    run()
+    with np.load(file) as saved:
+        arrays = {name: saved[name] for name in saved.files if name != missing}
+        assert len(arrays) == len(saved.files) - 1
+    np.savez(file, **arrays)
+    with pytest.raises(DataError, match=rf"expected a checkpoint at .*c.npz, it is cut short or .* \(no {missing}\); remove it to begin anew"):
+        run()
+
+
 def test_a_checkpoint_is_saved_when_it_is_time(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("repairkit.shapley.checkpoint.time.monotonic", lambda: now[0])
