@@ -193,7 +193,9 @@ def test_a_checkpoint_without_one_of_its_arrays_is_named(tmp_path, changes, miss
         arrays = {name: saved[name] for name in saved.files if name != missing}
         assert len(arrays) == len(saved.files) - 1
     np.savez(file, **arrays)
-    with pytest.raises(DataError, match=rf"expected a checkpoint at .*c.npz, it is cut short or .* \(no {missing}\); remove it to begin anew"):
+    with pytest.raises(
+        DataError, match=rf"expected a checkpoint at .*c.npz, it is cut short or .* \(no {missing}\); remove it to begin anew"
+    ):
         run()
 
 

@@ -130,7 +130,11 @@ def fairness(
     ] = Options.max_clean_drop,
     folds: Annotated[int, typer.Option(min=1, help="1, or at least 3 to cross-fit.")] = 1,
     stability: Annotated[
-        bool, typer.Option("--stability", help="Also attribute on each half of the images and say how far both agree; doubles that cost.")
+        bool,
+        typer.Option(
+            "--stability",
+            help="Also attribute on each half of the images and say how many of 25 to 200 culprits both name; doubles that cost.",
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
