@@ -16,6 +16,7 @@ from repairkit.models.classifier import Classifier
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
 from repairkit.options import Options
 from repairkit.shapley import Attribution, Checkpoint, estimate
+from repairkit.shapley.guarantee import TOLERANCE
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.shapley.stability import SIZES, Stability, stability
 from repairkit.shapley.zone import Zone, live_zone
@@ -130,7 +131,7 @@ def attribute(
         t0=t0,
         control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
         guarantee=options.guarantee,
-        tolerance=0.2 if options.tolerance is None else options.tolerance,
+        tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
         contested=options.contested,
         truncation=options.truncation,
         ids=game.filters.ids,

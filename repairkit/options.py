@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from repairkit.errors import UsageError
 from repairkit.repair import Strategy
 from repairkit.shapley import Engine
+from repairkit.shapley.guarantee import TOLERANCE
 from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall"]
@@ -129,4 +130,4 @@ class Options:
                 f"contested must be at least {least}, got {self.contested}{' (top, for a guarantee)' if self.guarantee else ''}"
             )
         if self.guarantee is not None and self.tolerance is None:
-            object.__setattr__(self, "tolerance", 0.2)
+            object.__setattr__(self, "tolerance", TOLERANCE)

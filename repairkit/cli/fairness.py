@@ -30,6 +30,7 @@ from repairkit.repair import Strategy
 from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
 from repairkit.shapley import Engine
+from repairkit.shapley.guarantee import TOLERANCE
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
 from repairkit.unfinished import Unfinished, check_resumable, kept_batch
@@ -122,7 +123,7 @@ def fairness(
         ),
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Of the guarantee, relative to the k-th value; smaller separates more. [default: 0.2]")
+        float | None, typer.Option(help=f"Of the guarantee, relative to the k-th value; smaller separates more. [default: {TOLERANCE}]")
     ] = None,
     max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 3 for drawn faces]")] = None,
     max_clean_drop: Annotated[

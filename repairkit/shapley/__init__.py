@@ -10,7 +10,7 @@ from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame, Game
-from repairkit.shapley.guarantee import End, Guarantee
+from repairkit.shapley.guarantee import TOLERANCE, End, Guarantee
 from repairkit.shapley.star import tmab
 from repairkit.shapley.walk import Progress, walk
 
@@ -30,7 +30,7 @@ def estimate(
     t0: float = 0.0,
     control: bool = False,
     guarantee: float | None = None,
-    tolerance: float = 0.2,
+    tolerance: float = TOLERANCE,
     contested: int | None = None,
     truncation: float | None = None,
     ids: Sequence[object] | None = None,

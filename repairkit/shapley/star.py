@@ -16,7 +16,7 @@ from repairkit.shapley.bounds import Moments, empirical_bernstein
 from repairkit.shapley.certify import certify
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
 from repairkit.shapley.game import Floats, Game
-from repairkit.shapley.guarantee import End
+from repairkit.shapley.guarantee import TOLERANCE, End
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
 from repairkit.shapley.walk import Progress, check_sought
 
@@ -39,7 +39,7 @@ def tmab(
     audit: int | None = None,
     control: bool = False,
     guarantee: float | None = None,
-    tolerance: float = 0.2,
+    tolerance: float = TOLERANCE,
     ids: Sequence[object] | None = None,
     workers: int = 1,
     checkpoint: Checkpoint | None = None,
