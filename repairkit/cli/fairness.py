@@ -33,7 +33,7 @@ from repairkit.shapley import Engine
 from repairkit.shapley.guarantee import TOLERANCE
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
-from repairkit.unfinished import Unfinished, check_resumable, kept_batch
+from repairkit.unfinished import Unfinished, check_resumable, kept_batch, place_beside
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 ASSUMED_NOTICE = (
@@ -441,6 +441,8 @@ def check_place(out: Path | None, *, resume: bool) -> None:
         UsageError: it is so; the message says what to do.
     """
     if out is not None:
+        if resume and (out / "result.json").exists():  # perhaps killed just before its unfinished work was removed
+            raise UsageError(f"the run at {out} is finished; read its report.html, and remove {place_beside(out)} if that is still there")
         require_free(out)
     check_resumable(out, resume=resume)
 
