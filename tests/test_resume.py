@@ -25,15 +25,6 @@ QUICK = shlex.split("--size 32 --budget 700 --top 4 --strategy prefix --max-filt
 PARTS = ("evaluation", "calibration", "stability", "attribution", "choosing")
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    """Two manifests of drawn faces."""
-    folder = tmp_path_factory.mktemp("faces")
-    for name, images in (("target", tiny_faces.target()), ("source", tiny_faces.source())):
-        tiny_faces.write_manifest(folder, images, name)
-    return folder
-
-
 def arguments(folder, *more):
     data = ["--data", folder / "target.csv", "--source-data", folder / "source.csv"]
     given = ["fairness", "--model", tiny_faces.spoilt_weights(), "--dropout-model", "none", *data, *QUICK, *more]
