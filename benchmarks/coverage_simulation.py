@@ -35,9 +35,11 @@ class RandomGame(Game):
 
     Attributes:
         screen: what gradients say of every player, (n,); None for the marginal contributions themselves.
+        curved: gradients are the marginal contributions to the squared score, near those to the score and not the same.
     """
 
     screen: np.ndarray | None = None
+    curved = False
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -71,13 +73,16 @@ class RandomGame(Game):
         return self.table[examples, self._numbers(coalitions, len(examples))]
 
     def _flips(self, coalitions, examples, players):
+        return self._marginals(self.table, coalitions, examples, players)
+
+    def _marginals(self, table, coalitions, examples, players):
         numbers, bits = self._numbers(coalitions, len(examples))[:, None], 1 << np.asarray(players)
-        return self.table[examples[:, None], numbers | bits] - self.table[examples[:, None], numbers & ~bits]
+        return table[examples[:, None], numbers | bits] - table[examples[:, None], numbers & ~bits]
 
     def _gradients(self, coalitions, examples):
         if self.screen is not None:
             return self.screen / (self.scale * np.sign(self.weights[examples]))[:, None]
-        return self._flips(coalitions, examples, np.arange(self.n))
+        return self._marginals(self.table**2 if self.curved else self.table, coalitions, examples, np.arange(self.n))
 
 
 @dataclass
@@ -184,16 +189,25 @@ def misplaced(found: Attribution, value: np.ndarray, members: list[int], kth: fl
 
 
 def study_engines(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float) -> None:
-    """Stated intervals of `tmab` and `monte-carlo`: of one player drawn in each game, so that statements are independent."""
+    """Stated intervals of `tmab` and `monte-carlo`: of one player drawn in each game, so that statements are independent.
+
+    Control variates are for smooth scores, and so are made for the families that have them.
+    """
     drawn = np.random.default_rng([seed, 1])
-    for name, found, truth in (
+    runs = [
         ("tmab", tmab(game, budget=4_000, top=2, seed=seed, t0=t0, delta=delta), exact_values(game, t0=t0)),
         (
             "monte-carlo",
             walk(game, bandit=False, budget=20 * 16 * (game.n + 1), batch=16, top=2, seed=seed, delta=delta),
             exact_values(game),
         ),
-    ):
+    ]
+    if game.family in ("smooth", "signed"):
+        game.curved = True
+        controlled = tmab(game, budget=4_000, top=2, seed=seed, t0=t0, delta=delta, control=True)
+        runs.append(("tmab with control variates", controlled, exact_values(game, t0=t0)))
+        game.curved = False
+    for name, found, truth in runs:
         misses = missed(found, truth)
         findings.add(f"{name}: interval of a player", delta, game, bool(drawn.choice(misses)))
         errors = (found.value - truth)[~np.isnan(found.value)]

@@ -16,7 +16,6 @@ from repairkit.models.classifier import Classifier
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
 from repairkit.options import Options
 from repairkit.shapley import Attribution, Checkpoint, estimate
-from repairkit.shapley.guarantee import TOLERANCE
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.shapley.stability import SIZES, Stability, stability
 from repairkit.shapley.zone import Zone, live_zone
@@ -131,9 +130,9 @@ def attribute(
         t0=t0,
         control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
         guarantee=options.guarantee,
-        tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+        tolerance=options.tolerance,
         contested=options.contested,
-        truncation=options.truncation,
+        truncation=options.truncation or None,
         ids=game.filters.ids,
         workers=workers,
         checkpoint=checkpoint,

@@ -9,11 +9,13 @@ from typing import Literal, get_args
 from repairkit.errors import UsageError
 from repairkit.repair import Strategy
 from repairkit.shapley import Engine
-from repairkit.shapley.guarantee import TOLERANCE
+from repairkit.shapley.star import TOLERANCE
 from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall"]
 Score = Literal["smooth", "hard"]
+TRUNCATION = 0.6
+"""Of a permutation, for each part of the worth: the paper's for a SqueezeNet of two classes."""
 LARGEST_SEED = 2**63 - 1
 """What torch takes for a seed is 64 bits, of which one is left for the folds, which add to it."""
 
@@ -27,6 +29,7 @@ class Options:
             the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
             and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen,
             and "auto" measures where the network dies (`repairkit.shapley.zone`).
+            `truncation` is for the walks 0.6 for each part of the worth, the paper's for two classes, and 0 for none.
         guarantee: probability that any claim about the lowest and highest filters is wrong, in (0, 1), for
             each network and fold (`tmab`; see docs/guarantee.md); None for no claims.
         tolerance: of the guarantee, relative to the k-th value of each end; 0.2 unless given.
@@ -79,15 +82,11 @@ class Options:
         for name, choices in (("engine", Engine), ("ranking", Ranking), ("score", Score), ("freeze_at", FreezeAt), ("strategy", Strategy)):
             if (given := getattr(self, name)) not in get_args(choices):
                 raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
-        if isinstance(self.t0, str) and self.t0 != "auto":
-            raise UsageError(f"t0 must be a number or 'auto', got {self.t0!r}")
-        if self.engine == "tmab":
-            object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
-        elif self.t0 is not None:
-            raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
+        self._settle_truncation()
         self._check_claims()
         for name, low, high in (
             ("t0", 0, 0.999),
+            ("truncation", 0, math.inf),
             ("max_clean_drop", 0, 1),
             ("level", 0.5, 0.9999),
             ("top", 1, math.inf),
@@ -104,8 +103,6 @@ class Options:
             raise UsageError(f"device must be cpu or cuda, got {self.device!r}")
         if not 0 < self.budget < math.inf:
             raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
-        if self.engine == "tmab" and self.truncation is not None:
-            raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
         if self.folds != 1 and self.folds < 3:
             raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
 
@@ -113,6 +110,18 @@ class Options:
     def usual_top(self) -> int:
         """How many filters of an end are wanted where `top` does not say: half of them in a network of fewer."""
         return 40 if self.engine == "tmab" else 100
+
+    def _settle_truncation(self) -> None:
+        if isinstance(self.t0, str) and self.t0 != "auto":
+            raise UsageError(f"t0 must be a number or 'auto', got {self.t0!r}")
+        if self.engine == "tmab":
+            if self.truncation is not None:
+                raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
+            object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
+        elif self.t0 is not None:
+            raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
+        elif self.truncation is None:
+            object.__setattr__(self, "truncation", TRUNCATION * (2 if self.ranking == "recall + source" else 1))
 
     def _check_claims(self) -> None:
         if self.engine != "tmab" and (self.guarantee is not None or self.contested is not None):

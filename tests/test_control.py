@@ -24,14 +24,14 @@ class NoisyGradients(FunctionGame):
 @pytest.mark.parametrize("t0", [0.0, 0.6])
 def test_control_variates_estimate_the_same_values(t0):
     game = curved_game()
-    found = tmab(game, budget=60_000, top=game.n, t0=t0, control=True)
+    found = tmab(game, budget=60_000, top=game.n - 1, contested=game.n, t0=t0, control=True)
     assert np.abs(found.value - exact_values(game, t0=t0)).max() < 0.004
 
 
 def test_control_variates_need_no_exact_gradient():
     game = curved_game()
     noisy = NoisyGradients(game.n, game._function, bounds=(0, 1))
-    found = tmab(noisy, budget=60_000, top=game.n, control=True)
+    found = tmab(noisy, budget=60_000, top=game.n - 1, contested=game.n, control=True)
     assert np.abs(found.value - exact_values(game)).max() < 0.02
 
 

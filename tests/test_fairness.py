@@ -357,6 +357,7 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"freeze_at": "mid"}, "freeze_at must be 'post' or 'pre', got 'mid'"),
         ({"strategy": "backward"}, "strategy must be 'forward' or 'prefix', got 'backward'"),
         ({"truncation": 0.5}, "tmab truncates by size, not by worth: give t0 in place of truncation"),
+        ({"truncation": -0.5, "engine": "monte-carlo"}, "truncation must lie between 0 and inf, got -0.5"),
         ({"t0": "often"}, "t0 must be a number or 'auto', got 'often'"),
         ({"t0": 1.0}, "t0 must lie between 0 and 0.999, got 1.0"),
         ({"t0": "auto", "engine": "monte-carlo"}, "monte-carlo has no live zone t0, got auto; give truncation"),
@@ -432,6 +433,13 @@ def test_the_paper_s_choices_run_through():
     # a prefix is a prefix: the most negative first
     assert [step.player for step in network.choice.path[1:]] == network.attribution.culprits()[: len(network.choice.path) - 1].tolist()
     assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 4
+
+
+@pytest.mark.parametrize(("ranking", "expected"), [("recall", 0.6), ("recall + source", 1.2)])
+def test_the_walks_truncate_where_the_paper_does(ranking, expected):
+    assert Options(engine="tmab-paper", ranking=ranking).truncation == expected
+    assert Options(engine="monte-carlo", ranking=ranking, truncation=0).truncation == 0
+    assert Options(engine="tmab").truncation is None
 
 
 def test_a_source_too_small_for_the_guard_is_refused():
@@ -599,14 +607,14 @@ def test_halves_share_nothing(monkeypatch):
 
 @pytest.mark.parametrize(
     ("budget", "valued", "left_out"),
-    [(3_500, 216, ()), (3_300, 196, ("200 by value: the halves valued 196 and 196 filters",))],
+    [(2_800, 216, ()), (2_600, 196, ("200 by value: the halves valued 196 and 196 filters",))],
     ids=["enough for 200", "enough for 3 x top"],
 )
 def test_halves_value_as_many_filters_as_are_compared_where_the_budget_pays_it(tmp_path, monkeypatch, budget, valued, left_out):
     options, images = tiny_faces.options(stability=True, budget=budget, top=60), (tiny_faces.target(), tiny_faces.source())
     torch.manual_seed(0)
-    layers = nn.Conv2d(3, 150, 5, stride=8), nn.ReLU(), nn.Conv2d(150, 150, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    classifier = Classifier(nn.Sequential(*layers, nn.Linear(150, 2)), classes=("female", "male")).eval().requires_grad_(False)
+    layers = nn.Conv2d(3, 250, 5, stride=8), nn.ReLU(), nn.Conv2d(250, 50, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    classifier = Classifier(nn.Sequential(*layers, nn.Linear(50, 2)), classes=("female", "male")).eval().requires_grad_(False)
 
     def run():
         kept = Unfinished(tmp_path / "run", {}, command="").network("a")

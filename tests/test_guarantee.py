@@ -290,9 +290,9 @@ def test_a_guarantee_survives_its_file_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top": 0}, "top must lie between 1 and the 9 players"),
-        ({"top": 10}, "top must lie between 1 and the 9 players"),
-        ({"top": 9}, "top must be at most half of the 9 filters, since a guarantee speaks of both ends, got 9"),
+        ({"top": 0}, "top must be at least 1 and less than the 9 players"),
+        ({"top": 9}, "top must be at least 1 and less than the 9 players"),
+        ({"top": 8}, "top must be at most half of the 9 filters, since a guarantee speaks of both ends, got 8"),
         ({"top": 5}, "top must be at most half of the 9 filters"),
         ({"top": 3, "contested": 2}, "contested must be at least top for a guarantee, 3 players of each end, got 2"),
         ({"guarantee": 0.0}, "delta must lie between 0 and 1"),

@@ -9,7 +9,7 @@ from games import TableGame, model_game, second_order
 from networks import labelled, twelve_filters
 from oracles import mean_worth_at, truncated_values
 
-from repairkit.errors import BudgetError, UsageError
+from repairkit.errors import BudgetError, GameError, UsageError
 from repairkit.objectives import Accuracy
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame
@@ -53,8 +53,8 @@ def test_one_antithetic_pair_is_exact_on_second_order_games():
     for seed in range(5):
         pair = draw_round(game, seed=seed, stage=2, index=0, size=2, t0=0.0)
         np.testing.assert_allclose(pair_means(game.flips(pair.live, pair.examples, np.arange(7)))[0], values, atol=1e-9)
-    found = tmab(game, budget=SCREEN_ROUND * 3 + 2 * 8, top=7)
-    assert found.samples.tolist() == [1] * 7
+    found = tmab(game, budget=SCREEN_ROUND * 3 + 2 * 2 * 8, top=6, contested=7)
+    assert sorted(found.samples) == [1] + [2] * 6
     np.testing.assert_allclose(found.value, values, atol=1e-9)
     np.testing.assert_allclose(found.screen, values, atol=1e-9)
 
@@ -62,7 +62,7 @@ def test_one_antithetic_pair_is_exact_on_second_order_games():
 @pytest.mark.parametrize("t0", [0.0, 0.5])
 def test_values_are_the_integral_over_the_live_zone(t0):
     game = TableGame(5, 8, seed=3)
-    found = tmab(game, budget=200_000, top=5, t0=t0)
+    found = tmab(game, budget=200_000, top=4, contested=5, t0=t0)
     expected = truncated_values(5, lambda members: float(game.worths[sum(1 << player for player in members)]), t0)
     np.testing.assert_allclose(exact_values(game, t0=t0), expected, atol=1e-12)
     error = 4 * (1 - t0) * 0.6 / np.sqrt(2 * found.samples)
@@ -75,7 +75,7 @@ def test_values_are_the_integral_over_the_live_zone(t0):
 
 def test_signed_weights_are_carried():
     game = TableGame(4, 8, seed=5, signed=True)
-    found = tmab(game, budget=100_000, top=4)
+    found = tmab(game, budget=100_000, top=3, contested=4)
     np.testing.assert_allclose(found.value, exact_values(game), atol=0.03)
 
 
@@ -83,27 +83,27 @@ def test_axioms():
     def worth(live):
         return 2.0 * live[:, 0] * live[:, 1] + live[:, 2] - 3.0 * live[:, 4] * live[:, 5]
 
-    found = tmab(FunctionGame(6, worth, bounds=(-3, 3)), budget=2000, top=6)
+    found = tmab(FunctionGame(6, worth, bounds=(-3, 3)), budget=2000, top=5, contested=6)
     np.testing.assert_allclose(found.value, [1, 1, 1, 0, -1.5, -1.5], atol=1e-12)  # second order: exact
     assert found.value[3] == 0
-    third = tmab(FunctionGame(6, lambda live: 1.0 * live[:, :3].all(axis=1), bounds=(0, 1)), budget=40_000, top=6)
+    third = tmab(FunctionGame(6, lambda live: 1.0 * live[:, :3].all(axis=1), bounds=(0, 1)), budget=40_000, top=5, contested=6)
     np.testing.assert_allclose(third.value, [1 / 3] * 3 + [0] * 3, atol=0.03)
-    doubled = tmab(FunctionGame(6, lambda live: 2 * worth(live), bounds=(-6, 6)), budget=2000, top=6)
+    doubled = tmab(FunctionGame(6, lambda live: 2 * worth(live), bounds=(-6, 6)), budget=2000, top=5, contested=6)
     np.testing.assert_allclose(doubled.value, 2 * found.value, atol=1e-12)
 
 
 @pytest.mark.parametrize("t0", [0.0, 0.4])
 def test_one_player_gets_everything(t0):
-    game = FunctionGame(1, lambda live: 0.25 + 0.5 * live[:, 0], bounds=(0, 1))
+    game = FunctionGame(2, lambda live: 0.25 + 0.5 * live[:, 0], bounds=(0, 1))
     found = tmab(game, budget=1000, top=1, t0=t0)
-    assert found.value[0] == pytest.approx(0.5 * (1 - t0))
-    assert found.screen[0] == pytest.approx(0.5 * (1 - t0))
+    assert found.value == pytest.approx([0.5 * (1 - t0), 0])
+    assert found.screen == pytest.approx([0.5 * (1 - t0), 0])
 
 
 def test_values_of_a_network_sum_to_what_its_filters_are_worth():
     game = model_game(twelve_filters(seed=2), Accuracy().on(labelled(8)), batch=256)
     for t0 in (0.0, 0.5):
-        found = tmab(game, budget=20_000, top=12, t0=t0)
+        found = tmab(game, budget=20_000, top=11, contested=12, t0=t0)
         exact = exact_values(game, t0=t0)
         np.testing.assert_allclose(found.value, exact, atol=4 * (1 - t0) * 0.5 / np.sqrt(found.samples.min()))
         assert found.value.sum() == pytest.approx(exact.sum(), abs=0.1)
@@ -189,7 +189,7 @@ def test_the_budget_is_never_exceeded(shares):
         assert found.passes["screen"] <= max(3 * SCREEN_ROUND, 0.4 * budget)
 
 
-@pytest.mark.parametrize(("n", "top", "audit"), [(100, 10, 16), (100, 40, 16), (30, 30, 0), (9, 2, 2), (1, 1, 0)])
+@pytest.mark.parametrize(("n", "top", "audit"), [(100, 10, 16), (100, 40, 16), (30, 29, 0), (9, 2, 2), (2, 1, 0)])
 def test_the_least_budget_is_named_and_is_enough(n, top, audit):
     with pytest.raises(BudgetError, match="tmab needs at least") as error:
         tmab(ladder(n), budget=10, top=top, audit=audit)
@@ -217,8 +217,13 @@ def test_same_seed_same_bits(real):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top": 0}, "top must lie between 1 and the 9 players"),
-        ({"top": 10}, "top must lie between 1 and the 9 players"),
+        ({"top": 0}, "top must be at least 1 and less than the 9 players"),
+        ({"top": 9}, "top must be at least 1 and less than the 9 players"),
+        ({"budget": float("nan")}, "budget must be a positive number of image passes, got nan"),
+        ({"budget": float("inf")}, "budget must be a positive number of image passes, got inf"),
+        ({"end": "lowest"}, "end must be 'low' or 'high', got 'lowest'"),
+        ({"ids": ["a", "b"]}, "ids must name each of the 9 players, got 2 names"),
+        ({"tolerance": 0.1}, "tolerance belongs to a guarantee, got 0.1 without one"),
         ({"t0": 1.0}, r"t0 must lie in \[0, 1\)"),
         ({"t0": -0.1}, r"t0 must lie in \[0, 1\)"),
         ({"delta": 1.0}, "delta must lie between 0 and 1"),
@@ -228,4 +233,11 @@ def test_same_seed_same_bits(real):
 )
 def test_bad_settings_are_named(options, message):
     with pytest.raises(UsageError, match=message):
-        tmab(TableGame(9, 7), budget=5000, **{"top": 2, **options})
+        tmab(TableGame(9, 7), **{"budget": 5000, "top": 2, **options})
+
+
+@pytest.mark.parametrize("options", [{}, {"control": True}, {"guarantee": 0.1}, {"guarantee": 0.1, "contested": 2, "audit": 2}])
+def test_a_network_dead_on_arrival_is_no_network_of_equals(options):
+    dead = FunctionGame(9, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
+    with pytest.raises(GameError, match=r"the live zone is empty: .* with a share of 0\.4 or more live"):
+        tmab(dead, budget=3000, top=2, t0=0.4, **options)

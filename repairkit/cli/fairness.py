@@ -30,7 +30,7 @@ from repairkit.repair import Strategy
 from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
 from repairkit.shapley import Engine
-from repairkit.shapley.guarantee import TOLERANCE
+from repairkit.shapley.star import TOLERANCE
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
 from repairkit.unfinished import Unfinished, check_resumable, kept_batch, place_beside
@@ -75,10 +75,18 @@ def fairness(
         str | None, typer.Option(help="SHARE,HEIGHT: the square to keep of each target image, in place of the loader's default.")
     ] = None,
     engine: Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")] = "tmab",
-    ranking: Annotated[str, typer.Option(help="'recall + source' or 'recall' (the paper's).")] = "recall + source",
+    ranking: Annotated[
+        str | None,
+        typer.Option(
+            help="'recall + source' or 'recall' (the paper's). [default: 'recall + source', 'recall' for tmab-paper and monte-carlo]"
+        ),
+    ] = None,
     score: Annotated[
-        str, typer.Option(help="smooth (mean probability of the label) or hard (share of correct images, the paper's).")
-    ] = "smooth",
+        str | None,
+        typer.Option(
+            help="smooth (mean probability of the label) or hard (share of correct images, the paper's). [default: smooth, hard for tmab-paper and monte-carlo]"
+        ),
+    ] = None,
     freeze_at: Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")] = "post",
     strategy: Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")] = "forward",
     classes: Annotated[str, typer.Option(help="Class names, by commas, where the weights file does not say.")] = "female,male",
@@ -108,7 +116,13 @@ def fairness(
             help="Least share of filters that stays live (tmab); 0 is the Shapley value, auto measures where the network dies. [default: 0.97]"
         ),
     ] = None,
-    truncation: Annotated[float | None, typer.Option(help="Worth below which a permutation ends (tmab-paper, monte-carlo).")] = None,
+    truncation: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Worth below which a permutation ends (tmab-paper, monte-carlo); 0 for none. [default: 0.6 for each part of the worth]",
+        ),
+    ] = None,
     contested: Annotated[
         int | None,
         typer.Option(
@@ -162,8 +176,8 @@ def fairness(
         contested=contested,
         guarantee=guarantee,
         tolerance=tolerance,
-        ranking=cast(Ranking, ranking),
-        score=cast(Score, score),
+        ranking=cast(Ranking, ranking or ("recall + source" if engine == "tmab" else "recall")),
+        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
         freeze_at=cast(FreezeAt, freeze_at),
         strategy=cast(Strategy, strategy),
         max_filters=max_filters or (DRAWN_MAX_FILTERS if quick else Options.max_filters),

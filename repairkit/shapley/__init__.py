@@ -10,7 +10,7 @@ from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame, Game
-from repairkit.shapley.guarantee import TOLERANCE, End, Guarantee
+from repairkit.shapley.guarantee import End, Guarantee
 from repairkit.shapley.star import tmab
 from repairkit.shapley.walk import Progress, walk
 
@@ -30,7 +30,7 @@ def estimate(
     t0: float = 0.0,
     control: bool = False,
     guarantee: float | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     contested: int | None = None,
     truncation: float | None = None,
     ids: Sequence[object] | None = None,
@@ -50,7 +50,7 @@ def estimate(
         t0: live zone of `tmab`; the walks truncate by worth instead.
         control: gradients as control variates (`tmab` only; for smooth scores).
         guarantee: probability that any claim about either end is wrong (`tmab` only); None for no claims.
-        tolerance: of the guarantee, relative to the k-th value of each end.
+        tolerance: of the guarantee, relative to the k-th value of each end; 0.2 by default.
         contested: how many players of its screen `tmab` flips; see there.
         truncation: worth below which a walk ends a permutation; not for `tmab`.
         ids: names of the players.
@@ -93,6 +93,8 @@ def estimate(
         raise UsageError(f"{engine} makes no gradients: control is for tmab")
     if guarantee is not None:
         raise UsageError(f"{engine} cannot keep a guarantee: its intervals speak of one filter at one time; use the engine tmab")
+    if tolerance is not None:
+        raise UsageError(f"tolerance belongs to a guarantee of tmab, got {tolerance} for {engine}")
     if contested is not None:
         raise UsageError(f"{engine} makes no screen that could pick {contested} contested players; use the engine tmab")
     if workers != 1:

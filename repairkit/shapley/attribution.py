@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from repairkit.errors import BudgetError, DataError
+from repairkit.errors import BudgetError, DataError, UsageError
 from repairkit.files import replacing
 from repairkit.shapley.game import Floats
 from repairkit.shapley.guarantee import EXTREME, End, Guarantee
@@ -310,5 +310,13 @@ def _load(path: Path) -> Any:
 
 
 def names(ids: Sequence[object] | None, n: int) -> tuple[str, ...]:
-    """Names of players: given ones, else "player:i"."""
-    return tuple(str(name) for name in ids) if ids is not None else tuple(f"player:{index}" for index in range(n))
+    """Names of players: given ones, else "player:i".
+
+    Raises:
+        UsageError: not as many names as players.
+    """
+    if ids is None:
+        return tuple(f"player:{index}" for index in range(n))
+    if len(ids) != n:
+        raise UsageError(f"ids must name each of the {n} players, got {len(ids)} names")
+    return tuple(str(name) for name in ids)

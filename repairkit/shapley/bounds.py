@@ -1,4 +1,4 @@
-"""Half-widths of confidence intervals for means of bounded observations, and running moments."""
+"""The half-width that the paper's implementation states, and running moments."""
 
 from __future__ import annotations
 
@@ -9,44 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repairkit.errors import UsageError
-
 Floats = npt.NDArray[np.float64]
-
-
-def empirical_bernstein(variance: Floats, count: Floats, *, delta: float, width: float) -> Floats:
-    """Half-width of a two-sided interval that holds with probability 1 - delta.
-
-    Source: Maurer & Pontil 2009, *Empirical Bernstein Bounds and Sample Variance Penalization*,
-    theorem 4: `sqrt(2 V ln(2/d) / n) + 7 w ln(2/d) / (3 (n - 1))` for one side; both sides share
-    delta, so d = delta / 2.
-
-    Args:
-        variance: unbiased sample variance, shape (n,).
-        count: number of independent observations, shape (n,); below 2 the half-width is infinite.
-        delta: probability that the interval misses the mean, in (0, 1).
-        width: length of the interval in which observations lie.
-
-    Raises:
-        UsageError: delta outside (0, 1).
-
-    Example:
-        >>> empirical_bernstein(np.array([0.0]), np.array([101.0]), delta=0.1, width=1.0).round(4)
-        array([0.0861])
-    """
-    if not 0 < delta < 1:
-        raise UsageError(f"delta must lie between 0 and 1, got {delta}; it is the probability of an interval that misses")
-    return _bernstein(variance, count, math.log(4 / delta), width)
 
 
 def published_bound(variance: Floats, count: Floats, *, delta: float) -> Floats:
     """The half-width in the published implementation of Neuron Shapley: range 1, one-sided delta.
 
-    `sqrt(2 V ln(2/delta) / t) + 7 ln(2/delta) / (3 (t - 1))`, for every filter alone; kept because
+    `sqrt(2 V ln(2/delta) / t) + 7 ln(2/delta) / (3 (t - 1))`, for every filter alone (Maurer & Pontil 2009, theorem 4); kept because
     it is the paper's. It speaks of one filter at one time, not of all filters at all times, and
     marginals of a signed worth can exceed the range 1.
+
+    Args:
+        variance: unbiased sample variance, shape (n,).
+        count: number of observations, shape (n,); below 2 the half-width is infinite.
+        delta: in (0, 1).
     """
-    return _bernstein(variance, count, math.log(2 / delta), 1.0)
+    enough = count > 1
+    safe, log_term = np.where(enough, count, 2), math.log(2 / delta)
+    half_width = np.sqrt(2 * variance * log_term / safe) + 7 * log_term / (3 * (safe - 1))
+    return np.where(enough, half_width, np.inf)
 
 
 def published_count(variance: Floats, half_width: Floats, *, delta: float) -> Floats:
@@ -65,13 +46,6 @@ def published_count(variance: Floats, half_width: Floats, *, delta: float) -> Fl
     safe = np.where(half_width > 0, half_width, 1)
     count = 1 + ((spread + np.sqrt(spread**2 + 4 * range_term * safe)) / (2 * safe)) ** 2
     return np.where(half_width > 0, count, np.inf)
-
-
-def _bernstein(variance: Floats, count: Floats, log_term: float, width: float) -> Floats:
-    enough = count > 1
-    safe = np.where(enough, count, 2)
-    half_width = np.sqrt(2 * variance * log_term / safe) + 7 * width * log_term / (3 * (safe - 1))
-    return np.where(enough, half_width, np.inf)
 
 
 class Moments:

@@ -19,6 +19,7 @@ from repairkit.shapley.guarantee import End, Extremes, Guarantee
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
 from repairkit.shapley.sequences import ConfidenceSequence
 from repairkit.shapley.walk import Progress
+from repairkit.shapley.zone import check_alive
 
 PAIRS = 16
 """Antithetic pairs of one round of flips; with fewer no interval has begun to shrink."""
@@ -107,16 +108,16 @@ def certify(
                 race.fold(each, observed)
                 folded("flips")
 
+    check_alive(t0, race.screen.mean, race.screen.variance, np.nan_to_num(race.sequence.mean))
     name, estimate = names(ids, game.n), race.estimate
     valued, placed = np.zeros(game.n, dtype=bool), np.zeros(game.n, dtype=bool)
     valued[entrants.players] = True
     placed[entrants.players] = (low if end == "low" else high).placed
-    reach = np.maximum(estimate - race.sequence.lower, race.sequence.upper - estimate)
     return Attribution(
         ids=name,
         screen=(1 - t0) * race.screen.mean if screened else np.full(game.n, math.nan),
         value=np.where(valued, (1 - t0) * estimate, math.nan),
-        half_width=np.where(valued, (1 - t0) * reach, math.nan),
+        half_width=np.where(valued, (1 - t0) * race.sequence.reach(estimate), math.nan),
         samples=race.sequence.count,
         decided=placed,
         harmful=game.harmful,

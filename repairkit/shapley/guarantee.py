@@ -9,8 +9,6 @@ from repairkit.shapley.audit import Audit
 
 End = Literal["low", "high"]
 EXTREME: dict[End, str] = {"low": "lowest", "high": "highest"}
-TOLERANCE = 0.2
-"""Of a guarantee unless another is given, relative to the k-th value of each end."""
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,11 @@ class ConfidenceSequence:
         variance = np.maximum(squares - total**2 / at_least_two, 0) / (at_least_two - 1)
         return np.where(count > 1, (self.high - self.low) * np.sqrt(variance / at_least_two), np.inf)
 
+    def reach(self, estimate: Floats) -> Floats:
+        """From an estimate of every mean to the further end of its interval, float64 (n,)."""
+        reach: Floats = np.maximum(estimate - self.lower, self.upper - estimate)
+        return reach
+
     def arrays(self, prefix: str) -> dict[str, Floats]:
         """The state by name, for a checkpoint."""
         return {f"{prefix}.powers": self._powers, f"{prefix}.lower": self.lower, f"{prefix}.upper": self.upper}
@@ -138,6 +143,46 @@ class ConfidenceSequence:
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> None:
         """Take up the state that `arrays` gave under the same prefix; continues bit for bit."""
         self._powers, self.lower, self.upper = (arrays[f"{prefix}.{name}"].copy() for name in ("powers", "lower", "upper"))
+
+
+class TwoLevels:
+    """Intervals from the same observations twice: of each player on its own, and of all at once.
+
+    Args:
+        n: number of players.
+        most: greatest absolute observation.
+        delta: probability that one player's interval ever misses, and that any of those of `valued` players does.
+        valued: how many players are ever observed.
+
+    Example:
+        >>> intervals = TwoLevels(3, 1.0, delta=0.05, valued=3)
+        >>> intervals.add(np.full((200, 3), 0.1), np.arange(3))
+        >>> each, together = intervals.half_widths(np.full(3, 0.1))
+        >>> each.round(3), together.round(3)
+        (array([0.031, 0.031, 0.031]), array([0.04, 0.04, 0.04]))
+    """
+
+    def __init__(self, n: int, most: float, *, delta: float, valued: int) -> None:
+        self._levels = [ConfidenceSequence(n, -most, most, alpha) for alpha in (delta, delta / valued)]
+
+    def add(self, observations: Floats, players: Examples) -> None:
+        """Fold in rows of observations, shape (k, len(players)), of different players."""
+        for level in self._levels:
+            level.add(observations, players)
+
+    def half_widths(self, estimate: Floats) -> tuple[Floats, Floats]:
+        """From the estimates, (n,), to the further ends: of each interval on its own, and of all at once."""
+        each, together = (level.reach(estimate) for level in self._levels)
+        return each, together
+
+    def arrays(self) -> dict[str, Floats]:
+        """The state by name, for a checkpoint."""
+        return {name: array for index, level in enumerate(self._levels) for name, array in level.arrays(f"level {index}").items()}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take up the state that `arrays` gave."""
+        for index, level in enumerate(self._levels):
+            level.restore(arrays, f"level {index}")
 
 
 def _polynomials() -> Floats:

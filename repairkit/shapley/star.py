@@ -12,16 +12,20 @@ from scipy import stats
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.attribution import Attribution, Ledger, decide, names
-from repairkit.shapley.bounds import Moments, empirical_bernstein
+from repairkit.shapley.bounds import Moments
 from repairkit.shapley.certify import certify
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
 from repairkit.shapley.game import Floats, Game
-from repairkit.shapley.guarantee import TOLERANCE, End
+from repairkit.shapley.guarantee import End
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
-from repairkit.shapley.walk import Progress, check_sought
+from repairkit.shapley.sequences import TwoLevels
+from repairkit.shapley.walk import Progress, check_asked
+from repairkit.shapley.zone import check_alive
 
 SCREEN_SHARE = 0.4
 """Share of the budget that the screen may take when flips of all players cannot be afforded."""
+TOLERANCE = 0.2
+"""Of a guarantee, unless told otherwise."""
 AUDIT = 16
 """Players drawn outside the contested, as a check of the screen."""
 
@@ -39,7 +43,7 @@ def tmab(
     audit: int | None = None,
     control: bool = False,
     guarantee: float | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     ids: Sequence[object] | None = None,
     workers: int = 1,
     checkpoint: Checkpoint | None = None,
@@ -62,11 +66,11 @@ def tmab(
     every second screen round, which has no say in who is contested, so that being picked for an
     extreme screen does not carry over into the value. Made for smooth scores, which gradients follow.
 
-    Without `control` intervals are empirical Bernstein with the true range, for each player on its own; the rounds
-    share delta, since the round after which a player drops out depends on its data. With `control` the
-    range of an observation is not known, and intervals are Student's with the same share of delta:
-    they hold for many samples only. All are conditional on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by
-    size (the paper truncates by performance).
+    Without `control` intervals are confidence sequences (`repairkit.shapley.sequences`) with the true range, for each player on
+    its own: they hold although how often a player is observed depends on what was observed. With `control` the
+    range of an observation is not known, and intervals are Student's with delta shared by the rounds: they hold
+    for many samples and nearly normal means only (how far, `benchmarks/coverage_simulation.py` shows). All are conditional
+    on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by size (the paper truncates by performance).
 
     With `guarantee` both ends are sought, and what is said of them is wrong with that probability at most
     (`repairkit.shapley.guarantee`, docs/guarantee.md). Confidence sequences take the place of steps 2 and 3
@@ -88,7 +92,7 @@ def tmab(
         audit: how many others are flipped as a check of the screen; 16 by default, 64 draws with `guarantee`.
         control: use the gradients as control variates; for smooth scores, and not with `guarantee`.
         guarantee: probability that any claim about either end is wrong, in (0, 1), in place of delta; None for no claims.
-        tolerance: of the guarantee, in [0, 1), relative to the k-th value of each end.
+        tolerance: of the guarantee, in [0, 1), relative to the k-th value of each end; 0.2 by default.
         ids: names of the players.
         workers: processes that play rounds; any number gives the same bits.
         checkpoint: where the state is saved between rounds, and taken up again if it is there.
@@ -97,7 +101,9 @@ def tmab(
     Raises:
         BudgetError: the budget does not pay one screen round and one pair of flips in each round, or
             with `guarantee` one round of 16 pairs.
-        UsageError: top, t0, delta, contested or tolerance out of range; with `guarantee` top may be half of the players at most.
+        GameError: the live zone is empty: no gradient and no flip differs from 0, as with a network dead on arrival.
+        UsageError: top, t0, delta, contested or tolerance out of range, or tolerance without `guarantee`; with `guarantee`
+            top may be half of the players at most.
 
     Example:
         >>> from repairkit.shapley.game import FunctionGame
@@ -106,9 +112,11 @@ def tmab(
         >>> [found.ids[i] for i in found.culprits()], found.value[1]
         (['player:1'], np.float64(-0.25))
     """
-    check_sought(game, top, delta if guarantee is None else guarantee)
+    sought = check_asked(game, budget=budget, top=top, end=end, delta=delta if guarantee is None else guarantee)
     _check(t0, contested, audit, control_under_guarantee=control and guarantee is not None)
-    sought: End = end or ("low" if game.harmful < 0 else "high")
+    if tolerance is not None and guarantee is None:
+        raise UsageError(f"tolerance belongs to a guarantee, got {tolerance} without one")
+    tolerance = TOLERANCE if tolerance is None else tolerance
     chosen = {"budget": budget, "seed": seed, "top": top, "end": sought, "t0": t0, "contested": contested, "audit": audit}
     claims = {} if guarantee is None else {"guarantee": guarantee, "tolerance": tolerance}
     saved = _saved(checkpoint, game, {**chosen, "control": control, **claims})
@@ -134,10 +142,9 @@ def tmab(
     audited = min(AUDIT if audit is None else audit, game.n - first)
     sizes = halving_sizes(first, audited, top)
     ledger = Ledger(budget)
-    flips = (
-        len(sizes) * 2 * (1 + sizes[0] + GRADIENT_COST * control)
-    )  # the rounds cost the same, and the first must pay a pair of all its players
-    shortest = (1 + control) * SCREEN_ROUND * GRADIENT_COST + flips
+    dearest = 1 + float(np.sort(game.flip_shares)[::-1][: sizes[0]].sum()) + GRADIENT_COST * control
+    flips = len(sizes) * 2 * dearest  # the rounds cost the same, and the first must pay a pair of all its players
+    shortest = math.ceil((1 + control) * SCREEN_ROUND * GRADIENT_COST + flips)
     if budget < shortest:
         raise BudgetError(
             f"the budget of {budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
@@ -145,7 +152,8 @@ def tmab(
 
     most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
     plan = _Plan(seed, t0, sought, control, first, audited, tuple(sizes), most)
-    play = _Play(game.n, ledger)
+    intervals = None if control else TwoLevels(game.n, game.marginal_range, delta=delta, valued=sizes[0])
+    play = _Play(game.n, ledger, intervals)
     if saved:
         play.restore(saved)
     with Crew(game, workers) as crew, kept(checkpoint):
@@ -157,6 +165,8 @@ def tmab(
                     checkpoint.offer(play.arrays())
                 if progress is not None:
                     progress("flips" if play.phase else "screen", budget - ledger.left, budget)
+            if play.phase == 1:
+                check_alive(t0, play.screen.mean, play.screen.variance, play.flips.mean, play.flips.variance)
             play.next_phase()
             if checkpoint is not None:
                 checkpoint.offer(play.arrays())
@@ -166,22 +176,19 @@ def tmab(
     value = np.where(valued, (1 - t0) * (base + moments.mean), math.nan)
     standard_error = np.hypot(moments.standard_error, fresh.standard_error if control else 0.0)
 
-    def half_width(share: float) -> Floats:
-        """Of intervals that miss with probability `share`, divided among the rounds."""
-        if control:
-            freedom = np.maximum(np.minimum(moments.count, fresh.count) - 1, 1)
-            spread = stats.t.isf(share / len(sizes) / 2, freedom) * standard_error
-        else:
-            spread = empirical_bernstein(moments.variance, moments.count, delta=share / len(sizes), width=2 * game.marginal_range)
-        return np.where(valued, (1 - t0) * spread, math.nan)
+    if intervals is None:
+        freedom = np.maximum(np.minimum(moments.count, fresh.count) - 1, 1)
+        of_each, of_all = (stats.t.isf(share / len(sizes) / 2, freedom) * standard_error for share in (delta, delta / sizes[0]))
+    else:
+        of_each, of_all = intervals.half_widths(moments.mean)
 
     return Attribution(
         ids=names(ids, game.n),
         screen=(1 - t0) * screen.mean,
         value=value,
-        half_width=half_width(delta),
+        half_width=np.where(valued, (1 - t0) * of_each, math.nan),
         samples=moments.count,
-        decided=decide(value, half_width(delta / valued.sum()), top=top, end=sought),
+        decided=decide(value, (1 - t0) * of_all, top=top, end=sought),
         harmful=game.harmful,
         end=sought,
         top=top,
@@ -246,14 +253,15 @@ class _Play:
         ledger: passes spent.
         screen, fresh: gradients of the rounds that select, and of those that do not.
         flips: exact marginals.
+        intervals: of their means; None where their range is not known.
         phase: 0 for the screen, then 1 for the first round of halving, and so on.
         done: rounds of the phase that are folded in.
         players: who is flipped in the phase.
         pairs: antithetic pairs that the phase pays; 0 before it has begun.
     """
 
-    def __init__(self, n: int, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, n: int, ledger: Ledger, intervals: TwoLevels | None) -> None:
+        self.ledger, self.intervals = ledger, intervals
         self.screen, self.fresh, self.flips = Moments(n), Moments(n), Moments(n)
         self.phase = self.done = self.pairs = 0
         self.players: npt.NDArray[np.int64] = np.arange(n)
@@ -303,6 +311,8 @@ class _Play:
             (self.fresh if split and each.index % 2 else self.screen).add(observed, self.players)
         else:
             self.flips.add(observed, each.players)
+            if self.intervals is not None:
+                self.intervals.add(observed, each.players)
         self.done += 1
 
     def next_phase(self) -> None:
@@ -315,6 +325,7 @@ class _Play:
             **self.screen.arrays("screen"),
             **self.fresh.arrays("fresh"),
             **self.flips.arrays("flips"),
+            **(self.intervals.arrays() if self.intervals else {}),
             "players": self.players,
             "spent": np.array([self.ledger.spent.get(part, 0.0) for part in ("screen", "flips")]),
             "at": np.array([self.phase, self.done, self.pairs]),
@@ -324,6 +335,8 @@ class _Play:
         """Take up a saved state."""
         for name, moments in (("screen", self.screen), ("fresh", self.fresh), ("flips", self.flips)):
             moments.restore(arrays, name)
+        if self.intervals is not None:
+            self.intervals.restore(arrays)
         self.players = arrays["players"]
         self.phase, self.done, self.pairs = (int(number) for number in arrays["at"])
         self.ledger.spent = {part: float(passes) for part, passes in zip(("screen", "flips"), arrays["spent"], strict=True) if passes}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import numpy as np
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.attribution import Attribution, Ledger, decide, names
-from repairkit.shapley.bounds import Moments, empirical_bernstein, published_bound, published_count
+from repairkit.shapley.bounds import Moments, published_bound, published_count
 from repairkit.shapley.checkpoint import Checkpoint, kept
 from repairkit.shapley.game import Floats, Game
 from repairkit.shapley.guarantee import End
+from repairkit.shapley.sequences import TwoLevels
 
 Progress = Callable[[str, float, float], None]
 """Called with the part at work, the passes made so far and those planned."""
@@ -41,10 +43,11 @@ def walk(
     interval narrowed by the tolerance. All players are removed in every permutation, active or not;
     V is evaluated just before and just after each active one, so that an inactive player's effect
     never counts for it. Below `truncation` the remaining marginals count as 0. Each permutation has
-    a fresh batch of examples.
+    a fresh batch of examples. A worth that rises while the network dies, as that of an attack may, is never
+    truncated.
 
     Half-widths are the published bound (range 1) with `bandit`, which does not hold for a worth whose
-    marginals exceed 1, and empirical Bernstein with the true range without. The range term of the published bound
+    marginals exceed 1, and those of a confidence sequence with the true range without. The range term of the published bound
     is about 7 / t after t permutations, so that it rarely stops within a budget; `still_needed` extrapolates
     what it would take.
 
@@ -61,7 +64,8 @@ def walk(
         end: "high" as in the paper, or "low"; the harmful end by default.
         delta: failure probability of the published bound, per player; 0.1 in the paper.
         tolerance: 1e-4 in the paper.
-        truncation: worth below which a permutation ends, None for never.
+        truncation: worth below which a permutation ends, None for never; in the paper 0.2 (Inception-v3) and 0.6 (a SqueezeNet of
+            two classes).
         batch: examples per evaluation; 128 in the paper.
         ids: names of the players.
         checkpoint: where the state is saved between permutations, and taken up again if it is there.
@@ -69,20 +73,23 @@ def walk(
 
     Raises:
         BudgetError: the budget does not pay one whole permutation.
-        UsageError: k outside 1 .. n, delta outside (0, 1), a negative tolerance.
+        UsageError: k outside 1 .. n - 1, delta outside (0, 1), a negative tolerance, no examples in a batch, or a truncation above the
+            worth of the whole network, which would end every permutation before it begins.
     """
-    check_sought(game, top, delta)
-    if tolerance < 0:
-        raise UsageError(f"the tolerance must not be negative, got {tolerance}")
-    sought: End = end or ("low" if game.harmful < 0 else "high")
+    sought = check_asked(game, budget=budget, top=top, end=end, delta=delta)
+    _check(tolerance, batch, truncation)
     engine = "tmab-paper" if bandit else "monte-carlo"
     ledger, moments = Ledger(budget), Moments(game.n)
+    # Sequences, since the number of permutations depends on the data where they are truncated.
+    intervals = None if bandit else TwoLevels(game.n, game.marginal_range, delta=delta, valued=game.n)
     active = np.ones(game.n, dtype=bool)
     rounds = 0
     chosen: dict[str, object] = {"budget": budget, "seed": seed, "top": top, "end": sought, "delta": delta, "tolerance": tolerance}
     chosen |= {"truncation": truncation, "batch": batch, "engine": engine, "players": game.n}
     if checkpoint is not None and (saved := checkpoint.begin(chosen | {"game": game.fingerprint()})):
         moments.restore(saved, "marginals")
+        if intervals is not None:
+            intervals.restore(saved)
         active, rounds, ledger.spent = saved["active"], int(saved["rounds"]), {"permutations": float(saved["spent"])}
     with kept(checkpoint):
         while active.any():
@@ -96,29 +103,35 @@ def walk(
                         f"(up to {batch * (game.n + 1):,} passes); give a larger --budget or use the engine tmab"
                     ) from None
                 break
+            if truncation is not None and rounds == 0 and ledger.spent["permutations"] == batch:
+                raise UsageError(
+                    f"the truncation of {truncation:g} is above what the whole network is worth on the first {batch} examples, so that every "
+                    "permutation would end before it begins; give a worth between that of the network and that of a guess"
+                )
             moments.add(marginals[None, active], np.flatnonzero(active))
+            if intervals is not None:
+                intervals.add(marginals[None], np.arange(game.n))
             rounds += 1
             if bandit:
                 active = still_contested(moments, top=top, end=sought, delta=delta, tolerance=tolerance)
             if checkpoint is not None:
                 spent = np.array(ledger.spent["permutations"])
-                checkpoint.offer({**moments.arrays("marginals"), "active": active, "rounds": np.array(rounds), "spent": spent})
+                state = {**moments.arrays("marginals"), "active": active, "rounds": np.array(rounds), "spent": spent}
+                checkpoint.offer(state | (intervals.arrays() if intervals else {}))
             if progress is not None:
                 progress("permutations", budget - ledger.left, budget)
 
-    def half_width(share: float) -> Floats:
-        """Of intervals that miss with probability `share` by the bound of the engine."""
-        if bandit:
-            return published_bound(moments.variance, moments.count, delta=share)
-        return empirical_bernstein(moments.variance, moments.count, delta=share, width=2 * game.marginal_range)
-
+    if intervals is None:
+        of_each, of_all = (published_bound(moments.variance, moments.count, delta=share) for share in (delta, delta / game.n))
+    else:
+        of_each, of_all = intervals.half_widths(moments.mean)
     return Attribution(
         ids=names(ids, game.n),
         screen=np.full(game.n, math.nan),
         value=moments.mean,
-        half_width=half_width(delta),
+        half_width=of_each,
         samples=moments.count,
-        decided=decide(moments.mean, half_width(delta / game.n), top=top, end=sought),
+        decided=decide(moments.mean, of_all, top=top, end=sought),
         harmful=game.harmful,
         end=sought,
         top=top,
@@ -202,9 +215,27 @@ def _evaluations(permutations: Floats, n: int) -> float:
     return float((np.diff(ordered, prepend=0.0) * together * (2 - (together - 1) / n)).sum())
 
 
-def check_sought(game: Game, top: int, delta: float) -> None:
-    """Refuse a k or a delta that cannot be meant."""
-    if not 1 <= top <= game.n:
-        raise UsageError(f"top must lie between 1 and the {game.n} players of the game, got {top}")
+def _check(tolerance: float, batch: int, truncation: float | None) -> None:
+    if not 0 <= tolerance < math.inf:
+        raise UsageError(f"the tolerance must be a number from 0, got {tolerance}")
+    if batch < 1:
+        raise UsageError(f"batch must be at least 1 example, got {batch}")
+    if truncation is not None and not math.isfinite(truncation):
+        raise UsageError(f"truncation must be a worth, or None for none, got {truncation}")
+
+
+def check_asked(game: Game, *, budget: float, top: int, end: End | None, delta: float) -> End:
+    """Refuse a budget, k, end or delta that cannot be meant; the end that is sought.
+
+    Raises:
+        UsageError: one of them is out of range.
+    """
+    if not 0 < budget < math.inf:
+        raise UsageError(f"budget must be a positive number of image passes, got {budget}")
+    if not 1 <= top < game.n:
+        raise UsageError(f"top must be at least 1 and less than the {game.n} players of the game, got {top}: those sought are some of them")
+    if end is not None and end not in get_args(End):
+        raise UsageError(f"end must be {' or '.join(map(repr, get_args(End)))}, got {end!r}")
     if not 0 < delta < 1:
         raise UsageError(f"delta must lie between 0 and 1, got {delta}; it is the probability of an interval that misses")
+    return end or ("low" if game.harmful < 0 else "high")

@@ -150,6 +150,19 @@ def live_zone(
     return Zone(float(t0), np.array(sizes[: len(rows)]), activity, error, share, passes, seed)
 
 
+def check_alive(t0: float, *observed: Floats) -> None:
+    """Refuse a zone in which nothing that was observed of any player differs from 0.
+
+    Raises:
+        GameError: all of it is 0, and the zone is empty.
+    """
+    if not any(each.any() for each in observed):
+        raise GameError(
+            f"the live zone is empty: no filter changed the score of any drawn example with a share of {t0:g} or more live; check that the weights "
+            "are the trained ones and that labels and normalisation fit"
+        )
+
+
 def _live(measured: Floats, share: float, game: Game) -> list[bool]:
     """Whether some part is live at each size; measured is (m, parts, 2), activity and standard error."""
     activity, error = measured[:, :, 0], measured[:, :, 1]
