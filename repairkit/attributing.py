@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
 from repairkit.options import Options
 from repairkit.shapley import Attribution, estimate
 from repairkit.shapley.model_game import ModelGame, prepared_batches
-from repairkit.shapley.stability import Stability, stability
+from repairkit.shapley.stability import SIZES, Stability, stability
 from repairkit.shapley.zone import Zone, live_zone
 from repairkit.unfinished import KeptNetwork
 
@@ -139,7 +139,7 @@ def attribute(
             engine=options.engine,
             budget=budget,
             seed=seed,
-            top=options.top or min(options.usual_top, max(game.n // 2, 1)),
+            top=_top(options, game.n),
             t0=t0,
             control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
             guarantee=options.guarantee,
@@ -178,6 +178,11 @@ def within_memory(game: ModelGame, work: Callable[[], Found], *, kept: KeptNetwo
         warnings.warn(f"memory ran out ({name}): passes now carry {game.batch} images", ModelWarning, stacklevel=2)
 
 
+def _top(options: Options, n: int) -> int:
+    """How many of the n filters are wanted."""
+    return options.top or min(options.usual_top, max(n // 2, 1))
+
+
 def agreement_of_halves(
     classifier: Classifier,
     target: LabelledImages,
@@ -192,6 +197,9 @@ def agreement_of_halves(
 ) -> Stability:
     """How far two attributions agree, each on half of the attribution images, with constants and random numbers of its own.
 
+    A number of culprits can only be compared by value where each half values as many filters. So each half contests as many as the largest of
+    `SIZES` that half the budget pays, where the options do not say how many and would contest fewer.
+
     Raises:
         DataError: a half would have no image of a subgroup.
         BudgetError: half the budget is less than the engine needs.
@@ -203,20 +211,32 @@ def agreement_of_halves(
         game = attribution_game(classifier, *parts, options)
         clock.add("stability", sum(map(len, parts)))
         own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
-        try:
-            half = attribute(
-                game,
-                options,
-                budget=options.budget / 2,
-                seed=own_seed,
-                t0=t0,
-                clock=clock,
-                workers=workers,
-                kept=kept,
-                name=f"half-{number + 1}",
-            )
-        except BudgetError as error:
-            raise BudgetError(f"--stability attributes on each half of the images with half the budget: {error}") from None
+        for name, wider in (*_wider(options, game.n), ("", options)):
+            try:
+                half = attribute(
+                    game,
+                    wider,
+                    budget=options.budget / 2,
+                    seed=own_seed,
+                    t0=t0,
+                    clock=clock,
+                    workers=workers,
+                    kept=kept,
+                    name=f"half-{number + 1}{name}",
+                )
+                break
+            except BudgetError as error:
+                too_small = error
+        else:
+            raise BudgetError(f"--stability attributes on each half of the images with half the budget: {too_small}")
         found.append(half)
         clock.add("stability", sum(half.passes.values()))
     return stability(*found)
+
+
+def _wider(options: Options, n: int) -> Iterator[tuple[str, Options]]:
+    """Options that contest as many filters as a number of culprits that is compared, most first, and what their checkpoints are called by."""
+    if options.engine == "tmab" and options.contested is None:
+        for k in sorted(SIZES, reverse=True):
+            if 3 * _top(options, n) < k < n:
+                yield f"-{k}", replace(options, contested=k)

@@ -10,6 +10,7 @@ from repairkit.errors import UsageError
 from repairkit.repair import Strategy
 from repairkit.shapley import Engine
 from repairkit.shapley.model_game import Precision
+from repairkit.shapley.star import TOLERANCE
 from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall"]
@@ -47,7 +48,8 @@ class Options:
         target_shares: attribute, choose and report shares of the target images when folds is 1.
         source_counts: attribute, choose and report numbers of source images; None for the same shares.
         stability: also attribute on each half of the attribution images, with half the budget each,
-            and state how far both name the same culprits; doubles the cost of the attribution.
+            and state how far both name the same 25, 50, 100 and 200 culprits; doubles the cost of the attribution. Where `contested` is not given, `tmab`
+            contests as many filters of the halves as the largest of these numbers that half the budget pays.
         seed: of splits, engine and bootstrap.
         level: of all intervals.
         batch: images per pass, at most; see `repairkit.memory`.
@@ -142,4 +144,4 @@ class Options:
                 f"contested must be at least {least}, got {self.contested}{' (top, for a guarantee)' if self.guarantee else ''}"
             )
         if self.guarantee is not None and self.tolerance is None:
-            object.__setattr__(self, "tolerance", 0.2)
+            object.__setattr__(self, "tolerance", TOLERANCE)

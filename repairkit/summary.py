@@ -285,9 +285,11 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
             f"{COLUMNS[network.column][0]}{where}: {network.choice.chosen} frozen; choosing stopped because {network.choice.reason}."
         )
     if first.stability is not None:
+        by_half = [number for network in findings.repairs if network.stability for number in network.stability.valued[:2]]
         sentences.append(
             "Stability: the attribution was made again on each half of the attribution images, with half the budget each; "
-            "both halves name fewer of the same filters than two whole sets would."
+            f"both halves name fewer of the same filters than two whole sets would. A half valued {_range(by_half)} filters: "
+            "an overlap by value of nearly as many says little more than which were valued."
         )
         reasons = dict.fromkeys(reason for network in findings.repairs if network.stability for reason in network.stability.skipped)
         sentences += [f"Stability leaves out {reason}." for reason in reasons]

@@ -22,7 +22,8 @@ class Unfinished:
         run.json                the configuration, and the command that goes on
         seconds.json            seconds of work so far, by part
         repaired-fold-1/        a folder for each network and fold
-            attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves
+            attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves,
+                                half-1-200.npz where these contest 200 filters and not the usual number
             batch.json          images of a pass, by attribution, where memory ran out
             choice.json         what choosing ended with
 

@@ -10,3 +10,36 @@ torch.set_num_threads(1)
 def own_cache(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory):
+    """Two manifests of drawn faces, not to be changed."""
+    import tiny_faces
+
+    folder = tmp_path_factory.mktemp("faces")
+    for name, images in (("target", tiny_faces.target()), ("source", tiny_faces.source())):
+        tiny_faces.write_manifest(folder, images, name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(faces, tmp_path_factory):
+    """A run that was made once: exit code, stdout, stderr, directory."""
+    from command_line import fairness
+
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPAIRKIT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        return *fairness(faces, "--json", "--out", out), out
+
+
+@pytest.fixture
+def own_faces(faces, tmp_path):
+    """The same manifests, to be spoilt."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for file in ("target.csv", "source.csv"):
+        text = (faces / file).read_text()
+        (folder / file).write_text(text.replace("target/", f"{faces}/target/").replace("source/", f"{faces}/source/"))
+    return folder

@@ -30,6 +30,9 @@ class TableGame(Game):
         self.cost += len(examples)
         return self.table[examples, self.number(np.broadcast_to(coalitions, (len(examples), self.n)))]
 
+    def _content(self):
+        return [self.table.tobytes()]
+
     def _flips(self, coalitions, examples, players):
         cost = self.cost + len(examples) * self.flip_cost(players)
         marginals = super()._flips(coalitions, examples, players)

@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from games import TableGame
+from games import TableGame, second_order
 
 from repairkit.errors import DataError, UsageError
-from repairkit.shapley import estimate
+from repairkit.shapley import FunctionGame, estimate
 from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.star import tmab
 
@@ -145,13 +145,28 @@ def test_walks_are_taken_up_too(tmp_path, engine, stop):
         ("t0", {"t0": 0.3}),
         ("top", {"top": 3}),
         ("guarantee", {"guarantee": 0.05}),
-        ("game", {"game": TableGame(8, 6, seed=2, high=2.0)}),
+        ("game", {"game": TableGame(8, 6, seed=2)}),
     ],
 )
 def test_a_checkpoint_of_another_configuration_is_refused_by_the_key_that_differs(tmp_path, key, changes):
     attribute(tmp_path, game=TableGame(8, 6, seed=1))
     with pytest.raises(UsageError, match=rf"checkpoint.npz was made with {key} .*, this run has {key} .*; go on with the same"):
         attribute(tmp_path, **{"game": TableGame(8, 6, seed=1), **changes})
+
+
+@pytest.mark.parametrize("engine", ["tmab", "monte-carlo"])
+def test_a_checkpoint_of_another_function_is_refused(tmp_path, engine):
+    """The two games differ by what their functions return, and by nothing else."""
+
+    def run(game):
+        return estimate(game, engine=engine, budget=2000, top=2, checkpoint=Checkpoint(tmp_path / "c.npz", every_seconds=0))
+
+    run(second_order(5)[0])
+    rng = np.random.default_rng(0)
+    single, bounds = rng.normal(size=5), second_order(5)[0].bounds
+    with pytest.raises(UsageError, match=r"c.npz was made with game \w+, this run has game \w+; go on with the same"):
+        run(FunctionGame(5, lambda live: live @ single, bounds=bounds))
+    run(second_order(5)[0])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -161,6 +176,27 @@ def test_a_checkpoint_cut_short_is_named(tmp_path, share):
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     with pytest.raises(DataError, match=r"expected a checkpoint at .*checkpoint.npz, it is cut short or is something else .*; remove it"):
         attribute(tmp_path, game=TableGame(8, 6, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [({}, "flips.squares"), ({}, "at"), ({"guarantee": 0.1}, "players"), ({"engine": "monte-carlo", "t0": 0}, "active")],
+)
+def test_a_checkpoint_without_one_of_its_arrays_is_named(tmp_path, changes, missing):
+    file = tmp_path / "c.npz"
+
+    def run():
+        estimate(TableGame(8, 6, seed=1), checkpoint=Checkpoint(file, every_seconds=0), **{"budget": 2500, "top": 2, "t0": 0.2, **changes})
+
+    run()
+    with np.load(file) as saved:
+        arrays = {name: saved[name] for name in saved.files if name != missing}
+        assert len(arrays) == len(saved.files) - 1
+    np.savez(file, **arrays)
+    with pytest.raises(
+        DataError, match=rf"expected a checkpoint at .*c.npz, it is cut short or .* \(no {missing}\); remove it to begin anew"
+    ):
+        run()
 
 
 def test_a_checkpoint_is_saved_when_it_is_time(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import tiny_faces
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torchvision.models import squeezenet1_0
 
 from repairkit import attributing, fairness
@@ -28,6 +29,7 @@ from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.summary import explanation, summarise
+from repairkit.unfinished import Unfinished
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -629,6 +631,33 @@ def test_halves_share_nothing(monkeypatch):
     assert own["t0"] == others["t0"] == 0.9
     assert found.overlaps[0].share == 1
     assert clock.passes == {"stability": sum(map(len, parts)) + 14.0}
+    assert own["contested"] == others["contested"] == 200
+    chosen = tiny_faces.options(stability=True, contested=30)
+    attributing.agreement_of_halves(task.model.classifier, *parts, chosen, seed=5, t0=0.9, clock=clock)
+    assert [settings["contested"] for _, settings in asked[2:]] == [30, 30]
+
+
+@pytest.mark.parametrize(
+    ("budget", "valued", "left_out"),
+    [(2_800, 216, ()), (2_600, 196, ("200 by value: the halves valued 196 and 196 filters",))],
+    ids=["enough for 200", "enough for 3 x top"],
+)
+def test_halves_value_as_many_filters_as_are_compared_where_the_budget_pays_it(tmp_path, monkeypatch, budget, valued, left_out):
+    options, images = tiny_faces.options(stability=True, budget=budget, top=60), (tiny_faces.target(), tiny_faces.source())
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 250, 5, stride=8), nn.ReLU(), nn.Conv2d(250, 50, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    classifier = Classifier(nn.Sequential(*layers, nn.Linear(50, 2)), classes=("female", "male")).eval().requires_grad_(False)
+
+    def run():
+        kept = Unfinished(tmp_path / "run", {}, command="").network("a")
+        return attributing.agreement_of_halves(classifier, *images, options, seed=5, t0=0.97, clock=Clock(None, 0), kept=kept)
+
+    found = run()
+    assert found.valued[:2] == (valued, valued)
+    assert [overlap.k for overlap in found.overlaps if overlap.by == "value"] == [k for k in (25, 50, 100, 200) if k <= valued]
+    assert found.skipped == left_out
+    monkeypatch.setattr(ModelGame, "_flips", lambda *_: pytest.fail("what is kept is made again"))
+    assert run() == found
 
 
 def test_half_a_budget_that_is_too_small_is_known_before_the_whole_is_spent():

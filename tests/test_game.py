@@ -12,6 +12,7 @@ from oracles import masked_logits
 from repairkit.errors import GameError, ModelError, UsageError
 from repairkit.objectives import Accuracy, LogLoss, RecallGap, SubgroupRecall
 from repairkit.shapley.game import FunctionGame, Game
+from repairkit.shapley.model_game import ModelGame
 
 
 class Wrong(Game):
@@ -99,6 +100,14 @@ def test_marginals_stay_in_the_range_that_the_bounds_use():
     marginals = factors[:, None] * game.flips(rng.random((500, 4)) < 0.5, examples, np.arange(4))
     assert np.abs(marginals).max() <= game.marginal_range
     assert game.marginal_range == pytest.approx(3.0)
+
+
+def test_games_of_one_shape_have_fingerprints_of_their_own():
+    def of(weights) -> str:
+        return FunctionGame(4, lambda live: live @ np.array(weights), bounds=(-9, 9)).fingerprint()
+
+    assert of([1.0, 2, 0, 0]) == of([1.0, 2, 0, 0])
+    assert len({of([1.0, 2, 0, 0]), of([2.0, 1, 0, 0]), of([1.0, 2, 0, 1e-9]), of([1.0, 2, 1, -1])}) == 4
 
 
 # ---- the game of a network ----
@@ -236,6 +245,20 @@ def test_worths_add_up():
         game.filters.set_constants(together.filters.constants)
     for live in coalitions(5, 12):
         assert together.worth(live) == pytest.approx(sum(game.worth(live) for game in alone))
+
+
+def test_the_fingerprint_of_a_network_knows_weights_constants_and_images_and_runs_nothing(monkeypatch):
+    def game(*, images=0, weight=0.0, constant=0.0):
+        played = model_game(twelve_filters(), Accuracy().on(labelled(4, seed=images)))
+        played.classifier.network[6].bias.data[0] += weight
+        played.filters.set_constants(played.filters.constants + constant)
+        return played
+
+    games = [game(), game(images=1), game(weight=0.5), game(constant=0.5)]
+    games[1].filters.set_constants(games[0].filters.constants)
+    monkeypatch.setattr(ModelGame, "_scores", lambda *_: pytest.fail("a pass was made"))
+    assert game().fingerprint() == games[0].fingerprint()
+    assert len({each.fingerprint() for each in games}) == 4
 
 
 def test_logits_that_are_not_finite_are_refused():

@@ -25,15 +25,6 @@ QUICK = shlex.split("--size 32 --budget 700 --top 4 --strategy prefix --max-filt
 PARTS = ("evaluation", "calibration", "stability", "attribution", "choosing")
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    """Two manifests of drawn faces."""
-    folder = tmp_path_factory.mktemp("faces")
-    for name, images in (("target", tiny_faces.target()), ("source", tiny_faces.source())):
-        tiny_faces.write_manifest(folder, images, name)
-    return folder
-
-
 def arguments(folder, *more):
     data = ["--data", folder / "target.csv", "--source-data", folder / "source.csv"]
     given = ["fairness", "--model", tiny_faces.spoilt_weights(), "--dropout-model", "none", *data, *QUICK, *more]
@@ -269,6 +260,16 @@ def test_another_configuration_is_refused_by_the_key_that_differs(faces, begun, 
     assert code == 2
     assert re.search(rf"error: .*run.unfinished was made with {message} go on with the same configuration, or remove it", stderr), stderr
     assert {file: file.read_bytes() for file in begun.parent.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_that_was_killed_when_it_was_already_whole_is_called_finished(faces, whole, tmp_path, call):
+    """Its unfinished work is then still there; to remove the result in order to go on would lose it."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (tmp_path / "run.unfinished").mkdir()
+    code, stderr, told = call(arguments(faces, "--out", out, "--resume"))
+    assert (code, told) == (2, [])
+    assert re.search(r"the run at .*run is finished; read its report.html, and remove .*run.unfinished if that is", stderr), stderr
 
 
 def test_other_labels_or_groups_are_other_images(faces, begun, tmp_path, call):

@@ -31,9 +31,10 @@ from repairkit.report.result import Result
 from repairkit.rundir import require_free, write_fairness_run
 from repairkit.shapley import Engine
 from repairkit.shapley.model_game import Precision
+from repairkit.shapley.star import TOLERANCE
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
-from repairkit.unfinished import Unfinished, check_resumable, kept_setting
+from repairkit.unfinished import Unfinished, check_resumable, kept_setting, place_beside
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 ASSUMED_NOTICE = (
@@ -144,7 +145,7 @@ def fairness(
         ),
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Of the guarantee, relative to the k-th value; smaller separates more. [default: 0.2]")
+        float | None, typer.Option(help=f"Of the guarantee, relative to the k-th value; smaller separates more. [default: {TOLERANCE}]")
     ] = None,
     max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 3 for drawn faces]")] = None,
     max_clean_drop: Annotated[
@@ -152,7 +153,11 @@ def fairness(
     ] = Options.max_clean_drop,
     folds: Annotated[int, typer.Option(min=1, help="1, or at least 3 to cross-fit.")] = 1,
     stability: Annotated[
-        bool, typer.Option("--stability", help="Also attribute on each half of the images and say how far both agree; doubles that cost.")
+        bool,
+        typer.Option(
+            "--stability",
+            help="Also attribute on each half of the images and say how many of 25 to 200 culprits both name; doubles that cost.",
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -457,6 +462,8 @@ def check_place(out: Path | None, *, resume: bool) -> None:
         UsageError: it is so; the message says what to do.
     """
     if out is not None:
+        if resume and (out / "result.json").exists():  # perhaps killed just before its unfinished work was removed
+            raise UsageError(f"the run at {out} is finished; read its report.html, and remove {place_beside(out)} if that is still there")
         require_free(out)
     check_resumable(out, resume=resume)
 

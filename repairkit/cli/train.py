@@ -69,6 +69,12 @@ def train(
                 f"{out} names a {zoo.ARCHITECTURE} trained on CelebA, got --arch {arch} --data {data}; "
                 "give --data celeba, or an --out that ends in .safetensors and use that file as the model"
             )
+        plain, rival = CELEBA
+        if (str(out) == rival) != (filter_dropout > 0):
+            raise UsageError(
+                f"{rival} names weights trained with filter dropout and {plain} those trained without, "
+                f"got --out {out} --filter-dropout {filter_dropout:g}; change one of them"
+            )
     if place.suffix != ".safetensors":
         raise UsageError(f"expected an --out that ends in .safetensors, or one of {', '.join(CELEBA)}, got {out}")
     if place.exists():

@@ -326,6 +326,10 @@ def _read_checkpoint(path: Path) -> State:
             warnings.simplefilter("ignore")  # torch muses about the pickle protocol before it refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
+        if text := _text_of(path):
+            raise ModelError(
+                f"{path} is text and no weights ({text!r}), such as a web page saved in place of the file; fetch the file itself"
+            ) from None
         raise ModelError(
             f"{path} is a pickle, which may run code when read, so it is refused; convert its state dict to safetensors"
         ) from None
@@ -336,6 +340,15 @@ def _read_checkpoint(path: Path) -> State:
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise ModelError(f"{path} holds no state dict of tensors; save network.state_dict() as safetensors")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _text_of(path: Path) -> str:
+    """How a file of text begins, in one line; empty for a file that holds control characters, as weights do."""
+    with path.open("rb") as file:
+        start = file.read(500)
+    if any(byte < 9 or 13 < byte < 32 for byte in start):
+        return ""
+    return " ".join(start.decode(errors="replace").split())[:40]
 
 
 def _one_line(error: BaseException) -> str:

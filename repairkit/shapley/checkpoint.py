@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,21 @@ def check_same(kept: Path, earlier: Mapping[str, object], ours: Mapping[str, obj
                 f"{kept} was made with {key} {earlier.get(key)}, this run has {key} {ours.get(key)}; "
                 "go on with the same configuration, or remove it to begin anew"
             )
+
+
+class _Saved(Arrays):
+    """The state in a file, where a name that is missing says that the file is damaged."""
+
+    def __init__(self, path: Path, arrays: Arrays) -> None:
+        super().__init__(arrays)
+        self._path = path
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise _damaged(self._path, f"no {name}")
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"expected a checkpoint at {path}, it is cut short or is something else ({why}); remove it to begin anew")
 
 
 class Checkpoint:
@@ -85,14 +100,14 @@ class Checkpoint:
 
         Raises:
             UsageError: the file was made under another configuration; the message names the key.
-            DataError: the file is cut short or is no checkpoint.
+            DataError: the file is cut short or is no checkpoint; also where an array is asked for that it lacks.
         """
         self._configuration = json.dumps(dict(configuration), sort_keys=True)
         if not self.path.exists():
             return None
         arrays = self._read()
         check_same(self.path, dict(json.loads(str(arrays.pop(_CONFIGURATION)))), json.loads(self._configuration))
-        return arrays
+        return _Saved(self.path, arrays)
 
     def _read(self) -> Arrays:
         try:
@@ -100,9 +115,7 @@ class Checkpoint:
                 arrays = {name: file[name] for name in file.files}
             dict(json.loads(str(arrays[_CONFIGURATION])))
         except Exception as error:  # noqa: BLE001 - a damaged zip file fails in many ways
-            raise DataError(
-                f"expected a checkpoint at {self.path}, it is cut short or is something else ({type(error).__name__}); remove it to begin anew"
-            ) from None
+            raise _damaged(self.path, type(error).__name__) from None
         return arrays
 
     def offer(self, state: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal, get_args
@@ -64,15 +63,13 @@ class ModelGame(Game):
         placed = (self.classifier, filters.freeze_at, str(filters.device), filters.constants, filters.shares)
         return _rebuilt, (*placed, self.stake, self.batch, self.precision)
 
-    def fingerprint(self) -> str:
-        """Also of weights, constants, precision, images and objectives."""
-        digest = hashlib.sha256(super().fingerprint().encode())
+    def _content(self) -> Iterator[bytes]:
+        """Weights, constants, precision, images and objectives; the network is not run."""
         for name, tensor in self.classifier.state_dict().items():
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        digest.update(self.filters.constants.tobytes() + self.filters.freeze_at.encode() + self.precision.encode())
+            yield name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes()
+        yield self.filters.constants.tobytes() + self.filters.freeze_at.encode() + self.precision.encode()
         for part in self.stake.parts:
-            digest.update(repr(part.objective).encode() + "".join(part.images.hashes.tolist()).encode() + part.images.labels.tobytes())
-        return digest.hexdigest()[:16]
+            yield repr(part.objective).encode() + "".join(part.images.hashes.tolist()).encode() + part.images.labels.tobytes()
 
     @property
     def part_of(self) -> Examples:

@@ -76,7 +76,8 @@ def stability(first: Attribution, second: Attribution, *, ks: Sequence[int] = SI
     them: a filter that one half's screen passes over is a disagreement. Only the end that was sought
     counts, unless both halves valued every filter. By screen, all filters and both ends are compared. Filters that tie at the k-th
     place share what places are left, so that a ranking full of ties does not agree by the order of
-    its rows. Both halves must have been sampled with random numbers of their own; then the
+    its rows. For a k near the number of filters that a half valued, the overlap by value is little more than that of who was
+    valued at all, so of the screens. Both halves must have been sampled with random numbers of their own; then the
     disagreement is that of the images and of the sampling at half the budget together, and the whole
     set at the whole budget is more stable than its halves.
 
