@@ -35,6 +35,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/other_libraries.py --truth runs/bench/digits.npz
 	$(BIN)/python benchmarks/figure8.py --pool runs/bench/permutations.npy
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/variance.py
 	$(BIN)/python benchmarks/masked_forward.py
 	$(BIN)/python benchmarks/flips.py
 	$(BIN)/python benchmarks/growth.py

@@ -222,6 +222,7 @@ TOYS = {
     "flips": ("--models squeezenet1_0 --pixels 32 --images 1 --flips 4 --runs 1", 1),
     "inception": ("--data nowhere --pixels 75 --batch 1 --flips 2 --runs 1 --threads 1", 4),
     "surrogate": ("--data nowhere --only squeezenet_celeba --pixels 32 --per-group 1 --samples 64 --gradients 8 --others 6 --t0 0.97", 4),
+    "variance": ("--pixels 32 --per-group 1 --samples 192 --players 4 --gradients 8 --t0 0.97", 2),
     "precision": ("--pixels 32 --per-group 1 --samples 64 --gradients 8 --top 3 --others 6 --runs 1", 3),
     "sample_efficiency": (
         "--pixels 32 --per-group 1 --samples 64 --gradients 8 --top 3 --others 6 --budgets 1500 --seeds 1 --permutations 0",
@@ -241,6 +242,22 @@ def test_scripts_print_a_whole_table(module, monkeypatch, capsys, script):
     assert len(lines) == rows + 2
     assert len({line.count("|") for line in lines}) == 1
     assert "nan" not in "".join(lines)
+
+
+def test_what_reduces_variance_is_told_from_what_does_not(module):
+    bench, rng = module("variance"), np.random.default_rng(0)
+    sizes, noise = rng.random(4000), rng.normal(size=(4000, 3))
+    np.testing.assert_allclose(bench.ratios(noise, np.zeros_like(noise), sizes), [1, 1, 0], atol=0.06)
+    mirrored = noise.copy()
+    mirrored[1::2] = -noise[0::2]
+    by_size = 10 * sizes[:, None] + 0.1 * noise
+    np.testing.assert_allclose(bench.ratios(mirrored, 0.5 * mirrored, sizes), [0, 0.25, 0], atol=0.06)
+    assert bench.ratios(by_size, by_size, sizes)[1] == 0
+    assert bench.ratios(by_size, by_size, sizes)[2] > 0.98
+    values = rng.normal(size=(50, 1))
+    mean, error = bench.jackknife(lambda rounds: values[rounds].mean(axis=0), 50)
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(50), rel=1e-6)
+    assert mean == values.mean()
 
 
 def test_agreement_is_judged_by_the_top_of_the_reference(module):
