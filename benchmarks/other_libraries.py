@@ -62,7 +62,8 @@ def tmab_of_both_ends(worth: WholeWorth, evaluations: int, top: int, seed: int) 
 
 def tmab_of_everyone(worth: WholeWorth, evaluations: int, _top: int, seed: int) -> Found:
     """One run that measures the marginals of all players alike: no screening out, no halving."""
-    return combined([tmab(worth.game, budget=_passes(worth, evaluations), seed=seed, top=worth.game.n, control=True)])
+    n = worth.game.n
+    return combined([tmab(worth.game, budget=_passes(worth, evaluations), seed=seed, top=n - 1, contested=n, control=True)])
 
 
 def combined(runs: Sequence[Attribution]) -> Found:

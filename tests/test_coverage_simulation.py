@@ -67,8 +67,10 @@ def test_wrong_claims_are_found(simulation):
 
 def test_every_statement_is_counted_once_a_game(simulation):
     findings = simulation.simulate(range(2), pairs=20)
-    assert {tally.made for tally in findings.tallies.values()} == {2}
-    assert len(findings.tallies) == 7
+    assert {name: tally.made for name, tally in findings.tallies.items() if tally.made != 2} == {
+        "tmab with control variates: interval of a player": 1  # of the games with smooth scores
+    }
+    assert len(findings.tallies) == 8
     table = findings.table()
     assert all(statement in table for statement in findings.tallies)
     tally = simulation.Tally("a statement", 0.1)
@@ -83,5 +85,5 @@ def test_every_statement_is_counted_once_a_game(simulation):
 def test_intervals_cover_and_the_guarantee_errs_no_more_than_delta(simulation):
     findings = simulation.simulate(range(500), delta=0.1)
     for tally in findings.tallies.values():
-        assert tally.made == 500
+        assert tally.made == (200 if "control variates" in tally.statement else 500)
         assert tally.wrong / tally.made <= tally.nominal, tally.row()

@@ -159,7 +159,7 @@ class TwoLevels:
         >>> intervals.add(np.full((200, 3), 0.1), np.arange(3))
         >>> each, together = intervals.half_widths(np.full(3, 0.1))
         >>> each.round(3), together.round(3)
-        (array([0.031, 0.031, 0.031]), array([0.04, 0.04, 0.04]))
+        (array([0.031, 0.031, 0.031]), array([0.037, 0.037, 0.037]))
     """
 
     def __init__(self, n: int, most: float, *, delta: float, valued: int) -> None:
