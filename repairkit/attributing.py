@@ -145,7 +145,7 @@ def attribute(
             guarantee=options.guarantee,
             tolerance=options.tolerance,
             contested=options.contested,
-            truncation=options.truncation or None,
+            truncation=truncation_of(game, options),
             ids=game.filters.ids,
             workers=workers,
             checkpoint=checkpoint,
@@ -153,6 +153,14 @@ def attribute(
         )
 
     return within_memory(game, values, kept=kept, name=name)
+
+
+def truncation_of(game: ModelGame, options: Options) -> float | None:
+    """Worth below which a permutation ends: as asked, else the paper's for each part of the worth; None for never."""
+    if options.engine == "tmab" or options.truncation == 0:
+        return None
+    published = 0.6 if len(game.classifier.classes) == 2 else 0.2
+    return published * len(game.stake.parts) if options.truncation is None else options.truncation
 
 
 def within_memory(game: ModelGame, work: Callable[[], Found], *, kept: KeptNetwork | None, name: str) -> Found:

@@ -15,8 +15,6 @@ from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall"]
 Score = Literal["smooth", "hard"]
-TRUNCATION = 0.6
-"""Of a permutation, for each part of the worth: the paper's for a SqueezeNet of two classes."""
 LARGEST_SEED = 2**63 - 1
 """What torch takes for a seed is 64 bits, of which one is left for the folds, which add to it."""
 
@@ -30,7 +28,7 @@ class Options:
             the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
             and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen,
             and "auto" measures where the network dies (`repairkit.shapley.zone`).
-            `truncation` is for the walks 0.6 for each part of the worth, the paper's for two classes, and 0 for none.
+            `truncation` is for the walks and each part of the worth the paper's 0.6 for two classes and 0.2 for more, and 0 for none.
         guarantee: probability that any claim about the lowest and highest filters is wrong, in (0, 1), for
             each network and fold (`tmab`; see docs/guarantee.md); None for no claims.
         tolerance: of the guarantee, relative to the k-th value of each end; 0.2 unless given.
@@ -125,8 +123,6 @@ class Options:
             object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
         elif self.t0 is not None:
             raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
-        elif self.truncation is None:
-            object.__setattr__(self, "truncation", TRUNCATION * (2 if self.ranking == "recall + source" else 1))
 
     def _check_claims(self) -> None:
         if self.engine != "tmab" and (self.guarantee is not None or self.contested is not None):

@@ -264,8 +264,8 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         f"Live zone t0 = {_range_of([network.attribution.t0 for network in findings.repairs])}: coalitions keep at least about that share of the "
         f"filters live (0 is the Shapley value itself){'; below it single filters hardly change a score' if first.zone else ''}."
         if found.engine == "tmab"
-        else f"Truncation below a worth of {options.truncation:g}."
-        if options.truncation
+        else f"Truncation below a worth of {found.truncation:g}."
+        if found.truncation is not None
         else "No truncation.",
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, "
         f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy on the choose images, not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop:g} points.",
@@ -331,7 +331,8 @@ def limits(task: Task, options: Options, findings: Findings) -> list[str]:
         f"Of the {total} culprits frozen, {undecided} have an interval of the value that reaches zero: they were chosen because freezing them helped on the choose images."
         if total
         else "No culprit was frozen.",
-        "Half-widths of values hold for one filter at a time and conditionally on the attribution images; the lowest of many estimates are biased downwards."
+        "Half-widths of values are approximate where gradients served as control variates (the default), hold for one filter at a time, and conditionally on the "
+        "attribution images; the lowest of many estimates are biased downwards."
         if options.guarantee is None
         else "Half-widths of values hold for all filters of an attribution at once, and conditionally on the attribution images.",
     ]

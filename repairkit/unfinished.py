@@ -56,7 +56,7 @@ class Unfinished:
         self._command = command
         if self.path.exists():
             earlier = _read(self._file)
-            if "configuration" not in earlier:
+            if not isinstance(earlier.get("configuration"), dict):
                 raise DataError(f"expected the configuration of an unfinished run at {self._file}; remove {self.path} to begin anew")
             check_same(self.path, earlier["configuration"], self._record["configuration"])
 
@@ -159,7 +159,10 @@ def kept_setting(out: Path | None, name: Literal["batch", "threads"]) -> int | N
         DataError: its configuration cannot be read.
     """
     file = place_beside(out) / "run.json" if out is not None else None
-    return _read(file).get("configuration", {}).get(name) if file is not None and file.exists() else None
+    if file is None or not file.exists():
+        return None
+    configuration = _read(file).get("configuration")
+    return configuration.get(name) if isinstance(configuration, dict) else None
 
 
 def check_resumable(out: Path | None, *, resume: bool) -> None:
@@ -181,8 +184,8 @@ def check_resumable(out: Path | None, *, resume: bool) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content: dict[str, Any] = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"expected {file.name} of an unfinished run at {file}, could not read it ({type(error).__name__}); remove {file.parent} to begin anew"
         ) from None

@@ -436,11 +436,22 @@ def test_the_paper_s_choices_run_through():
     assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 4
 
 
-@pytest.mark.parametrize(("ranking", "expected"), [("recall", 0.6), ("recall + source", 1.2)])
-def test_the_walks_truncate_where_the_paper_does(ranking, expected):
-    assert Options(engine="tmab-paper", ranking=ranking).truncation == expected
-    assert Options(engine="monte-carlo", ranking=ranking, truncation=0).truncation == 0
-    assert Options(engine="tmab").truncation is None
+@pytest.mark.parametrize(
+    ("classes", "changes", "expected"),
+    [
+        (2, {"ranking": "recall"}, 0.6),
+        (2, {"ranking": "recall + source"}, 1.2),
+        (10, {"ranking": "recall"}, 0.2),
+        (2, {"truncation": 0.0}, None),
+        (2, {"truncation": 0.7}, 0.7),
+        (2, {"engine": "tmab"}, None),
+    ],
+)
+def test_the_walks_truncate_where_the_paper_does(classes, changes, expected):
+    options = Options(**{"engine": "tmab-paper", **changes})
+    parts = [None] * (1 if options.ranking == "recall" else 2)
+    game = SimpleNamespace(classifier=SimpleNamespace(classes=range(classes)), stake=SimpleNamespace(parts=parts))
+    assert attributing.truncation_of(game, options) == expected
 
 
 def test_evidence_is_never_measured_in_bfloat16(monkeypatch):

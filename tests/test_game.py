@@ -276,3 +276,9 @@ def test_parts_of_different_size_cannot_share_a_pass():
     game = model_game(network, worth)
     with pytest.raises(ModelError, match=r"small holds images of \(3, 6, 6\), another part of \(3, 8, 8\)"):
         game.scores(np.ones((1, game.n), dtype=bool), np.arange(6))
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (0.0, 0.0), (0.0, float("nan")), (float("nan"), 1.0)])
+def test_bounds_that_are_no_range(bounds):
+    with pytest.raises(GameError, match="the least below the greatest"):
+        FunctionGame(2, lambda live: live[:, 0] * 1.0, bounds=bounds)

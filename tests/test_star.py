@@ -147,6 +147,23 @@ def test_an_audited_player_that_turns_out_extreme_stays():
     assert found.culprits().tolist() == [9]
 
 
+def test_one_that_dropped_out_comes_back_when_those_that_stayed_fall_behind():
+    class Turning(FunctionGame):
+        """The two best players are the worst from the second round of halving on."""
+
+        def _flips(self, coalitions, examples, players):
+            values = np.array([-4.0, -3.0, -2.0, -1.0]) if len(players) == 4 else np.array([50.0, 50.0, -2.0, -1.0])
+            return np.tile(values[players], (len(examples), 1))
+
+        def _gradients(self, coalitions, examples):
+            return np.ones((len(examples), self.n))
+
+    found = tmab(Turning(4, lambda live: live @ np.ones(4), bounds=(-50, 50)), budget=3000, top=1, contested=4, audit=0, end="low")
+    assert found.samples[2] == found.samples.max() > found.samples[3]  # of the first round and of the last
+    assert found.samples[0] == found.samples[1] < found.samples[2]
+    assert np.nanargmin(found.value) == 2
+
+
 def test_the_harmful_end_is_sought_by_default():
     for harmful, end in ((-1, "low"), (1, "high")):
         game = FunctionGame(20, lambda live: live @ (np.arange(20) - 9.5), bounds=(-200, 200), harmful=harmful)
@@ -223,6 +240,8 @@ def test_same_seed_same_bits(real):
         ({"budget": float("inf")}, "budget must be a positive number of image passes, got inf"),
         ({"end": "lowest"}, "end must be 'low' or 'high', got 'lowest'"),
         ({"ids": ["a", "b"]}, "ids must name each of the 9 players, got 2 names"),
+        ({"seed": -1}, "seed must be a whole number from 0, got -1"),
+        ({"top": 2.5}, "top must be at least 1 and less than the 9 players of the game, got 2.5"),
         ({"tolerance": 0.1}, "tolerance belongs to a guarantee, got 0.1 without one"),
         ({"t0": 1.0}, r"t0 must lie in \[0, 1\)"),
         ({"t0": -0.1}, r"t0 must lie in \[0, 1\)"),
@@ -239,5 +258,5 @@ def test_bad_settings_are_named(options, message):
 @pytest.mark.parametrize("options", [{}, {"control": True}, {"guarantee": 0.1}, {"guarantee": 0.1, "contested": 2, "audit": 2}])
 def test_a_network_dead_on_arrival_is_no_network_of_equals(options):
     dead = FunctionGame(9, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
-    with pytest.raises(GameError, match=r"the live zone is empty: .* with a share of 0\.4 or more live"):
+    with pytest.raises(GameError, match=r"the live zone is empty as far as was seen: .* with a share of 0\.4 or more live"):
         tmab(dead, budget=3000, top=2, t0=0.4, **options)

@@ -6,7 +6,7 @@ from games import TableGame, model_game, second_order
 from networks import labelled, twelve_filters
 from oracles import algorithm_one, shapley_by_sizes
 
-from repairkit.errors import BudgetError, UsageError
+from repairkit.errors import BudgetError, GameError, UsageError
 from repairkit.objectives import LogLoss
 from repairkit.shapley import Attribution, estimate
 from repairkit.shapley.exact import all_worths, exact_values
@@ -271,3 +271,18 @@ def test_bad_settings_are_named(options, message):
 def test_settings_that_an_engine_does_not_have_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         estimate(TableGame(4, 9), budget=1000, top=1, **options)
+
+
+@pytest.mark.parametrize("bandit", ENGINES)
+def test_a_network_dead_on_arrival_is_an_error(bandit):
+    dead = FunctionGame(5, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
+    with pytest.raises(GameError, match="the live zone is empty as far as was seen"):
+        walk(dead, budget=3000, bandit=bandit, top=1, batch=4)
+
+
+def test_truncation_is_stated_and_survives_the_file(tmp_path):
+    found = walk(TableGame(4, 9), budget=500, bandit=False, top=1, batch=10, truncation=0.2)
+    assert found.truncation == 0.2
+    assert "truncated below a worth of 0.2" in found.opening
+    found.write(tmp_path / "a.parquet")
+    assert Attribution.read(tmp_path / "a.parquet").truncation == 0.2

@@ -128,7 +128,7 @@ def fairness(
         float | None,
         typer.Option(
             min=0,
-            help="Worth below which a permutation ends (tmab-paper, monte-carlo); 0 for none. [default: 0.6 for each part of the worth]",
+            help="Worth below which a permutation ends (tmab-paper, monte-carlo); 0 for none. [default: 0.6 for each part of the worth, 0.2 with more than two classes]",
         ),
     ] = None,
     contested: Annotated[

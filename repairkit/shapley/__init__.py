@@ -38,7 +38,7 @@ def estimate(
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
-    """Estimate the values of a game's players with one of the engines, at its published settings.
+    """Estimate the values of a game's players with one of the engines; the walks with the published tolerance and batch.
 
     Args:
         game: what is played.

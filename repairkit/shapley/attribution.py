@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from repairkit.errors import BudgetError, DataError, UsageError
 from repairkit.files import replacing
+from repairkit.shapley.borders import border
 from repairkit.shapley.game import Floats
 from repairkit.shapley.guarantee import EXTREME, End, Guarantee
 
@@ -79,6 +80,7 @@ class _Facts(BaseModel):
     standard_errors: bool  # whether the engine stated any
     guarantee: Guarantee | None = None
     still_needed: float | None = None
+    truncation: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +92,10 @@ class Attribution:
         screen: first-order estimate of every value; NaN where an engine makes none. Never a reason to freeze.
         value: mean of exact marginal contributions times (1 - t0), NaN where none was made.
         half_width: of the interval at 1 - delta around `value`, conditional on the images; NaN or
-            infinite where there are too few samples.
+            infinite where there are too few samples. Approximate where gradients were control variates (see `tmab`).
         samples: number of observations behind `value`.
-        decided: whether the interval lies on one side of the k-th value of the end that was sought; with a guarantee
-            whether the player is shown to be on its side, or on the wrong one by the tolerance at most.
+        decided: whether the interval lies on one side of the k-th of the estimated values of the end that was sought; with a
+            guarantee whether the player is shown to be on its side, or on the wrong one by the tolerance at most.
         harmful: sign of the values of culprits.
         end: the end that was sought: "low" or "high".
         top: k, the number of players sought.
@@ -103,6 +105,7 @@ class Attribution:
         guarantee: what is claimed of both ends, wrong with probability `delta` at most; None where nothing is.
         still_needed: image passes that the stopping rule of `tmab-paper` would still need,
             extrapolated; 0 where it stopped by it, None where an engine has no such rule.
+        truncation: worth below which permutations ended, so that later marginals counted as 0; None for never.
     """
 
     ids: tuple[str, ...]
@@ -122,6 +125,7 @@ class Attribution:
     standard_error: Floats = field(default_factory=lambda: np.empty(0))
     guarantee: Guarantee | None = None
     still_needed: float | None = None
+    truncation: float | None = None
 
     def culprits(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
         """Players with a value of the harmful sign, most harmful first; only these may be frozen.
@@ -173,7 +177,8 @@ class Attribution:
         valued = int((~np.isnan(self.value)).sum())
         spent = sum(self.passes.values())
         lines = [str(self.guarantee)] if self.guarantee else []
-        lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, t0 = {self.t0:g}, {spent:,.0f} passes")
+        zone = f"t0 = {self.t0:g}" if self.truncation is None else f"truncated below a worth of {self.truncation:g}"
+        lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, {zone}, {spent:,.0f} passes")
         if self.still_needed:
             lines.append(
                 f"its own stopping rule would still need about {self.still_needed:.2g} passes, {self.still_needed / spent:,.1f} times what was spent "
@@ -215,6 +220,7 @@ class Attribution:
             standard_errors=len(self.standard_error) > 0,
             guarantee=self.guarantee,
             still_needed=self.still_needed,
+            truncation=None if self.truncation is None else float(self.truncation),
         )
         table = pa.Table.from_pandas(self.table(), preserve_index=False)
         with replacing(path) as temporary:
@@ -276,12 +282,10 @@ def decide(value: Floats, half_width: Floats, *, top: int, end: End) -> npt.NDAr
     """
     valued = ~np.isnan(value)
     centre = value[valued] if end == "low" else -value[valued]
-    lower, upper = np.sort(centre - half_width[valued]), np.sort(centre + half_width[valued])
-    above = len(centre) - np.searchsorted(lower, centre + half_width[valued], side="right")
-    below = np.searchsorted(upper, centre - half_width[valued], side="left")
     decided = np.zeros(len(value), dtype=bool)
     if len(centre) > top:
-        decided[valued] = (above >= len(centre) - top) | (below >= top)
+        shown = border(centre, centre - half_width[valued], centre + half_width[valued], top=top, tolerance=0.0)
+        decided[valued] = shown.separated | shown.apart
     return decided
 
 

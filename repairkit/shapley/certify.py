@@ -23,6 +23,8 @@ from repairkit.shapley.zone import check_alive
 
 PAIRS = 16
 """Antithetic pairs of one round of flips; with fewer no interval has begun to shrink."""
+ALIVE_PAIRS = 4 * PAIRS
+"""Pairs after which something must have changed a score."""
 LONGEST_LOOK = 8
 """Most rounds that are played between two looks at the intervals; at first it is one, later an eighth of those played."""
 SCREEN_SHARE = 0.2
@@ -67,7 +69,7 @@ def certify(
     of it goes to the sequences and a quarter to the bound on what was missed at each end.
 
     Larger rounds do not pay: an interval's range term shrinks with the number of observations. In six games of
-    `benchmarks/coverage_simulation.py` rounds of 4, 8 and 16 coalitions in as many strata took 1.4, 2.4 and over 4
+    `benchmarks/coverage_simulation.py`, in a trial, rounds of 4, 8 and 16 coalitions in as many strata took 1.4, 2.4 and over 4
     times the passes of pairs (medians).
     """
     per_end = 3 * top if contested is None else contested
@@ -100,6 +102,8 @@ def certify(
         entrants = _enter(race.screen.mean, per_end, draws, seed) if screened else _Entrants(np.arange(game.n))
         while True:
             if not race.left:
+                if race.pairs >= ALIVE_PAIRS:
+                    check_alive(t0, race.screen.mean, race.screen.variance, np.nan_to_num(race.sequence.mean))
                 low, high = race.borders(entrants.players, top=top, tolerance=tolerance)
                 if not race.plan(game, entrants.players[low.active | high.active]):
                     break

@@ -32,12 +32,14 @@ class Game(ABC):
         harmful: sign of the values of culprits, -1 or 1.
 
     Raises:
-        GameError: a score is NaN or outside `bounds`, or has the wrong shape.
+        GameError: a score is NaN or outside `bounds`, or has the wrong shape; or the bounds are no range.
     """
 
     def __init__(self, n: int, weights: Floats, *, bounds: tuple[float, float], harmful: Literal[-1, 1] = -1) -> None:
         if n < 1:
             raise UsageError(f"a game needs at least one player, got {n}")
+        if not bounds[0] < bounds[1]:
+            raise GameError(f"the bounds of a score must be numbers, the least below the greatest, got {bounds[0]} and {bounds[1]}")
         self.n = n
         self.weights = np.asarray(weights, dtype=np.float64)
         self.bounds = bounds

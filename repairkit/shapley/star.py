@@ -68,9 +68,9 @@ def tmab(
 
     Without `control` intervals are confidence sequences (`repairkit.shapley.sequences`) with the true range, for each player on
     its own: they hold although how often a player is observed depends on what was observed. With `control` the
-    range of an observation is not known, and intervals are Student's with delta shared by the rounds: they hold
-    for many samples and nearly normal means only (how far, `benchmarks/coverage_simulation.py` shows). All are conditional
-    on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by size (the paper truncates by performance).
+    range of an observation is not known, and intervals are Student's with delta shared by the rounds: approximate, for many samples,
+    nearly normal means and players that do not come and go (`benchmarks/coverage_simulation.py` shows where they fall short). All are
+    conditional on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by size (the paper truncates by performance).
 
     With `guarantee` both ends are sought, and what is said of them is wrong with that probability at most
     (`repairkit.shapley.guarantee`, docs/guarantee.md). Confidence sequences take the place of steps 2 and 3
@@ -112,12 +112,12 @@ def tmab(
         >>> [found.ids[i] for i in found.culprits()], found.value[1]
         (['player:1'], np.float64(-0.25))
     """
-    sought = check_asked(game, budget=budget, top=top, end=end, delta=delta if guarantee is None else guarantee)
+    sought = check_asked(game, budget=budget, seed=seed, top=top, end=end, delta=delta if guarantee is None else guarantee)
     _check(t0, contested, audit, control_under_guarantee=control and guarantee is not None)
     if tolerance is not None and guarantee is None:
         raise UsageError(f"tolerance belongs to a guarantee, got {tolerance} without one")
     tolerance = TOLERANCE if tolerance is None else tolerance
-    chosen = {"budget": budget, "seed": seed, "top": top, "end": sought, "t0": t0, "contested": contested, "audit": audit}
+    chosen = {"budget": budget, "seed": seed, "top": top, "end": sought, "t0": t0, "delta": delta, "contested": contested, "audit": audit}
     claims = {} if guarantee is None else {"guarantee": guarantee, "tolerance": tolerance}
     saved = _saved(checkpoint, game, {**chosen, "control": control, **claims})
     if guarantee is not None:
@@ -178,7 +178,8 @@ def tmab(
 
     if intervals is None:
         freedom = np.maximum(np.minimum(moments.count, fresh.count) - 1, 1)
-        of_each, of_all = (stats.t.isf(share / len(sizes) / 2, freedom) * standard_error for share in (delta, delta / sizes[0]))
+        known = np.where(standard_error > 0, standard_error, math.inf)  # equal observations say nothing of their spread
+        of_each, of_all = (stats.t.isf(share / len(sizes) / 2, freedom) * known for share in (delta, delta / sizes[0]))
     else:
         of_each, of_all = intervals.half_widths(moments.mean)
 

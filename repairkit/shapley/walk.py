@@ -15,6 +15,7 @@ from repairkit.shapley.checkpoint import Checkpoint, kept
 from repairkit.shapley.game import Floats, Game
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.sequences import TwoLevels
+from repairkit.shapley.zone import check_alive
 
 Progress = Callable[[str, float, float], None]
 """Called with the part at work, the passes made so far and those planned."""
@@ -73,10 +74,11 @@ def walk(
 
     Raises:
         BudgetError: the budget does not pay one whole permutation.
+        GameError: no player changed the worth in any permutation, as with a network dead on arrival.
         UsageError: k outside 1 .. n - 1, delta outside (0, 1), a negative tolerance, no examples in a batch, or a truncation above the
             worth of the whole network, which would end every permutation before it begins.
     """
-    sought = check_asked(game, budget=budget, top=top, end=end, delta=delta)
+    sought = check_asked(game, budget=budget, seed=seed, top=top, end=end, delta=delta)
     _check(tolerance, batch, truncation)
     engine = "tmab-paper" if bandit else "monte-carlo"
     ledger, moments = Ledger(budget), Moments(game.n)
@@ -121,6 +123,7 @@ def walk(
             if progress is not None:
                 progress("permutations", budget - ledger.left, budget)
 
+    check_alive(0.0, moments.mean, moments.variance)
     if intervals is None:
         of_each, of_all = (published_bound(moments.variance, moments.count, delta=share) for share in (delta, delta / game.n))
     else:
@@ -141,6 +144,7 @@ def walk(
         engine=engine,
         passes=ledger.spent,
         standard_error=moments.standard_error,
+        truncation=truncation,
         still_needed=still_needed(
             moments, active, top=top, end=sought, delta=delta, tolerance=tolerance, spent=ledger.spent["permutations"], batch=batch
         )
@@ -224,16 +228,18 @@ def _check(tolerance: float, batch: int, truncation: float | None) -> None:
         raise UsageError(f"truncation must be a worth, or None for none, got {truncation}")
 
 
-def check_asked(game: Game, *, budget: float, top: int, end: End | None, delta: float) -> End:
-    """Refuse a budget, k, end or delta that cannot be meant; the end that is sought.
+def check_asked(game: Game, *, budget: float, seed: int, top: int, end: End | None, delta: float) -> End:
+    """Refuse a budget, seed, k, end or delta that cannot be meant; the end that is sought.
 
     Raises:
         UsageError: one of them is out of range.
     """
     if not 0 < budget < math.inf:
         raise UsageError(f"budget must be a positive number of image passes, got {budget}")
-    if not 1 <= top < game.n:
+    if not isinstance(top, int | np.integer) or not 1 <= top < game.n:
         raise UsageError(f"top must be at least 1 and less than the {game.n} players of the game, got {top}: those sought are some of them")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise UsageError(f"seed must be a whole number from 0, got {seed}")
     if end is not None and end not in get_args(End):
         raise UsageError(f"end must be {' or '.join(map(repr, get_args(End)))}, got {end!r}")
     if not 0 < delta < 1:

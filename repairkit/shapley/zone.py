@@ -10,13 +10,12 @@ import numpy as np
 
 from repairkit.errors import GameError, UsageError
 from repairkit.shapley.game import Examples, Floats, Game
+from repairkit.shapley.rounds import GRADIENT_COST
 
 GRID = (0.99, 0.97, 0.95, 0.925, 0.9, 0.875, 0.85, 0.8, 0.7, 0.5, 0.25, 0.0)
 """Sizes at which activity is measured, from the whole network down."""
 COALITIONS, EXAMPLES = 16, 8
 """Coalitions of each size and part, and examples of each coalition."""
-GRADIENT_COST = 3.0
-"""Image passes of a forward and backward pass."""
 POINT_PASSES = GRADIENT_COST * COALITIONS * EXAMPLES
 """Image passes of one part at one size, unless told otherwise."""
 _SURELY = 2.0  # standard errors by which a part's activity over the whole grid must exceed 0
@@ -154,12 +153,12 @@ def check_alive(t0: float, *observed: Floats) -> None:
     """Refuse a zone in which nothing that was observed of any player differs from 0.
 
     Raises:
-        GameError: all of it is 0, and the zone is empty.
+        GameError: all of it is 0: the zone is empty, or so nearly that the budget found no change.
     """
     if not any(each.any() for each in observed):
         raise GameError(
-            f"the live zone is empty: no filter changed the score of any drawn example with a share of {t0:g} or more live; check that the weights "
-            "are the trained ones and that labels and normalisation fit"
+            f"the live zone is empty as far as was seen: no filter changed the score of any drawn example with a share of {t0:g} or more live; "
+            "check that the weights are the trained ones and that labels and normalisation fit, or give a larger budget"
         )
 
 
