@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError
 from repairkit.objectives.base import CorrectnessObjective, Weights
@@ -19,7 +21,6 @@ class ClassRecall(CorrectnessObjective):
     Source: the "class recall" metric of Ghorbani & Zou 2020, section 4.
 
     Example:
-        >>> import numpy as np
         >>> images = LabelledImages(pixels=np.zeros((3, 8, 8, 3), np.uint8), labels=np.array([1, 0, 1]),
         ...     groups=np.array(["a", "a", "b"]), classes=("no", "yes"), name="tiny")
         >>> ClassRecall(1).weights(images).tolist()
@@ -45,7 +46,7 @@ class ClassRecall(CorrectnessObjective):
                 f"{images.name} has no image of the class {images.classes[self.label]!r} among its {len(images):,}; "
                 "give images of it, or another class"
             )
-        return members / members.sum()
+        return np.where(members, 1 / members.sum(), 0.0)
 
     def __repr__(self) -> str:
         return f"ClassRecall({self.label})"
