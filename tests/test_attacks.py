@@ -314,7 +314,7 @@ def test_whatever_decides_the_images_makes_them_anew(change, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "altered", "other"])
 def test_a_damaged_cache_is_made_anew(damage, tmp_path):
     victim, images, targets = setting()
     first = attack(victim, images, targets, QUICK, cache=tmp_path)
@@ -327,6 +327,10 @@ def test_a_damaged_cache_is_made_anew(damage, tmp_path):
     elif damage == "empty":
         content = bytearray()
     file.write_bytes(content)
+    if damage == "altered":
+        with np.load(file) as arrays:
+            altered = dict(arrays) | {"pixels": arrays["pixels"] ^ 1}
+        np.savez(file, **altered)
     if damage == "other":
         replace(first, key="0" * 64).write(file)
     again = attack(victim, images, targets, QUICK, cache=tmp_path)
@@ -486,6 +490,18 @@ def test_restarts_only_add_success_and_only_attack_what_is_left():
     assert (20 + left) * each <= thrice.passes <= (20 + 2 * left) * each
 
 
+def test_a_label_lost_in_one_restart_is_lost(monkeypatch):
+    """One image: another class in the first restart, the label in the second, the target in the third; then nothing is left to attack."""
+    victim, images, targets = setting(1)
+    label, target = int(images.labels[0]), int(targets[0])
+    other = ({0, 1, 2} - {label, target}).pop()
+    said = iter([other, label, target])
+    monkeypatch.setattr("repairkit.evaluation.robustness.predict", lambda *_args, **_kwargs: np.array([next(said)]))
+    twice = afresh(victim, images, targets, QUICK, restarts=2)
+    assert (twice.hit.tolist(), twice.recovered.tolist()) == ([False], [False])
+    assert afresh(victim, images, targets, QUICK, restarts=5).hit.tolist() == [True]
+
+
 def linear(size: int = 4) -> tuple[Classifier, LabelledImages, np.ndarray]:
     """Two classes whose margin is linear in the pixels: the least eps is the margin over the sum of |slope|."""
     rng = np.random.default_rng(0)
@@ -575,7 +591,7 @@ def test_chance_may_cost_an_image_or_a_twentieth(counts, suspicious):
     assert bool(found.flags) == suspicious
 
 
-def test_an_image_without_gradient_stays_as_it_was_where_momentum_divides_by_it():
+def test_an_image_without_gradient_stays_as_it_is():
     victim, images, targets = masked()
     made = attack(victim, images, targets, MIFGSM(steps=2))
     np.testing.assert_array_equal(made.images.pixels, images.pixels)

@@ -170,7 +170,7 @@ class MIFGSM(Method):
         decay: of the momentum, 0 or more.
 
     Source: Dong et al. 2018, Boosting Adversarial Attacks with Momentum (their 10 steps of eps / 10).
-    Deviation: an image without any gradient, for which momentum divides by zero, stays as it was.
+    An image without any gradient stays as it is from there on: momentum divides by it.
 
     Example:
         >>> MIFGSM().passes
@@ -209,7 +209,7 @@ class DIFGSM(MIFGSM):
         eps, step, steps, decay: as in `MIFGSM`; no momentum by default.
         diversity: probability in [0, 1] that a batch is shrunk, to nine tenths of its side or more.
 
-    Source: Xie et al. 2019, Improving Transferability of Adversarial Examples with Input Diversity. Deviation: as in `MIFGSM`.
+    Source: Xie et al. 2019, Improving Transferability of Adversarial Examples with Input Diversity.
 
     Example:
         >>> DIFGSM().decay

@@ -242,8 +242,6 @@ def attack(
 def perturb(classifier: Classifier, images: Tensor, goals: Indices, method: Method, *, seed: int, tally: Tally | None = None) -> Tensor:
     """One batch of adversarial images as floats, not rounded to 8 bits; float (k, 3, height, width) in [0, 1].
 
-    An image that the attack makes NaN (momentum divides by a gradient of zero) stays as it was.
-
     Args:
         classifier: what the images are to fool.
         images: clean, in [0, 1].
@@ -263,8 +261,7 @@ def perturb(classifier: Classifier, images: Tensor, goals: Indices, method: Meth
         )
     with undisturbed(classifier, seed, tally):
         made: Tensor = method.build(classifier, seed)(images, torch.from_numpy(goals))
-    made = made.detach()
-    return torch.where(torch.isfinite(made), made, images.to(made.device))
+    return made.detach()
 
 
 def predict(classifier: Classifier, images: Tensor, *, tally: Tally | None = None) -> Indices:
