@@ -1,10 +1,11 @@
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from repairkit.data.images import LabelledImages, hash_pixels
+from repairkit.data.images import ChosenPixels, LabelledImages, hash_pixels
 from repairkit.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -51,6 +52,26 @@ def test_subset_keeps_everything_in_the_order_asked_for():
     np.testing.assert_array_equal(some.hashes, whole.hashes[[4, 1]])
     assert some.origins.tolist() == ["e", "b"]
     assert whole.subset([0]).name == "tiny"
+
+
+def test_parts_of_a_memory_map_stay_on_disk_also_for_other_processes(tmp_path):
+    many = np.random.default_rng(0).integers(0, 256, size=(500, 20, 20, 3), dtype=np.uint8)
+    many.tofile(tmp_path / "pixels")
+    kept = np.memmap(tmp_path / "pixels", np.uint8, "r", shape=many.shape)
+    settings = {"labels": np.zeros(500, int), "groups": np.full(500, "a"), "sources": ()}
+    part = images(pixels=kept, **settings).subset(np.arange(400)[::-1]).subset([5, 0, 7])
+    sent = pickle.dumps(part.pixels)
+    assert len(sent) < 1000
+    for pixels in (part.pixels, pickle.loads(sent)):  # noqa: S301 - made here
+        np.testing.assert_array_equal(pixels, many[[394, 399, 392]])
+        np.testing.assert_array_equal(pixels[1, 3], many[399, 3])
+        np.testing.assert_array_equal(pixels[:, :4, 0], many[[394, 399, 392], :4, 0])
+        assert (len(pixels), pixels.shape) == (3, (3, 20, 20, 3))
+    many[399] = 0
+    many.tofile(tmp_path / "pixels")
+    assert part.batch(np.array([1])).abs().max() == 0  # read when asked for
+    later = ChosenPixels(kept[100:], np.array([2]))  # no map of its own: sent as it is
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(later)), many[[102]])  # noqa: S301
 
 
 def test_hashes_are_of_the_pixels():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +18,63 @@ Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
 
+class ChosenPixels:
+    """Some images of an array, in an order of their own, read from it when they are asked for: parts of a memory map stay on disk.
+
+    Other processes are sent the place of a map and the numbers of the images; what lies in memory is sent as it is.
+
+    Args:
+        whole: uint8, shape (N, height, width, 3).
+        rows: int64, shape (k,), which images.
+
+    Example:
+        >>> some = ChosenPixels(np.arange(24, dtype=np.uint8).reshape(4, 2, 1, 3), np.array([3, 0]))
+        >>> some.shape, some[1].ravel().tolist(), some[[0]].shape
+        ((2, 2, 1, 3), [0, 1, 2, 3, 4, 5], (1, 2, 1, 3))
+    """
+
+    def __init__(self, whole: Pixels, rows: Indices) -> None:
+        self._whole, self._rows = whole, rows
+        self.shape, self.dtype, self.ndim = (len(rows), *whole.shape[1:]), whole.dtype, whole.ndim
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Pixels:
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        images: Pixels = self._whole[self._rows[first]]
+        if not rest:
+            return images
+        return images[(slice(None), *rest)] if images.ndim == self.ndim else images[tuple(rest)]
+
+    def __iter__(self) -> Iterator[Pixels]:
+        return (self._whole[row] for row in self._rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self._whole[self._rows], dtype=dtype)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        whole = self._whole
+        base: Any = whole.base  # of a map the file, of a part of a map the map
+        if isinstance(whole, np.memmap) and isinstance(base, mmap.mmap) and whole.filename:
+            return _mapped_again, (str(whole.filename), whole.offset, whole.shape, self._rows)
+        return np.asarray, (np.asarray(self),)
+
+    def subset(self, chosen: Indices) -> ChosenPixels:
+        """The images at `chosen` of these."""
+        return ChosenPixels(self._whole, self._rows[chosen])
+
+
+def _mapped_again(file: str, offset: int, shape: tuple[int, ...], rows: Indices) -> ChosenPixels:
+    return ChosenPixels(np.memmap(file, dtype=np.uint8, mode="r", offset=offset, shape=shape), rows)
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
     """Images with a class label and a subgroup each.
 
     Attributes:
-        pixels: uint8, shape (N, height, width, 3), RGB; usually a memory map.
+        pixels: uint8, shape (N, height, width, 3), RGB; usually a memory map, or the chosen images of one.
         labels: int64, shape (N,), each in 0 .. len(classes) - 1.
         groups: str, shape (N,), the name of the subgroup of each image.
         classes: class names; the position is the label.
@@ -44,7 +97,7 @@ class LabelledImages:
         (2, torch.Size([1, 3, 8, 8]))
     """
 
-    pixels: Pixels
+    pixels: Pixels | ChosenPixels
     labels: Indices
     groups: npt.NDArray[np.str_]
     classes: tuple[str, ...]
@@ -100,7 +153,7 @@ class LabelledImages:
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(
             self,
-            pixels=self.pixels[chosen],
+            pixels=self.pixels.subset(chosen) if isinstance(self.pixels, ChosenPixels) else ChosenPixels(self.pixels, chosen),
             labels=self.labels[chosen],
             groups=self.groups[chosen],
             sources=tuple(self.sources[i] for i in chosen) if self.sources else (),
@@ -115,6 +168,6 @@ class LabelledImages:
         return chosen.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
 
 
-def hash_pixels(pixels: Pixels) -> npt.NDArray[np.str_]:
+def hash_pixels(pixels: Pixels | ChosenPixels) -> npt.NDArray[np.str_]:
     """First 16 hex digits of the SHA-256 of each image's bytes, shape (N,)."""
     return np.array([hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16] for image in pixels], dtype=np.str_)

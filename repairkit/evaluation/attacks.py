@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from repairkit.data.images import Indices, LabelledImages, Pixels, hash_pixels
+from repairkit.data.images import ChosenPixels, Indices, LabelledImages, Pixels, hash_pixels
 from repairkit.errors import DataError, DataWarning, ModelError, UsageError
 from repairkit.evaluation.attack_methods import Method, method_of
 from repairkit.files import cache_directory, replacing
@@ -221,7 +221,7 @@ def attack(
         return kept
     goals = targets if method.targeted else images.labels
     tally = Tally(f"{method.title} attack", len(images) * (method.passes + 1), progress)
-    pixels, hit = np.empty_like(images.pixels), np.empty(len(images), dtype=np.bool_)
+    pixels, hit = np.empty(images.pixels.shape, dtype=np.uint8), np.empty(len(images), dtype=np.bool_)
     for rows in pieces:
         made = perturb(classifier, images.batch(rows), goals[rows], method, seed=derived_seed(seed, int(rows[0])), tally=tally)
         pixels[rows] = _on_the_grid(made, images.pixels[rows], levels)
@@ -366,7 +366,7 @@ def _on_the_grid(made: Tensor, clean: Pixels, levels: int) -> Pixels:
     return np.clip(np.clip(rounded, around - levels, around + levels), 0, 255).astype(np.uint8)
 
 
-def _adversarial(clean: LabelledImages, pixels: Pixels, method: Method) -> LabelledImages:
+def _adversarial(clean: LabelledImages, pixels: Pixels | ChosenPixels, method: Method) -> LabelledImages:
     return replace(clean, pixels=pixels, hashes=np.empty(0, dtype=np.str_), name=f"{clean.name} under {method.title}")
 
 
