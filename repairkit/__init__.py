@@ -3,7 +3,7 @@
 from repairkit.errors import RepairkitError
 from repairkit.filters import ConvFilters, FilterId
 from repairkit.freezing import Freeze, bake
-from repairkit.objectives import Accuracy, LogLoss, Objective, RecallGap, Smooth, SubgroupRecall, Worth
+from repairkit.objectives import Accuracy, AttackSuccess, ClassRecall, LogLoss, Objective, RecallGap, Smooth, SubgroupRecall, Worth
 from repairkit.patch import Patch
 from repairkit.shapley import Attribution, FunctionGame, Game, estimate, exact_values
 from repairkit.shapley.model_game import ModelGame
@@ -12,7 +12,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accuracy",
+    "AttackSuccess",
     "Attribution",
+    "ClassRecall",
     "ConvFilters",
     "FilterId",
     "Freeze",

@@ -186,3 +186,25 @@ def _published_half_width(observed: Iterable[float], delta: float) -> float:
         return math.inf
     variance = float(np.var(observed, ddof=1))
     return math.sqrt(2 * variance * math.log(2 / delta) / t) + 7 * math.log(2 / delta) / (3 * (t - 1))
+
+
+# ---- attacks ----
+
+
+def targeted_pgd(
+    network: Callable[[Tensor], Tensor], images: Tensor, targets: Sequence[int], start: Tensor, *, eps: float, step: float, steps: int
+) -> Tensor:
+    """Madry et al. 2018 towards targets, one image at a time: descend the cross entropy of the target, project on the box and on [0, 1]."""
+    made = []
+    for clean, target, moved in zip(images, targets, start, strict=True):
+        x = moved.clone()
+        for _ in range(steps):
+            x = x.detach().requires_grad_()
+            logits = network(x[None])[0]
+            loss = logits.exp().sum().log() - logits[target]
+            loss.backward()
+            x = x.detach() - step * torch.sign(x.grad)
+            x = torch.maximum(torch.minimum(x, clean + eps), clean - eps)
+            x = x.clamp(0, 1)
+        made.append(x.detach())
+    return torch.stack(made)

@@ -5,13 +5,25 @@ import pytest
 import torch
 from networks import labelled
 
+from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
-from repairkit.objectives import Accuracy, LogLoss, RecallGap, Smooth, SubgroupRecall
+from repairkit.objectives import Accuracy, AttackSuccess, ClassRecall, LogLoss, RecallGap, Smooth, SubgroupRecall
 
 GROUPS = ("a", "b", "b", "c", "c", "c", "a", "c")
 LOGITS = torch.randn(8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
 LABELS = torch.where(torch.arange(8) % 3 == 0, LOGITS.argmin(dim=1), LOGITS.argmax(dim=1))
-ALL = (Accuracy(), SubgroupRecall(), RecallGap("a", "c"), LogLoss(floor=0.05), Smooth(SubgroupRecall()), Smooth(RecallGap("a", "b")))
+ALL = (
+    Accuracy(),
+    AttackSuccess(),
+    ClassRecall(1),
+    SubgroupRecall(),
+    RecallGap("a", "c"),
+    LogLoss(floor=0.05),
+    Smooth(AttackSuccess()),
+    Smooth(ClassRecall(0)),
+    Smooth(SubgroupRecall()),
+    Smooth(RecallGap("a", "b")),
+)
 
 
 def literal_score(objective, logits: np.ndarray, label: int) -> float:
@@ -23,11 +35,14 @@ def literal_score(objective, logits: np.ndarray, label: int) -> float:
     return float(int(np.argmax(logits)) == label)
 
 
-def literal_metric(objective, scores: np.ndarray, groups: np.ndarray) -> float:
+def literal_metric(objective, scores: np.ndarray, images: LabelledImages) -> float:
     """The number that a reader knows under the objective's name."""
+    groups = images.groups
     means = {group: float(np.mean([s for s, g in zip(scores, groups, strict=True) if g == group])) for group in sorted(set(groups))}
     if isinstance(objective, Smooth):
         objective = objective.objective
+    if isinstance(objective, ClassRecall):
+        return float(np.mean([s for s, label in zip(scores, images.labels.tolist(), strict=True) if label == objective.label]))
     if isinstance(objective, SubgroupRecall):
         return sum(means.values()) / len(means)
     if isinstance(objective, RecallGap):
@@ -42,7 +57,7 @@ def test_weights_times_scores_are_the_metric(objective):
     expected = np.array([literal_score(objective, row, label) for row, label in zip(LOGITS.numpy(), LABELS.tolist(), strict=True)])
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
     assert np.ptp(expected) > 0
-    assert float(objective.weights(images) @ scores) == pytest.approx(literal_metric(objective, expected, images.groups))
+    assert float(objective.weights(images) @ scores) == pytest.approx(literal_metric(objective, expected, images))
     assert scores.min() >= objective.bounds[0]
     assert scores.max() <= objective.bounds[1] + 1e-9
 
@@ -87,7 +102,10 @@ def test_small_groups_count_as_much_as_large_ones():
         (SubgroupRecall(), -1),
         (RecallGap("a", "b"), 1),
         (LogLoss(), 1),
+        (AttackSuccess(), 1),
+        (ClassRecall(1), -1),
         (Smooth(RecallGap("a", "b")), 1),
+        (Smooth(AttackSuccess()), 1),
         (Smooth(Accuracy()), -1),
     ],
     ids=repr,
@@ -103,6 +121,27 @@ def test_what_is_good_plus_what_is_bad_has_no_harmful_sign():
     worth = Accuracy().on(labelled(6)) + LogLoss().on(labelled(6))
     with pytest.raises(UsageError, match="adds what is good to what is bad"):
         _ = worth.harmful
+
+
+@pytest.mark.parametrize("wrap", [lambda objective: objective, Smooth], ids=["hard", "smooth"])
+def test_attack_success_minus_clean_accuracy_is_one_worth(wrap):
+    """Label of an adversarial image: the target. A filter that helps the attack or hurts clean images has a positive value."""
+    attacked, clean = labelled(6, name="attacked"), labelled(4, seed=1, name="clean")
+    worth = wrap(AttackSuccess()).on(attacked) - wrap(Accuracy()).on(clean)
+    assert worth.harmful == 1
+    assert worth.bounds == (0.0, 1.0)
+    assert worth.scale == pytest.approx(2)
+    np.testing.assert_allclose(worth.weights, [1 / 6] * 6 + [-1 / 4] * 4)
+    with pytest.raises(UsageError, match="adds what is good to what is bad"):
+        _ = (wrap(AttackSuccess()).on(attacked) + wrap(Accuracy()).on(clean)).harmful
+
+
+def test_other_classes_have_no_say_in_a_class_recall():
+    images = labelled(8, seed=2)
+    weights = ClassRecall(1).weights(images)
+    assert weights[images.labels == 1].sum() == pytest.approx(1)
+    assert not weights[images.labels == 0].any()
+    assert 0 < (images.labels == 0).sum() < 8
 
 
 def test_weighted_sums_add_and_keep_natural_units():
@@ -125,6 +164,12 @@ def test_a_worth_without_weight_is_refused():
 def test_bad_settings_are_named():
     with pytest.raises(DataError, match=r"tiny has no image of the group 'z'; its groups are a, b"):
         RecallGap("a", "z").weights(labelled(6))
+    images = labelled(6)
+    with pytest.raises(DataError, match=r"tiny has no image of the class 'female' among its \d; give images of it"):
+        ClassRecall(0).weights(images.subset(np.flatnonzero(images.labels == 1)))
+    for label in (-1, 2):
+        with pytest.raises(DataError, match=rf"tiny has 2 classes, so labels 0 to 1; got the label {label}"):
+            ClassRecall(label).weights(images)
     for floor in (0.0, 1.0, -0.1):
         with pytest.raises(UsageError, match="floor must lie between 0 and 1"):
             LogLoss(floor=floor)

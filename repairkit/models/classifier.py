@@ -87,6 +87,28 @@ def check_logits(logits: torch.Tensor, what: str = "the model") -> torch.Tensor:
     return logits
 
 
+def check_not_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Return `logits`, shape (n, classes), unchanged if they are none that a softmax was put on.
+
+    Margins and losses of probabilities are flat where the network is certain: attacks then fail for want of a gradient.
+
+    Raises:
+        ModelError: every row is non-negative and sums to 1.
+
+    Example:
+        >>> check_not_probabilities(torch.tensor([[0.25, 0.75]]))
+        Traceback (most recent call last):
+        repairkit.errors.ModelError: expected logits, got rows of non-negative numbers that sum to 1, ...
+    """
+    sums = logits.double().sum(dim=1)
+    if (logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+        raise ModelError(
+            "expected logits, got rows of non-negative numbers that sum to 1, which are probabilities; "
+            "remove the softmax at the end of the network"
+        )
+    return logits
+
+
 def try_one(classifier: Classifier, images: LabelledImages) -> None:
     """One pass, to find out before any work whether images and network fit.
 

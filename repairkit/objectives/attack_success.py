@@ -1,0 +1,38 @@
+"""Share of adversarial images that the network assigns to the adversary's target."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from repairkit.data.images import LabelledImages
+from repairkit.objectives.base import CorrectnessObjective, Weights
+
+
+class AttackSuccess(CorrectnessObjective):
+    """Share of adversarial images on which the adversary gets the class it wants, each weighing 1 / N; worth in 0 .. 1.
+
+    The images are labelled by the adversary's target, not by what they show
+    (`repairkit.evaluation.attacks.Attacked.toward_targets`). Filters with positive values help the
+    attack: they are the culprits. Ranked by this alone, filters come first that clean accuracy needs too;
+    `AttackSuccess().on(adversarial) - Accuracy().on(clean)` ranks better for repair.
+
+    Source: the vulnerability metric of Ghorbani & Zou 2020, section 4; the difference to clean accuracy is ours.
+
+    Example:
+        >>> import torch
+        >>> from repairkit.objectives import Accuracy
+        >>> AttackSuccess().score(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+        tensor([1., 0.])
+        >>> faces = LabelledImages(pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]),
+        ...     groups=np.array(["a", "b"]), classes=("no", "yes"), name="tiny")
+        >>> (AttackSuccess().on(faces) - Accuracy().on(faces)).harmful
+        1
+    """
+
+    harmful: Literal[-1, 1] = 1
+
+    def weights(self, images: LabelledImages) -> Weights:
+        """1 / N for every image."""
+        return np.full(len(images), 1 / len(images))
