@@ -24,12 +24,12 @@ from repairkit.report.result import (
     Cost,
     CurvePoint,
     Difference,
+    FairnessResult,
     FrozenFilter,
     Guaranteed,
     Histogram,
     Overlap,
     Reproduction,
-    Result,
 )
 from repairkit.shapley.guarantee import End, Extremes
 
@@ -63,13 +63,15 @@ SCORES = {
 }
 
 
-def summarise(task: Task, options: Options, findings: Findings, *, title: str, command: str, minutes: float, notices: list[str]) -> Result:
+def summarise(
+    task: Task, options: Options, findings: Findings, *, title: str, command: str, minutes: float, notices: list[str]
+) -> FairnessResult:
     """The result of a fairness repair; all arithmetic of the report happens here."""
     outcomes = findings.outcomes
     present = [key for key in COLUMNS if key in outcomes.correct]
     differences = evaluation.differences(outcomes, [pair for pair in PAIRS if set(pair) <= set(present)], options.level, options.seed)
     repaired = [network for network in findings.repairs if network.column == "repaired"]
-    return Result(
+    return FairnessResult(
         kind="fairness",
         title=title,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),

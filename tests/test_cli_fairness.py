@@ -22,7 +22,7 @@ from torchvision.models import squeezenet1_0
 
 from repairkit.errors import ModelWarning
 from repairkit.models import zoo
-from repairkit.report.result import Result
+from repairkit.report.result import FairnessResult
 
 command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
 
@@ -32,8 +32,8 @@ command = importlib.import_module("repairkit.cli.fairness")  # the package's att
 
 def test_json_is_alone_on_stdout(finished):
     code, stdout, stderr, out = finished
-    result = Result.read(out / "result.json")
-    assert Result.model_validate_json(stdout) == result
+    result = FairnessResult.read(out / "result.json")
+    assert FairnessResult.model_validate_json(stdout) == result
     assert json.loads(stdout) == json.loads((out / "result.json").read_text())
     assert code == (0 if result.verdict.outcome in ("repaired", "no better than the threshold") else 1)
     assert result.target == f"target, {len(tiny_faces.target())} images"
@@ -390,7 +390,7 @@ def test_passes_carry_what_the_memory_holds_and_say_so(faces, tmp_path):
     assert code in (0, 1)
     (told,) = {str(each.message) for each in found if issubclass(each.category, ModelWarning)}
     carried = re.fullmatch(r"passes carry (\d) images and not 32, as many as 0.01 GiB of memory hold; --memory sets it", told)
-    assert Result.read(tmp_path / "run" / "result.json").reproduction.settings["batch"] == carried[1]
+    assert FairnessResult.read(tmp_path / "run" / "result.json").reproduction.settings["batch"] == carried[1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ from repairkit.files import write_text
 SCHEMA_VERSION = 1
 
 Claim = Literal["better", "worse", "no claim"]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Record(BaseModel):
@@ -174,36 +175,33 @@ class Reproduction(Record):
 
 
 class Result(Record):
-    """Everything that one repair run found out.
+    """What every kind of report has; a kind adds what it alone measures.
 
-    Raises (from `read`):
-        DataError: the file is missing, is no JSON, or is not of this schema.
+    A new kind is a class here and its entry in `repairkit.report.kinds`.
+
+    Raises:
+        DataError (from `read`): the file is missing, is no JSON, or is not of this schema.
     """
 
     schema_version: int = SCHEMA_VERSION
-    kind: Literal["fairness"]
+    kind: str
     title: str
     created: str  # ISO date
     notices: list[str] = Field(default_factory=list)  # for instance that the faces are drawn
     level: float = 0.95
     folds: int = 1
     model: str
-    target: str
-    source: str
     objective: str  # the worth whose values ranked the filters, in words
     verdict: Verdict
-    columns: list[Column]
+    columns: list[Column]  # networks that are compared; of one network alone, that one
     groups: list[str]
     shares: list[Share]
     differences: list[Difference]
-    disparities: list[Disparity]
     frozen: list[FrozenFilter]
-    curves: list[CurvePoint]
     histograms: list[Histogram]
     method: list[str]  # how it was found, one sentence each
     costs: list[Cost]
     guarantees: list[Guaranteed] = Field(default_factory=list)  # empty unless they were asked for
-    stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
     limits: list[str]
     reproduction: Reproduction
 
@@ -219,15 +217,35 @@ class Result(Record):
         write_text(path, json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Result:
+    def read(cls, path: Path) -> Self:
         """Read and check a `result.json`."""
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"expected a result at {path}, found none; give the directory of a finished run") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"expected a result at {path}, could not read it ({error}); give the directory of a finished run") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{path} is not a result of this version: {where}: {first['msg']}; run the repair again") from None
+        return read_record(cls, path)
+
+
+class FairnessResult(Result):
+    """Everything that a fairness repair found out."""
+
+    kind: Literal["fairness"]
+    target: str
+    source: str
+    disparities: list[Disparity]
+    curves: list[CurvePoint]
+    stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
+
+
+def read_record(model: type[Model], path: Path) -> Model:
+    """The JSON of a `result.json` as a model; for any kind, see `repairkit.report.kinds.read`.
+
+    Raises:
+        DataError: the file is missing, is no JSON, or does not fit the model.
+    """
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"expected a result at {path}, found none; give the directory of a finished run") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"expected a result at {path}, could not read it ({error}); give the directory of a finished run") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{path} is not a result of this version: {where}: {first['msg']}; run the repair again") from None
