@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from tiny_faces import STAND_IN
 from torchvision.models import squeezenet1_0
 
+from repairkit.cli.options import set_threads
 from repairkit.errors import ModelWarning
 from repairkit.models import zoo
 from repairkit.report.result import FairnessResult
@@ -401,8 +402,8 @@ def test_threads_are_the_cores_that_other_work_leaves_free(monkeypatch, capsys, 
     threads = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr(command, "free_cores", lambda: free)
-    command.set_threads(asked, workers=workers)
+    monkeypatch.setattr("repairkit.cli.options.free_cores", lambda: free)
+    set_threads(asked, workers=workers)
     assert threads == [expected]
     note = f"note: other work leaves {free} of 8 cores free, and this run takes no more; --threads sets another number\n"
     assert capsys.readouterr().err == (note if free < 8 and asked is None else "")
