@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -47,12 +46,13 @@ from repairkit.cli.options import (
     parse_t0,
     resume_command,
     set_threads,
+    show_passes,
 )
 from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
 from repairkit.errors import UsageError
-from repairkit.fairness import Task, configuration, outputs, plan, repair
+from repairkit.fairness import Task, configuration, plan, repair
 from repairkit.models import zoo
 from repairkit.options import Options, Ranking, Score
 from repairkit.repair import Strategy
@@ -337,18 +337,8 @@ def mixed_groups(images: LabelledImages) -> list[str]:
 
 def show_plan(task: Task, options: Options, *, as_json: bool) -> None:
     """The plan, its cost in image passes and what that means on this machine, on stdout."""
-    some = task.target.subset(np.arange(min(64, len(task.target))))
-    outputs(task.model.classifier, some, options)
-    started = time.perf_counter()
-    outputs(task.model.classifier, some, options)
-    speed = len(some) / (time.perf_counter() - started)
-    passes = plan(task, options)
-    if as_json:
-        print(json.dumps({"passes": passes, "passes_a_second": speed, "minutes": sum(passes.values()) / speed / 60}))  # noqa: T201
-        return
-    print(f"target: {task.target.name}, {len(task.target):,} images; source: {task.source.name}, {len(task.source):,} images")  # noqa: T201
-    print(f"networks: {task.model.architecture}{' and its dropout-trained rival' if task.dropout else ''}, {options.folds} fold(s)")  # noqa: T201
-    for part, number in passes.items():
-        print(f"{part:12s} {number:12,.0f} image passes")  # noqa: T201
-    total = sum(passes.values())
-    print(f"{'in all':12s} {total:12,.0f} image passes, about {total / speed / 60:.0f} minutes at {speed:,.0f} passes a second")  # noqa: T201
+    heading = (
+        f"target: {task.target.name}, {len(task.target):,} images; source: {task.source.name}, {len(task.source):,} images\n"
+        f"networks: {task.model.architecture}{' and its dropout-trained rival' if task.dropout else ''}, {options.folds} fold(s)"
+    )
+    show_passes(task.model.classifier, task.target, plan(task, options), options, heading=heading, as_json=as_json)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +18,7 @@ from repairkit.cli.console import say
 from repairkit.cores import free_cores
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning, UsageError
+from repairkit.fairness import outputs
 from repairkit.memory import available, images_that_fit
 from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import LoadedModel
@@ -100,6 +104,25 @@ def model_notices(*models: LoadedModel) -> list[str]:
     """What a reader must know about these networks before any number."""
     stand_ins = [model.provenance for model in models if model.stand_in]
     return stand_ins + [ASSUMED_NOTICE.format(file=model.weights.name) for model in models if model.assumed_normalisation]
+
+
+def show_passes(
+    classifier: Classifier, images: LabelledImages, passes: Mapping[str, float], options: Options, *, heading: str, as_json: bool
+) -> None:
+    """A plan's cost in image passes and what that means on this machine, on stdout."""
+    some = images.subset(np.arange(min(64, len(images))))
+    outputs(classifier, some, options)
+    started = time.perf_counter()
+    outputs(classifier, some, options)
+    speed = len(some) / (time.perf_counter() - started)
+    total = sum(passes.values())
+    if as_json:
+        print(json.dumps({"passes": dict(passes), "passes_a_second": speed, "minutes": total / speed / 60}))  # noqa: T201
+        return
+    print(heading)  # noqa: T201
+    for part, number in passes.items():
+        print(f"{part:12s} {number:12,.0f} image passes")  # noqa: T201
+    print(f"{'in all':12s} {total:12,.0f} image passes, about {total / speed / 60:.0f} minutes at {speed:,.0f} passes a second")  # noqa: T201
 
 
 def batch_within(memory: float | None, classifier: Classifier, images: LabelledImages, options: Options, *, workers: int) -> int:

@@ -1,7 +1,7 @@
 """Kinds of reports: for each its result, its tables and its figures.
 
-A kind's templates are `templates/<kind>.html.j2` and `.md.j2`, which fill the blocks of `base`; its sections and
-glossary stand in `templates/words.toml`.
+A kind's two templates fill the blocks of `templates/base.html.j2` and `base.md.j2`; its sections and glossary stand in
+`templates/words.toml`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from repairkit.errors import DataError
-from repairkit.report import fairness_tables, figures
+from repairkit.report import critical_figures, critical_tables, fairness_tables, figures
 from repairkit.report.drawing import Figure
-from repairkit.report.result import FairnessResult, Result, read_record
+from repairkit.report.result import CriticalResult, FairnessResult, Result, read_record
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Kind:
 
 KINDS = {
     "fairness": Kind(FairnessResult, "fairness", fairness_tables, figures.draw),
+    "critical filters": Kind(CriticalResult, "critical", critical_tables, critical_figures.draw),
 }
 
 

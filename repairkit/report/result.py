@@ -145,6 +145,49 @@ class Guaranteed(Record):
     decided: bool  # both ends; otherwise the budget ended it
 
 
+class RemovalPoint(Record):
+    """The network with the first `filters` of an order frozen, on the report images, and its paired change against none frozen."""
+
+    series: Literal["critical", "random"]  # highest value first, or drawn at random (mean over the draws)
+    metric: Literal["recall", "other classes", "accuracy"]  # of the class; mean recall of all other classes; share of all images
+    filters: int
+    n: int
+    value: float
+    low: float
+    high: float
+    change: float
+    change_low: float
+    change_high: float
+
+
+class ValuedFilter(Record):
+    """A filter at one end of the values."""
+
+    layer: str
+    channel: int
+    value: float
+    half_width: float | None
+    screen: float | None
+    samples: int
+    status: str  # whether it is known to be among the k of its end
+
+
+class Extreme(Record):
+    """The filters at one end of the values, most extreme first."""
+
+    end: Literal["low", "high"]
+    heading: str  # how many, and whether this end was sought
+    filters: list[ValuedFilter]
+
+
+class LayerCount(Record):
+    """How many of the critical filters lie in one layer."""
+
+    layer: str
+    critical: int
+    filters: int
+
+
 class Cost(Record):
     """What one part of the run cost."""
 
@@ -156,7 +199,7 @@ class Cost(Record):
 class Verdict(Record):
     """The conclusion in words, worst news first."""
 
-    outcome: Literal["repaired", "no better than the threshold", "no claim", "no repair"]
+    outcome: Literal["repaired", "no better than the threshold", "no claim", "no repair", "critical filters found"]
     headline: str
     sentences: list[str]
     worse: list[str]  # what got worse, one sentence each; empty only if nothing is measurably worse
@@ -231,6 +274,20 @@ class FairnessResult(Result):
     disparities: list[Disparity]
     curves: list[CurvePoint]
     stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
+
+
+class CriticalResult(Result):
+    """Which filters one class or all classes depend on, what removing them does, and the repair of a class where it was asked for."""
+
+    kind: Literal["critical filters"]
+    images: str
+    subject: str | None  # the class; None for accuracy on all
+    parts: dict[str, int]  # images that find, choose and report
+    chance: float  # accuracy of a guess
+    draws: int  # orders of random filters
+    removal: list[RemovalPoint]
+    layers: list[LayerCount]  # in the order in which the network runs them
+    extremes: list[Extreme]
 
 
 def read_record(model: type[Model], path: Path) -> Model:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from repairkit.report.result import Claim, Difference, Guaranteed, Result, Share
 
 STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● no claim"}
-OUTCOME_SYMBOL = {"repaired": "▲", "no better than the threshold": "●", "no claim": "●", "no repair": "●"}
+OUTCOME_SYMBOL = {"repaired": "▲", "no better than the threshold": "●", "no claim": "●", "no repair": "●", "critical filters found": "▲"}
 REPAIRED = frozenset({"repaired", "dropout_repaired"})
 NONE = "—"
 
@@ -69,7 +69,7 @@ def words(kind: str) -> dict[str, Any]:
     return {
         "titles": own["titles"],
         "leads": read["leads"] | own.get("leads", {}),
-        "empty": read["empty"],
+        "empty": read["empty"] | own.get("empty", {}),
         **{part: [glossary[part][term] for term in own[part]] for part in glossary},
     }
 
