@@ -17,6 +17,9 @@ from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
+ROUNDING = 1e-6
+"""Values below it are zero: float32 passes of other sizes differ by less."""
+
 
 def summarise(
     task: CriticalTask, options: Options, findings: CriticalFindings, *, title: str, command: str, minutes: float, notices: list[str]
@@ -118,7 +121,7 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
     """How the filters were found and removed, a sentence each."""
     found, repair, removal = findings.attribution, findings.repair, findings.removal
     smooth = "sigmoid of the margin between the label's logit and the next"
-    unmoved = int(((found.screen == 0) & (np.isnan(found.value) | (found.value == 0))).sum())
+    unmoved = int(((found.screen == 0) & ~(np.abs(found.value) > ROUNDING)).sum())
     sentences = [
         f"Filters were valued by {'recall of ' + task.subject if task.subject else 'accuracy'}, {SCORES[options.score].format(smooth=smooth)}; "
         "the most positive values are the critical filters, the most negative ones the culprits.",
@@ -135,7 +138,9 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         f"the control froze as many filters drawn at random, in {DRAWS} orders, whose mean is shown.",
     ]
     if unmoved:
-        sentences.append(f"{unmoved:,} filters have no effect at all: their screen is exactly 0, and so is their value where there is one.")
+        sentences.append(
+            f"{unmoved:,} filters have no effect on this: their screen is exactly 0, and their value, where there is one, is 0 up to rounding."
+        )
     if options.precision != "float32":
         sentences.append(
             f"The attribution's passes ran in {options.precision}; constants and every number on report images were measured in float32."

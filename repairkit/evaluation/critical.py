@@ -201,9 +201,9 @@ def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chan
     start = next(point for point in points if (point.series, point.metric, point.filters) == ("critical", metric, 0))
     subject = _subject(removal, metric)
     found = beyond.high < 0
-    random_words = f"{most} random filters {_moved(random.change, random.change_low, random.change_high, level, random.n)}"
+    random_words = f"with {most} random filter{'s' if most > 1 else ''} frozen it {_moved(random.change, random.change_low, random.change_high, level, random.n)}"
     headline = (
-        f"Freezing the {most} filters of highest value takes {subject} from {100 * start.value:.1f} % to {100 * top.value:.1f} % "
+        f"Freezing the {f'{most} filters' if most > 1 else 'filter'} of highest value takes {subject} from {100 * start.value:.1f} % to {100 * top.value:.1f} % "
         f"({in_words(top.change_low, top.change_high, level, top.n)})"
     )
     headline += f"; {random_words}." if found else f", which cannot be told from freezing {most} random ones."

@@ -80,6 +80,6 @@ def _layers(result: CriticalResult) -> drawing.Figure:
         body += drawing.text(scale(entry.critical) + 6, y, tables.count(entry.critical))
     fullest = max(result.layers, key=lambda entry: entry.critical)
     total = sum(entry.critical for entry in result.layers)
-    finding = f"{fullest.layer} holds {fullest.critical} of the {total} highest filters, more than any other; they lie in {len(result.layers)} layers."
+    finding = f"{fullest.layer} holds {fullest.critical} of the {total} highest filters, the most of the {len(result.layers)} layer{'s' if len(result.layers) > 1 else ''} that hold any."
     detail = "; ".join(f"{entry.layer} {entry.critical} of {entry.filters}" for entry in result.layers) + "."
     return drawing.Figure("layers", title, finding, detail, y + 16, body)
