@@ -222,7 +222,7 @@ def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
         if trained.exists():
             return trained, ARCHITECTURE, False
         return STAND_IN_DIRECTORY / f"{STAND_INS[name]}.safetensors", ARCHITECTURE, True
-    if _is_torchvision(name):
+    if is_torchvision(name):
         path = weights or published_weights(name)
         if path is None:
             raise ModelError(
@@ -248,7 +248,8 @@ def _provenance(name: str, path: Path, trained_on: str, *, stand_in: bool) -> st
     return f"Weights read from {path.name}; trained on: {trained_on}."
 
 
-def _is_torchvision(name: str) -> bool:
+def is_torchvision(name: str) -> bool:
+    """Whether torchvision has a classifier of that name."""
     from torchvision import models
 
     return name in models.list_models(module=models)
@@ -302,7 +303,7 @@ def _publication(architecture: str, file: str) -> dict[str, str]:
     weights file holds). Both together are a mean and a standard deviation of .5, which is what we
     take, in a network that transforms nothing.
     """
-    entry = _published(architecture).get(file) if _is_torchvision(architecture) else None
+    entry = _published(architecture).get(file) if is_torchvision(architecture) else None
     if entry is None:
         return {}
     preset = entry.transforms()
@@ -314,7 +315,7 @@ def _publication(architecture: str, file: str) -> dict[str, str]:
 
 
 def _require_torchvision(architecture: str) -> None:
-    if not _is_torchvision(architecture):
+    if not is_torchvision(architecture):
         raise ModelError(f"torchvision has no classifier called {architecture!r}; see torchvision.models.list_models()")
 
 
