@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from repairkit.models.classifier import Classifier
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
 from repairkit.options import Options
 from repairkit.shapley import Attribution, estimate
+from repairkit.shapley.guarantee import End
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.shapley.stability import SIZES, Stability, stability
 from repairkit.shapley.zone import Zone, live_zone
@@ -77,17 +78,7 @@ def attribute_network(
     with clock.part("calibration"):
         game = attribution_game(classifier, target, source, options)
         clock.add("calibration", len(target) + len(source))
-    zone: Zone | None = None
-    if options.t0 == "auto":
-        with clock.part("live zone"):
-            zone = within_memory(
-                game,
-                lambda: live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of),
-                kept=kept,
-                name="live zone",
-            )
-            clock.add("live zone", zone.passes)
-    t0 = options.t0 if isinstance(options.t0, int | float) else zone.t0 if zone else 0.0
+    zone, t0 = zone_of(game, options, seed=seed, clock=clock, kept=kept)
     agreement: Stability | None = None
     if options.stability:  # first, since half the budget may be too small
         with clock.part("stability", restored=chosen):
@@ -98,6 +89,22 @@ def attribute_network(
     return Attributed(game, attribution, zone, agreement)
 
 
+def zone_of(game: ModelGame, options: Options, *, seed: int, clock: Clock, kept: KeptNetwork | None = None) -> tuple[Zone | None, float]:
+    """The live zone where it is to be measured, and its t0; else None and the t0 that was given.
+
+    Raises:
+        GameError: no size of coalition at which the network is alive.
+    """
+    if options.t0 != "auto":
+        return None, options.t0 or 0.0
+    with clock.part("live zone"):
+        zone = within_memory(
+            game, lambda: live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of), kept=kept, name="live zone"
+        )
+        clock.add("live zone", zone.passes)
+    return zone, zone.t0
+
+
 def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> Worth:
     """The worth whose values rank the filters."""
     recall, accuracy = (Smooth(each) if options.score == "smooth" else each for each in (SubgroupRecall(), Accuracy()))
@@ -106,9 +113,14 @@ def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -
 
 def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> ModelGame:
     """The game whose values rank the filters, with constants from its own images (in float32, whatever the passes of the game are)."""
+    return game_of(classifier, worth_of(target, source, options), (target, source), options)
+
+
+def game_of(classifier: Classifier, worth: Worth, calibrated_on: Sequence[LabelledImages], options: Options) -> ModelGame:
+    """The game of any worth, with constants from these images."""
     filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
-    filters.calibrate(batch for images in (target, source) for batch in prepared_batches(classifier, images, options.batch))
-    return ModelGame(classifier, filters, worth_of(target, source, options), batch=options.batch, precision=options.precision)
+    filters.calibrate(batch for images in calibrated_on for batch in prepared_batches(classifier, images, options.batch))
+    return ModelGame(classifier, filters, worth, batch=options.batch, precision=options.precision)
 
 
 def attribute(
@@ -122,8 +134,9 @@ def attribute(
     workers: int = 1,
     kept: KeptNetwork | None = None,
     name: str = "attribution",
+    end: End | None = None,
 ) -> Attribution:
-    """Values of the filters by the chosen engine; their checkpoint is kept under the name.
+    """Values of the filters by the chosen engine, which seeks an end, by default the harmful one; their checkpoint is kept under the name.
 
     Raises:
         FullMemoryError: no memory for a pass of one image.
@@ -140,6 +153,7 @@ def attribute(
             budget=budget,
             seed=seed,
             top=_top(options, game.n),
+            end=end,
             t0=t0,
             control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
             guarantee=options.guarantee,

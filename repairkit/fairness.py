@@ -126,16 +126,24 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     ungrouped = replace(task.source, groups=np.full(len(task.source), "all"))
     shares = None if options.source_counts else options.target_shares
     source = three_way(ungrouped, counts=options.source_counts, shares=shares, seed=options.seed)
-    if none_seen(len(source.choose), GUARD_CONFIDENCE) > options.max_clean_drop:
-        allowed = options.max_clean_drop
-        enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
-        raise DataError(
-            f"{task.source.name}: the {len(source.choose)} images that choose cannot show that accuracy falls by {100 * allowed:g} points "
-            f"at most, {enough}; give more source images or a larger --max-clean-drop"
-        )
+    check_guard(len(source.choose), options.max_clean_drop, task.source.name)
     if options.folds == 1:
         return [three_way(task.target, shares=options.target_shares, seed=options.seed)], source
     return rotations(task.target, options.folds, seed=options.seed), source
+
+
+def check_guard(images: int, allowed: float, name: str) -> None:
+    """That many images can show that accuracy on them falls by no more than what is allowed.
+
+    Raises:
+        DataError: they cannot, even where none of them falls.
+    """
+    if none_seen(images, GUARD_CONFIDENCE) > allowed:
+        enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
+        raise DataError(
+            f"{name}: the {images} images that choose cannot show that accuracy falls by {100 * allowed:g} points "
+            f"at most, {enough}; give more source images or a larger --max-clean-drop"
+        )
 
 
 def plan(task: Task, options: Options) -> dict[str, float]:
@@ -178,17 +186,18 @@ def configuration(task: Task, options: Options) -> dict[str, object]:
     return (
         asdict(options)
         | {name: model.sha256[:16] if model else None for name, model in models.items()}
-        | {f"normalisation of the {name}": _normalisation(model) if model else None for name, model in models.items()}
-        | {f"{name} images": _labelled_hash(images) for name, images in (("target", task.target), ("source", task.source))}
+        | {f"normalisation of the {name}": normalisation_of(model) if model else None for name, model in models.items()}
+        | {f"{name} images": labelled_hash(images) for name, images in (("target", task.target), ("source", task.source))}
         | {"threads": torch.get_num_threads(), "version": f"{version('repairkit')} with torch {torch.__version__}"}
     )
 
 
-def _normalisation(model: LoadedModel) -> list[float]:
+def normalisation_of(model: LoadedModel) -> list[float]:
+    """Mean and standard deviation of each channel, which no hash of weights covers."""
     return [*model.classifier.mean.flatten().tolist(), *model.classifier.std.flatten().tolist()]
 
 
-def _labelled_hash(images: LabelledImages) -> str:
+def labelled_hash(images: LabelledImages) -> str:
     """A hash of images, labels and groups in their order, which splits and draws depend on."""
     lines = [f"{digest} {label} {group}\n" for digest, label, group in zip(images.hashes, images.labels, images.groups, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
@@ -314,13 +323,7 @@ def repair_one(
         if kept:
             kept.keep_choice(choice)
     patch = patch_of(model, filters, attribution, choice, found.game.stake, options.freeze_at)
-    repaired = Classifier(
-        patch.apply(classifier.network),
-        classes=classifier.classes,
-        mean=classifier.mean.flatten().tolist(),
-        std=classifier.std.flatten().tolist(),
-        size=classifier.size,
-    ).eval()
+    repaired = classifier.with_network(patch.apply(classifier.network))
     removal: tuple[tuple[int, float, float], ...] = ()
     path: tuple[tuple[int, float, float], ...] = ()
     if column == "repaired":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -20,10 +19,8 @@ from repairkit.evaluation.splits import draw
 from repairkit.fairness import Task
 from repairkit.files import cache_directory
 from repairkit.models import zoo
-from repairkit.models.training import Epoch, train
+from repairkit.models.training import TrainingProgress, train
 from repairkit.options import LARGEST_SEED, Options
-
-TrainingProgress = Callable[[int, int, Epoch | None], None]
 
 
 class _Section(BaseModel):

@@ -7,14 +7,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch import nn
+
+from repairkit.critical import CriticalFindings, CriticalTask
 from repairkit.errors import UsageError
-from repairkit.fairness import Findings, RepairedNetwork, Task
+from repairkit.fairness import Findings, Task
 from repairkit.files import write_text
+from repairkit.filters import FilterId
 from repairkit.models import zoo
+from repairkit.patch import Patch
 from repairkit.report import html, markdown
 from repairkit.report.result import Result
 
@@ -72,24 +77,52 @@ def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result
             place.mkdir(parents=True, exist_ok=True)
             network.patch.write(place / "patch.json")
             network.attribution.write(place / "attribution.parquet")
-        zoo.save(
-            handed_over.classifier.network,
-            directory / "repaired.safetensors",
-            architecture=task.model.architecture,
-            classes=task.model.classifier.classes,
-            **task.model.normalisation,
-            trained_on=f"{task.model.trained_on}; repaired by freezing {len(handed_over.patch.culprits)} filters",
-            half=False,
-        )
-        write_text(directory / "run.json", json.dumps(_configuration(result, handed_over), indent=1) + "\n")
+        _save_repaired(directory, task.model, handed_over.classifier.network, handed_over.patch)
+        configuration = _configuration(result, handed_over.patch.constants, handed_over.attribution.passes)
+        write_text(directory / "run.json", json.dumps(configuration, indent=1) + "\n")
 
 
-def _configuration(result: Result, network: RepairedNetwork) -> dict[str, object]:
-    constants = json.dumps([(str(name), constant) for name, constant in network.patch.constants.items()])
+def write_critical_run(out: Path, task: CriticalTask, findings: CriticalFindings, result: Result) -> None:
+    """Write the run directory of critical filters: `run.json`, `attribution.parquet`, `result.json` and its views.
+
+    With a repair also `patch.json`, `repaired.safetensors` and, where the low end was attributed on its own,
+    `networks/culprits-fold-1/attribution.parquet`.
+    """
+    with whole_directory(out) as directory:
+        result.write(directory / "result.json")
+        write_views(result, directory)
+        findings.attribution.write(directory / "attribution.parquet")
+        passes = dict(findings.attribution.passes)
+        constants: dict[FilterId, float] = {}
+        if (repair := findings.repair) is not None:
+            if repair.attribution is not findings.attribution:
+                place = directory / "networks" / "culprits-fold-1"
+                place.mkdir(parents=True)
+                repair.attribution.write(place / "attribution.parquet")
+            repair.patch.write(directory / "patch.json")
+            _save_repaired(directory, task.model, repair.classifier.network, repair.patch)
+            constants = repair.patch.constants
+        write_text(directory / "run.json", json.dumps(_configuration(result, constants, passes), indent=1) + "\n")
+
+
+def _save_repaired(directory: Path, model: zoo.LoadedModel, network: nn.Module, patch: Patch) -> None:
+    zoo.save(
+        network,
+        directory / "repaired.safetensors",
+        architecture=model.architecture,
+        classes=model.classifier.classes,
+        **model.normalisation,
+        trained_on=f"{model.trained_on}; repaired by freezing {len(patch.culprits)} filters",
+        half=False,
+    )
+
+
+def _configuration(result: Result, frozen: Mapping[FilterId, float], passes: Mapping[str, float]) -> dict[str, object]:
+    constants = json.dumps([(str(name), constant) for name, constant in frozen.items()])
     return {
         "kind": result.kind,
         "created": result.created,
         "reproduction": result.reproduction.model_dump(mode="json"),
         "hashes": result.reproduction.hashes | {"frozen constants": hashlib.sha256(constants.encode()).hexdigest()},
-        "passes": network.attribution.passes,
+        "passes": dict(passes),
     }

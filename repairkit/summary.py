@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -24,13 +24,14 @@ from repairkit.report.result import (
     Cost,
     CurvePoint,
     Difference,
+    FairnessResult,
     FrozenFilter,
     Guaranteed,
     Histogram,
     Overlap,
     Reproduction,
-    Result,
 )
+from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End, Extremes
 
 PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
@@ -63,13 +64,15 @@ SCORES = {
 }
 
 
-def summarise(task: Task, options: Options, findings: Findings, *, title: str, command: str, minutes: float, notices: list[str]) -> Result:
+def summarise(
+    task: Task, options: Options, findings: Findings, *, title: str, command: str, minutes: float, notices: list[str]
+) -> FairnessResult:
     """The result of a fairness repair; all arithmetic of the report happens here."""
     outcomes = findings.outcomes
     present = [key for key in COLUMNS if key in outcomes.correct]
     differences = evaluation.differences(outcomes, [pair for pair in PAIRS if set(pair) <= set(present)], options.level, options.seed)
     repaired = [network for network in findings.repairs if network.column == "repaired"]
-    return Result(
+    return FairnessResult(
         kind="fairness",
         title=title,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -88,30 +91,58 @@ def summarise(task: Task, options: Options, findings: Findings, *, title: str, c
         disparities=evaluation.disparities(outcomes),
         frozen=[entry for network in findings.repairs for entry in frozen_filters(network, options.folds)],
         curves=curves(task, findings, repaired),
-        histograms=[histogram(repaired)],
+        histograms=[
+            histogram_of(
+                [network.attribution for network in repaired], [culprit.value for network in repaired for culprit in network.patch.culprits]
+            )
+        ],
         method=method(task, options, findings),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
-        guarantees=[entry for network in findings.repairs for entry in guarantees(network, options.folds)],
+        guarantees=[
+            entry
+            for network in findings.repairs
+            for entry in claims_of(network.attribution, network.column, network.fold + 1 if options.folds > 1 else 0)
+        ],
         stability=agreements(findings.repairs),
         limits=limits(task, options, findings) + broken_guard(differences, options.max_clean_drop),
-        reproduction=Reproduction(
+        reproduction=reproduction(
+            options,
             command=command,
-            seed=options.seed,
-            versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            minutes=minutes,
             hashes=({"dropout model": task.dropout.sha256} if task.dropout else {})
             | ({"training data": data_hash(task.training)} if task.training else {})
             | {"model": task.model.sha256, "target": data_hash(task.target), "source": data_hash(task.source)},
-            machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {options.device}",
-            minutes=round(minutes, 2),
-            settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")}
-            | {"top": str(findings.repairs[0].attribution.top)}
-            | {"threads": str(torch.get_num_threads())}
-            | {
+            settings={"top": str(findings.repairs[0].attribution.top)},
+            training={
                 f"training of the {name} network": f"{sum(stage.seconds for stage in model.stages) / 60:.1f} minutes"
                 for name, model in (("original", task.model), ("dropout-trained", task.dropout))
                 if model is not None and model.stages
             },
         ),
+    )
+
+
+def reproduction(
+    options: Options,
+    *,
+    command: str,
+    minutes: float,
+    hashes: Mapping[str, str],
+    settings: Mapping[str, str],
+    training: Mapping[str, str] | None = None,
+) -> Reproduction:
+    """Command, versions, machine and settings of this run; `settings` add to and correct those of the options."""
+    return Reproduction(
+        command=command,
+        seed=options.seed,
+        versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        hashes=dict(hashes),
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {options.device}",
+        minutes=round(minutes, 2),
+        settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")}
+        | dict(settings)
+        | {"threads": str(torch.get_num_threads())}
+        | dict(training or {}),
     )
 
 
@@ -181,27 +212,25 @@ def curves(task: Task, findings: Findings, repaired: list[RepairedNetwork]) -> l
     return points
 
 
-def histogram(repaired: list[RepairedNetwork]) -> Histogram:
-    """Estimated values of all filters that have one, over all folds."""
-    values = np.concatenate([network.attribution.value for network in repaired])
-    values = values[~np.isnan(values)]
-    counts, edges = np.histogram(values, bins=30)
-    culprits = [culprit.value for network in repaired for culprit in network.patch.culprits]
+def histogram_of(attributions: Sequence[Attribution], culprits: Sequence[float]) -> Histogram:
+    """Estimated values of all filters that have one, over all attributions, and those of the culprits."""
+    values = np.concatenate([each.value for each in attributions])
+    counts, edges = np.histogram(values[~np.isnan(values)], bins=30)
     return Histogram(
         title="Estimated values of the filters that were flipped", edges=edges.tolist(), counts=counts.tolist(), culprits=sorted(culprits)
     )
 
 
-def guarantees(network: RepairedNetwork, folds: int) -> list[Guaranteed]:
-    """What the attribution of one repaired network claims; nothing where it was not asked to. Folds as in `frozen_filters`."""
-    found = network.attribution.guarantee
+def claims_of(attribution: Attribution, column: str, fold: int) -> list[Guaranteed]:
+    """What an attribution claims; nothing where it was not asked to. Folds count from 1, and 0 stands for no folds."""
+    found = attribution.guarantee
     if found is None:
         return []
     ends: dict[End, Extremes] = {"low": found.low, "high": found.high}
     return [
         Guaranteed(
-            fold=network.fold + 1 if folds > 1 else 0,
-            column=network.column,
+            fold=fold,
+            column=column,
             delta=found.delta,
             tolerance=found.tolerance,
             top=found.top,

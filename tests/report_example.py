@@ -10,10 +10,10 @@ from repairkit.report.result import (
     CurvePoint,
     Difference,
     Disparity,
+    FairnessResult,
     FrozenFilter,
     Histogram,
     Reproduction,
-    Result,
     Share,
     Verdict,
 )
@@ -164,11 +164,11 @@ def _histogram() -> Histogram:
     )
 
 
-def example_result() -> Result:
+def example_result() -> FairnessResult:
     """The whole example: five folds, five columns, four groups, one group that got worse."""
     recalls = {column: dict(zip(SIZES, _recalls(column), strict=True)) for column in COLUMNS}
     before, after = (float(np.mean(_recalls(column))) for column in ("original", "repaired"))
-    return Result(
+    return FairnessResult(
         kind="fairness",
         title="Fairness repair of an invented face classifier",
         created="2031-04-01",

@@ -20,9 +20,10 @@ from safetensors.torch import load_file, save_file
 from tiny_faces import STAND_IN
 from torchvision.models import squeezenet1_0
 
+from repairkit.cli.options import set_threads
 from repairkit.errors import ModelWarning
 from repairkit.models import zoo
-from repairkit.report.result import Result
+from repairkit.report.result import FairnessResult
 
 command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
 
@@ -32,8 +33,8 @@ command = importlib.import_module("repairkit.cli.fairness")  # the package's att
 
 def test_json_is_alone_on_stdout(finished):
     code, stdout, stderr, out = finished
-    result = Result.read(out / "result.json")
-    assert Result.model_validate_json(stdout) == result
+    result = FairnessResult.read(out / "result.json")
+    assert FairnessResult.model_validate_json(stdout) == result
     assert json.loads(stdout) == json.loads((out / "result.json").read_text())
     assert code == (0 if result.verdict.outcome in ("repaired", "no better than the threshold") else 1)
     assert result.target == f"target, {len(tiny_faces.target())} images"
@@ -390,7 +391,7 @@ def test_passes_carry_what_the_memory_holds_and_say_so(faces, tmp_path):
     assert code in (0, 1)
     (told,) = {str(each.message) for each in found if issubclass(each.category, ModelWarning)}
     carried = re.fullmatch(r"passes carry (\d) images and not 32, as many as 0.01 GiB of memory hold; --memory sets it", told)
-    assert Result.read(tmp_path / "run" / "result.json").reproduction.settings["batch"] == carried[1]
+    assert FairnessResult.read(tmp_path / "run" / "result.json").reproduction.settings["batch"] == carried[1]
 
 
 @pytest.mark.parametrize(
@@ -401,8 +402,8 @@ def test_threads_are_the_cores_that_other_work_leaves_free(monkeypatch, capsys, 
     threads = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr(command, "free_cores", lambda: free)
-    command.set_threads(asked, workers=workers)
+    monkeypatch.setattr("repairkit.cli.options.free_cores", lambda: free)
+    set_threads(asked, workers=workers)
     assert threads == [expected]
     note = f"note: other work leaves {free} of 8 cores free, and this run takes no more; --threads sets another number\n"
     assert capsys.readouterr().err == (note if free < 8 and asked is None else "")

@@ -4,7 +4,7 @@ import json
 
 from command_line import call, one_error
 
-from repairkit.report.result import Result
+from repairkit.report.result import FairnessResult
 
 
 def test_report_writes_the_views_again(finished, tmp_path):
@@ -12,7 +12,7 @@ def test_report_writes_the_views_again(finished, tmp_path):
     (tmp_path / "result.json").write_bytes((run / "result.json").read_bytes())
     code, stdout, stderr = call("report", tmp_path)
     assert code == 0
-    assert stdout.startswith(Result.read(run / "result.json").verdict.headline)
+    assert stdout.startswith(FairnessResult.read(run / "result.json").verdict.headline)
     assert f"report: {tmp_path / 'report.html'}" in stderr
     for name in ("report.html", "report.md"):
         assert (tmp_path / name).read_bytes() == (run / name).read_bytes()

@@ -3,7 +3,7 @@
 import pytest
 from command_line import call, one_error
 
-from repairkit.report.result import Result
+from repairkit.report.result import FairnessResult
 
 RECIPE = """
 command = "fairness"
@@ -31,7 +31,7 @@ def test_run_a_recipe(faces, tmp_path):
     assert (code, "1 fold(s)" in stdout) == (0, True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.toml"]
     code, stdout, _ = call("run", recipe, "--threads", "1", "--seed", "2", "--out", tmp_path / "run", "--json")
-    result = Result.model_validate_json(stdout)
+    result = FairnessResult.model_validate_json(stdout)
     assert code in (0, 1)
     assert (result.title, result.reproduction.seed) == (f"A recipe of {faces}", 2)
     assert result.reproduction.settings["candidates"] == "6"

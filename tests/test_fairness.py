@@ -24,7 +24,7 @@ from repairkit.filters import ConvFilters
 from repairkit.models import zoo
 from repairkit.models.classifier import Classifier
 from repairkit.options import Options
-from repairkit.report.result import Result
+from repairkit.report.result import FairnessResult
 from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame, prepared_batches
@@ -584,7 +584,7 @@ def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
     again = Attribution.read(tmp_path / "run" / "attribution.parquet")
     assert again.table().equals(findings.repairs[0].attribution.table())
     assert (again.t0, again.passes) == (findings.repairs[0].zone.t0, findings.repairs[0].attribution.passes)
-    assert Result.read(tmp_path / "run" / "result.json").stability == result.stability
+    assert FairnessResult.read(tmp_path / "run" / "result.json").stability == result.stability
     for view in ("report.html", "report.md"):
         assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
 
@@ -607,7 +607,7 @@ def test_a_guarantee_is_in_the_findings_the_result_and_both_views(tmp_path):
     out = tmp_path / "run"
     write_fairness_run(out, task, findings, result)
     assert Attribution.read(out / "attribution.parquet").guarantee == guarantee
-    assert Result.read(out / "result.json").guarantees == result.guarantees
+    assert FairnessResult.read(out / "result.json").guarantees == result.guarantees
     for view in ("report.html", "report.md"):
         assert "of the 2 highest are truly separated" in (out / view).read_text()
 

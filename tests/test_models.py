@@ -1,22 +1,29 @@
 import json
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torchvision.models import resnet18, squeezenet1_0
+from torchvision.models import resnet18, squeezenet1_0, squeezenet1_1
 
+from repairkit.data import imagenet
 from repairkit.data.drawn import target_faces
 from repairkit.errors import ModelError, ModelWarning, UsageError
+from repairkit.filters import ConvFilters
 from repairkit.models import zoo
 from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
 from repairkit.models.training import measure
+
+DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
 @pytest.fixture
@@ -139,6 +146,77 @@ def test_torchvision_model_with_weights(tmp_path):
         write(reference.state_dict(), path)
         model = zoo.load("resnet18", weights=path, classes=("x", "y", "z"))
         torch.testing.assert_close(model.classifier(images), reference(model.classifier.prepare(images)))
+
+
+@pytest.fixture
+def torch_cache(tmp_path):
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(("name", "file"), [("inception_v3", "inception_v3_google-0cc3c7bd.pth"), ("googlenet", "googlenet-1378be20.pth")])
+def test_published_weights_see_what_torchvision_shows_them(torch_cache, name, file):
+    """Torchvision's network transforms its input, ours is normalised for that; it needs no file when torch has it."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    reference = models.get_model(name, transform_input=True, aux_logits=True, init_weights=False).eval()
+    torch.save(reference.state_dict(), torch_cache / file)
+    model = zoo.load(name)
+    assert model.weights == torch_cache / file
+    assert model.classifier.classes[340] == "zebra"
+    assert not model.assumed_normalisation
+    assert "ImageNet" in model.provenance
+    images = torch.rand(2, 3, 75, 75)
+    mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.no_grad():
+        expected = reference((images - mean) / std)
+        without_transform = model.classifier.network((images - mean) / std)
+        difference = float((model.classifier(images) - expected).abs().max())
+    assert difference < 0.02 * float((without_transform - expected).abs().max())
+    model.classifier.network.load_state_dict(reference.state_dict(), strict=True)
+    if name == "inception_v3":
+        assert len(ConvFilters(model.classifier.network)) == 17_216
+
+
+def test_published_weights_are_known_by_their_name_wherever_they_lie(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "squeezenet1_1-b8a52dc0.pth"
+    torch.save(squeezenet1_1().state_dict(), path)
+    model = zoo.load("squeezenet1_1", weights=path)
+    assert (len(model.classifier.classes), model.classifier.classes[0]) == (1000, "tench")
+    assert "SqueezeNet1_1_Weights.IMAGENET1K_V1" in model.trained_on
+    assert not model.assumed_normalisation
+    with pytest.raises(UsageError, match="says that its mean is"):
+        zoo.load("squeezenet1_1", weights=path, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_the_default_of_the_published_weights_comes_first(torch_cache):
+    assert zoo.published_weights("resnet50") is None
+    first, second = torch_cache / "resnet50-0676ba61.pth", torch_cache / "resnet50-11ad3fa6.pth"
+    first.touch()
+    assert zoo.published_weights("resnet50") == first
+    second.touch()
+    assert zoo.published_weights("resnet50") == second
+    with pytest.raises(ModelError, match="no classifier called 'resnet51'"):
+        zoo.published_weights("resnet51")
+    with pytest.raises(ModelError, match="no classifier called 'resnet51'"):
+        zoo.preset_size("resnet51")
+
+
+@pytest.mark.extended
+@pytest.mark.skipif(not (DATA / "weights").is_dir(), reason="no shared data on this machine")
+def test_shared_weights_recognise_shared_images(tmp_path):
+    def accuracy(name, file, images, **options):
+        model = zoo.load(name, weights=DATA / "weights" / file, classes=images.classes, **options)
+        return measure(model.classifier, images)[0]
+
+    twenty = imagenet.load(DATA / "tiny-imagenet-20", size=299, per_class=3, cache=tmp_path)
+    assert accuracy("inception_v3", "inception_v3_20.safetensors", twenty, mean=(0.5,) * 3, std=(0.5,) * 3) > 0.7
+    thousand = imagenet.load(DATA / "imagenet-1000", size=224, cache=tmp_path)
+    some = thousand.subset(np.arange(0, 1000, 10))
+    assert accuracy("squeezenet1_1", "squeezenet1_1_imagenet.safetensors", some) > 0.5
 
 
 def test_the_normalisation_is_the_file_s_then_what_was_given_then_assumed(tmp_path, network):
@@ -276,7 +354,7 @@ def test_a_checkpoint_that_is_no_state_dict(tmp_path):
 
 
 def test_names_and_files_that_cannot_be_loaded(tmp_path, state):
-    with pytest.raises(ModelError, match=r"resnet18 comes without weights.*--weights"):
+    with pytest.raises(ModelError, match=r"resnet18 comes without weights.*--weights.*resnet18-f37072fd\.pth"):
         zoo.load("resnet18")
     with pytest.raises(ModelError, match="no model is called 'squeezenet_celebb'"):
         zoo.load("squeezenet_celebb")

@@ -11,9 +11,11 @@ from jinja2 import Environment, nodes
 from markdown_it import MarkdownIt
 from report_example import example_result
 
-from repairkit.report import figures, html, markdown, tables
-from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, Guaranteed, Histogram, Overlap, Result
+from repairkit.report import drawing, fairness_tables, figures, html, kinds, markdown, tables
+from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, FairnessResult, Guaranteed, Histogram, Overlap
+from repairkit.rundir import write_views
 
+COMMITTED = Path(__file__).parent.parent / "reports"
 TEMPLATES = Path(html.__file__).parent / "templates"
 SVG = "{http://www.w3.org/2000/svg}"
 ORDER = [
@@ -41,7 +43,7 @@ def soup_of(text: str) -> BeautifulSoup:
     return BeautifulSoup(text, "html.parser")
 
 
-def markdown_soup(result: Result) -> BeautifulSoup:
+def markdown_soup(result: FairnessResult) -> BeautifulSoup:
     text = markdown.render(result, figures.draw(result))
     return soup_of(MarkdownIt("commonmark").enable("table").render(text))
 
@@ -60,10 +62,10 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def renamed(result: Result, name: str) -> Result:
+def renamed(result: FairnessResult, name: str) -> FairnessResult:
     """The result with one string in every place that comes from the user."""
     text = result.model_dump_json()
-    data = Result.model_validate_json(text).model_dump()
+    data = FairnessResult.model_validate_json(text).model_dump()
     data["title"] = data["model"] = data["target"] = data["objective"] = name
     data["notices"], data["limits"], data["method"] = [name], [name], [name]
     data["verdict"] |= {"headline": name, "sentences": [name], "worse": [name]}
@@ -76,10 +78,10 @@ def renamed(result: Result, name: str) -> Result:
     data["disparities"][0]["lowest_group"] = data["costs"][0]["part"] = data["histograms"][0]["title"] = name
     data["curves"][0]["series"] = name
     data["reproduction"] |= {"command": name, "settings": {name: name}}
-    return Result.model_validate(data)
+    return FairnessResult.model_validate(data)
 
 
-def edge_cases() -> dict[str, Result]:
+def edge_cases() -> dict[str, FairnessResult]:
     full = example_result()
     keep = {"original", "repaired", "threshold"}
     no_dropout = full.model_copy(
@@ -183,9 +185,9 @@ def test_page_is_accessible(case):
         region = table.parent
         assert (region["role"], region["tabindex"]) == ("region", "0")
         assert page.find(id=region["aria-labelledby"]).get_text(strip=True)
-    for drawing in page.find_all("svg"):
-        assert drawing["role"] == "img"
-        assert len(drawing["aria-label"]) > 40
+    for image in page.find_all("svg"):
+        assert image["role"] == "img"
+        assert len(image["aria-label"]) > 40
     assert page.find("header")
     assert page.find("nav")["aria-label"]
     assert page.find("main")["id"] == page.select_one("a.skip")["href"][1:]
@@ -252,11 +254,21 @@ def test_control_characters_leave_the_figures_well_formed():
         parsed(figure.svg())
 
 
-@pytest.mark.parametrize("name", ["report.html.j2", "report.md.j2"])
+@pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATES.glob("*.j2")))
 def test_templates_do_no_arithmetic(name):
     tree = Environment(autoescape=True).parse((TEMPLATES / name).read_text(encoding="utf-8"))
     assert not list(tree.find_all((nodes.BinExpr, nodes.Neg)))
     assert {node.name for node in tree.find_all(nodes.Filter)} <= {"table", "code_block", "join", "replace", "length"}
+
+
+@pytest.mark.parametrize("file", sorted(COMMITTED.glob("*/result.json")), ids=lambda file: file.parent.name)
+def test_committed_reports_are_what_their_results_give(file, tmp_path):
+    """`repairkit report` on a run of an earlier version changes no byte of its views."""
+    write_views(kinds.read(file), tmp_path)
+    written = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) >= 2
+    for path in written:
+        assert (tmp_path / path).read_bytes() == (file.parent / path).read_bytes(), path
 
 
 def test_equal_results_give_equal_bytes(tmp_path):
@@ -276,8 +288,8 @@ def test_images_of_the_markdown_exist_and_carry_the_finding(tmp_path):
     assert len(images) == 4
     for image in images:
         assert (tmp_path / image["src"]).is_file()
-        drawing = parsed((tmp_path / image["src"]).read_text(encoding="utf-8"))
-        assert squeezed(image["alt"]) == squeezed(drawing.get("aria-label"))
+        drawn = parsed((tmp_path / image["src"]).read_text(encoding="utf-8"))
+        assert squeezed(image["alt"]) == squeezed(drawn.get("aria-label"))
 
 
 @pytest.mark.parametrize("view", [html, markdown])
@@ -316,7 +328,7 @@ def test_every_claim_is_a_symbol_and_a_word():
     assert claims == [symbols[entry.claim] for entry in result.differences]
 
 
-def with_claims(claims: dict[tuple[str, str], Claim], worse: tuple[str, ...] = ()) -> Result:
+def with_claims(claims: dict[tuple[str, str], Claim], worse: tuple[str, ...] = ()) -> FairnessResult:
     """Two groups compared once, with a claim and a sign for each (group, comparison)."""
     entries = [
         Difference(
@@ -364,8 +376,8 @@ def test_folds_name_who_chose_each_filter():
 
 
 def test_stability_is_a_table_where_it_was_measured():
-    assert tables.stability(example_result()) is None
-    table = tables.stability(CASES["stability"])
+    assert fairness_tables.stability(example_result()) is None
+    table = fairness_tables.stability(CASES["stability"])
     assert table.heads == ("Ranking", "k = 25", "k = 50", "k = 200", "Rank correlation")
     (rows,) = table.bodies
     assert [row[0].text for row in rows[:3]] == ["Repaired: lowest by value", "Repaired: lowest by screen", "Repaired: highest by screen"]
@@ -373,14 +385,14 @@ def test_stability_is_a_table_where_it_was_measured():
     assert (rows[0][3].text, rows[0][4].text, rows[1][4].text) == ("—", "−0.07", "—")
     page = soup_of(html.render(CASES["stability"]))
     assert page.find(id="stability-caption").get_text().startswith("Filters that both halves of the attribution images name")
-    once = tables.stability(CASES["stability"].model_copy(update={"folds": 1}))
+    once = fairness_tables.stability(CASES["stability"].model_copy(update={"folds": 1}))
     assert once.bodies[0][0][1].detail == "by chance 0.8"
 
 
 def test_results_from_before_stability_can_be_read():
     content = example_result().model_dump(mode="json")
     del content["stability"]
-    assert Result.model_validate(content) == example_result()
+    assert FairnessResult.model_validate(content) == example_result()
 
 
 def test_every_frozen_filter_is_listed_with_value_and_half_width():
@@ -414,7 +426,7 @@ def test_alternative_texts_state_the_finding():
     assert f"as chosen, mean recall is {100 * chosen.mean_recall:.1f}%" in drawn["removal"].alt
 
 
-def marks(figure: figures.Figure, css: str) -> list[ElementTree.Element]:
+def marks(figure: drawing.Figure, css: str) -> list[ElementTree.Element]:
     return [element for element in parsed(figure.svg()).iter() if element.get("class") == css]
 
 
@@ -460,7 +472,7 @@ def test_chosen_number_is_marked_on_both_panels():
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (0.497, 0.503), (-1e-6, 3e-6), (0.0, 3000.0), (5.0, 5.0)])
 def test_ticks_are_round_and_inside(values):
-    scale = figures.Scale.around(values, 0, 100)
+    scale = drawing.Scale.around(values, 0, 100)
     ticks = scale.ticks(6)
     assert 2 <= len(ticks) <= 6
     assert all(scale.low <= tick <= scale.high for tick in ticks)
@@ -470,7 +482,7 @@ def test_ticks_are_round_and_inside(values):
 
 
 def palettes() -> list[dict[str, str]]:
-    style = figures.style()
+    style = drawing.style()
     light, dark = style.split("@media", 1)
     read = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", part)) for part in (light, dark)]
     return [read[0], read[0] | read[1]]

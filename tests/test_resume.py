@@ -223,7 +223,7 @@ def test_a_run_goes_on_with_the_threads_it_began_with(faces, begun, tmp_path, ca
     threads = [8]
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
-    monkeypatch.setattr(command, "free_cores", lambda: 1)
+    monkeypatch.setattr("repairkit.cli.options.free_cores", lambda: 1)
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

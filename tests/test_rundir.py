@@ -11,7 +11,7 @@ from repairkit import rundir
 from repairkit.errors import DataError, UsageError
 from repairkit.models import zoo
 from repairkit.patch import Patch
-from repairkit.report.result import Result
+from repairkit.report.result import FairnessResult
 from repairkit.rundir import require_free, whole_directory, write_fairness_run
 
 
@@ -33,7 +33,7 @@ def test_what_a_run_leaves_behind(tmp_path, run):
     expected = {"result.json", "run.json", "report.html", "report.md", "patch.json", "repaired.safetensors", "attribution.parquet"}
     assert expected <= files
     assert all(file.startswith("figures/") for file in files - expected)
-    assert Result.read(out / "result.json") == result
+    assert FairnessResult.read(out / "result.json") == result
     assert Patch.read(out / "patch.json") == findings.repairs[0].patch
     table = pd.read_parquet(out / "attribution.parquet")
     assert len(table) == 2976
@@ -147,7 +147,7 @@ def test_places_that_cannot_be_made(tmp_path):
 def test_result_round_trip(tmp_path):
     result = example_result()
     result.write(tmp_path / "result.json")
-    assert Result.read(tmp_path / "result.json") == result
+    assert FairnessResult.read(tmp_path / "result.json") == result
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_results_that_cannot_be_read(tmp_path, content, message):
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(DataError, match=message) as error:
-        Result.read(file)
+        FairnessResult.read(file)
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -173,9 +173,9 @@ def test_a_result_with_an_unknown_key_is_refused(tmp_path):
     content = json.loads(example_result().model_dump_json())
     (tmp_path / "result.json").write_text(json.dumps(content | {"verdikt": 1}))
     with pytest.raises(DataError, match="verdikt: Extra inputs are not permitted"):
-        Result.read(tmp_path / "result.json")
+        FairnessResult.read(tmp_path / "result.json")
 
 
 def test_a_folder_in_place_of_a_result(tmp_path):
     with pytest.raises(DataError, match=r"could not read it .*; give the directory of a finished run"):
-        Result.read(tmp_path)
+        FairnessResult.read(tmp_path)

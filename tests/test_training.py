@@ -170,6 +170,16 @@ def test_progress_is_called_for_steps_and_epochs():
     assert [epoch.epoch for _, _, epoch in calls if epoch] == [1, 2]
 
 
+def test_settled_norms_hold_the_mean_over_the_training_images():
+    trained = train(blobs(), architecture="resnet18", settle_norms=True, **{**FAST, "epochs": 1})
+    classifier = training.Classifier(trained.network, classes=trained.classes)
+    seen = classifier.network.conv1(classifier.prepare(blobs().batch(np.arange(96))))
+    norm = classifier.network.bn1
+    torch.testing.assert_close(norm.running_mean, seen.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.1
+    assert trained.settings["settle_norms"]
+
+
 def test_measure_equals_a_literal_count(trained):
     images = replace(blobs(30), groups=np.array(["a", "b", "c"] * 10))
     classifier = training.Classifier(trained.network, classes=trained.classes)

@@ -22,7 +22,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.fairness import Findings, Task, repair
 from repairkit.models import zoo
 from repairkit.options import Options
-from repairkit.report.result import Result
+from repairkit.report.result import FairnessResult
 from repairkit.summary import summarise
 
 SIZE = 48
@@ -77,7 +77,7 @@ def options(**changes: object) -> Options:
 
 
 @cache
-def small_run(*, dropout: bool = False, **changes: object) -> tuple[Task, Options, Findings, Result]:
+def small_run(*, dropout: bool = False, **changes: object) -> tuple[Task, Options, Findings, FairnessResult]:
     """One run, made once for all tests of a session; changes are fields of `Options`."""
     work, chosen = task(dropout=dropout), options(**changes)
     findings = repair(work, chosen)

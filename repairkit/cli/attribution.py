@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from repairkit.cli.console import FILE_WIDTH
+from repairkit.cli.console import FILE_WIDTH, plain_table
 from repairkit.errors import DataError, UsageError
 from repairkit.fairness import finite_or_none
-from repairkit.report import tables
-from repairkit.report.result import Result
+from repairkit.report import fairness_tables, kinds, tables
+from repairkit.report.result import FairnessResult, Result
 from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.guarantee import End
 
@@ -40,7 +40,7 @@ def attribution(
     """Show the values of the filters that a run found: the lowest and the highest, with half-widths."""
     found = Attribution.read(run if run.is_file() else choose_file(run, network, fold))
     result_file = run / "result.json"
-    result = Result.read(result_file) if result_file.is_file() else None
+    result = kinds.read(result_file) if result_file.is_file() else None
     if as_json:
         print(json.dumps(as_data(found, top, result, network), indent=1, allow_nan=False))  # noqa: T201
     else:
@@ -107,11 +107,11 @@ def show(found: Attribution, top: int | None, result: Result | None, network: st
         console.print(f"{found.heading(end, len(players))}:", soft_wrap=True)
         if len(players):
             console.print(_rows(found, end, players.tolist()))
-    if stability := _stability(result, network):
-        content = tables.stability(result.model_copy(update={"stability": stability})) if result else None
+    if isinstance(result, FairnessResult) and (stability := _stability(result, network)):
+        content = fairness_tables.stability(result.model_copy(update={"stability": stability}))
         if content is not None:
             console.print(f"{content.caption}:", soft_wrap=True)
-            console.print(_plain(content))
+            console.print(plain_table(content))
 
 
 def _rows(found: Attribution, end: End, players: list[int]) -> Table:
@@ -131,14 +131,5 @@ def _rows(found: Attribution, end: End, players: list[int]) -> Table:
     return table
 
 
-def _plain(content: tables.Table) -> Table:
-    table = Table(show_edge=False)
-    for head, kind in zip(content.heads, content.kinds, strict=True):
-        table.add_column(head, justify="right" if kind == "number" else "left", overflow="fold")
-    for row in (row for body in content.bodies for row in body):
-        table.add_row(*(Text(f"{cell.text} ({cell.detail})" if cell.detail else cell.text) for cell in row))
-    return table
-
-
 def _stability(result: Result | None, network: str) -> list[Any]:
-    return [entry for entry in result.stability if entry.column == network] if result else []
+    return [entry for entry in result.stability if entry.column == network] if isinstance(result, FairnessResult) else []

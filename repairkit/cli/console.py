@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from repairkit.errors import RepairkitWarning
+from repairkit.report import tables
+from repairkit.report.kinds import kind_of
 from repairkit.report.result import Result
 
 FILE_WIDTH = 240
@@ -76,26 +78,24 @@ class Reporter:
 
 
 def show_result(result: Result) -> None:
-    """The verdict and the table of shares, on stdout."""
+    """The verdict, what got worse, and the kind's table of what was measured, on stdout."""
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, markup=False, highlight=False)
-    table = Table(title=None, show_edge=False)
-    table.add_column("")
-    for column in result.columns:
-        table.add_column(Text(column.label), justify="right", overflow="fold")
-    for metric, group in [("recall", name) for name in result.groups] + [
-        ("mean recall", None),
-        ("lowest recall", None),
-        ("source accuracy", None),
-    ]:
-        cells = [result.share(column.key, metric, group) for column in result.columns]
-        table.add_row(
-            Text(group or metric), *(f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]" for share in cells)
-        )
     console.print(result.verdict.headline, soft_wrap=True)
     for sentence in result.verdict.worse:
         console.print(f"- {sentence}", soft_wrap=True)
-    console.print(f"Recall and accuracy in percent with {100 * result.level:g}% intervals:")
-    console.print(table)
+    content = kind_of(result).tables.summary(result)
+    console.print(f"{content.caption}:")
+    console.print(plain_table(content))
+
+
+def plain_table(content: tables.Table) -> Table:
+    """A table of a report as text."""
+    table = Table(show_edge=False)
+    for head, kind in zip(content.heads, content.kinds, strict=True):
+        table.add_column(head, justify="right" if kind == "number" else "left", overflow="fold")
+    for row in (row for body in content.bodies for row in body):
+        table.add_row(*(Text(f"{cell.text} ({cell.detail})" if cell.detail else cell.text) for cell in row))
+    return table
 
 
 def _clock(seconds: float) -> str:

@@ -2,56 +2,75 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
-import warnings
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import numpy as np
-import torch
 import typer
 
 from repairkit.cli.console import Reporter, say, show_result
-from repairkit.cores import free_cores
+from repairkit.cli.options import (
+    BatchOption,
+    ContestedOption,
+    DeviceOption,
+    DryRunOption,
+    EngineOption,
+    FreezeAtOption,
+    GuaranteeOption,
+    JsonOption,
+    MaxCleanDropOption,
+    MeanOption,
+    MemoryOption,
+    PrecisionOption,
+    ResumeOption,
+    ScoreOption,
+    SeedOption,
+    StdOption,
+    StrategyOption,
+    T0Option,
+    ThreadsOption,
+    ToleranceOption,
+    TruncationOption,
+    WorkersOption,
+    batch_within,
+    check_device,
+    check_place,
+    check_workers,
+    model_notices,
+    parse_channels,
+    parse_t0,
+    resume_command,
+    set_threads,
+    show_passes,
+)
 from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
-from repairkit.errors import ModelWarning, UsageError
-from repairkit.fairness import Task, configuration, outputs, plan, repair
-from repairkit.memory import available, images_that_fit
+from repairkit.errors import UsageError
+from repairkit.fairness import Task, configuration, plan, repair
 from repairkit.models import zoo
-from repairkit.options import LARGEST_SEED, Options, Ranking, Score
+from repairkit.options import Options, Ranking, Score
 from repairkit.repair import Strategy
 from repairkit.report.result import Result
-from repairkit.rundir import require_free, write_fairness_run
+from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Engine
 from repairkit.shapley.model_game import Precision
-from repairkit.shapley.star import TOLERANCE
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
-from repairkit.unfinished import Unfinished, check_resumable, kept_setting, place_beside
+from repairkit.unfinished import Unfinished, kept_setting
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
-ASSUMED_NOTICE = (
-    "{file} does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken; "
-    "every number is wrong if it was trained with others: --mean and --std give them."
-)
 REPAIRED = ("repaired", "no better than the threshold")
 """Outcomes with exit code 0: mean recall rose with an interval above zero."""
 DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 16, 3
 """Keeps `repairkit fairness` on drawn faces, with two networks, within three minutes on two slow cores."""
 DRAWN_SOURCE_COUNTS = (150, 700, 250)
 """Most source images choose: a bound of one point on a fall needs that many to be met at all."""
-WORKERS_HELP = "Processes that attribute (tmab), each with --threads threads; any number gives the same bits."
-THREADS_HELP = "CPU threads of each process; by default the cores that other work leaves free by the load average, at least 1, shared out among --workers."
-BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
-MEMORY_HELP = "GiB that a pass may take; it carries fewer images where they do not fit. [default: half of what is free]"
-RESUME_HELP = "Go on with the run of this --out that did not finish; give the same options."
 CELEBA = ("squeezenet_celeba", "squeezenet_celeba_dropout")
 
 
@@ -76,35 +95,20 @@ def fairness(
     crop: Annotated[
         str | None, typer.Option(help="SHARE,HEIGHT: the square to keep of each target image, in place of the loader's default.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")] = "tmab",
+    engine: EngineOption = "tmab",
     ranking: Annotated[
         str | None,
         typer.Option(
             help="'recall + source' or 'recall' (the paper's). [default: 'recall + source', 'recall' for tmab-paper and monte-carlo]"
         ),
     ] = None,
-    score: Annotated[
-        str | None,
-        typer.Option(
-            help="smooth (mean probability of the label) or hard (share of correct images, the paper's). [default: smooth, hard for tmab-paper and monte-carlo]"
-        ),
-    ] = None,
-    freeze_at: Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")] = "post",
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="float32, or bfloat16 for the passes of the attribution, faster on hardware made for it; what is reported is always measured in float32."
-        ),
-    ] = "float32",
-    strategy: Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")] = "forward",
+    score: ScoreOption = None,
+    freeze_at: FreezeAtOption = "post",
+    precision: PrecisionOption = "float32",
+    strategy: StrategyOption = "forward",
     classes: Annotated[str, typer.Option(help="Class names, by commas, where the weights file does not say.")] = "female,male",
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="R,G,B that the network's images in [0, 1] are normalised with, where its file does not say. [default: ImageNet's]"
-        ),
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="R,G,B, likewise.")] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     budget: Annotated[
         float | None,
         typer.Option(
@@ -118,39 +122,13 @@ def fairness(
     candidates: Annotated[
         int | None, typer.Option(min=1, help="How many of the most harmful filters choosing tries. [default: 40, 16 for drawn faces]")
     ] = None,
-    t0: Annotated[
-        str | None,
-        typer.Option(
-            help="Least share of filters that stays live (tmab); 0 is the Shapley value, auto measures where the network dies. [default: 0.97]"
-        ),
-    ] = None,
-    truncation: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Worth below which a permutation ends (tmab-paper, monte-carlo); 0 for none. [default: 0.6 for each part of the worth, 0.2 with more than two classes]",
-        ),
-    ] = None,
-    contested: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="How many filters of the screen are flipped (tmab); with --guarantee of each end, where half of all or more means all, unscreened. [default: 3 x top]",
-        ),
-    ] = None,
-    guarantee: Annotated[
-        float | None,
-        typer.Option(
-            help="DELTA: say which filters are truly among the lowest and highest, wrong with this probability at most (tmab). Needs many passes."
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float | None, typer.Option(help=f"Of the guarantee, relative to the k-th value; smaller separates more. [default: {TOLERANCE}]")
-    ] = None,
+    t0: T0Option = None,
+    truncation: TruncationOption = None,
+    contested: ContestedOption = None,
+    guarantee: GuaranteeOption = None,
+    tolerance: ToleranceOption = None,
     max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 3 for drawn faces]")] = None,
-    max_clean_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of source accuracy, a share.")
-    ] = Options.max_clean_drop,
+    max_clean_drop: MaxCleanDropOption = Options.max_clean_drop,
     folds: Annotated[int, typer.Option(min=1, help="1, or at least 3 to cross-fit.")] = 1,
     stability: Annotated[
         bool,
@@ -159,16 +137,16 @@ def fairness(
             help="Also attribute on each half of the images and say how many of 25 to 200 culprits both name; doubles that cost.",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help=THREADS_HELP)] = None,
-    workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
-    batch: Annotated[int, typer.Option(min=1, help=BATCH_HELP)] = Options.batch,
-    memory: Annotated[float | None, typer.Option(min=0, help=MEMORY_HELP)] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    workers: WorkersOption = 1,
+    batch: BatchOption = Options.batch,
+    memory: MemoryOption = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/fairness-...]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help=RESUME_HELP)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Print the plan and what it costs (with --json as JSON), and stop.")] = False,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
 ) -> int:
     """Find the filters that make a network unfair to a subgroup, freeze them, and report before and after."""
     check_place(out, resume=resume)
@@ -257,7 +235,9 @@ def carry_out(
 
     Until the run directory stands, its work is kept beside it, and an error or an interrupt carries the command that goes on.
     """
-    options = replace(options, batch=kept_setting(out, "batch") or batch_within(memory, task, options, workers=workers))
+    options = replace(
+        options, batch=kept_setting(out, "batch") or batch_within(memory, task.model.classifier, task.target, options, workers=workers)
+    )
     notices = notices_of(task)
     for notice in notices:
         say(f"note: {notice}")
@@ -284,33 +264,6 @@ def carry_out(
     unfinished.remove()
     tell_result(result, place, weights=task.model.weights, as_json=as_json)
     return 0 if result.verdict.outcome in REPAIRED else 1
-
-
-def batch_within(memory: float | None, task: Task, options: Options, *, workers: int) -> int:
-    """Images of a pass: those asked for, or as many as each worker's share of the memory holds, with a warning.
-
-    The memory is in GiB, half of what is free by default.
-    """
-    budget = (available(options.device) / 2 if memory is None else memory * 2**30) / workers
-    image = task.target.batch(np.array([0])).to(options.device)
-    fit = images_that_fit(task.model.classifier.to(options.device), image, budget=budget)
-    if fit < options.batch:
-        shown = f"{budget / 2**30:.2g} GiB of memory {'hold' if fit > 1 else 'holds'}"
-        warnings.warn(
-            f"passes carry {fit} images and not {options.batch}, as many as {shown}; --memory sets it", ModelWarning, stacklevel=2
-        )
-    return min(fit, options.batch)
-
-
-def resume_command(arguments: list[str], place: Path, *, out_given: bool) -> str:
-    """What the user types to go on with a run of these arguments.
-
-    Example:
-        >>> resume_command(["fairness", "--data", "my people.csv"], Path("reports/a"), out_given=False)
-        "repairkit fairness --data 'my people.csv' --out reports/a --resume"
-    """
-    more = [] if out_given else ["--out", str(place)]
-    return f"repairkit {shlex.join([each for each in arguments if each != '--resume'] + more + ['--resume'])}"
 
 
 def tell_result(result: Result, place: Path, *, weights: Path, as_json: bool) -> None:
@@ -357,10 +310,7 @@ def load_data(
 def notices_of(task: Task) -> list[str]:
     """What a reader must know before any number."""
     notices = [DRAWN_NOTICE] if task.target.drawn or task.source.drawn else []
-    models = [model for model in (task.model, task.dropout) if model is not None]
-    stand_ins = [model.provenance for model in models if model.stand_in]
-    assumed = [ASSUMED_NOTICE.format(file=model.weights.name) for model in models if model.assumed_normalisation]
-    return notices + stand_ins + assumed + mixed_groups(task.target)
+    return notices + model_notices(*(model for model in (task.model, task.dropout) if model is not None)) + mixed_groups(task.target)
 
 
 def mixed_groups(images: LabelledImages) -> list[str]:
@@ -387,105 +337,8 @@ def mixed_groups(images: LabelledImages) -> list[str]:
 
 def show_plan(task: Task, options: Options, *, as_json: bool) -> None:
     """The plan, its cost in image passes and what that means on this machine, on stdout."""
-    some = task.target.subset(np.arange(min(64, len(task.target))))
-    outputs(task.model.classifier, some, options)
-    started = time.perf_counter()
-    outputs(task.model.classifier, some, options)
-    speed = len(some) / (time.perf_counter() - started)
-    passes = plan(task, options)
-    if as_json:
-        print(json.dumps({"passes": passes, "passes_a_second": speed, "minutes": sum(passes.values()) / speed / 60}))  # noqa: T201
-        return
-    print(f"target: {task.target.name}, {len(task.target):,} images; source: {task.source.name}, {len(task.source):,} images")  # noqa: T201
-    print(f"networks: {task.model.architecture}{' and its dropout-trained rival' if task.dropout else ''}, {options.folds} fold(s)")  # noqa: T201
-    for part, number in passes.items():
-        print(f"{part:12s} {number:12,.0f} image passes")  # noqa: T201
-    total = sum(passes.values())
-    print(f"{'in all':12s} {total:12,.0f} image passes, about {total / speed / 60:.0f} minutes at {speed:,.0f} passes a second")  # noqa: T201
-
-
-def parse_t0(text: str | None) -> float | Literal["auto"] | None:
-    """The live zone as given on the command line.
-
-    Raises:
-        UsageError: neither a number nor "auto".
-
-    Example:
-        >>> parse_t0("0.9"), parse_t0("auto"), parse_t0(None)
-        (0.9, 'auto', None)
-    """
-    if text is None:
-        return None
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"t0 must be a number from 0 to 0.999, or auto, got {text!r}") from None
-
-
-def parse_channels(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Numbers by commas as given on the command line; how many and which they may be, `zoo.load` checks.
-
-    Raises:
-        UsageError: one is no number.
-
-    Example:
-        >>> parse_channels("--mean", "0.5,0.5,0.5")
-        (0.5, 0.5, 0.5)
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} must be three numbers by commas such as 0.5,0.5,0.5, got {text!r}") from None
-
-
-def check_device(device: str) -> str:
-    """A device that is there.
-
-    Raises:
-        UsageError: another name, or a CUDA device that is not there.
-    """
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"device must be cpu or cuda, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device was found on this machine; use --device cpu")
-    return device
-
-
-def check_place(out: Path | None, *, resume: bool) -> None:
-    """Refuse before any work a run directory that is taken, and unfinished work that is there unasked or asked for and not there.
-
-    Raises:
-        UsageError: it is so; the message says what to do.
-    """
-    if out is not None:
-        if resume and (out / "result.json").exists():  # perhaps killed just before its unfinished work was removed
-            raise UsageError(f"the run at {out} is finished; read its report.html, and remove {place_beside(out)} if that is still there")
-        require_free(out)
-    check_resumable(out, resume=resume)
-
-
-def check_workers(workers: int, options: Options) -> None:
-    """Refuse several workers for an engine that takes one.
-
-    Raises:
-        UsageError: the engine is a walk.
-    """
-    if workers > 1 and options.engine != "tmab":
-        raise UsageError(f"{options.engine} goes on from permutation to permutation and takes one process, got --workers {workers}")
-
-
-def set_threads(threads: int | None, *, workers: int = 1) -> None:
-    """Threads of one process; by default one for each core that other work leaves free, shared out among the workers.
-
-    More threads than free cores make a run crawl, several times slower than one thread would be.
-    """
-    if threads is None:
-        cores, free = torch.get_num_threads(), free_cores()
-        if free < cores:
-            say(f"note: other work leaves {free} of {cores} cores free, and this run takes no more; --threads sets another number")
-        threads = max(1, free // workers)
-    torch.set_num_threads(threads)
+    heading = (
+        f"target: {task.target.name}, {len(task.target):,} images; source: {task.source.name}, {len(task.source):,} images\n"
+        f"networks: {task.model.architecture}{' and its dropout-trained rival' if task.dropout else ''}, {options.folds} fold(s)"
+    )
+    show_passes(task.model.classifier, task.target, plan(task, options), options, heading=heading, as_json=as_json)

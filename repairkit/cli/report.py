@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from repairkit.cli.console import say, show_result
-from repairkit.report.result import Result
+from repairkit.report import kinds
 from repairkit.rundir import write_views
 
 
@@ -18,7 +18,7 @@ def report(
 ) -> None:
     """Write report.html and report.md again from result.json, and show the result."""
     file = run if run.suffix == ".json" else run / "result.json"
-    result = Result.read(file)
+    result = kinds.read(file)
     write_views(result, file.parent)
     if as_json:
         print(result.model_dump_json(indent=1))  # noqa: T201

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from repairkit.cli.console import Reporter
-from repairkit.cli.fairness import (
+from repairkit.cli.fairness import carry_out
+from repairkit.cli.options import (
     BATCH_HELP,
-    MEMORY_HELP,
-    RESUME_HELP,
-    THREADS_HELP,
-    WORKERS_HELP,
-    carry_out,
+    JsonOption,
+    MemoryOption,
+    ResumeOption,
+    ThreadsOption,
+    WorkersOption,
     check_device,
     check_place,
     check_workers,
@@ -37,13 +38,13 @@ def run(
     ] = None,
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help=THREADS_HELP)] = None,
-    workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
+    threads: ThreadsOption = None,
+    workers: WorkersOption = 1,
     batch: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_HELP} [default: the recipe's, else {Options.batch}]")] = None,
-    memory: Annotated[float | None, typer.Option(min=0, help=MEMORY_HELP)] = None,
+    memory: MemoryOption = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/NAME-...]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help=RESUME_HELP)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")] = False,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
     dry_run: Annotated[
         bool, typer.Option(help="Print the plan and what it costs, and stop (networks are trained if they are not in the cache).")
     ] = False,

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from repairkit.cli.console import Reporter, say
-from repairkit.cli.fairness import CELEBA, check_device, set_threads
+from repairkit.cli.fairness import CELEBA
+from repairkit.cli.options import DeviceOption, SeedOption, check_device, set_threads
 from repairkit.data import celeba, drawn, loaders
 from repairkit.data.record import record_path, write_record
 from repairkit.errors import UsageError
@@ -16,7 +17,6 @@ from repairkit.files import cache_directory
 from repairkit.models import zoo
 from repairkit.models.training import Epoch, train_stand_ins
 from repairkit.models.training import train as fit
-from repairkit.options import LARGEST_SEED
 
 
 def train(
@@ -32,8 +32,8 @@ def train(
     filter_dropout: Annotated[
         float, typer.Option(min=0, max=0.99, help="Probability of dropping a filter; start such a training from --init.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
     threads: Annotated[
         int | None,
         typer.Option(

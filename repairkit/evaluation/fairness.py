@@ -144,7 +144,7 @@ def differences(outcomes: Outcomes, pairs: Sequence[tuple[str, str]], level: flo
     for first, second in pairs:
         if missing := {first, second} - set(outcomes.correct):
             raise UsageError(f"expected columns among {sorted(outcomes.correct)}, got {sorted(missing)}; evaluate them first")
-        records += _group_differences(outcomes, first, second, level)
+        records += group_differences(outcomes.groups, outcomes.correct, first, second, level)
         records += _aggregate_differences(outcomes, first, second, level, seed)
     return records
 
@@ -178,11 +178,18 @@ def disparities(outcomes: Outcomes) -> list[Disparity]:
     return records
 
 
-def _group_differences(outcomes: Outcomes, first: str, second: str, level: float) -> list[Difference]:
-    pairs = [(outcomes.correct[first][own], outcomes.correct[second][own]) for own in (outcomes.groups == name for name in outcomes.names)]
+def group_differences(
+    groups: npt.NDArray[np.str_], correct: Mapping[str, npt.NDArray[np.bool_]], first: str, second: str, level: float
+) -> list[Difference]:
+    """What changed in each group, sorted by name: Newcombe's interval, exact McNemar's p-value, by Holm adjusted over the groups.
+
+    A claim needs an interval without zero and an adjusted p-value below 1 - level.
+    """
+    names = np.unique(groups).tolist()
+    pairs = [(correct[first][own], correct[second][own]) for own in (groups == name for name in names)]
     p_values = [mcnemar_exact(before, after) for before, after in pairs]
     records = []
-    for name, (before, after), p_value, adjusted in zip(outcomes.names, pairs, p_values, holm(p_values).tolist(), strict=True):
+    for name, (before, after), p_value, adjusted in zip(names, pairs, p_values, holm(p_values).tolist(), strict=True):
         interval = newcombe_paired(before, after, level)
         records.append(
             Difference(
@@ -194,7 +201,7 @@ def _group_differences(outcomes: Outcomes, first: str, second: str, level: float
                 **interval._asdict(),
                 p_value=p_value,
                 p_adjusted=adjusted,
-                claim=_claim(interval) if adjusted < 1 - level else "no claim",
+                claim=claim_of(interval) if adjusted < 1 - level else "no claim",
             )
         )
     return records
@@ -229,13 +236,14 @@ def _aggregate_differences(outcomes: Outcomes, first: str, second: str, level: f
             second=second,
             n=len(source) if metric == SOURCE else len(right),
             **interval._asdict(),
-            claim=_claim(interval, smaller_is_better=metric == GAP),
+            claim=claim_of(interval, smaller_is_better=metric == GAP),
         )
         for metric, interval in found.items()
     ]
 
 
-def _claim(interval: Interval, *, smaller_is_better: bool = False) -> Claim:
+def claim_of(interval: Interval, *, smaller_is_better: bool = False) -> Claim:
+    """Better or worse where the interval excludes zero, else no claim."""
     if not interval.excludes_zero:
         return "no claim"
     return "better" if (interval.low > 0) != smaller_is_better else "worse"

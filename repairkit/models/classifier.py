@@ -60,6 +60,11 @@ class Classifier(nn.Module):
             images = F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
         return (images - self.mean) / self.std
 
+    def with_network(self, network: nn.Module) -> Classifier:
+        """The same classes and preparation around another network of the same task, in eval mode."""
+        mean, std = (numbers.flatten().tolist() for numbers in (self.mean, self.std))
+        return Classifier(network, classes=self.classes, mean=mean, std=std, size=self.size).eval()
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (n, number of classes), of images in [0, 1]."""
         logits: torch.Tensor = self.network(self.prepare(images))

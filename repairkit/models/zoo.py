@@ -1,7 +1,8 @@
 """Named models, and weights from files that nobody has to trust.
 
 Two names are our own, `squeezenet_celeba` and `squeezenet_celeba_dropout`; every classifier of
-torchvision goes by its name there, with a weights file. Files are safetensors, or PyTorch
+torchvision goes by its name there, with a weights file, or without one where torch's own cache holds
+the weights that torchvision publishes; nothing is downloaded. Files are safetensors, or PyTorch
 checkpoints read with `weights_only=True`; nothing is ever unpickled.
 """
 
@@ -38,6 +39,7 @@ ARCHITECTURE = "squeezenet1_0"
 """What our own names are."""
 
 _WITH_AUXILIARY_HEADS = {"inception_v3": "AuxLogits.", "googlenet": "aux1."}
+_TRANSFORMING_INPUT = ("inception_v3", "googlenet")
 
 State = dict[str, torch.Tensor]
 _Item = TypeVar("_Item", str, float)
@@ -71,7 +73,8 @@ class LoadedModel:
         weights: the file they were read from.
         sha256: hash of the state dict (`hash_state`).
         trained_on: what the file says it was trained on; "unknown" where it says nothing.
-        stand_in: True if these are the shipped weights, trained on drawn faces.
+        stand_in: True if these are not the weights that the name promises: the shipped ones, trained on drawn faces, or
+            those of `repairkit.models.embedded`, fitted on handwritten digits.
         assumed_normalisation: True if nobody said what the network's images are normalised with, so that ImageNet's was taken.
         stages: how they were trained, as the `train.json` beside them says; empty where there is none.
     """
@@ -108,8 +111,10 @@ def load(
         name_or_file: `squeezenet_celeba`, `squeezenet_celeba_dropout`, a classifier of torchvision,
             or a safetensors file with our metadata.
         weights: a file with the weights. Our own names do without: they take what `repairkit train`
-            left in the cache, else the shipped stand-in.
-        classes: class names, unless the file names them.
+            left in the cache, else the shipped stand-in. So does a classifier of torchvision whose
+            published weights are in torch's cache (`published_weights`).
+        classes: class names, unless the file names them. A file that torchvision publishes is known by
+            its name, with its classes and its normalisation.
         mean: of the normalisation of images in [0, 1] that the network was trained with, per channel; with `std`.
             Where neither the file nor these say, ImageNet's is taken and `assumed_normalisation` set.
         std: likewise, above 0.
@@ -130,6 +135,7 @@ def load(
     path, architecture, stand_in = _resolve(name, None if weights is None else Path(weights))
     state, metadata = read_weights(path)
     architecture = architecture or metadata["architecture"]
+    metadata = _publication(architecture, path.name) | metadata
     named = _listed(metadata, "classes", str, list(classes), path)
     network = build(architecture, len(named), auxiliary=_has_auxiliary_head(architecture, state))
     fit(network, state, where=str(path))
@@ -216,10 +222,14 @@ def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
         if trained.exists():
             return trained, ARCHITECTURE, False
         return STAND_IN_DIRECTORY / f"{STAND_INS[name]}.safetensors", ARCHITECTURE, True
-    if _is_torchvision(name):
-        if weights is None:
-            raise ModelError(f"{name} comes without weights; give a file of them with --weights FILE")
-        return weights, name, False
+    if is_torchvision(name):
+        path = weights or published_weights(name)
+        if path is None:
+            raise ModelError(
+                f"{name} comes without weights; give a file of them with --weights FILE, or put one that torchvision publishes "
+                f"({' or '.join(_published(name))}) into {_torch_cache()}"
+            )
+        return path, name, False
     path = Path(name)
     if not (path.suffix or path.exists()):
         raise ModelError(
@@ -238,10 +248,75 @@ def _provenance(name: str, path: Path, trained_on: str, *, stand_in: bool) -> st
     return f"Weights read from {path.name}; trained on: {trained_on}."
 
 
-def _is_torchvision(name: str) -> bool:
+def is_torchvision(name: str) -> bool:
+    """Whether torchvision has a classifier of that name."""
     from torchvision import models
 
     return name in models.list_models(module=models)
+
+
+def published_weights(architecture: str) -> Path | None:
+    """Weights that torchvision publishes for a classifier, if torch's cache holds them; its default before others.
+
+    The cache is `torch.hub.get_dir()`, where torchvision leaves what it downloads.
+
+    Raises:
+        ModelError: torchvision has no classifier of that name.
+    """
+    _require_torchvision(architecture)
+    paths = [_torch_cache() / file for file in _published(architecture)]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def preset_size(architecture: str) -> int:
+    """Side in pixels of the images that torchvision's default weights are used with.
+
+    Raises:
+        ModelError: torchvision has no classifier of that name.
+
+    Example:
+        >>> preset_size("inception_v3"), preset_size("squeezenet1_1")
+        (299, 224)
+    """
+    _require_torchvision(architecture)
+    size: int = next(iter(_published(architecture).values())).transforms().crop_size[0]
+    return size
+
+
+def _torch_cache() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _published(architecture: str) -> dict[str, Any]:
+    """Torchvision's entry for each file of weights, the default first."""
+    from torchvision import models
+
+    entries = models.get_model_weights(architecture)
+    return {Path(entry.url).name: entry for entry in (entries.DEFAULT, *entries)}
+
+
+def _publication(architecture: str, file: str) -> dict[str, str]:
+    """What torchvision says about weights that it publishes under this file name, as `save` would write it; else nothing.
+
+    Torchvision normalises for Inception and GoogLeNet twice: by ImageNet's mean and standard
+    deviation in the preset, and back to 2x - 1 in the network (`transform_input`, an attribute that no
+    weights file holds). Both together are a mean and a standard deviation of .5, which is what we
+    take, in a network that transforms nothing.
+    """
+    entry = _published(architecture).get(file) if is_torchvision(architecture) else None
+    if entry is None:
+        return {}
+    preset = entry.transforms()
+    halves = architecture in _TRANSFORMING_INPUT
+    facts = {"mean": [0.5] * 3 if halves else list(preset.mean), "std": [0.5] * 3 if halves else list(preset.std)}
+    if entry.meta.get("categories"):
+        facts["classes"] = list(entry.meta["categories"])
+    return {key: json.dumps(fact) for key, fact in facts.items()} | {"trained_on": f"ImageNet (torchvision's {entry})"}
+
+
+def _require_torchvision(architecture: str) -> None:
+    if not is_torchvision(architecture):
+        raise ModelError(f"torchvision has no classifier called {architecture!r}; see torchvision.models.list_models()")
 
 
 def _has_auxiliary_head(architecture: str, state: Mapping[str, torch.Tensor]) -> bool:
@@ -266,8 +341,7 @@ def build(architecture: str, classes: int, *, auxiliary: bool = False) -> nn.Mod
     """
     from torchvision import models
 
-    if not _is_torchvision(architecture):
-        raise ModelError(f"torchvision has no classifier called {architecture!r}; see torchvision.models.list_models()")
+    _require_torchvision(architecture)
     options: dict[str, Any] = {"weights": None, "num_classes": classes}
     if architecture in _WITH_AUXILIARY_HEADS:
         options |= {"aux_logits": auxiliary, "init_weights": False}

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.files import write_text
-from repairkit.report import markdown, tables
-from repairkit.report.result import Result
+from repairkit.report import fairness_tables, markdown, tables
+from repairkit.report.result import FairnessResult
 
 _MARKDOWN = re.compile(r"(<!-- figures: (?P<paths>\S+(?: \S+)*) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 _TOML = re.compile(r"(# figures: (?P<paths>\S+(?: \S+)*)\n).*?(# /figures)", re.DOTALL)
@@ -33,15 +33,15 @@ def render(text: str, *, toml: bool, base: Path = Path()) -> str:
     pattern = _TOML if toml else _MARKDOWN
 
     def filled(match: re.Match[str]) -> str:
-        results = [Result.read(base / path) for path in match["paths"].split()]
-        lines = (table(results[0]) if len(results) == 1 else markdown.table(tables.runs(results))).splitlines()
+        results = [FairnessResult.read(base / path) for path in match["paths"].split()]
+        lines = (table(results[0]) if len(results) == 1 else markdown.table(fairness_tables.runs(results))).splitlines()
         block = "".join(f"# {line}".rstrip() + "\n" for line in lines) if toml else "\n" + "\n".join(lines) + "\n\n"
         return match[1] + block + match[3]
 
     return pattern.sub(filled, text)
 
 
-def table(result: Result) -> str:
+def table(result: FairnessResult) -> str:
     """The verdict, the shares before and after with n and interval, machine and minutes."""
     made = result.reproduction
     return (

@@ -10,7 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from repairkit.files import write_text
-from repairkit.report import figures, tables
+from repairkit.report import drawing, tables
+from repairkit.report.kinds import kind_of
 from repairkit.report.result import Result
 
 
@@ -24,11 +25,12 @@ def _environment() -> Environment:
 
 def render(result: Result) -> str:
     """The page as text; every string of the result is escaped, and equal results give equal text."""
+    kind = kind_of(result)
     page_style = files("repairkit.report").joinpath("templates/report.css").read_text(encoding="utf-8")
-    drawings = [(figure, Markup(figure.svg()) if figure.body else None) for figure in figures.draw(result)]  # noqa: S704  (figures escape)
-    style = Markup(figures.style() + page_style)  # noqa: S704  (our own files)
-    template = _environment().get_template("report.html.j2")
-    return template.render(result=result, tables=tables, words=tables.words(), drawings=drawings, style=style)
+    drawings = [(figure, Markup(figure.svg()) if figure.body else None) for figure in kind.draw(result)]  # noqa: S704  (figures escape)
+    style = Markup(drawing.style() + page_style)  # noqa: S704  (our own files)
+    template = _environment().get_template(f"{kind.template}.html.j2")
+    return template.render(result=result, tables=tables, own=kind.tables, words=tables.words(result.kind), drawings=drawings, style=style)
 
 
 def write(result: Result, path: Path) -> None:

@@ -10,7 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from repairkit.files import write_text
-from repairkit.report import figures, tables
+from repairkit.report import tables
+from repairkit.report.drawing import Figure
+from repairkit.report.kinds import kind_of
 from repairkit.report.result import Result
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~!$])")
@@ -80,15 +82,16 @@ def _environment() -> Environment:
     return environment
 
 
-def render(result: Result, drawings: list[figures.Figure], folder: str = "figures") -> str:
+def render(result: Result, drawings: list[Figure], folder: str = "figures") -> str:
     """The report as text; everything that is not marked safe is escaped on its way out."""
-    template = _environment().get_template("report.md.j2")
-    return template.render(result=result, tables=tables, words=tables.words(), drawings=drawings, folder=folder)
+    kind = kind_of(result)
+    template = _environment().get_template(f"{kind.template}.md.j2")
+    return template.render(result=result, tables=tables, own=kind.tables, words=tables.words(result.kind), drawings=drawings, folder=folder)
 
 
 def write(result: Result, path: Path) -> None:
     """Write the report to `path` and its figures to `figures/` beside it, each file whole or not at all."""
-    drawings = figures.draw(result)
+    drawings = kind_of(result).draw(result)
     for drawing in drawings:
         if drawing.body:
             write_text(path.parent / "figures" / f"{drawing.key}.svg", drawing.svg(standalone=True) + "\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ from repairkit.files import write_text
 SCHEMA_VERSION = 1
 
 Claim = Literal["better", "worse", "no claim"]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Record(BaseModel):
@@ -144,6 +145,49 @@ class Guaranteed(Record):
     decided: bool  # both ends; otherwise the budget ended it
 
 
+class RemovalPoint(Record):
+    """The network with the first `filters` of an order frozen, on the report images, and its paired change against none frozen."""
+
+    series: Literal["critical", "random"]  # highest value first, or drawn at random (mean over the draws)
+    metric: Literal["recall", "other classes", "accuracy"]  # of the class; mean recall of all other classes; share of all images
+    filters: int
+    n: int
+    value: float
+    low: float
+    high: float
+    change: float
+    change_low: float
+    change_high: float
+
+
+class ValuedFilter(Record):
+    """A filter at one end of the values."""
+
+    layer: str
+    channel: int
+    value: float
+    half_width: float | None
+    screen: float | None
+    samples: int
+    status: str  # whether it is known to be among the k of its end
+
+
+class Extreme(Record):
+    """The filters at one end of the values, most extreme first."""
+
+    end: Literal["low", "high"]
+    heading: str  # how many, and whether this end was sought
+    filters: list[ValuedFilter]
+
+
+class LayerCount(Record):
+    """How many of the critical filters lie in one layer."""
+
+    layer: str
+    critical: int
+    filters: int
+
+
 class Cost(Record):
     """What one part of the run cost."""
 
@@ -155,7 +199,7 @@ class Cost(Record):
 class Verdict(Record):
     """The conclusion in words, worst news first."""
 
-    outcome: Literal["repaired", "no better than the threshold", "no claim", "no repair"]
+    outcome: Literal["repaired", "no better than the threshold", "no claim", "no repair", "critical filters found"]
     headline: str
     sentences: list[str]
     worse: list[str]  # what got worse, one sentence each; empty only if nothing is measurably worse
@@ -174,36 +218,33 @@ class Reproduction(Record):
 
 
 class Result(Record):
-    """Everything that one repair run found out.
+    """What every kind of report has; a kind adds what it alone measures.
 
-    Raises (from `read`):
-        DataError: the file is missing, is no JSON, or is not of this schema.
+    A new kind is a class here and its entry in `repairkit.report.kinds`.
+
+    Raises:
+        DataError (from `read`): the file is missing, is no JSON, or is not of this schema.
     """
 
     schema_version: int = SCHEMA_VERSION
-    kind: Literal["fairness"]
+    kind: str
     title: str
     created: str  # ISO date
     notices: list[str] = Field(default_factory=list)  # for instance that the faces are drawn
     level: float = 0.95
     folds: int = 1
     model: str
-    target: str
-    source: str
     objective: str  # the worth whose values ranked the filters, in words
     verdict: Verdict
-    columns: list[Column]
+    columns: list[Column]  # networks that are compared; of one network alone, that one
     groups: list[str]
     shares: list[Share]
     differences: list[Difference]
-    disparities: list[Disparity]
     frozen: list[FrozenFilter]
-    curves: list[CurvePoint]
     histograms: list[Histogram]
     method: list[str]  # how it was found, one sentence each
     costs: list[Cost]
     guarantees: list[Guaranteed] = Field(default_factory=list)  # empty unless they were asked for
-    stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
     limits: list[str]
     reproduction: Reproduction
 
@@ -219,15 +260,49 @@ class Result(Record):
         write_text(path, json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Result:
+    def read(cls, path: Path) -> Self:
         """Read and check a `result.json`."""
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"expected a result at {path}, found none; give the directory of a finished run") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"expected a result at {path}, could not read it ({error}); give the directory of a finished run") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{path} is not a result of this version: {where}: {first['msg']}; run the repair again") from None
+        return read_record(cls, path)
+
+
+class FairnessResult(Result):
+    """Everything that a fairness repair found out."""
+
+    kind: Literal["fairness"]
+    target: str
+    source: str
+    disparities: list[Disparity]
+    curves: list[CurvePoint]
+    stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
+
+
+class CriticalResult(Result):
+    """Which filters one class or all classes depend on, what removing them does, and the repair of a class where it was asked for."""
+
+    kind: Literal["critical filters"]
+    images: str
+    subject: str | None  # the class; None for accuracy on all
+    parts: dict[str, int]  # images that find, choose and report
+    chance: float  # accuracy of a guess
+    draws: int  # orders of random filters
+    removal: list[RemovalPoint]
+    layers: list[LayerCount]  # in the order in which the network runs them
+    extremes: list[Extreme]
+
+
+def read_record(model: type[Model], path: Path) -> Model:
+    """The JSON of a `result.json` as a model; for any kind, see `repairkit.report.kinds.read`.
+
+    Raises:
+        DataError: the file is missing, is no JSON, or does not fit the model.
+    """
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"expected a result at {path}, found none; give the directory of a finished run") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"expected a result at {path}, could not read it ({error}); give the directory of a finished run") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{path} is not a result of this version: {where}: {first['msg']}; run the repair again") from None

@@ -13,10 +13,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from repairkit.report.result import Agreement, Claim, Difference, Guaranteed, Result, Share
+from repairkit.report.result import Claim, Difference, Guaranteed, Result, Share
 
 STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● no claim"}
-OUTCOME_SYMBOL = {"repaired": "▲", "no better than the threshold": "●", "no claim": "●", "no repair": "●"}
+OUTCOME_SYMBOL = {"repaired": "▲", "no better than the threshold": "●", "no claim": "●", "no repair": "●", "critical filters found": "▲"}
 REPAIRED = frozenset({"repaired", "dropout_repaired"})
 NONE = "—"
 
@@ -58,9 +58,20 @@ class KeyFigure:
 
 
 @cache
-def words() -> dict[str, Any]:
-    """Headings, lead-ins and the glossary, from `templates/words.toml`."""
-    return tomllib.loads(files("repairkit.report").joinpath("templates/words.toml").read_text(encoding="utf-8"))
+def words(kind: str) -> dict[str, Any]:
+    """Headings, lead-ins and the glossary of a kind of report, from `templates/words.toml`.
+
+    Of the metrics and terms there, the kind's own, in its order.
+    """
+    read = tomllib.loads(files("repairkit.report").joinpath("templates/words.toml").read_text(encoding="utf-8"))
+    own = read["kinds"][kind]
+    glossary = {part: {entry["term"]: entry for entry in read[part]} for part in ("metrics", "terms")}
+    return {
+        "titles": own["titles"],
+        "leads": read["leads"] | own.get("leads", {}),
+        "empty": read["empty"] | own.get("empty", {}),
+        **{part: [glossary[part][term] for term in own[part]] for part in glossary},
+    }
 
 
 def signed(text: str) -> str:
@@ -259,21 +270,6 @@ def claims_worse(result: Result) -> bool:
     return any(entry.claim == "worse" and entry.second in REPAIRED for entry in result.differences)
 
 
-def disparities(result: Result) -> Table:
-    """Highest minus lowest recall, their ratio and the lowest group, for every column."""
-    rows = tuple(
-        (
-            Cell(column_label(result, entry.column), kind="text"),
-            Cell(points(entry.difference).lstrip("+")),
-            Cell(f"{entry.ratio:.2f}"),
-            Cell(entry.lowest_group, kind="text"),
-        )
-        for entry in result.disparities
-    )
-    heads = ("Column", "Difference, points", "Ratio", "Lowest group")
-    return Table("disparities", "Spread of recall over the groups", heads, ("text", "number", "number", "text"), (rows,) if rows else ())
-
-
 def filters_by_fold(result: Result) -> Table | None:
     """Which folds chose each filter, most often chosen first; None without folds."""
     if result.folds < 2 or not result.frozen:
@@ -352,63 +348,6 @@ def _guarantee(result: Result, entry: Guaranteed) -> str:
     )
 
 
-def stability(result: Result) -> Table | None:
-    """How many of the same filters two halves of the attribution images name; None where nobody asked."""
-    if not result.stability:
-        return None
-    ks = sorted({overlap.k for entry in result.stability for overlap in entry.overlaps})
-
-    def cell(entry: Agreement, k: int) -> Cell:
-        found = next((overlap for overlap in entry.overlaps if overlap.k == k), None)
-        if found is None:
-            return Cell(NONE)
-        folds = f"{interval(found.low, found.high, percent)} over folds, " if result.folds > 1 else ""
-        return Cell(percent(found.share), f"{folds}by chance {percent(found.chance).rstrip('%')}")
-
-    rows = tuple(
-        (
-            Cell(f"{column_label(result, entry.column)}: {'lowest' if entry.end == 'low' else 'highest'} by {entry.by}", kind="text"),
-            *(cell(entry, k) for k in ks),
-            Cell(NONE if entry.rank_correlation is None else signed(f"{entry.rank_correlation:.2f}")),
-        )
-        for entry in result.stability
-    )
-    numbers: list[Kind] = ["number"] * (len(ks) + 1)
-    return Table(
-        key="stability",
-        caption="Filters that both halves of the attribution images name, of k that each half names",
-        heads=("Ranking", *(f"k = {k}" for k in ks), "Rank correlation"),
-        kinds=("text", *numbers),
-        bodies=(rows,),
-    )
-
-
-def runs(results: Sequence[Result]) -> Table:
-    """Runs of one experiment side by side: what each changed on average, and against the moved threshold."""
-
-    def change(result: Result, first: str, second: str, metric: str) -> Cell:
-        pair = (first, second, metric, None)
-        found = next((entry for entry in result.differences if (entry.first, entry.second, entry.metric, entry.group) == pair), None)
-        return Cell(NONE) if found is None else Cell(points(found.value), interval(found.low, found.high, points))
-
-    rows = tuple(
-        (
-            Cell(result.reproduction.command, kind="code"),
-            Cell(percent(result.share("original", "mean recall").value)),
-            Cell(percent(result.share("repaired", "mean recall").value)),
-            change(result, "original", "repaired", "mean recall"),
-            change(result, "threshold", "repaired", "mean recall"),
-            change(result, "original", "repaired", "lowest recall"),
-            change(result, "original", "repaired", "source accuracy"),
-        )
-        for result in results
-    )
-    heads = ("Mean recall", "Repaired", "Change", "Against moved threshold", "Lowest recall", "Source accuracy")
-    numbers: list[Kind] = ["number"] * len(heads)
-    caption = f"Changes in percentage points, with {results[0].level:.0%} intervals"
-    return Table("runs", caption, ("Run", *heads), ("code", *numbers), (rows,))
-
-
 def key_figures(result: Result) -> list[KeyFigure]:
     """The aggregates of "repaired minus original", for the top of the report."""
     figures = []
@@ -430,19 +369,6 @@ def key_figures(result: Result) -> list[KeyFigure]:
                 )
             )
     return figures
-
-
-def facts(result: Result) -> list[tuple[str, str]]:
-    """What was repaired, on what, and how it was judged."""
-    return [
-        ("Model", result.model),
-        ("Target data", result.target),
-        ("Source data", result.source),
-        ("Filters ranked by", result.objective),
-        ("Design", f"{result.folds} folds, every target image reported on once" if result.folds > 1 else "one split, no folds"),
-        ("Intervals", f"{result.level:.0%}"),
-        ("Date", result.created),
-    ]
 
 
 def reproduction(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:

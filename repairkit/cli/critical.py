@@ -1,0 +1,292 @@
+"""`repairkit recall` and `repairkit accuracy`: which filters a class, or all classes, depend on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from repairkit.cli.console import Reporter, say, show_result
+from repairkit.cli.loading import load_network_and_images
+from repairkit.cli.options import (
+    BatchOption,
+    ContestedOption,
+    DeviceOption,
+    DryRunOption,
+    EngineOption,
+    FreezeAtOption,
+    GuaranteeOption,
+    JsonOption,
+    MaxCleanDropOption,
+    MeanOption,
+    MemoryOption,
+    PrecisionOption,
+    ResumeOption,
+    ScoreOption,
+    SeedOption,
+    StdOption,
+    StrategyOption,
+    T0Option,
+    ThreadsOption,
+    ToleranceOption,
+    TruncationOption,
+    WorkersOption,
+    batch_within,
+    check_device,
+    check_place,
+    check_workers,
+    model_notices,
+    parse_t0,
+    resume_command,
+    set_threads,
+    show_passes,
+)
+from repairkit.critical import CriticalTask, configuration, find, plan
+from repairkit.critical_summary import summarise
+from repairkit.data.classes import find_class
+from repairkit.options import Options, Score
+from repairkit.repair import Strategy
+from repairkit.report.result import CriticalResult
+from repairkit.rundir import write_critical_run
+from repairkit.shapley import Engine
+from repairkit.shapley.model_game import Precision
+from repairkit.tracing import FreezeAt
+from repairkit.unfinished import Unfinished, kept_setting
+
+EMBEDDED_BUDGET = 6_000
+"""Image passes for the embedded default, which is there to be tried."""
+SUCCESS = ("repaired", "critical filters found")
+"""Outcomes with exit code 0."""
+
+ModelOption = Annotated[str, typer.Option(help="A classifier of torchvision, or a weights FILE that repairkit train wrote.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Weights for a named model. [default: torchvision's, where torch's cache holds them]")
+]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of images: one folder for each class, or one with an annotation file. [default: embedded digits]"),
+]
+PartsOption = Annotated[str | None, typer.Option(help="Folders in --data-root to pool, by commas. [default: val, where there is one]")]
+PerClassOption = Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")]
+SizeOption = Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")]
+BudgetOption = Annotated[
+    float | None, typer.Option(min=1, help=f"Image passes for each attribution. [default: 20,000; {EMBEDDED_BUDGET:,} for digits]")
+]
+TopOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many critical filters to look for, and to remove one by one. [default: 40; 100 for the walks]"),
+]
+OutOption = Annotated[Path | None, typer.Option(help="Run directory. [default: reports/recall-... or accuracy-...]")]
+
+
+def recall(
+    subject: Annotated[str, typer.Option("--class", help="Name of the class.")],
+    model: ModelOption = "inception_v3",
+    weights: WeightsOption = None,
+    data_root: DataRootOption = None,
+    parts: PartsOption = None,
+    per_class: PerClassOption = None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    engine: EngineOption = "tmab",
+    score: ScoreOption = None,
+    freeze_at: FreezeAtOption = "post",
+    precision: PrecisionOption = "float32",
+    budget: BudgetOption = None,
+    top: TopOption = None,
+    t0: T0Option = None,
+    truncation: TruncationOption = None,
+    contested: ContestedOption = None,
+    guarantee: GuaranteeOption = None,
+    tolerance: ToleranceOption = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Also freeze the class's culprits: filters of negative value.")] = False,
+    strategy: StrategyOption = "forward",
+    candidates: Annotated[int, typer.Option(min=1, help="How many of the most harmful filters a repair tries.")] = Options.candidates,
+    max_filters: Annotated[int, typer.Option(min=1, help="Most filters that a repair freezes.")] = Options.max_filters,
+    max_clean_drop: MaxCleanDropOption = Options.max_clean_drop,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    workers: WorkersOption = 1,
+    batch: BatchOption = Options.batch,
+    memory: MemoryOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> int:
+    """Find the filters that one class depends on, show what removing them does to it and to the others, and repair it if asked to."""
+    started = time.monotonic()
+    check_place(out, resume=resume)
+    options = _options(
+        engine, score, freeze_at, precision, t0, budget=budget, digits=data_root is None, top=top, truncation=truncation, contested=contested,
+        guarantee=guarantee, tolerance=tolerance, strategy=cast(Strategy, strategy), candidates=candidates, max_filters=max_filters,
+        max_clean_drop=max_clean_drop, seed=seed, device=check_device(device), batch=batch,
+    )  # fmt: skip
+    check_workers(workers, options)
+    set_threads(threads or kept_setting(out, "threads"), workers=workers)
+    loaded, images = load_network_and_images(
+        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device
+    )
+    task = CriticalTask(loaded, images, find_class(subject, images.classes), repair)
+    return carry_out(
+        task,
+        options,
+        started=started,
+        name=f"recall-{Path(model).stem}",
+        title=f"Filters that recall of {task.subject} depends on, in {Path(model).stem} on {images.name}",
+        workers=workers,
+        memory=memory,
+        out=out,
+        resume=resume,
+        as_json=as_json,
+        dry_run=dry_run,
+    )
+
+
+def accuracy(
+    model: ModelOption = "inception_v3",
+    weights: WeightsOption = None,
+    data_root: DataRootOption = None,
+    parts: PartsOption = None,
+    per_class: PerClassOption = None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    engine: EngineOption = "tmab",
+    score: ScoreOption = None,
+    freeze_at: FreezeAtOption = "post",
+    precision: PrecisionOption = "float32",
+    budget: BudgetOption = None,
+    top: TopOption = None,
+    t0: T0Option = None,
+    truncation: TruncationOption = None,
+    contested: ContestedOption = None,
+    guarantee: GuaranteeOption = None,
+    tolerance: ToleranceOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    workers: WorkersOption = 1,
+    batch: BatchOption = Options.batch,
+    memory: MemoryOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> int:
+    """Find the filters that a network's accuracy depends on, and show what removing them does."""
+    started = time.monotonic()
+    check_place(out, resume=resume)
+    options = _options(
+        engine, score, freeze_at, precision, t0, budget=budget, digits=data_root is None, top=top, truncation=truncation, contested=contested,
+        guarantee=guarantee, tolerance=tolerance, seed=seed, device=check_device(device), batch=batch,
+    )  # fmt: skip
+    check_workers(workers, options)
+    set_threads(threads or kept_setting(out, "threads"), workers=workers)
+    loaded, images = load_network_and_images(
+        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device
+    )
+    return carry_out(
+        CriticalTask(loaded, images, None),
+        options,
+        started=started,
+        name=f"accuracy-{Path(model).stem}",
+        title=f"Filters that accuracy depends on, in {Path(model).stem} on {images.name}",
+        workers=workers,
+        memory=memory,
+        out=out,
+        resume=resume,
+        as_json=as_json,
+        dry_run=dry_run,
+    )
+
+
+def _options(
+    engine: str, score: str | None, freeze_at: str, precision: str, t0: str | None, *, budget: float | None, digits: bool, **others: object
+) -> Options:
+    """The options of a run; the worth has one part."""
+    return Options(
+        engine=cast(Engine, engine),
+        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
+        freeze_at=cast(FreezeAt, freeze_at),
+        precision=cast(Precision, precision),
+        t0=parse_t0(t0),
+        budget=budget or (EMBEDDED_BUDGET if digits and others.get("guarantee") is None else Options.budget),
+        ranking="recall",
+        **others,  # type: ignore[arg-type]
+    )
+
+
+def carry_out(
+    task: CriticalTask,
+    options: Options,
+    *,
+    started: float,
+    name: str,
+    title: str,
+    workers: int,
+    memory: float | None,
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+    dry_run: bool,
+) -> int:
+    """Plan or run a search for critical filters and write its run directory; returns the exit code. As for fairness, work is kept beside it."""
+    batch = kept_setting(out, "batch") or batch_within(memory, task.model.classifier, task.images, options, workers=workers)
+    options = replace(options, batch=batch)
+    passes = plan(task, options)
+    notices = model_notices(task.model)
+    for notice in notices:
+        say(f"note: {notice}")
+    if dry_run:
+        heading = (
+            f"images: {task.images.name}, {len(task.images):,} of {len(task.images.classes):,} classes; network: {task.model.architecture}"
+        )
+        show_passes(task.model.classifier, task.images, passes, options, heading=heading, as_json=as_json)
+        return 0
+    place = out or Path("reports") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    check_place(place, resume=resume)
+    unfinished = Unfinished(place, configuration(task, options), command=resume_command(sys.argv[1:], place, out_given=out is not None))
+    earlier = sum(unfinished.seconds().values())
+    with unfinished.told():
+        with Reporter().running() as reporter:
+            findings = find(task, options, progress=reporter, workers=workers, unfinished=unfinished)
+        result = summarise(
+            task,
+            options,
+            findings,
+            title=title,
+            command=f"repairkit {shlex.join(each for each in sys.argv[1:] if each != '--resume')}",
+            minutes=(earlier + time.monotonic() - started) / 60,
+            notices=notices,
+        )
+        write_critical_run(place, task, findings, result)
+    unfinished.remove()
+    tell(result, place, weights=task.model.weights, as_json=as_json)
+    return 0 if result.verdict.outcome in SUCCESS else 1
+
+
+def tell(result: CriticalResult, place: Path, *, weights: Path, as_json: bool) -> None:
+    """The result on stdout, what to do next on stderr."""
+    if as_json:
+        print(result.model_dump_json(indent=1))  # noqa: T201
+    else:
+        show_result(result)
+    say(f"report: {place / 'report.html'}")
+    if result.verdict.outcome == "repaired":
+        say(
+            f"repaired weights: {place / 'repaired.safetensors'}; to repair a copy elsewhere: "
+            f"repairkit apply {place / 'patch.json'} --weights {weights}"
+        )
+    elif len(result.columns) > 1:
+        say("no repair was worth making: keep the original weights")
+    else:
+        say(f"all values: repairkit attribution {place}")

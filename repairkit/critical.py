@@ -1,0 +1,323 @@
+"""Critical filters from data to findings: what one class, or accuracy on all, depends on; and the repair of a class."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.clock import Clock
+from repairkit.data.images import LabelledImages
+from repairkit.data.record import check_unseen
+from repairkit.errors import DataError
+from repairkit.evaluation.critical import Removal
+from repairkit.evaluation.splits import Split, three_way
+from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, labelled_hash, normalisation_of, outputs, patch_of
+from repairkit.filters import ConvFilters
+from repairkit.models.classifier import Classifier, check_logits, check_not_probabilities, try_one
+from repairkit.models.zoo import LoadedModel
+from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
+from repairkit.options import Options
+from repairkit.patch import Patch
+from repairkit.repair import Choice, choose
+from repairkit.shapley import Attribution
+from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.guarantee import End
+from repairkit.shapley.model_game import ModelGame
+from repairkit.shapley.walk import Progress
+from repairkit.shapley.zone import POINT_PASSES, Zone
+from repairkit.unfinished import KeptNetwork, Unfinished
+
+DRAWS = 3
+"""Orders of random filters that the removal of critical ones is held against."""
+LEAST = 10
+"""Images of the class that find and report at least: with fewer neither a value nor an interval says anything."""
+OTHERS = "other classes"
+
+
+@dataclass(frozen=True)
+class CriticalTask:
+    """A network, images of its classes, and what is asked.
+
+    Attributes:
+        model: the network.
+        images: labelled by the columns of its logits.
+        label: the class whose recall is asked about; None for accuracy on all.
+        repair: also repair the class.
+
+    Raises:
+        DataError: the images have other classes than the network, or were seen in training, or there are too few of the class.
+        ModelError: the network cannot take images of this size, or answers with probabilities or what is not finite.
+    """
+
+    model: LoadedModel
+    images: LabelledImages
+    label: int | None
+    repair: bool = False
+
+    def __post_init__(self) -> None:
+        classes = self.model.classifier.classes
+        if self.images.classes != classes:
+            raise DataError(
+                f"{self.images.name} has {len(self.images.classes)} classes, the model {len(classes)}; give data and a model of one task"
+            )
+        check_unseen(self.model.weights, report=self.images)
+        try_one(self.model.classifier, self.images)
+        with torch.inference_mode():
+            check_not_probabilities(self.model.classifier(self.images.batch(np.arange(min(4, len(self.images))))))
+        if self.label is not None and (self.images.labels == self.label).all():
+            raise DataError(f"{self.images.name} holds images of {self.subject} alone; give images of other classes to compare with")
+
+    @property
+    def subject(self) -> str | None:
+        """Name of the class, if one is asked about."""
+        return None if self.label is None else self.images.classes[self.label]
+
+    @property
+    def objective(self) -> ClassRecall | Accuracy:
+        """What filters are valued by."""
+        return Accuracy() if self.label is None else ClassRecall(self.label)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRepair:
+    """A class repaired by freezing its culprits.
+
+    Attributes:
+        attribution: values of the lowest filters.
+        choice, patch, classifier: what was chosen and made of it.
+        original, repaired: bool, shape (N,), who was right on the report images.
+    """
+
+    attribution: Attribution
+    choice: Choice
+    patch: Patch
+    classifier: Classifier
+    original: npt.NDArray[np.bool_]
+    repaired: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class CriticalFindings:
+    """Everything measured; `repairkit.critical_summary` turns it into a result.
+
+    Attributes:
+        split: which images found, chose and reported.
+        attribution: values of the highest filters.
+        filters: the players with their constants.
+        removal: who was right as filters were frozen.
+        repair: where it was asked for.
+        zone: where t0 was measured.
+        halved: images of a pass of the attribution, where memory ran out.
+    """
+
+    split: Split
+    attribution: Attribution
+    filters: ConvFilters
+    removal: Removal
+    repair: ClassRepair | None
+    zone: Zone | None
+    halved: int | None
+    passes: dict[str, float]
+    seconds: dict[str, float]
+
+
+def grid(most: int) -> tuple[int, ...]:
+    """Numbers of filters at which a removal curve is measured: 0, 1, 2, 5, 10, 20, 50, ... and the last.
+
+    Example:
+        >>> grid(40), grid(1), grid(0)
+        ((0, 1, 2, 5, 10, 20, 40), (0, 1), (0,))
+    """
+    steps = (factor * 10**power for power in range(7) for factor in (1, 2, 5))
+    return tuple(sorted({0, most, *(step for step in steps if step <= most)}))
+
+
+def split_of(task: CriticalTask, options: Options) -> Split:
+    """The images that find, choose and report, stratified by class.
+
+    Raises:
+        DataError: too few images of the class; says how many are needed. Or too few of the others to show that the guard holds.
+    """
+    images = task.images
+    find, _, report = options.target_shares
+    needed = math.ceil(LEAST / min(find, report))
+    there = len(images) if task.label is None else int((images.labels == task.label).sum())
+    if there < needed:
+        what = images.name if task.subject is None else f"{images.name}: the class {task.subject!r}"
+        raise DataError(
+            f"{what} has {there} image{'s' if there != 1 else ''}, but {needed} are needed: {LEAST} that find filters, {LEAST} that report "
+            f"and the rest that choose; give more images of it, for instance with --parts train,val"
+        )
+    groups = np.full(len(images), "all") if task.label is None else np.where(images.labels == task.label, "class", OTHERS)
+    split = three_way(replace(images, groups=groups), shares=options.target_shares, seed=options.seed)
+    if task.repair:
+        check_guard(int((images.labels[split.choose] != task.label).sum()), options.max_clean_drop, f"{images.name}, {OTHERS}")
+    return split
+
+
+def removed(options: Options, players: int) -> int:
+    """Most filters that the removal curve freezes."""
+    return min(options.top or options.usual_top, max(players // 2, 1))
+
+
+def plan(task: CriticalTask, options: Options) -> dict[str, float]:
+    """Image passes that a run will make, by part; as `repairkit.fairness.plan`, with both ends attributed for a repair.
+
+    Raises:
+        DataError: as `split_of`.
+    """
+    split = split_of(task, options)
+    points = len(grid(options.top or options.usual_top)) - 1
+    choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
+    both = task.repair and options.guarantee is None
+    return (
+        {"calibration": float(len(split.attribute))}
+        | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | {"attribution": options.budget * (2 if both else 1)}
+        | ({"choosing": choosing} if task.repair else {})
+        | {"evaluation": float(len(split.report) * (1 + points * (1 + DRAWS) + 2 * task.repair))}
+    )
+
+
+def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
+    """Everything that decides the bits of a run, as JSON can hold it."""
+    return asdict(options) | {
+        "class": task.subject,
+        "repair": task.repair,
+        "model": task.model.sha256[:16],
+        "normalisation": normalisation_of(task.model),
+        "images": labelled_hash(task.images),
+        "threads": torch.get_num_threads(),
+        "version": f"{version('repairkit')} with torch {torch.__version__}",
+    }
+
+
+def find(
+    task: CriticalTask, options: Options, *, progress: Progress | None = None, workers: int = 1, unfinished: Unfinished | None = None
+) -> CriticalFindings:
+    """Value the filters, freeze the highest one by one beside as many random ones, and repair the class where that is asked for.
+
+    Args:
+        task: network, images and question.
+        options: every choice; `top` is how many filters of the sought end are wanted and how many are removed.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes that attribute (`tmab` only); any number gives the same bits.
+        unfinished: where attributions and the choice are kept as the work goes, and taken up again if they are there.
+    """
+    split = split_of(task, options)
+    clock = Clock(
+        progress,
+        sum(plan(task, options).values()),
+        earlier=unfinished.seconds() if unfinished else None,
+        note=unfinished.keep_seconds if unfinished else None,
+    )
+    kept = unfinished.network("network") if unfinished else None
+    classifier = task.model.classifier
+    with clock.part("calibration"):
+        found_on = task.images.subset(split.attribute)
+        game = game_of(classifier, worth_on(task, found_on, options), (found_on,), options)
+        clock.add("calibration", len(found_on))
+    filters = game.filters
+    zone, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
+
+    def values(end: End, name: str) -> Attribution:
+        with clock.part("attribution"):
+            found = attribute(
+                game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, name=name, end=end
+            )
+            clock.add("attribution", sum(found.passes.values()))
+        return found
+
+    attribution = values("high", "attribution")
+    repair = None
+    if task.repair and task.label is not None:
+        lowest = attribution if options.guarantee is not None else values("low", "culprits")
+        repair = repair_class(task, task.label, game, lowest, split, options, clock, kept)
+    with clock.part("evaluation"):
+        removal = remove(task, filters, attribution, split, options, clock)
+    halved = game.batch if game.batch < options.batch else None
+    return CriticalFindings(split, attribution, filters, removal, repair, zone, halved, clock.passes, clock.seconds)
+
+
+def repair_class(
+    task: CriticalTask,
+    label: int,
+    game: ModelGame,
+    lowest: Attribution,
+    split: Split,
+    options: Options,
+    clock: Clock,
+    kept: KeptNetwork | None = None,
+) -> ClassRepair:
+    """Freeze culprits of a class: chosen on its recall under a guard on accuracy on the other classes, judged on the report images."""
+    classifier = task.model.classifier
+    choice = kept.choice() if kept else None
+    with clock.part("choosing", restored=choice is not None):
+        choose_on = task.images.subset(split.choose)
+        own = choose_on.labels == label
+        choice = choice or choose(
+            classifier,
+            game.filters,
+            lowest,
+            ClassRecall(label).on(choose_on.subset(np.flatnonzero(own))),
+            Accuracy().on(choose_on.subset(np.flatnonzero(~own))),
+            strategy=options.strategy,
+            candidates=options.candidates,
+            max_filters=options.max_filters,
+            max_clean_drop=options.max_clean_drop,
+            batch=options.batch,
+            progress=clock.tell,
+        )
+        clock.add("choosing", choice.passes)
+        if kept:
+            kept.keep_choice(choice)
+    patch = patch_of(task.model, game.filters, lowest, choice, game.stake, options.freeze_at)
+    repaired = classifier.with_network(patch.apply(classifier.network))
+    report_on = task.images.subset(split.report)
+    with clock.part("evaluation"):
+        original, after = (outputs(each, report_on, options, clock).argmax(1) == report_on.labels for each in (classifier, repaired))
+    return ClassRepair(lowest, choice, patch, repaired, original, after)
+
+
+def worth_on(task: CriticalTask, images: LabelledImages, options: Options) -> Worth:
+    """The worth whose values rank the filters; of a class, on its images alone."""
+    objective = Smooth(task.objective) if options.score == "smooth" else task.objective
+    return objective.on(images if task.label is None else images.subset(np.flatnonzero(images.labels == task.label)))
+
+
+def remove(task: CriticalTask, filters: ConvFilters, attribution: Attribution, split: Split, options: Options, clock: Clock) -> Removal:
+    """The removal curves on the report images: filters of positive value, highest first, and random ones of all."""
+    images = task.images.subset(split.report)
+    highest = attribution.extremes(removed(options, len(filters)))["high"]
+    highest = highest[attribution.value[highest] > 0]
+    counts = grid(len(highest))
+    orders = [np.random.default_rng([options.seed, draw]).permutation(len(filters)) for draw in range(DRAWS)]
+    whole = right_with(task.model.classifier, filters, images, highest[:0], options.batch)
+    clock.add("evaluation", len(images))
+    critical = [whole]
+    random: list[Floats] = [whole.astype(np.float64)]
+    for count in counts[1:]:
+        rows = [right_with(task.model.classifier, filters, images, order[:count], options.batch) for order in (highest, *orders)]
+        critical.append(rows[0])
+        random.append(np.mean(rows[1:], axis=0))
+        clock.add("evaluation", len(images) * len(rows))
+        clock.tell("evaluation", 0, 0)
+    return Removal(images.labels, images.classes, task.label, counts, np.stack(critical), np.stack(random))
+
+
+def right_with(classifier: Classifier, filters: ConvFilters, images: LabelledImages, frozen: Examples, batch: int) -> npt.NDArray[np.bool_]:
+    """Who is classified correctly with these filters frozen, bool (N,)."""
+    live = np.ones((1, len(filters)), dtype=bool)
+    live[0, frozen] = False
+    right = np.empty(len(images), dtype=bool)
+    for start in range(0, len(images), batch):
+        rows = np.arange(start, min(start + batch, len(images)))
+        logits = check_logits(filters.forward(classifier.prepare(images.batch(rows)), live), images.name)
+        right[rows] = logits.argmax(dim=1).cpu().numpy() == images.labels[rows]
+    return right

@@ -1,0 +1,173 @@
+"""From findings to a result: the words and numbers of a report on critical filters."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+
+from repairkit.critical import DRAWS, CriticalFindings, CriticalTask
+from repairkit.data.record import read_record
+from repairkit.evaluation.critical import compare, verdict_of_removal, verdict_of_repair
+from repairkit.fairness import data_hash, finite_or_none
+from repairkit.filters import FilterId
+from repairkit.options import Options
+from repairkit.report.result import Column, Cost, CriticalResult, Difference, Extreme, FrozenFilter, LayerCount, Share, ValuedFilter
+from repairkit.shapley import Attribution
+from repairkit.shapley.guarantee import End
+from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
+
+ROUNDING = 1e-6
+"""Values below it are zero: float32 passes of other sizes differ by less."""
+
+
+def summarise(
+    task: CriticalTask, options: Options, findings: CriticalFindings, *, title: str, command: str, minutes: float, notices: list[str]
+) -> CriticalResult:
+    """The result of a run; all arithmetic of the report happens here."""
+    removal, repair = findings.removal, findings.repair
+    points = removal.points(options.level, options.seed)
+    chance = 1 / len(task.images.classes)
+    verdict = verdict_of_removal(removal, points, chance=chance, level=options.level, seed=options.seed)
+    shares: list[Share] = []
+    differences: list[Difference] = []
+    if repair is not None and task.label is not None and task.subject is not None:
+        shares, differences = compare(
+            removal.labels, task.images.classes, task.label, repair.original, repair.repaired, options.level, options.seed
+        )
+        verdict = verdict_of_repair(differences, verdict, subject=task.subject, filters=repair.choice.chosen, level=options.level)
+    columns = ("original", "repaired") if repair else ("original",)
+    return CriticalResult(
+        kind="critical filters",
+        title=title,
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        notices=notices,
+        level=options.level,
+        model=f"{task.model.architecture}: {task.model.provenance}",
+        objective=f"recall of {task.subject}" if task.subject else "accuracy on all classes",
+        verdict=verdict,
+        columns=[Column(key=key, label=COLUMNS[key][0], explanation=COLUMNS[key][1]) for key in columns],
+        groups=list(dict.fromkeys(entry.group for entry in shares if entry.group)),
+        shares=shares,
+        differences=differences,
+        frozen=_frozen(findings),
+        histograms=[
+            histogram_of([findings.attribution, *([repair.attribution] if repair else [])], [entry.value for entry in _frozen(findings)])
+        ],
+        method=method(task, options, findings),
+        costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        guarantees=claims_of(findings.attribution, "original", 0),
+        limits=limits(task, options),
+        reproduction=reproduction(
+            options,
+            command=command,
+            minutes=minutes,
+            hashes={"model": task.model.sha256, "images": data_hash(task.images)},
+            settings={"top": str(findings.attribution.top)},
+        ),
+        images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
+        subject=task.subject,
+        parts={part: len(rows) for part, rows in vars(findings.split).items()},
+        chance=chance,
+        draws=DRAWS,
+        removal=points,
+        layers=layers(findings),
+        extremes=extremes(findings),
+    )
+
+
+def _frozen(findings: CriticalFindings) -> list[FrozenFilter]:
+    culprits = findings.repair.patch.culprits if findings.repair else []
+    return [FrozenFilter(fold=0, column="repaired", **culprit.model_dump()) for culprit in culprits]
+
+
+def extremes(findings: CriticalFindings) -> list[Extreme]:
+    """Both ends of the values; the low end from the attribution that sought it, where a repair made one."""
+    low = findings.repair.attribution if findings.repair else findings.attribution
+    return [_extreme(findings.attribution, "high"), _extreme(low, "low")]
+
+
+def _extreme(found: Attribution, end: End) -> Extreme:
+    players = [int(player) for player in found.extremes()[end]]
+    return Extreme(
+        end=end,
+        heading=found.heading(end, len(players)),
+        filters=[
+            ValuedFilter(
+                layer=(name := FilterId.parse(found.ids[player])).layer,
+                channel=name.channel,
+                value=float(found.value[player]),
+                half_width=finite_or_none(found.half_width[player]),
+                screen=finite_or_none(found.screen[player]),
+                samples=int(found.samples[player]),
+                status=found.status(player, end),
+            )
+            for player in players
+        ],
+    )
+
+
+def layers(findings: CriticalFindings) -> list[LayerCount]:
+    """How many of the highest filters lie in each layer that has any, in the order in which the network runs them."""
+    filters = findings.filters
+    site_of = filters.site_of[findings.attribution.extremes()["high"]]
+    return [
+        LayerCount(layer=filters.sites[site].layer, critical=int((site_of == site).sum()), filters=filters.sites[site].filters)
+        for site in np.unique(site_of).tolist()
+    ]
+
+
+def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> list[str]:
+    """How the filters were found and removed, a sentence each."""
+    found, repair, removal = findings.attribution, findings.repair, findings.removal
+    smooth = "sigmoid of the margin between the label's logit and the next"
+    unmoved = int(((found.screen == 0) & ~(np.abs(found.value) > ROUNDING)).sum())
+    sentences = [
+        f"Filters were valued by {'recall of ' + task.subject if task.subject else 'accuracy'}, {SCORES[options.score].format(smooth=smooth)}; "
+        "the most positive values are the critical filters, the most negative ones the culprits.",
+        f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; a frozen filter sends on its mean "
+        f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the {len(findings.split.attribute):,} images that find.",
+        f"Engine {found.engine}, {options.budget:,.0f} image passes{' for each end' if repair and repair.attribution is not found else ''}; "
+        f"{int((found.samples > 0).sum()):,} filters were valued by exact flips for the high end.",
+        f"Live zone t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        if found.engine == "tmab"
+        else f"Truncation below a worth of {options.truncation:g}."
+        if options.truncation
+        else "No truncation.",
+        f"Removal: the highest filters were frozen one by one, up to {removal.counts[-1]}, on report images that had no part in finding them; "
+        f"the control froze as many filters drawn at random, in {DRAWS} orders, whose mean is shown.",
+    ]
+    if unmoved:
+        sentences.append(
+            f"{unmoved:,} filters have no effect on this: their screen is exactly 0, and their value, where there is one, is 0 up to rounding."
+        )
+    if options.precision != "float32":
+        sentences.append(
+            f"The attribution's passes ran in {options.precision}; constants and every number on report images were measured in float32."
+        )
+    if findings.halved is not None:
+        sentences.append(
+            f"Memory ran out in the attribution, whose passes then carried {findings.halved} images in place of {options.batch}."
+        )
+    if repair is not None:
+        sentences.append(
+            f"Repair: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} "
+            f"culprits on the choose images, at most {options.max_filters}; guard: the one-sided 90 % bound on the fall of accuracy on the other "
+            f"classes stays under {100 * options.max_clean_drop:g} points. {repair.choice.chosen} frozen; choosing stopped because {repair.choice.reason}."
+        )
+    return sentences
+
+
+def limits(task: CriticalTask, options: Options) -> list[str]:
+    """What a reader must not conclude."""
+    trained_on = len(read_record(task.model.weights))
+    return [
+        f"The images share no file and no decoded image with the {trained_on:,} that the network was trained on, as far as recorded."
+        if trained_on
+        else "The training images were not at hand, so an overlap with them was not checked.",
+        "Intervals speak of new images of the same kind for this network as it is; finding or drawing filters anew is not in them.",
+        "Half-widths of values hold for one filter at a time and conditionally on the images that find; the highest of many estimates are biased upwards."
+        if options.guarantee is None
+        else "Half-widths of values hold for all filters at once, and conditionally on the images that find.",
+        "That accuracy falls when filters are frozen together says that the network depends on them, not what they compute.",
+    ]

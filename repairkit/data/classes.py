@@ -1,0 +1,81 @@
+"""Class names: looking one up, and bringing labels into the order of a network's outputs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from repairkit.data.images import LabelledImages
+from repairkit.errors import DataError, UsageError
+
+_FEW = 12
+
+
+def find_class(name: str, classes: Sequence[str]) -> int:
+    """The position of a class by its name; capitals do not matter where the name is clear without.
+
+    Raises:
+        UsageError: there is no such class; lists those with similar names, or all where they are few.
+
+    Example:
+        >>> find_class("Zebra", ("horse", "zebra"))
+        1
+        >>> find_class("zebre", ("horse", "zebra"))
+        Traceback (most recent call last):
+        repairkit.errors.UsageError: no class is called 'zebre'; did you mean zebra? The 2 classes are horse, zebra
+    """
+    names = list(classes)
+    if name in names:
+        return names.index(name)
+    plain = [known.casefold() for known in names]
+    wanted = name.strip().casefold()
+    if plain.count(wanted) == 1:
+        return plain.index(wanted)
+    near = difflib.get_close_matches(wanted, plain, n=5, cutoff=0.6)
+    near += [known for known in plain if wanted and wanted in known and known not in near][: 5 - len(near)]
+    hint = f"; did you mean {' or '.join(names[plain.index(known)] for known in near)}?" if near else "; none is similar."
+    listed = ", ".join(names[:_FEW]) + (" ..." if len(names) > _FEW else "")
+    raise UsageError(f"no class is called {name!r}{hint} The {len(names)} classes are {listed}")
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of ImageNet's 1,000 classes in the order of their synsets, as torchvision gives them.
+
+    Example:
+        >>> names = imagenet_classes()
+        >>> len(names), names[0], names[340]
+        (1000, 'tench', 'zebra')
+    """
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def relabel(images: LabelledImages, classes: Sequence[str]) -> LabelledImages:
+    """The same images, labelled by the columns of a network with these classes.
+
+    Raises:
+        DataError: images of a class that the network does not have, by name.
+
+    Example:
+        >>> images = LabelledImages(
+        ...     pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]),
+        ...     groups=np.array(["cat", "dog"]), classes=("cat", "dog"), name="pets")
+        >>> relabel(images, ("bird", "dog", "cat")).labels.tolist()
+        [2, 1]
+    """
+    names = tuple(classes)
+    if names == images.classes:
+        return images
+    position = {known: column for column, known in enumerate(names)}
+    unknown = [images.classes[label] for label in np.unique(images.labels) if images.classes[label] not in position]
+    if unknown:
+        raise DataError(
+            f"{images.name}: the network has {len(names)} classes ({', '.join(names[:3])} ...) and none is called {unknown[0]!r} "
+            f"({len(unknown)} such classes in the data); name the data's classes as the network does, for instance with a classes.tsv"
+        )
+    columns = np.array([position.get(known, -1) for known in images.classes], dtype=np.int64)
+    return replace(images, labels=columns[images.labels], classes=names)

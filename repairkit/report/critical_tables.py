@@ -1,0 +1,95 @@
+"""Tables that only reports on critical filters have."""
+
+from __future__ import annotations
+
+from repairkit.report.result import CriticalResult, RemovalPoint
+from repairkit.report.tables import NONE, Cell, Table, before_after, count, interval, percent, plus_minus, points, small
+
+METRICS = {"other classes": "Mean recall of the other classes", "accuracy": "Accuracy on all images"}
+
+
+def facts(result: CriticalResult) -> list[tuple[str, str]]:
+    """What was asked, on what, and how it was judged."""
+    return [
+        ("Model", result.model),
+        ("Images", result.images),
+        ("Asked about", result.objective),
+        ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.parts.items())}"),
+        ("Intervals", f"{result.level:.0%}"),
+        ("Date", result.created),
+    ]
+
+
+def summary(result: CriticalResult) -> Table:
+    """What the command line shows: the repair where there is one, else the first removal curve."""
+    return before_after(result) if result.shares else removal(result)[0]
+
+
+def metric_label(result: CriticalResult, metric: str) -> str:
+    """What is measured, as a heading."""
+    return METRICS.get(metric, f"Recall of {result.subject}")
+
+
+def removal(result: CriticalResult) -> list[Table]:
+    """For each metric the critical and the random filters side by side, a row for each number frozen."""
+    tables: list[Table] = []
+    for metric in dict.fromkeys(point.metric for point in result.removal):
+        found = {(point.series, point.filters): point for point in result.removal if point.metric == metric}
+        rows = tuple(
+            (
+                Cell(count(number), kind="text"),
+                *_cells(found["critical", number]),
+                *_cells(found["random", number]),
+            )
+            for number in dict.fromkeys(number for _, number in found)
+        )
+        n = next(iter(found.values())).n
+        tables.append(
+            Table(
+                key=f"removal-{len(tables) + 1}",
+                caption=f"{metric_label(result, metric)} as filters are frozen, n = {count(n)}, with {result.level:.0%} intervals",
+                heads=("Frozen", "Critical filters", "Change, points", f"Random, mean of {result.draws}", "Change, points"),
+                kinds=("text", "number", "number", "number", "number"),
+                bodies=(rows,),
+            )
+        )
+    return tables
+
+
+def _cells(point: RemovalPoint) -> tuple[Cell, Cell]:
+    change = Cell(points(point.change), interval(point.change_low, point.change_high, points)) if point.filters else Cell(NONE)
+    return Cell(percent(point.value), interval(point.low, point.high, percent)), change
+
+
+def extremes(result: CriticalResult) -> list[Table]:
+    """The highest and the lowest values with half-widths."""
+    return [
+        Table(
+            key=f"values-{each.end}",
+            caption=f"Values: {each.heading}",
+            heads=("Filter", "Value ± half-width", "Screen", "Samples", "Known to be of this end"),
+            kinds=("code", "number", "number", "number", "text"),
+            bodies=(
+                tuple(
+                    (
+                        Cell(f"{entry.layer}:{entry.channel}", kind="code"),
+                        Cell(plus_minus(entry.value, entry.half_width)),
+                        Cell(NONE if entry.screen is None else small(entry.screen)),
+                        Cell(count(entry.samples)),
+                        Cell(entry.status, kind="text"),
+                    )
+                    for entry in each.filters
+                ),
+            ),
+        )
+        for each in result.extremes
+        if each.filters
+    ]
+
+
+def layers(result: CriticalResult) -> Table:
+    """How many of the highest filters lie in each layer."""
+    rows = tuple((Cell(entry.layer, kind="code"), Cell(count(entry.critical)), Cell(count(entry.filters))) for entry in result.layers)
+    return Table(
+        "layers", "Highest filters by layer", ("Layer", "Of the highest", "Filters"), ("code", "number", "number"), (rows,) if rows else ()
+    )

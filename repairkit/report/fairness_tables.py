@@ -1,0 +1,98 @@
+"""Tables that only fairness reports have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repairkit.report.result import Agreement, FairnessResult
+from repairkit.report.tables import NONE, Cell, Kind, Table, before_after, column_label, interval, percent, points, signed
+
+
+def facts(result: FairnessResult) -> list[tuple[str, str]]:
+    """What was repaired, on what, and how it was judged."""
+    return [
+        ("Model", result.model),
+        ("Target data", result.target),
+        ("Source data", result.source),
+        ("Filters ranked by", result.objective),
+        ("Design", f"{result.folds} folds, every target image reported on once" if result.folds > 1 else "one split, no folds"),
+        ("Intervals", f"{result.level:.0%}"),
+        ("Date", result.created),
+    ]
+
+
+def summary(result: FairnessResult) -> Table:
+    """What the command line shows."""
+    return before_after(result)
+
+
+def disparities(result: FairnessResult) -> Table:
+    """Highest minus lowest recall, their ratio and the lowest group, for every column."""
+    rows = tuple(
+        (
+            Cell(column_label(result, entry.column), kind="text"),
+            Cell(points(entry.difference).lstrip("+")),
+            Cell(f"{entry.ratio:.2f}"),
+            Cell(entry.lowest_group, kind="text"),
+        )
+        for entry in result.disparities
+    )
+    heads = ("Column", "Difference, points", "Ratio", "Lowest group")
+    return Table("disparities", "Spread of recall over the groups", heads, ("text", "number", "number", "text"), (rows,) if rows else ())
+
+
+def stability(result: FairnessResult) -> Table | None:
+    """How many of the same filters two halves of the attribution images name; None where nobody asked."""
+    if not result.stability:
+        return None
+    ks = sorted({overlap.k for entry in result.stability for overlap in entry.overlaps})
+
+    def cell(entry: Agreement, k: int) -> Cell:
+        found = next((overlap for overlap in entry.overlaps if overlap.k == k), None)
+        if found is None:
+            return Cell(NONE)
+        folds = f"{interval(found.low, found.high, percent)} over folds, " if result.folds > 1 else ""
+        return Cell(percent(found.share), f"{folds}by chance {percent(found.chance).rstrip('%')}")
+
+    rows = tuple(
+        (
+            Cell(f"{column_label(result, entry.column)}: {'lowest' if entry.end == 'low' else 'highest'} by {entry.by}", kind="text"),
+            *(cell(entry, k) for k in ks),
+            Cell(NONE if entry.rank_correlation is None else signed(f"{entry.rank_correlation:.2f}")),
+        )
+        for entry in result.stability
+    )
+    numbers: list[Kind] = ["number"] * (len(ks) + 1)
+    return Table(
+        key="stability",
+        caption="Filters that both halves of the attribution images name, of k that each half names",
+        heads=("Ranking", *(f"k = {k}" for k in ks), "Rank correlation"),
+        kinds=("text", *numbers),
+        bodies=(rows,),
+    )
+
+
+def runs(results: Sequence[FairnessResult]) -> Table:
+    """Runs of one experiment side by side: what each changed on average, and against the moved threshold."""
+
+    def change(result: FairnessResult, first: str, second: str, metric: str) -> Cell:
+        pair = (first, second, metric, None)
+        found = next((entry for entry in result.differences if (entry.first, entry.second, entry.metric, entry.group) == pair), None)
+        return Cell(NONE) if found is None else Cell(points(found.value), interval(found.low, found.high, points))
+
+    rows = tuple(
+        (
+            Cell(result.reproduction.command, kind="code"),
+            Cell(percent(result.share("original", "mean recall").value)),
+            Cell(percent(result.share("repaired", "mean recall").value)),
+            change(result, "original", "repaired", "mean recall"),
+            change(result, "threshold", "repaired", "mean recall"),
+            change(result, "original", "repaired", "lowest recall"),
+            change(result, "original", "repaired", "source accuracy"),
+        )
+        for result in results
+    )
+    heads = ("Mean recall", "Repaired", "Change", "Against moved threshold", "Lowest recall", "Source accuracy")
+    numbers: list[Kind] = ["number"] * len(heads)
+    caption = f"Changes in percentage points, with {results[0].level:.0%} intervals"
+    return Table("runs", caption, ("Run", *heads), ("code", *numbers), (rows,))

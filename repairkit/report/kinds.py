@@ -1,0 +1,64 @@
+"""Kinds of reports: for each its result, its tables and its figures.
+
+A kind's two templates fill the blocks of `templates/base.html.j2` and `base.md.j2`; its sections and glossary stand in
+`templates/words.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+from repairkit.errors import DataError
+from repairkit.report import critical_figures, critical_tables, fairness_tables, figures
+from repairkit.report.drawing import Figure
+from repairkit.report.result import CriticalResult, FairnessResult, Result, read_record
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How results of one kind are shown.
+
+    Attributes:
+        result: their class.
+        template: name of the templates, without ending.
+        tables: the functions that the templates call as `own`; `facts` is one of them.
+        draw: the figures of such a result, in order.
+    """
+
+    result: type[Result]
+    template: str
+    tables: ModuleType
+    draw: Callable[[Any], list[Figure]]
+
+
+KINDS = {
+    "fairness": Kind(FairnessResult, "fairness", fairness_tables, figures.draw),
+    "critical filters": Kind(CriticalResult, "critical", critical_tables, critical_figures.draw),
+}
+
+
+class _Named(BaseModel):
+    kind: str
+
+
+def kind_of(result: Result) -> Kind:
+    """How this result is shown."""
+    return KINDS[result.kind]
+
+
+def read(path: Path) -> Result:
+    """Read and check a `result.json` of any kind.
+
+    Raises:
+        DataError: the file is missing, is no JSON, or is of no kind of this version.
+    """
+    kind = read_record(_Named, path).kind
+    if kind not in KINDS:
+        raise DataError(f"{path} is a result of the kind {kind!r}, expected {' or '.join(KINDS)}; render it with the version that wrote it")
+    return KINDS[kind].result.read(path)

@@ -1,0 +1,202 @@
+"""Critical filters: found, removed, held against random ones, and the repair of a class."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import three_colours
+import tiny_faces
+from bs4 import BeautifulSoup
+
+from repairkit.critical import DRAWS, CriticalTask, configuration, find, grid, plan, split_of
+from repairkit.critical_summary import summarise
+from repairkit.errors import DataError, ModelError
+from repairkit.models import zoo
+from repairkit.options import Options
+from repairkit.report import html, kinds, markdown
+from repairkit.report.result import FairnessResult
+from repairkit.unfinished import Unfinished
+
+SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
+
+
+def task_of(name):
+    return CriticalTask(three_colours.model(), three_colours.images(), three_colours.CLASSES.index(name) if name else None)
+
+
+@cache
+def found(name):
+    task = task_of(name)
+    findings = find(task, SMALL)
+    return (
+        task,
+        findings,
+        summarise(task, SMALL, findings, title=f"About {name}", command="repairkit recall", minutes=0.1, notices=["by hand"]),
+    )
+
+
+def points(result, series, metric):
+    return {point.filters: point for point in result.removal if (point.series, point.metric) == (series, metric)}
+
+
+@pytest.mark.parametrize("name", ["green", "blue"])
+def test_the_filter_that_a_class_hangs_on_is_found_first_and_takes_that_class_alone(name):
+    _, findings, result = found(name)
+    assert findings.attribution.ids[findings.attribution.extremes()["high"][0]] == three_colours.CRITICAL[name]
+    recall, others = points(result, "critical", "recall"), points(result, "critical", "other classes")
+    assert (recall[0].value, recall[1].value, others[1].value) == (1.0, 0.0, 1.0)
+    assert recall[1].change_high < -0.5
+    assert (others[1].change, others[1].change_low <= 0 <= others[1].change_high) == (0.0, True)
+    assert (recall[0].n, others[0].n) == (16, 32)
+
+
+def test_filters_that_cannot_matter_have_value_zero():
+    _, findings, result = found("green")
+    values = dict(zip(findings.attribution.ids, findings.attribution.value, strict=True))
+    assert [values[name] for name in three_colours.IDLE] == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert any(sentence.startswith("3 filters have no effect on this") for sentence in result.method)
+
+
+def test_random_filters_are_as_many_and_averaged_over_draws():
+    task, findings, result = found("green")
+    random = points(result, "random", "recall")
+    assert sorted(random) == sorted(points(result, "critical", "recall")) == list(findings.removal.counts)
+    own = task.images.labels[findings.split.report] == task.label
+    shares = findings.removal.random[-1][own]
+    assert random[max(random)].value == pytest.approx(shares.mean())
+    assert set(np.unique(np.round(shares * DRAWS, 6))) <= set(range(DRAWS + 1))
+
+
+def test_the_three_parts_share_no_image_and_only_report_is_reported_on():
+    task, findings, result = found("green")
+    parts = [set(rows.tolist()) for rows in vars(findings.split).values()]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(task.images)
+    assert result.parts == {"attribute": 48, "choose": 24, "report": 48}
+
+
+def test_the_verdict_says_what_falls_and_what_does_not():
+    _, _, result = found("green")
+    assert result.verdict.headline.startswith("Freezing the ")
+    assert "takes recall of green from 100.0 % to 0.0 %" in result.verdict.headline
+    assert any("the mean recall of the other classes" in sentence for sentence in result.verdict.sentences)
+    assert result.verdict.worse == []
+
+
+def test_accuracy_of_all_classes():
+    _, findings, result = found(None)
+    assert {point.metric for point in result.removal} == {"accuracy"}
+    assert result.subject is None
+    assert result.chance == pytest.approx(1 / 3)
+    named = {findings.attribution.ids[player] for player in findings.attribution.extremes()["high"]}
+    assert named == set(three_colours.CRITICAL.values())
+    curve = points(result, "critical", "accuracy")
+    assert curve[0].value == 1.0
+    assert curve[2].value == pytest.approx(1 / 3)
+    assert sum(entry.critical for entry in result.layers) == 2
+
+
+@pytest.mark.parametrize("name", ["green", None])
+def test_report_shows_every_point_and_reads_back(name, tmp_path):
+    _, _, result = found(name)
+    result.write(tmp_path / "result.json")
+    assert kinds.read(tmp_path / "result.json") == result
+    with pytest.raises(DataError, match="kind: Input should be 'fairness'"):
+        FairnessResult.read(tmp_path / "result.json")
+    page = BeautifulSoup(html.render(result), "html.parser")
+    titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
+    assert titles[:4] == ["Verdict", "What removing them does", "Highest and lowest values", "Where they lie"]
+    text = page.get_text(" ", strip=True)
+    identifiers = [element["id"] for element in page.find_all(id=True)]
+    assert len(identifiers) == len(set(identifiers))
+    assert all(link["href"][1:] in identifiers for link in page.select("a[href^='#']"))
+    markdown.write(result, tmp_path / "report.md")
+    written = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for point in result.removal:
+        assert f"{100 * point.value:.1f}%" in text
+        assert f"{100 * point.value:.1f}% ({100 * point.low:.1f} to {100 * point.high:.1f})" in written
+    for entry in (entry for extreme in result.extremes for entry in extreme.filters):
+        assert f"{entry.layer}:{entry.channel}" in text
+        assert f"`{entry.layer}:{entry.channel}`" in written
+    assert "No weights were changed, so nothing got worse" in text
+    assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == titles
+    assert (tmp_path / "figures" / "removal.svg").is_file()
+
+
+def test_a_class_is_repaired_by_freezing_its_culprits():
+    """The spoilt stand-in loses men to a loud filter; frozen, they come back, and what that costs women is said."""
+    images = tiny_faces.shrunk(tiny_faces.drawn.target_faces(per_group=30, seed=3), name="tiny faces")
+    task = CriticalTask(zoo.load(tiny_faces.spoilt_weights()), images, images.classes.index("male"), repair=True)
+    options = replace(SMALL, budget=1600, top=2, contested=None, t0=0.97, max_clean_drop=1.0, max_filters=2, candidates=6)
+    findings = find(task, options)
+    result = summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
+    own = next(entry for entry in result.differences if entry.group == "male")
+    assert own.value > 0.2
+    assert own.value == pytest.approx(result.share("repaired", "recall", "male").value - result.share("original", "recall", "male").value)
+    assert result.verdict.outcome == "repaired"
+    assert 1 <= len(result.frozen) <= 2
+    assert all(entry.value < 0 for entry in result.frozen)
+    for entry in result.differences:
+        named = (
+            "recall of female"
+            if entry.group == "female"
+            else "mean recall of the other classes"
+            if entry.metric == "other classes"
+            else None
+        )
+        if entry.value < 0 and named:
+            assert any(named in sentence.lower() for sentence in result.verdict.worse)
+    page = BeautifulSoup(html.render(result), "html.parser")
+    assert [item.get_text() for item in page.select("ul.worse-list li")] == result.verdict.worse
+    assert page.find(id="before-after-caption")
+
+
+def test_an_attribution_is_taken_up_again(tmp_path, monkeypatch):
+    task = task_of("green")
+
+    def unfinished():
+        return Unfinished(tmp_path / "run", configuration(task, SMALL), command="repairkit recall --resume")
+
+    first = find(task, SMALL, unfinished=unfinished())
+    again = find(task, SMALL, unfinished=unfinished())
+    assert (tmp_path / "run.unfinished" / "network" / "attribution.npz").is_file()
+    np.testing.assert_array_equal(first.attribution.value, again.attribution.value)
+
+
+def test_the_plan_bounds_the_cost():
+    task, findings, _ = found("green")
+    planned = plan(task, SMALL)
+    assert findings.passes["calibration"] == planned["calibration"]
+    assert findings.passes["attribution"] <= planned["attribution"]
+    assert findings.passes["evaluation"] <= planned["evaluation"]
+
+
+def test_grids_are_increasing_and_end_at_the_most():
+    assert grid(7) == (0, 1, 2, 5, 7)
+    assert grid(100) == (0, 1, 2, 5, 10, 20, 50, 100)
+
+
+def test_a_class_with_too_few_images_says_how_many_are_needed():
+    few = three_colours.images(24)
+    task = CriticalTask(three_colours.model(), few, 1)
+    with pytest.raises(
+        DataError, match=r"colours: the class 'green' has 24 images, but 25 are needed: 10 that find filters, 10 that report"
+    ):
+        split_of(task, SMALL)
+    assert split_of(replace(task, images=three_colours.images(25)), SMALL)
+
+
+def test_a_repair_needs_enough_images_for_its_guard():
+    with pytest.raises(DataError, match="colours, other classes: the 16 images that choose cannot show that accuracy falls by 1 points"):
+        split_of(replace(task_of("green"), repair=True), SMALL)
+
+
+def test_images_that_cannot_be_asked_about():
+    model, images = three_colours.model(), three_colours.images()
+    with pytest.raises(DataError, match="has 2 classes, the model 3"):
+        CriticalTask(model, replace(images, classes=("red", "green"), labels=images.labels % 2), 0)
+    with pytest.raises(DataError, match="holds images of green alone; give images of other classes"):
+        CriticalTask(model, images.subset(np.flatnonzero(images.labels == 1)), 1)
+    model.classifier.network.append(three_colours.nn.Softmax(dim=1))
+    with pytest.raises(ModelError, match=r"expected logits, got .* probabilities"):
+        CriticalTask(model, images, 1)
