@@ -33,7 +33,7 @@ def test_table_shows_every_share_whole(capsys):
         (line,) = [line for line in lines if line.strip().startswith(group)]
         for column in result.columns:
             share = result.share(column.key, "recall", group)
-            assert f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]" in line
+            assert f"{100 * share.value:.1f}% ({100 * share.low:.1f} to {100 * share.high:.1f})" in line
 
 
 def test_warnings_are_one_line(capsys, monkeypatch):

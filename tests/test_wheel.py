@@ -15,7 +15,7 @@ from repairkit.report import html, tables
 
 assert repairkit.__file__.startswith({place!r}), repairkit.__file__
 assert zoo.load("squeezenet_celeba_dropout").stand_in
-assert tables.words()
+assert tables.words("fairness")
 assert html.__file__.startswith({place!r})
 """
 

@@ -48,7 +48,7 @@ def load_network_and_images(
         DataError, ModelError: as the loaders.
     """
     if data_root is None:
-        if weights is not None or Path(model).suffix:
+        if not embedded.needed(model, weights):
             raise UsageError(
                 "give --data-root: labelled images of the network's classes, in a folder for each class or beside an annotation file"
             )
