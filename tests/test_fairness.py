@@ -50,7 +50,7 @@ def patched(state, patch):
 
 
 def logits(network, images):
-    inputs = (images.pixels / 255 - MEAN) / STD
+    inputs = (np.asarray(images.pixels) / 255 - MEAN) / STD
     with torch.inference_mode():
         return network(torch.from_numpy(inputs.transpose(0, 3, 1, 2)).float()).double().numpy()
 
