@@ -43,7 +43,7 @@ class Step:
     Attributes:
         filters: how many are frozen.
         player: the one frozen last; None at the start.
-        criterion: weighted mean probability of the label (the smooth criterion of choosing).
+        criterion: weighted mean of what choosing measures, by default the probability of the label.
         gain: change of the criterion by this step; standard_error: of that change over images.
         target, source: hard metrics on the choose images: mean subgroup recall, source accuracy.
         drop_bound: upper end of the one-sided 90 % interval of the fall of source accuracy, paired (normal
@@ -82,19 +82,32 @@ class Choice:
         return [step.player for step in self.path[1 : self.chosen + 1] if step.player is not None]
 
 
+Measure = Callable[[Tensor, Examples], Floats]
+"""What choosing gains in: logits (k, classes) and the examples' numbers (k,), target before source -> float64 (k,); higher is better."""
+
+
 class _ChooseImages:
-    """The choose images of a target and a source worth, and the networks' outputs on them.
+    """The choose images of a target and a source worth, and what is measured on them.
 
     `scored` are the examples that gains are measured on: all of the target and at most
     `source_for_gains` of the source, drawn once. The guard always looks at the whole source.
     """
 
     def __init__(
-        self, classifier: Classifier, filters: ConvFilters, target: Worth, source: Worth, *, source_for_gains: int | None = None, batch: int
+        self,
+        classifier: Classifier,
+        filters: ConvFilters,
+        target: Worth,
+        source: Worth,
+        *,
+        measure: Measure | None = None,
+        source_for_gains: int | None = None,
+        batch: int,
     ) -> None:
         self.classifier, self.filters, self.batch = classifier, filters, batch
         self.worth = target + source
         self.labels = np.concatenate([part.images.labels for part in self.worth.parts])
+        self.measure = measure or self.probability_of_the_label
         self.target, self.source = np.split(np.arange(len(self.labels)), [len(target)])
         self.target_weights, self.source_weights = target.weights, source.weights
         groups = [f"{number}: {group}" for number, part in enumerate(target.parts) for group in part.images.groups]
@@ -107,18 +120,17 @@ class _ChooseImages:
         self.passes = 0.0
 
     def outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Probability of the label and correctness, (1 + candidates, len(which)): with `frozen`, then with each candidate frozen as well."""
-        probability = np.empty((1 + len(candidates), len(which)))
-        correct = np.empty(probability.shape, dtype=bool)
+        """The measure and correctness, (1 + candidates, len(which)): with `frozen`, then with each candidate frozen as well."""
+        measured = np.empty((1 + len(candidates), len(which)))
+        correct = np.empty(measured.shape, dtype=bool)
         live = np.ones((1, len(self.filters)), dtype=bool)
         live[0, list(frozen)] = False
         self.passes += len(which) * (1 + float(self.filters.shares[list(candidates)].sum()))
         for start in range(0, len(which), self.batch):
             columns = slice(start, min(start + self.batch, len(which)))
-            labels = self.labels[which[columns]]
             images = self.classifier.prepare(take(self.worth, which[columns]))
             logits, snapshot = self.filters.snapshot(images, live) if candidates else (self.filters.forward(images, live), None)
-            probability[0, columns], correct[0, columns] = _read(logits, labels)
+            measured[0, columns], correct[0, columns] = self._read(logits, which[columns])
             for row, candidate in enumerate(candidates, start=1):
                 with_candidate = live.copy()
                 with_candidate[0, candidate] = False
@@ -126,14 +138,17 @@ class _ChooseImages:
                     logits = self.filters.forward(images, with_candidate)
                 else:
                     logits = self.filters.forward_from(snapshot, int(self.filters.site_of[candidate]), with_candidate)
-                probability[row, columns], correct[row, columns] = _read(logits, labels)
-        return probability, correct
+                measured[row, columns], correct[row, columns] = self._read(logits, which[columns])
+        return measured, correct
 
+    def probability_of_the_label(self, logits: Tensor, examples: Examples) -> Floats:
+        """What is measured unless told otherwise."""
+        probabilities = torch.softmax(logits.double().cpu(), dim=1).numpy()
+        of_the_label: Floats = probabilities[np.arange(len(examples)), self.labels[examples]]
+        return of_the_label
 
-def _read(logits: Tensor, labels: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Probability of the label and correctness of each row."""
-    probabilities = torch.softmax(check_logits(logits).double().cpu(), dim=1).numpy()
-    return probabilities[np.arange(len(labels)), labels], logits.argmax(dim=1).cpu().numpy() == labels
+    def _read(self, logits: Tensor, examples: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        return self.measure(check_logits(logits), examples), logits.argmax(dim=1).cpu().numpy() == self.labels[examples]
 
 
 def weighted_standard_error(change: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], strata: npt.NDArray[np.str_]) -> float:
@@ -161,6 +176,7 @@ def choose(
     again: int | None = None,
     max_clean_drop: float = 0.01,
     source_weight: float = 1.0,
+    measure: Measure | None = None,
     source_for_gains: int | None = 250,
     errors: float = 1.0,
     batch: int = 32,
@@ -168,7 +184,7 @@ def choose(
 ) -> Choice:
     """Choose culprits on images that neither found them nor will report on them.
 
-    The smooth criterion is the weighted mean probability of the label: the target's weights (mean
+    The smooth criterion is the weighted mean probability of the label (or another `measure`): the target's weights (mean
     over subgroups) plus `source_weight` times the source's. Candidates are the filters whose
     estimated value is most harmful (for "forward" less one standard error, so that few samples do not
     put a filter first); filters without an estimated value, and filters that plain
@@ -193,6 +209,7 @@ def choose(
         again: candidates tried again after the first step; three in ten by default.
         max_clean_drop: guard: the one-sided 90 % upper bound of the fall of source accuracy, a share.
         source_weight: weight of the source in the criterion.
+        measure: what gains are measured in; the probability of the label by default.
         source_for_gains: source images, drawn once, that gains are measured on; None for all. The
             guard always looks at all of them.
         errors: standard errors that a step's gain must exceed.
@@ -210,7 +227,7 @@ def choose(
     if min(candidates, max_filters, again) < 1:
         raise UsageError(f"candidates, max_filters and again must be at least 1, got {candidates}, {max_filters} and {again}")
     pool = eligible(filters, attribution, candidates, cautious=strategy == "forward")
-    images = _ChooseImages(classifier, filters, target, source, source_for_gains=source_for_gains, batch=batch)
+    images = _ChooseImages(classifier, filters, target, source, measure=measure, source_for_gains=source_for_gains, batch=batch)
     follow = _forward if strategy == "forward" else _prefix
     return follow(
         images,
@@ -238,16 +255,16 @@ def eligible(filters: ConvFilters, attribution: Attribution, most: int, *, cauti
 class _Path:
     """The steps so far, and what a further step is compared with."""
 
-    def __init__(self, images: _ChooseImages, *, source_weight: float, probability: Floats, correct: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, images: _ChooseImages, *, source_weight: float, measured: Floats, correct: npt.NDArray[np.bool_]) -> None:
         self.images = images
         self.weights = np.concatenate([images.target_weights, source_weight * images.scored_source_weights])
         self.original_source = images.outputs([], [], images.source)[1][0]
-        self.probability = probability
+        self.measured = measured
         self.steps = [
             Step(
                 0,
                 None,
-                float(self.weights @ probability),
+                float(self.weights @ measured),
                 0.0,
                 0.0,
                 self.recall(correct),
@@ -260,27 +277,25 @@ class _Path:
         """Worth of the target from correctness on the scored examples."""
         return float(self.images.target_weights @ correct[: len(self.images.target)])
 
-    def gain(self, probability: Floats) -> tuple[float, float]:
+    def gain(self, measured: Floats) -> tuple[float, float]:
         """Change of the criterion against the last step, and its standard error over images."""
-        change = probability - self.probability
+        change = measured - self.measured
         return float(self.weights @ change), weighted_standard_error(change, self.weights, self.images.scored_strata)
 
-    def step(self, frozen: Sequence[int], probability: Floats, correct: npt.NDArray[np.bool_]) -> Step:
+    def step(self, frozen: Sequence[int], measured: Floats, correct: npt.NDArray[np.bool_]) -> Step:
         """The step to `frozen`; looks at the whole source for the guard."""
         source_correct = self.images.outputs(frozen, [], self.images.source)[1][0]
         fall = self.original_source.astype(np.float64) - source_correct
         weights = self.images.source_weights
         bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, self.images.source_strata)
         bound = max(bound, none_seen(len(fall), GUARD_CONFIDENCE))
-        criterion = float(self.weights @ probability)
-        return Step(
-            len(frozen), frozen[-1], criterion, *self.gain(probability), self.recall(correct), float(weights @ source_correct), bound
-        )
+        criterion = float(self.weights @ measured)
+        return Step(len(frozen), frozen[-1], criterion, *self.gain(measured), self.recall(correct), float(weights @ source_correct), bound)
 
-    def accept(self, step: Step, probability: Floats) -> None:
+    def accept(self, step: Step, measured: Floats) -> None:
         """Make it the last step."""
         self.steps.append(step)
-        self.probability = probability
+        self.measured = measured
 
 
 def _forward(
@@ -305,9 +320,9 @@ def _forward(
     while True:
         ahead = sorted((player for player in pool if player not in [*frozen, *refused]), key=lambda player: -last_gain[player])
         tried = ahead if not frozen else ahead[:again]
-        probability, correct = images.outputs(frozen, tried, images.scored)
-        path = path or _Path(images, source_weight=source_weight, probability=probability[0], correct=correct[0])
-        gains = [path.gain(row) for row in probability[1:]]
+        measured, correct = images.outputs(frozen, tried, images.scored)
+        path = path or _Path(images, source_weight=source_weight, measured=measured[0], correct=correct[0])
+        gains = [path.gain(row) for row in measured[1:]]
         last_gain.update({player: gain for player, (gain, _) in zip(tried, gains, strict=True)})
         accepted = False
         for rank, index in enumerate(np.argsort([-gain for gain, _ in gains], kind="stable")):
@@ -317,10 +332,10 @@ def _forward(
             if gain <= errors * error:
                 broke = f"{rank} would break the guard, and " if rank else ""
                 return stop(f"{broke}the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})")
-            step = path.step([*frozen, tried[index]], probability[index + 1], correct[index + 1])
+            step = path.step([*frozen, tried[index]], measured[index + 1], correct[index + 1])
             if step.drop_bound <= guard + 1e-12:
                 frozen.append(tried[index])
-                path.accept(step, probability[index + 1])
+                path.accept(step, measured[index + 1])
                 accepted = True
                 break
             refused.append(tried[index])
@@ -347,11 +362,11 @@ def _prefix(
     progress: Callable[[float], None],
 ) -> Choice:
     del again, errors
-    probability, correct = images.outputs([], [], images.scored)
-    path = _Path(images, source_weight=source_weight, probability=probability[0], correct=correct[0])
+    measured, correct = images.outputs([], [], images.scored)
+    path = _Path(images, source_weight=source_weight, measured=measured[0], correct=correct[0])
     for count in range(1, min(most, len(pool)) + 1):
-        probability, correct = images.outputs(pool[:count], [], images.scored)
-        path.accept(path.step(pool[:count], probability[0], correct[0]), probability[0])
+        measured, correct = images.outputs(pool[:count], [], images.scored)
+        path.accept(path.step(pool[:count], measured[0], correct[0]), measured[0])
         progress(images.passes)
     allowed = [step for step in path.steps if step.drop_bound <= guard + 1e-12]
     best = max(allowed, key=lambda step: step.criterion)
