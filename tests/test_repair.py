@@ -388,3 +388,33 @@ def test_groups_of_equal_size_are_strata_too():
 def test_bad_settings_are_named(setting, options, message):
     with pytest.raises(UsageError, match=message):
         choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, **options)
+
+
+def test_gains_can_be_measured_in_another_unit(setting):
+    """The clipped margin of the label over the next, as an attack needs it: probabilities of what is surely wrong are flat."""
+    labels = np.concatenate([setting.target.labels, setting.source.labels])
+
+    def margins(logits, examples):
+        difference = logits.double().diff(dim=1)[:, 0].numpy()
+        return np.clip(np.where(labels[examples] == 1, difference, -difference), -2, 2)
+
+    found = choose(
+        setting.classifier,
+        setting.filters,
+        attribution(setting),
+        *setting.worths,
+        max_clean_drop=1.0,
+        source_for_gains=None,
+        measure=margins,
+    )
+    plain = choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, max_clean_drop=1.0, source_for_gains=None)
+    assert found.chosen > 0
+    weights = np.concatenate([worth.weights for worth in setting.worths])
+    for step in (0, found.chosen):
+        constants = {setting.filters.ids[player]: float(setting.filters.constants[player]) for player in found.players[:step]}
+        repaired = copy.deepcopy(setting.classifier)
+        repaired.network = baked_copy(setting.classifier.network, constants)
+        with torch.no_grad():
+            logits = torch.cat([repaired(images.batch(np.arange(len(images)))) for images in (setting.target, setting.source)])
+        assert found.path[step].criterion == pytest.approx(float(weights @ margins(logits, np.arange(len(labels)))), abs=1e-4)
+    assert found.path[0].criterion != pytest.approx(plain.path[0].criterion, abs=1e-3)
