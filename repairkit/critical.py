@@ -313,11 +313,17 @@ def remove(task: CriticalTask, filters: ConvFilters, attribution: Attribution, s
 
 def right_with(classifier: Classifier, filters: ConvFilters, images: LabelledImages, frozen: Examples, batch: int) -> npt.NDArray[np.bool_]:
     """Who is classified correctly with these filters frozen, bool (N,)."""
+    right: npt.NDArray[np.bool_] = said_with(classifier, filters, images, frozen, batch) == images.labels
+    return right
+
+
+def said_with(classifier: Classifier, filters: ConvFilters, images: LabelledImages, frozen: Examples, batch: int) -> npt.NDArray[np.int64]:
+    """The class that each image is given with these filters frozen, int64 (N,)."""
     live = np.ones((1, len(filters)), dtype=bool)
     live[0, frozen] = False
-    right = np.empty(len(images), dtype=bool)
+    said = np.empty(len(images), dtype=np.int64)
     for start in range(0, len(images), batch):
         rows = np.arange(start, min(start + batch, len(images)))
         logits = check_logits(filters.forward(classifier.prepare(images.batch(rows)), live), images.name)
-        right[rows] = logits.argmax(dim=1).cpu().numpy() == images.labels[rows]
-    return right
+        said[rows] = logits.argmax(dim=1).cpu().numpy()
+    return said

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
+from repairkit.adversarial import AdversarialFindings, AdversarialTask
 from repairkit.critical import CriticalFindings, CriticalTask
 from repairkit.errors import UsageError
 from repairkit.fairness import Findings, Task
@@ -102,6 +103,34 @@ def write_critical_run(out: Path, task: CriticalTask, findings: CriticalFindings
             repair.patch.write(directory / "patch.json")
             _save_repaired(directory, task.model, repair.classifier.network, repair.patch)
             constants = repair.patch.constants
+        write_text(directory / "run.json", json.dumps(_configuration(result, constants, passes), indent=1) + "\n")
+
+
+def write_adversarial_run(out: Path, task: AdversarialTask, findings: AdversarialFindings, result: Result) -> None:
+    """Write the run directory of an adversarial repair: `run.json`, `result.json` and its views, the adversarial images with their
+    targets in `adversarial/` (and `adversarial/round-2/` and so on), and `attribution.parquet` of the first round.
+
+    With a repair also `repaired.safetensors`, and `patch.json`, unless the weights were fine-tuned, which no patch can say.
+    Later rounds keep their attribution in `networks/`.
+    """
+    with whole_directory(out) as directory:
+        result.write(directory / "result.json")
+        write_views(result, directory)
+        for part, made in findings.made.items():
+            made.write(directory / "adversarial" / f"{part}.npz")
+        for number, each in enumerate(findings.rounds, start=1):
+            place = directory if number == 1 else directory / "networks" / f"round-{number}"
+            place.mkdir(parents=True, exist_ok=True)
+            each.attribution.write(place / "attribution.parquet")
+            if number > 1:
+                for part, made in each.made.items():
+                    made.write(directory / "adversarial" / f"round-{number}" / f"{part}.npz")
+        if findings.patch is not None and findings.patch.culprits:
+            if "finetuned" not in findings.networks:
+                findings.patch.write(directory / "patch.json")
+            _save_repaired(directory, task.model, findings.networks["repaired"].network, findings.patch)
+        passes = dict(findings.rounds[0].attribution.passes) if findings.rounds else {}
+        constants = findings.patch.constants if findings.patch else {}
         write_text(directory / "run.json", json.dumps(_configuration(result, constants, passes), indent=1) + "\n")
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from repairkit import __version__
+from repairkit.cli.adversarial import adversarial
 from repairkit.cli.apply import apply
 from repairkit.cli.attribution import attribution
 from repairkit.cli.console import say, show_warning
@@ -68,7 +69,7 @@ def ended(error: BaseException, text: str, code: int) -> int:
 
 
 app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (fairness, recall, accuracy, apply, train, run, report, attribution):
+for command in (fairness, adversarial, recall, accuracy, apply, train, run, report, attribution):
     app.command()(guarded(command))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from repairkit.cli.console import Reporter
@@ -12,8 +13,17 @@ from repairkit.cli.train import Telling
 from repairkit.data import digits, imagenet
 from repairkit.data.classes import relabel
 from repairkit.data.images import LabelledImages
-from repairkit.errors import ModelError, UsageError
+from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import embedded, zoo
+from repairkit.models.zoo import narrowed
+
+CARRIERS = ("squeezenet1_1", "mobilenet_v3_small")
+"""Embedded networks that images are carried over from; the second where the first is the one to repair. Both are fitted quickly."""
+DROPOUT_TRAINED = ("squeezenet1_0", "squeezenet1_1", "resnet18")
+"""Embedded networks that are also fitted with filter dropout, to compare with; for larger ones two cores take too long."""
+EMBEDDED_DROPOUT = 0.2
+TYPED = 100
+"""Typed digits, the other data set of the embedded default."""
 
 
 def load_network_and_images(
@@ -88,3 +98,56 @@ def usual_size(model: str) -> int:
     if architecture is None:
         raise ModelError(f"{model} does not say its architecture; give that as the model and this file with --weights")
     return zoo.preset_size(architecture)
+
+
+def load_adversaries(
+    model: zoo.LoadedModel,
+    images: LabelledImages,
+    *,
+    carriers: list[str] | None,
+    elsewhere_root: Path | None,
+    dropout_model: str | None,
+    device: str,
+) -> tuple[tuple[zoo.LoadedModel, ...], LabelledImages | None, zoo.LoadedModel | None]:
+    """Who else judges an adversarial repair: networks that images are carried over from, images of another data set, the dropout-trained rival.
+
+    For the embedded default all of them are embedded, too, unless they are given.
+
+    Args:
+        model: the network to repair.
+        images: its images.
+        carriers: NAME or NAME=WEIGHTS of other networks, which may know more classes.
+        elsewhere_root: images of another data set, as `repairkit.data.imagenet.load` takes them; those of other classes are left out.
+        dropout_model: a weights file of the same architecture.
+        device: where the networks go.
+
+    Raises:
+        DataError, ModelError: as the loaders, or a network that lacks one of the classes.
+    """
+    classes, side = model.classifier.classes, images.pixels.shape[1]
+    digital = model.stand_in and images.classes == digits.CLASSES
+
+    def fitted(architecture: str, filter_dropout: float = 0.0) -> zoo.LoadedModel:
+        with Reporter("training steps").running() as reporter:
+            return embedded.load(
+                architecture, size=side, threads=torch.get_num_threads(), device=device, progress=Telling(reporter), filter_dropout=filter_dropout
+            )
+
+    if carriers is None:
+        others = (fitted(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
+    else:
+        others = tuple(
+            fitted(name) if digital and not file else narrowed(zoo.load(name, weights=Path(file) if file else None, device=device), classes)
+            for name, _, file in (each.partition("=") for each in carriers)
+        )
+    if dropout_model is not None:
+        rival: zoo.LoadedModel | None = zoo.load(dropout_model, classes=classes, device=device)
+    else:
+        rival = fitted(model.architecture, EMBEDDED_DROPOUT) if digital and model.architecture in DROPOUT_TRAINED else None
+    if elsewhere_root is not None:
+        found = imagenet.load(elsewhere_root, size=side, name=elsewhere_root.absolute().name)
+        known = np.flatnonzero([found.classes[label] in classes for label in found.labels])
+        if not len(known):
+            raise DataError(f"{found.name}: none of its {len(found.classes)} classes is one of the network's ({', '.join(classes[:3])} ...)")
+        return others, relabel(found.subset(known), classes), rival
+    return others, digits.typed_digits(TYPED, size=side) if digital else None, rival

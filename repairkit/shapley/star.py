@@ -202,6 +202,24 @@ def tmab(
     )
 
 
+def screen(game: Game, *, passes: float, seed: int = 0, t0: float = 0.0, progress: Progress | None = None) -> Floats:
+    """The first step of `tmab` alone: a first-order estimate for every player, float64 (n,), by gradients that so many image passes pay.
+
+    Example:
+        >>> from repairkit.shapley.game import FunctionGame
+        >>> game = FunctionGame(2, lambda live: live[:, 0] * 0.5 - live[:, 1] * 0.25, bounds=(-1, 1))
+        >>> screen(game, passes=200).tolist()
+        [0.5, -0.25]
+    """
+    moments = Moments(game.n)
+    count = max(1, int(passes / (SCREEN_ROUND * GRADIENT_COST)))
+    for index in range(count):
+        moments.add(Round(seed, 0, index, SCREEN_ROUND, t0).observe(game), np.arange(game.n))
+        if progress is not None:
+            progress("screen", (index + 1) * SCREEN_ROUND * GRADIENT_COST, passes)
+    return (1 - t0) * moments.mean
+
+
 def _check(t0: float, contested: int | None, audit: int | None, *, control_under_guarantee: bool) -> None:
     if not 0 <= t0 < 1:
         raise UsageError(f"t0 must lie in [0, 1), got {t0}; it is the least share of filters that stays live")

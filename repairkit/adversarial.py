@@ -1,0 +1,484 @@
+"""Adversarial repair from data to findings: attack, find filters against the attack, choose, freeze, and be judged by other adversaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.clock import Clock
+from repairkit.critical import grid, said_with
+from repairkit.data.images import Indices, LabelledImages
+from repairkit.data.record import check_unseen
+from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.adversaries import Effort, Judged, judge
+from repairkit.evaluation.attack_methods import PGD
+from repairkit.evaluation.attacks import Attacked, Booleans, attack, check_attackable, draw_targets
+from repairkit.evaluation.splits import Split, check_disjoint, some, three_way
+from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, outputs, patch_of
+from repairkit.filters import ConvFilters
+from repairkit.models.classifier import Classifier, try_one
+from repairkit.models.finetuning import finetune
+from repairkit.models.zoo import LoadedModel
+from repairkit.objectives import Accuracy, AttackSuccess, Smooth, Worth
+from repairkit.options import Options
+from repairkit.patch import Patch
+from repairkit.repair import Choice, Measure, eligible
+from repairkit.shapley import Attribution
+from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.star import screen
+from repairkit.shapley.walk import Progress
+from repairkit.shapley.zone import POINT_PASSES, Zone
+from repairkit.unfinished import KeptNetwork, Unfinished
+
+Ranking = Literal["success - accuracy", "success"]
+PARTS = ("attribute", "choose", "report")
+LEAST = 10
+"""Adversarial images that must reach their target for filters to be found against the attack, and a twentieth of them at least."""
+CLIP = 10.0
+"""Logits beyond which a margin is as good, or as bad, as any: adversarial images lie far on the wrong side."""
+CORRELATED_SHARE = 0.15
+"""Of the budget, for each of the two screens whose rank correlation is reported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions:
+    """Every choice about the adversary; `repairkit.options.Options` holds those of finding and choosing.
+
+    Attributes:
+        method: the attack that filters are found against.
+        ranking: worth whose values rank the filters: "success - accuracy" (attack success minus clean accuracy, the default) or
+            "success" (attack success alone, the paper's).
+        images: adversarial images that find, choose and report, at most.
+        rounds: how often filters are found and frozen; each further round attacks the network that the last one left.
+        finetune_epochs: epochs of training on the clean attribution images after each round, the filters staying frozen.
+        frontier: most filters on the frontier of attack success and clean accuracy.
+        effort: of the evaluation.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    method: PGD = field(default_factory=PGD)
+    ranking: Ranking = "success - accuracy"
+    images: tuple[int, int, int] = (200, 200, 400)
+    rounds: int = 1
+    finetune_epochs: int = 0
+    frontier: int = 64
+    effort: Effort = field(default_factory=Effort)
+
+    def __post_init__(self) -> None:
+        if self.ranking not in get_args(Ranking):
+            raise UsageError(f"ranking must be {' or '.join(map(repr, get_args(Ranking)))}, got {self.ranking!r}")
+        if min(self.images) < LEAST:
+            raise UsageError(f"images must be at least {LEAST} that find, choose and report each, got {self.images}")
+        for name, least in (("rounds", 1), ("finetune_epochs", 0), ("frontier", 1)):
+            if (number := getattr(self, name)) < least:
+                raise UsageError(f"{name} must be at least {least}, got {number}")
+
+
+@dataclass(frozen=True)
+class AdversarialTask:
+    """A network, clean images of its classes, and who else takes part in judging the repair.
+
+    Attributes:
+        model: the network to repair.
+        images: clean, labelled by the columns of its logits.
+        carriers: networks of the same classes that images are made against to be carried over to this one.
+        elsewhere: images of another data set, attacked and replayed, none of which finds or chooses.
+        dropout: the same architecture trained with filter dropout, to compare with.
+
+    Raises:
+        DataError: other classes than the network's, images that were seen in training, or an image in both data sets.
+        ModelError: a network that cannot take images of this size, or that answers with probabilities or what is not finite.
+    """
+
+    model: LoadedModel
+    images: LabelledImages
+    carriers: tuple[LoadedModel, ...] = ()
+    elsewhere: LabelledImages | None = None
+    dropout: LoadedModel | None = None
+
+    def __post_init__(self) -> None:
+        named = {self.images.name: self.images.classes} | {each.architecture: each.classifier.classes for each in self.others}
+        if self.elsewhere is not None:
+            named[self.elsewhere.name] = self.elsewhere.classes
+            check_disjoint(images=self.images, elsewhere=self.elsewhere)
+        for name, classes in named.items():
+            if classes != self.model.classifier.classes:
+                raise DataError(f"{name} has other classes than the model ({len(classes)}, the model {len(self.model.classifier.classes)})")
+        check_unseen(self.model.weights, report=self.images)
+        few = self.images.subset(np.arange(min(8, len(self.images))))
+        for each in (self.model, *self.others):
+            try_one(each.classifier, self.images)
+            check_attackable(each.classifier, few, draw_targets(few.labels, len(few.classes), 0))
+
+    @property
+    def others(self) -> tuple[LoadedModel, ...]:
+        """All networks but the one to repair."""
+        return (*self.carriers, *([self.dropout] if self.dropout else []))
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One time that filters were found and frozen.
+
+    Attributes:
+        made: adversarial images against the network of this round that found and chose.
+        filters: the players with their constants.
+        attribution, choice, patch: what was found, chosen and made of it.
+        zone: where t0 was measured.
+        halved: images of a pass of the attribution, where memory ran out.
+    """
+
+    made: dict[str, Attacked]
+    filters: ConvFilters
+    attribution: Attribution
+    choice: Choice
+    patch: Patch
+    zone: Zone | None
+    halved: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class FrontierLine:
+    """Filters of the first round frozen in one order, on the report images: who gets the target, who is right on clean images.
+
+    Attributes:
+        series: the order.
+        counts: how many were frozen, 0 first; shape (k,).
+        hit: bool, shape (k, N), of the stored adversarial images.
+        clean: bool, shape (k, M), of the clean ones.
+        chosen: how many of them the repair froze, where this is the order of choosing.
+    """
+
+    series: Literal["order of choosing", "highest value first"]
+    counts: tuple[int, ...]
+    hit: Booleans
+    clean: Booleans
+    chosen: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class AdversarialFindings:
+    """Everything measured; `repairkit.adversarial_summary` turns it into a result.
+
+    Attributes:
+        split: clean images that find, choose and report.
+        made: the adversarial images against the network as it was given, by part; `report` are those that are replayed.
+        rounds: empty where the attack does not fool the network.
+        networks: the columns of the report; the last is what is handed over where filters were frozen.
+        clean: for each column bool, shape (M,), who is right on the clean report images.
+        judged: what every adversary did to every column.
+        frontier: of the filters of the first round.
+        screens: of attack success and of accuracy for every filter, shape (2, n).
+    """
+
+    split: Split
+    made: dict[str, Attacked]
+    rounds: list[Round]
+    networks: dict[str, Classifier]
+    clean: dict[str, Booleans]
+    judged: Judged
+    frontier: list[FrontierLine]
+    screens: Floats | None
+    passes: dict[str, float]
+    seconds: dict[str, float]
+
+    @property
+    def patch(self) -> Patch | None:
+        """All filters of all rounds, for the weights as they were given; None where there are none."""
+        if not self.rounds:
+            return None
+        culprits = [culprit for each in self.rounds for culprit in each.patch.culprits]
+        return self.rounds[0].patch.model_copy(update={"culprits": culprits})
+
+
+def split_of(task: AdversarialTask, options: Options) -> Split:
+    """The clean images that find, choose and report, stratified by class.
+
+    Raises:
+        DataError: too few images, or too few that choose to show that the guard holds.
+    """
+    shares = options.target_shares
+    needed = int(np.ceil(LEAST / min(shares)))
+    if len(task.images) < needed:
+        raise DataError(f"{task.images.name} has {len(task.images)} images, but {needed} are needed: {LEAST} in each part; give more images")
+    split = three_way(replace(task.images, groups=np.full(len(task.images), "all")), shares=shares, seed=options.seed)
+    check_guard(len(split.choose), options.max_clean_drop, task.images.name)
+    return split
+
+
+def attacked_rows(task: AdversarialTask, split: Split, options: Options, attacks: AttackOptions) -> dict[str, Indices]:
+    """Positions of the clean images of each part that are attacked, spread evenly over the classes."""
+    alike = replace(task.images, groups=np.full(len(task.images), "all"))
+    parts = ((name, getattr(split, name), count) for name, count in zip(PARTS, attacks.images, strict=True))
+    return {name: rows[some(alike.subset(rows), count, seed=options.seed)] for name, rows, count in parts}
+
+
+def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
+    """Image passes that a run will make at most, by part; choosing assumes a path of six filters."""
+    split = split_of(task, options)
+    sizes = {name: len(rows) for name, rows in attacked_rows(task, split, options, attacks).items()}
+    attacked = attacks.method.passes + 1
+    scored = sizes["choose"] + min(250, len(split.choose))
+    steps = min(6, options.max_filters)
+    choosing = scored * (1 + steps + DOWNSTREAM * 3 * options.candidates) + steps * len(split.choose)
+    columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0)
+    points = 2 * len(grid(attacks.frontier))
+    training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
+    return (
+        {"attack": attacked * (sizes["report"] + attacks.rounds * (sizes["attribute"] + sizes["choose"]))}
+        | {"calibration": float(attacks.rounds * len(split.attribute))}
+        | ({"live zone": attacks.rounds * 2.0 * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | {"attribution": attacks.rounds * options.budget, "correlation": 2 * CORRELATED_SHARE * options.budget}
+        | {"choosing": attacks.rounds * choosing}
+        | ({"fine-tuning": training} if training else {})
+        | {"frontier": float(points * (sizes["report"] + len(split.report)))}
+        | {"evaluation": columns * len(split.report) + attacks.effort.passes(attacks.method, sizes["report"], columns, len(task.others))}
+    )
+
+
+def configuration(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, object]:
+    """Everything that decides the bits of a run, as JSON can hold it."""
+    return asdict(options) | {
+        "attack": asdict(attacks),
+        "models": [[each.architecture, each.sha256[:16], *normalisation_of(each)] for each in (task.model, *task.others)],
+        "images": labelled_hash(task.images),
+        "elsewhere": labelled_hash(task.elsewhere) if task.elsewhere else None,
+        "threads": torch.get_num_threads(),
+        "version": f"{version('repairkit')} with torch {torch.__version__}",
+    }
+
+
+def repair(
+    task: AdversarialTask,
+    options: Options,
+    attacks: AttackOptions,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unfinished: Unfinished | None = None,
+) -> AdversarialFindings:
+    """Attack the network, freeze the filters that let the attack through, and judge the result by adversaries of every kind.
+
+    Args:
+        task: networks and images.
+        options: of finding and choosing; `target_shares` cut the clean images.
+        attacks: of the adversary and the evaluation.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes that attribute (`tmab` only); any number gives the same bits.
+        unfinished: where attributions, choices and what adversaries did are kept as the work goes, and taken up again.
+    """
+    split = split_of(task, options)
+    clock = Clock(
+        progress,
+        sum(plan(task, options, attacks).values()),
+        earlier=unfinished.seconds() if unfinished else None,
+        note=unfinished.keep_seconds if unfinished else None,
+    )
+    rows = attacked_rows(task, split, options, attacks)
+    targets = draw_targets(task.images.labels, len(task.images.classes), options.seed)
+
+    def attacked(classifier: Classifier, part: str) -> Attacked:
+        with clock.part("attack"):
+            made = attack(
+                classifier,
+                task.images.subset(rows[part]),
+                targets[rows[part]],
+                attacks.method,
+                batch=options.batch,
+                seed=options.seed,
+                progress=clock.tell,
+            )
+            clock.add("attack", made.passes)
+        return made
+
+    original = task.model.classifier
+    made = {part: attacked(original, part) for part in PARTS}
+    networks = {"original": original}
+    rounds: list[Round] = []
+    screens: Floats | None = None
+    frontier: list[FrontierLine] = []
+    if fooled(made):
+        alone = finetuned = original
+        clean = task.images.subset(split.attribute)
+        for number in range(attacks.rounds):
+            kept = unfinished.network(f"round-{number + 1}") if unfinished else None
+            clock.prefix = f"round {number + 1}" if attacks.rounds > 1 else ""
+            against = made if number == 0 else {part: attacked(finetuned, part) for part in PARTS[:2]}
+            found, finetuned = find_and_freeze(task, finetuned, against, split, options, attacks, rounds, clock, workers, kept)
+            rounds.append(found)
+            if attacks.finetune_epochs:
+                with clock.part("fine-tuning"):
+                    training = {"epochs": attacks.finetune_epochs, "freeze_at": options.freeze_at, "seed": options.seed + number}
+                    frozen = {name: constant for each in rounds for name, constant in each.patch.constants.items()}
+                    finetuned = finetune(finetuned, clean, frozen=frozen, **training)  # type: ignore[arg-type]
+                    alone = finetune(alone, clean, **training)  # type: ignore[arg-type]
+                    clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(clean))
+        clock.prefix = ""
+        screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
+        frontier = list(frontier_of(task, rounds[0], made["report"], split, options, attacks, clock, unfinished))
+        if any(each.choice.chosen for each in rounds):
+            networks["repaired"] = finetuned
+        if attacks.finetune_epochs:
+            networks["finetuned"] = alone
+    if task.dropout is not None:
+        networks["dropout"] = task.dropout.classifier
+    with clock.part("evaluation"):
+        report = task.images.subset(split.report)
+        right = {name: outputs(each, report, options, clock).argmax(1) == report.labels for name, each in networks.items()}
+        judged = judge(
+            networks,
+            made["report"],
+            task.images.subset(rows["report"]),
+            carriers={each.architecture: each.classifier for each in task.carriers}
+            | ({f"dropout-trained {task.dropout.architecture}": task.dropout.classifier} if task.dropout else {}),
+            elsewhere=task.elsewhere,
+            effort=attacks.effort if rounds else None,
+            batch=options.batch,
+            seed=options.seed,
+            kept=unfinished.network("evaluation") if unfinished else None,
+            clock=clock,
+        )
+    return AdversarialFindings(split, made, rounds, networks, right, judged, frontier, screens, clock.passes, clock.seconds)
+
+
+def fooled(made: dict[str, Attacked]) -> bool:
+    """Whether the attack reaches its target on enough of the images that find and choose."""
+    return all(int(made[part].hit.sum()) >= max(LEAST, len(made[part]) / 20) for part in PARTS[:2])
+
+
+def worth_on(adversarial: Attacked, clean: LabelledImages, options: Options, attacks: AttackOptions) -> Worth:
+    """The worth whose values rank the filters; values that are high are harmful."""
+    success, accuracy = (Smooth(each) if options.score == "smooth" else each for each in (AttackSuccess(), Accuracy()))
+    worth = success.on(adversarial.toward_targets)
+    return worth - accuracy.on(clean) if attacks.ranking == "success - accuracy" else worth
+
+
+def margins(adversarial: Attacked, clean: LabelledImages) -> Measure:
+    """What choosing gains in: the clipped margin of the label over the target on adversarial images, the log-probability of the label on clean ones.
+
+    Probabilities are flat on adversarial images, which networks are certain about.
+    """
+    labels = np.concatenate([adversarial.images.labels, clean.labels])
+    targets = np.concatenate([adversarial.targets, clean.labels])
+
+    def measure(logits: torch.Tensor, examples: Examples) -> Floats:
+        logs = torch.log_softmax(logits.double().cpu(), dim=1).numpy()
+        each = np.arange(len(examples))
+        own, toward = logs[each, labels[examples]], logs[each, targets[examples]]
+        measured: Floats = np.clip(np.where(examples < len(adversarial), own - toward, own), -CLIP, CLIP)
+        return measured
+
+    return measure
+
+
+def find_and_freeze(
+    task: AdversarialTask,
+    classifier: Classifier,
+    made: dict[str, Attacked],
+    split: Split,
+    options: Options,
+    attacks: AttackOptions,
+    earlier: list[Round],
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
+) -> tuple[Round, Classifier]:
+    """One round on the network as the earlier rounds left it; every round may spend an equal share of the guard."""
+    clean = task.images.subset(split.attribute)
+    with clock.part("calibration"):
+        game = game_of(classifier, worth_on(made["attribute"], clean, options, attacks), (clean,), options)
+        clock.add("calibration", len(clean))
+    seed = options.seed + len(earlier)
+    zone, t0 = zone_of(game, options, seed=seed, clock=clock, kept=kept)
+    with clock.part("attribution"):
+        found = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
+        clock.add("attribution", sum(found.passes.values()))
+    chosen_on = task.images.subset(split.choose)
+    choice = choose_once(
+        classifier,
+        game.filters,
+        found,
+        (Accuracy().on(made["choose"].images), Accuracy().on(chosen_on)),
+        replace(options, max_clean_drop=options.max_clean_drop / attacks.rounds),
+        clock,
+        kept,
+        measure=margins(made["choose"], chosen_on),
+    )
+    patch = patch_of(task.model, game.filters, found, choice, game.stake, options.freeze_at)
+    repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
+    halved = game.batch if game.batch < options.batch else None
+    return Round(made, game.filters, found, choice, patch, zone, halved), repaired
+
+
+def part_screens(
+    task: AdversarialTask,
+    first: Round,
+    made: dict[str, Attacked],
+    split: Split,
+    options: Options,
+    clock: Clock,
+    unfinished: Unfinished | None = None,
+) -> Floats:
+    """Gradient estimates of the values of attack success alone and of accuracy alone, for every filter; shape (2, n)."""
+    kept = unfinished.network("correlation") if unfinished else None
+    if kept is not None and (saved := kept.arrays("screens")) is not None:
+        return saved["screens"]
+    t0 = first.attribution.t0
+    parts = (AttackSuccess().on(made["attribute"].toward_targets), Accuracy().on(task.images.subset(split.attribute)))
+    found = []
+    with clock.part("correlation"):
+        for worth in parts:
+            game = game_of(task.model.classifier, worth, (task.images.subset(split.attribute),), options)
+            found.append(screen(game, passes=CORRELATED_SHARE * options.budget, seed=options.seed, t0=t0, progress=clock.tell))
+            clock.add("correlation", CORRELATED_SHARE * options.budget)
+    screens = np.stack(found)
+    if kept is not None:
+        kept.keep_arrays("screens", screens=screens)
+    return screens
+
+
+def frontier_of(
+    task: AdversarialTask,
+    first: Round,
+    stored: Attacked,
+    split: Split,
+    options: Options,
+    attacks: AttackOptions,
+    clock: Clock,
+    unfinished: Unfinished | None = None,
+) -> Iterator[FrontierLine]:
+    """Filters frozen in the order of choosing (after the chosen ones those of highest value), and by value alone."""
+    classifier, filters = task.model.classifier, first.filters
+    clean = task.images.subset(split.report)
+    by_value = eligible(filters, first.attribution, attacks.frontier)
+    chosen = first.choice.players
+    orders = {"order of choosing": [*chosen, *(player for player in by_value if player not in chosen)], "highest value first": by_value}
+    kept = unfinished.network("frontier") if unfinished else None
+    for series, order in orders.items():
+        players = order[: attacks.frontier]
+        counts = grid(len(players))
+        if series == "order of choosing":
+            counts = tuple(sorted({*counts, len(chosen)}))
+        saved = kept.arrays(series.replace(" ", "-")) if kept else None
+        if saved is None:
+            hits, rights = [], []
+            with clock.part("frontier"):
+                for count in counts:
+                    frozen = np.array(players[:count], dtype=np.int64)
+                    hits.append(said_with(classifier, filters, stored.images, frozen, options.batch) == stored.targets)
+                    rights.append(said_with(classifier, filters, clean, frozen, options.batch) == clean.labels)
+                    clock.add("frontier", len(stored) + len(clean))
+                    clock.tell("frontier", 0, 0)
+            saved = {"hit": np.stack(hits), "clean": np.stack(rights)}
+            if kept is not None:
+                kept.keep_arrays(series.replace(" ", "-"), **saved)
+        yield FrontierLine(series, counts, saved["hit"], saved["clean"], len(chosen) if series == "order of choosing" else None)  # type: ignore[arg-type]

@@ -1,0 +1,202 @@
+"""From findings to a result: the words and numbers of a report on an adversarial repair."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+
+import numpy as np
+
+from repairkit.adversarial import CLIP, PARTS, AdversarialFindings, AdversarialTask, AttackOptions
+from repairkit.data.record import read_record
+from repairkit.evaluation import adversarial as evaluation
+from repairkit.evaluation.statistics import wilson
+from repairkit.fairness import data_hash
+from repairkit.options import Options
+from repairkit.report.result import Adversary, AdversarialResult, Column, Cost, FrontierPoint, FrozenFilter, Verdict
+from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
+
+RANKINGS = {
+    "success - accuracy": "target success on the stored adversarial images minus clean accuracy (the default)",
+    "success": "target success on the stored adversarial images alone (the paper's)",
+}
+EXPLANATIONS = COLUMNS | {
+    "finetuned": ("Fine-tuned alone", "The original network trained on the clean attribution images, for as many epochs, with no filter frozen.")
+}
+
+
+def summarise(
+    task: AdversarialTask,
+    options: Options,
+    attacks: AttackOptions,
+    findings: AdversarialFindings,
+    *,
+    title: str,
+    command: str,
+    minutes: float,
+    notices: list[str],
+) -> AdversarialResult:
+    """The result of a run; all arithmetic of the report happens here."""
+    attempts, level = findings.judged.attempts, options.level
+    shares = evaluation.shares(attempts, findings.clean, level)
+    differences = evaluation.differences(attempts, findings.clean, level)
+    strengths = evaluation.strengths(findings.judged.sweeps, findings.judged.checks)
+    frozen = findings.patch.culprits if findings.patch else []
+    verdict: Verdict
+    if findings.rounds:
+        verdict = evaluation.verdict(differences, attempts, strengths, filters=len(frozen), level=level)
+    else:
+        replayed = next(share for share in shares if (share.metric, share.group) == (evaluation.SUCCESS, "replay"))
+        verdict = evaluation.not_fooled(replayed, [(int(findings.made[part].hit.sum()), len(findings.made[part])) for part in PARTS[:2]], level)
+    return AdversarialResult(
+        kind="adversarial",
+        title=title,
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        notices=notices,
+        level=level,
+        model=f"{task.model.architecture}: {task.model.provenance}",
+        objective=RANKINGS[attacks.ranking],
+        verdict=verdict,
+        columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks)) for key in findings.networks],
+        groups=[attempt.key for attempt in attempts],
+        shares=shares,
+        differences=differences,
+        frozen=[FrozenFilter(fold=0, column="repaired", **culprit.model_dump()) for culprit in frozen],
+        histograms=[histogram_of([each.attribution for each in findings.rounds], [each.value for each in frozen])] if findings.rounds else [],
+        method=method(task, options, attacks, findings) if findings.rounds else [],
+        costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        guarantees=[entry for each in findings.rounds for entry in claims_of(each.attribution, "repaired", 0)],
+        limits=limits(task, options, attacks, findings),
+        reproduction=reproduction(
+            options,
+            command=command,
+            minutes=minutes,
+            hashes={"model": task.model.sha256, "images": data_hash(task.images)}
+            | {each.architecture: each.sha256 for each in task.carriers}
+            | ({"dropout model": task.dropout.sha256} if task.dropout else {})
+            | {f"adversarial images ({part})": made.key for part, made in findings.made.items()}
+            | ({"another data set": data_hash(task.elsewhere)} if task.elsewhere else {}),
+            settings={"ranking": attacks.ranking}
+            | {name: str(value) for name, value in vars(attacks).items() if name not in ("method", "effort", "ranking")}
+            | {f"attack {name}": str(value) for name, value in attacks.method.record().items()}
+            | {f"effort {name}": str(value) for name, value in vars(attacks.effort).items()},
+        ),
+        images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
+        parts={
+            part: f"{len(getattr(findings.split, part)):,} clean images, {len(findings.made[part]):,} of them attacked" for part in PARTS
+        },
+        attack=attack_in_words(attacks),
+        adversaries=[
+            Adversary(
+                key=attempt.key,
+                kind=attempt.kind,
+                title=attempt.title,
+                description=attempt.description,
+                targeted=attempt.targeted,
+                n=attempt.n,
+                passes=sum(outcome.passes for outcome in attempt.outcomes.values()),
+            )
+            for attempt in attempts
+        ],
+        frontier=list(frontier(findings, level)),
+        sweep=evaluation.sweep_points(findings.judged.sweeps, level),
+        strengths=strengths,
+        correlation=None if findings.screens is None else evaluation.correlation(findings.screens, level),
+    )
+
+
+def explanation(column: str, attacks: AttackOptions) -> str:
+    """What a column is, with what this run did to it."""
+    said = EXPLANATIONS[column][1]
+    if column == "repaired" and attacks.finetune_epochs:
+        epochs = f"{attacks.finetune_epochs} epoch{'s' if attacks.finetune_epochs > 1 else ''}"
+        return f"The culprit filters frozen at their mean, all other weights trained on the clean attribution images for {epochs} after each round."
+    return said
+
+
+def attack_in_words(attacks: AttackOptions) -> str:
+    """The attack that filters are found against."""
+    how = attacks.method
+    start = "a random start" if how.random_start else "no random start"
+    return (
+        f"{how.title}, L-infinity, eps {how.eps * 255:g}/255, {how.steps} steps of {how.step * 255:g}/255, {start}, "
+        "targets drawn once and never the label, 8-bit images"
+    )
+
+
+def frontier(findings: AdversarialFindings, level: float) -> Iterator[FrontierPoint]:
+    """Replayed success against clean accuracy for every number of filters, with Wilson's intervals."""
+    for line in findings.frontier:
+        for count, hit, clean in zip(line.counts, line.hit, line.clean, strict=True):
+            success, right = wilson(int(hit.sum()), len(hit), level), wilson(int(clean.sum()), len(clean), level)
+            yield FrontierPoint(
+                series=line.series,
+                filters=count,
+                n=len(hit),
+                success=success.value,
+                success_low=success.low,
+                success_high=success.high,
+                n_clean=len(clean),
+                clean=right.value,
+                clean_low=right.low,
+                clean_high=right.high,
+                chosen=count == line.chosen and count > 0,
+            )
+
+
+def method(task: AdversarialTask, options: Options, attacks: AttackOptions, findings: AdversarialFindings) -> list[str]:
+    """How the filters were found and frozen, a sentence each."""
+    first = findings.rounds[0]
+    found = first.attribution
+    smooth = "sigmoid of the margin between the wanted logit and the next"
+    reached = " and ".join(f"{int(findings.made[part].hit.sum())} of {len(findings.made[part])} ({part})" for part in PARTS)
+    sentences = [
+        f"The attack: {attack_in_words(attacks)}; it reached its target on {reached}.",
+        f"Filters were ranked by {RANKINGS[attacks.ranking]}, {SCORES[options.score].format(smooth=smooth)}; the most positive values are the culprits.",
+        f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
+        f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the {len(findings.split.attribute):,} clean images that find.",
+        f"Engine {found.engine}, {options.budget:,.0f} image passes{' in each round' if attacks.rounds > 1 else ''}; "
+        f"{int((found.samples > 0).sum()):,} filters were valued by exact flips.",
+        f"Live zone t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        if found.engine == "tmab"
+        else f"Truncation below a worth of {found.truncation:g}."
+        if found.truncation is not None
+        else "No truncation.",
+        f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the highest values first (the paper)'} among up to {options.candidates} culprits, "
+        f"on the margin of the label over the target on adversarial images plus the log-probability of the label on clean ones (both clipped at {CLIP:g}), "
+        f"at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of clean accuracy on the choose images, "
+        f"not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop / attacks.rounds:g} points"
+        f"{' in each round' if attacks.rounds > 1 else ''}.",
+    ]
+    for number, each in enumerate(findings.rounds, start=1):
+        start = f"Round {number}: " if attacks.rounds > 1 else ""
+        hits = "" if number == 1 else f"the attack afresh reached its target on {int(each.made['attribute'].hit.sum())} of {len(each.made['attribute'])}; "
+        sentences.append(f"{start}{hits}{each.choice.chosen} frozen; choosing stopped because {each.choice.reason}.")
+        if each.halved is not None:
+            sentences.append(f"{start}memory ran out in the attribution, whose passes then carried {each.halved} images in place of {options.batch}.")
+    if options.precision != "float32":
+        sentences.append(f"The attribution's passes ran in {options.precision}; constants and every number of this report were measured in float32.")
+    if attacks.rounds > 1:
+        sentences.append("The frontier shows the filters of the first round.")
+    return sentences
+
+
+def limits(task: AdversarialTask, options: Options, attacks: AttackOptions, findings: AdversarialFindings) -> list[str]:
+    """What a reader must not conclude."""
+    trained_on = len(read_record(task.model.weights))
+    held = [
+        f"The images share no file and no decoded image with the {trained_on:,} that the network was trained on, as far as recorded."
+        if trained_on
+        else "The training images were not at hand, so an overlap with them was not checked.",
+        "Stored images know nothing of the repair: success on them falling says that these images fail, not that the network is hard to fool.",
+        f"Attacks afresh were run on {min(attacks.effort.adaptive, len(findings.made['report'])):,} images with the budgets stated in their rows; stronger ones exist, "
+        "and an attack that fails proves nothing.",
+        "Only changes bounded in L-infinity were tried: nothing is said about patches, rotations or other threat models.",
+        "Intervals speak of new images of the same kind for this network as it is; finding filters anew is not in them.",
+        "p-values are adjusted over the adversaries of one metric, not over metrics and pairs of columns.",
+    ]
+    if task.dropout is None and findings.rounds:
+        held.append(f"No dropout-trained {task.model.architecture} was compared: none was given.")
+    if not task.carriers:
+        held.append("No images of another architecture were carried over: none of the same classes was given.")
+    return held

@@ -1,0 +1,258 @@
+"""`repairkit adversarial`: find and freeze the filters that let an attack through, and be judged by other adversaries."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from repairkit.adversarial import AdversarialTask, AttackOptions, Ranking, configuration, plan, repair
+from repairkit.adversarial_summary import summarise
+from repairkit.cli.carrying import Running
+from repairkit.cli.console import say
+from repairkit.cli.loading import load_adversaries, load_network_and_images
+from repairkit.cli.options import (
+    BatchOption,
+    ContestedOption,
+    DeviceOption,
+    DryRunOption,
+    EngineOption,
+    FreezeAtOption,
+    GuaranteeOption,
+    JsonOption,
+    MeanOption,
+    MemoryOption,
+    PrecisionOption,
+    ResumeOption,
+    ScoreOption,
+    SeedOption,
+    StdOption,
+    StrategyOption,
+    T0Option,
+    ThreadsOption,
+    ToleranceOption,
+    TruncationOption,
+    WorkersOption,
+    check_device,
+    check_place,
+    check_workers,
+    model_notices,
+    parse_t0,
+    set_threads,
+    show_passes,
+)
+from repairkit.errors import UsageError
+from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.attack_methods import PGD
+from repairkit.options import Options, Score
+from repairkit.repair import Strategy
+from repairkit.rundir import write_adversarial_run
+from repairkit.shapley import Engine
+from repairkit.shapley.model_game import Precision
+from repairkit.tracing import FreezeAt
+from repairkit.unfinished import kept_setting
+
+REPAIRED = ("repaired", "repaired against stored images")
+"""Outcomes with exit code 0."""
+SHARES = (0.3, 0.3, 0.4)
+"""Of the clean images, that find, choose and report."""
+EMBEDDED_BUDGET, EMBEDDED_CANDIDATES = 6_000, 24
+EMBEDDED_IMAGES = (60, 60, 120)
+EMBEDDED_EFFORT = Effort(carried=120, adaptive=32, queries=200, checked=8)
+"""For the embedded default, which is there to be tried in minutes."""
+
+
+def adversarial(
+    model: Annotated[str, typer.Option(help="A classifier of torchvision, or a weights FILE that repairkit train wrote.")] = "inception_v3",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights for a named model. [default: torchvision's, where torch's cache holds them]")
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images: one folder for each class, or one with an annotation file. [default: embedded digits]"),
+    ] = None,
+    parts: Annotated[str | None, typer.Option(help="Folders in --data-root to pool, by commas. [default: val, where there is one]")] = None,
+    per_class: Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    carrier: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another network, NAME or NAME=WEIGHTS, to make images against that are carried over; may be given again. [default: of digits]"
+        ),
+    ] = None,
+    elsewhere_root: Annotated[
+        Path | None, typer.Option(help="Folder of images of another data set with the same classes, for one row of the report.")
+    ] = None,
+    dropout_model: Annotated[
+        str | None, typer.Option(help="The same architecture trained with filter dropout, to compare with: a weights FILE.")
+    ] = None,
+    eps: Annotated[str, typer.Option(help="Largest change of a channel of a pixel, for images in [0, 1].")] = "16/255",
+    step: Annotated[str, typer.Option(help="Length of a step of PGD, in the same units.")] = "0.8/255",
+    steps: Annotated[int, typer.Option(help="Steps of PGD.")] = PGD.steps,
+    ranking: Annotated[str, typer.Option(help="success - accuracy, or success (the paper's).")] = "success - accuracy",
+    attacked: Annotated[
+        str | None, typer.Option(help="Adversarial images that find, choose and report, by commas. [default: 200,200,400; 60,60,120 for digits]")
+    ] = None,
+    engine: EngineOption = "tmab",
+    score: ScoreOption = None,
+    freeze_at: FreezeAtOption = "post",
+    precision: PrecisionOption = "float32",
+    budget: Annotated[
+        float | None, typer.Option(min=1, help=f"Image passes for the attribution of a round. [default: 20,000; {EMBEDDED_BUDGET:,} for digits]")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40; 100 for the walks]")] = None,
+    t0: T0Option = None,
+    truncation: TruncationOption = None,
+    contested: ContestedOption = None,
+    guarantee: GuaranteeOption = None,
+    tolerance: ToleranceOption = None,
+    strategy: StrategyOption = "forward",
+    candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"How many of the most harmful filters may be frozen. [default: {Options.candidates}; {EMBEDDED_CANDIDATES} for digits]"),
+    ] = None,
+    max_filters: Annotated[int, typer.Option(min=1, help="Most filters to freeze in a round.")] = Options.max_filters,
+    max_clean_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of clean accuracy, a share.")
+    ] = 0.03,
+    rounds: Annotated[int, typer.Option(min=1, help="Find, freeze and attack again so many times.")] = 1,
+    finetune_epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs of training on the clean attribution images after each round; the filters stay frozen.")
+    ] = 0,
+    frontier: Annotated[int, typer.Option(min=1, help="Most filters on the frontier of success and clean accuracy.")] = 64,
+    adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 32 for digits]")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Queries of Square. [default: 500; 200 for digits]")] = None,
+    restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
+    thorough: Annotated[bool, typer.Option("--thorough", help="The full suite of attacks on all report images, for a GPU or a night.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    workers: WorkersOption = 1,
+    batch: BatchOption = Options.batch,
+    memory: MemoryOption = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/adversarial-...]")] = None,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> int:
+    """Find the filters that let an attack through, freeze them, and say against which adversaries that helps."""
+    started = time.monotonic()
+    check_place(out, resume=resume)
+    digits = data_root is None
+    options = Options(
+        engine=cast(Engine, engine),
+        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
+        freeze_at=cast(FreezeAt, freeze_at),
+        precision=cast(Precision, precision),
+        t0=parse_t0(t0),
+        budget=budget or (EMBEDDED_BUDGET if digits and guarantee is None else Options.budget),
+        top=top,
+        truncation=truncation,
+        contested=contested,
+        guarantee=guarantee,
+        tolerance=tolerance,
+        strategy=cast(Strategy, strategy),
+        candidates=candidates or (EMBEDDED_CANDIDATES if digits else Options.candidates),
+        max_filters=max_filters,
+        max_clean_drop=max_clean_drop,
+        target_shares=SHARES,
+        seed=seed,
+        device=check_device(device),
+        batch=batch,
+    )
+    given = {"adaptive": adaptive, "queries": queries, "restarts": restarts}
+    effort = THOROUGH if thorough else EMBEDDED_EFFORT if digits else Effort()
+    attacks = AttackOptions(
+        method=PGD(eps=parse_fraction("--eps", eps), step=parse_fraction("--step", step), steps=steps),
+        ranking=cast(Ranking, ranking),
+        images=parse_counts(attacked) if attacked else EMBEDDED_IMAGES if digits else AttackOptions.images,
+        rounds=rounds,
+        finetune_epochs=finetune_epochs,
+        frontier=frontier,
+        effort=replace(effort, **{name: number for name, number in given.items() if number is not None}),
+    )
+    check_workers(workers, options)
+    set_threads(threads or kept_setting(out, "threads"), workers=workers)
+    loaded, images = load_network_and_images(
+        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device
+    )
+    others = load_adversaries(loaded, images, carriers=carrier, elsewhere_root=elsewhere_root, dropout_model=dropout_model, device=device)
+    return carry_out(
+        AdversarialTask(loaded, images, *others),
+        options,
+        attacks,
+        Running(started, f"adversarial-{Path(model).stem}", workers, memory, out, resume, as_json, dry_run),
+        title=f"Adversarial repair of {Path(model).stem} on {images.name}",
+    )
+
+
+def carry_out(task: AdversarialTask, options: Options, attacks: AttackOptions, running: Running, *, title: str) -> int:
+    """Plan or run an adversarial repair and write its run directory; returns the exit code."""
+    options = running.with_batch(options, task.model.classifier, task.images)
+    passes = plan(task, options, attacks)
+    notices = list(dict.fromkeys(model_notices(task.model, *task.others)))
+    for notice in notices:
+        say(f"note: {notice}")
+    if running.dry_run:
+        heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; attack: {attacks.method}"
+        show_passes(task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json)
+        return 0
+    result, place = running.carry_out(
+        configuration(task, options, attacks),
+        find=lambda reporter, unfinished: repair(
+            task, options, attacks, progress=reporter, workers=running.workers, unfinished=unfinished
+        ),
+        summarise=partial(summarise, task, options, attacks, title=title, notices=notices),
+        write=lambda place, findings, result: write_adversarial_run(place, task, findings, result),
+    )
+    running.tell(
+        result,
+        place,
+        weights=task.model.weights,
+        repaired=result.verdict.outcome in REPAIRED and not attacks.finetune_epochs,
+        otherwise=f"repaired and fine-tuned weights: {place / 'repaired.safetensors'}"
+        if result.verdict.outcome in REPAIRED
+        else "no repair was worth making: keep the original weights",
+    )
+    return 0 if result.verdict.outcome in REPAIRED else 1
+
+
+def parse_fraction(option: str, text: str) -> float:
+    """A number, or two with a stroke between.
+
+    Raises:
+        UsageError: neither.
+
+    Example:
+        >>> parse_fraction("--eps", "16/255") == 16 / 255, parse_fraction("--step", "0.8/255") == 0.8 / 255, parse_fraction("--eps", "0.05")
+        (True, True, 0.05)
+    """
+    try:
+        above, _, below = text.partition("/")
+        return float(Fraction(above)) / float(Fraction(below)) if below else float(Fraction(above))
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{option} must be a number such as 0.05 or 16/255, got {text!r}") from None
+
+
+def parse_counts(text: str) -> tuple[int, int, int]:
+    """Numbers of images that find, choose and report.
+
+    Raises:
+        UsageError: not three whole numbers.
+
+    Example:
+        >>> parse_counts("200,200,400")
+        (200, 200, 400)
+    """
+    try:
+        find, choose, report = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--attacked must be three whole numbers by commas, such as 200,200,400, got {text!r}") from None
+    return find, choose, report

@@ -1,0 +1,273 @@
+"""Every kind of adversary on every network of a report: stored, carried over, query-based, adaptive, and whether the attacks work at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from repairkit.clock import Clock
+from repairkit.data.images import Indices, LabelledImages
+from repairkit.errors import UsageError
+from repairkit.evaluation.attack_methods import APGDT, DIFGSM, FGSM, MIFGSM, PGD, Method, Square
+from repairkit.evaluation.attacks import Attacked, attack, batches, derived_seed, draw_targets, predict
+from repairkit.evaluation.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
+from repairkit.evaluation.splits import some
+from repairkit.models.classifier import Classifier
+from repairkit.unfinished import KeptNetwork
+
+Measured = TypeVar("Measured", Outcome, Sweep, Sanity)
+Kind = Literal["noise", "replay", "transfer", "black box", "adaptive", "worst"]
+LEAST_CLASSES = 4
+"""That APGD-T's loss compares."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much the evaluation spends; the defaults fit two cores.
+
+    Attributes:
+        carried: report images that other networks' attacks are made on, and noise.
+        adaptive: report images that are attacked afresh on each network.
+        restarts: of PGD afresh.
+        queries: of Square.
+        apgd_steps: of APGD-T; apgd_classes: that it aims at.
+        checked: images of the sanity checks.
+
+    Raises:
+        UsageError: one below 1.
+
+    Example:
+        >>> Effort(adaptive=0)
+        Traceback (most recent call last):
+        repairkit.errors.UsageError: adaptive must be at least 1, got 0
+    """
+
+    carried: int = 200
+    adaptive: int = 64
+    restarts: int = 2
+    queries: int = 500
+    apgd_steps: int = 30
+    apgd_classes: int = 1
+    checked: int = 16
+
+    def __post_init__(self) -> None:
+        for name, number in vars(self).items():
+            if number < 1:
+                raise UsageError(f"{name} must be at least 1, got {number}")
+
+    def passes(self, method: PGD, report: int, columns: int, carriers: int) -> float:
+        """Image passes at most, with so many adversarial report images, networks judged and other networks."""
+        carried, adaptive, checked = (min(count, report) for count in (self.carried, self.adaptive, self.checked))
+        made = carried * sum(each.passes + 1 for each in transferred(method.eps)) * (1 + carriers)
+        replayed = report + carried * (1 + 3 * (1 + carriers))
+        fresh = self.restarts * (method.passes + 1) + APGDT(steps=self.apgd_steps, classes=self.apgd_classes).passes + self.queries + 4
+        swept = adaptive * len(EPS_GRID) * (method.passes + 1) / 2  # most networks give in half-way
+        return made + columns * (replayed + adaptive * fresh + swept + checked * 4.4 * method.passes)
+
+
+THOROUGH = Effort(carried=1000, adaptive=1000, restarts=5, queries=5000, apgd_steps=100, apgd_classes=9, checked=64)
+"""The full suite, for a GPU or a night; on as many images as there are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What one adversary did to the same images on every network.
+
+    Attributes:
+        key: short and unique.
+        kind: what he knows.
+        title, description: who he is, in words.
+        targeted: he wants his target, else the true label lost.
+        outcomes: for each column.
+    """
+
+    key: str
+    kind: Kind
+    title: str
+    description: str
+    targeted: bool
+    outcomes: dict[str, Outcome]
+
+    @property
+    def n(self) -> int:
+        """How many images."""
+        return len(next(iter(self.outcomes.values())))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Adversaries in the order of what they know, and for each column how much change it takes and whether the attack works."""
+
+    attempts: list[Attempt]
+    sweeps: dict[str, Sweep]
+    checks: dict[str, Sanity]
+
+
+def transferred(eps: float) -> tuple[Method, ...]:
+    """The attacks whose images are carried over from other networks, within the same bound."""
+    return FGSM(eps=eps), MIFGSM(eps=eps, step=eps / 10), DIFGSM(eps=eps, step=eps / 10)
+
+
+def judge(
+    networks: Mapping[str, Classifier],
+    stored: Attacked,
+    clean: LabelledImages,
+    *,
+    carriers: Mapping[str, Classifier],
+    elsewhere: LabelledImages | None,
+    effort: Effort | None,
+    batch: int,
+    seed: int,
+    kept: KeptNetwork | None,
+    clock: Clock,
+) -> Judged:
+    """Run every adversary on every network.
+
+    Images that are carried over are made against the unmodified network (by another attack than the one filters were found against) and
+    against each of the `carriers`, never against the network that they are held against. With `effort` None only noise and replay are judged.
+
+    Args:
+        networks: columns; "original" is one of them.
+        stored: the adversarial report images against the original network.
+        clean: the same images, not attacked.
+        carriers: other networks of the same classes, by name.
+        elsewhere: images of another data set, attacked as `stored` was, against the original.
+        effort: how much to spend.
+        batch: images of a pass.
+        seed: of subsets and attacks.
+        kept: where finished outcomes are kept, and taken up again.
+        clock: books the passes under "evaluation".
+    """
+    method = stored.method
+    if not isinstance(method, PGD):
+        raise UsageError(f"expected images made by PGD, got {method.title}")
+    original = networks["original"]
+    bound = f"eps {method.eps * 255:g}/255"
+    attempts: list[Attempt] = []
+
+    def once(what: type[Measured], name: str, work: Callable[[], Measured]) -> Measured:
+        saved = kept.arrays(name) if kept else None
+        if saved is not None:
+            return what(**{field: _revived(value) for field, value in saved.items()})
+        found = work()
+        clock.add("evaluation", found.passes)
+        if kept is not None:
+            kept.keep_arrays(name, **{field: np.asarray(value) for field, value in vars(found).items()})
+        return found
+
+    def add(key: str, kind: Kind, title: str, description: str, work: Callable[[Classifier], Outcome], *, targeted: bool = True) -> None:
+        outcomes = {name: once(Outcome, f"{key}-{name}", lambda each=each: work(each)) for name, each in networks.items()}  # type: ignore[misc]
+        attempts.append(Attempt(key, kind, title, description, targeted, outcomes))
+
+    def add_replay(key: str, kind: Kind, title: str, description: str, images: Attacked) -> None:
+        add(key, kind, title, description, lambda each: replay(each, images, batch=batch, progress=clock.tell))
+
+    def made(against: Classifier, images: LabelledImages, targets: Indices, how: Method) -> Attacked:
+        found = attack(against, images, targets, how, batch=batch, seed=seed, progress=clock.tell)
+        clock.add("evaluation", found.passes)
+        return found
+
+    few = some(clean, effort.carried if effort else len(clean), seed=seed)
+    carried, aims = clean.subset(few), stored.targets[few]
+    add(
+        "noise",
+        "noise",
+        "Random noise",
+        f"uniform noise within {bound}: no adversary, for comparison",
+        lambda each: noise(each, carried, aims, method.eps, batch=batch, seed=seed),
+    )
+    add_replay("replay", "replay", "Stored PGD images", f"{_of(method)}, made once against the unmodified network", stored)
+    if effort is None:
+        return Judged(attempts, {}, {})
+    for number, (name, against) in enumerate({"the unmodified network": original, **carriers}.items()):
+        for how in transferred(method.eps):
+            if number == 0 and not isinstance(how, MIFGSM | DIFGSM):
+                continue  # one step against the network itself is a weaker PGD
+            title = f"{how.title} from {name}"
+            add_replay(
+                f"{type(how).__name__}-{number}", "transfer", title, f"{_of(how)}, made against {name}", made(against, carried, aims, how)
+            )
+    if elsewhere is not None:
+        targets = draw_targets(elsewhere.labels, len(elsewhere.classes), seed)
+        add_replay(
+            "elsewhere",
+            "transfer",
+            f"PGD on {elsewhere.name}",
+            f"{_of(method)}, made against the unmodified network on images of another data set",
+            made(original, elsewhere, targets, method),
+        )
+    rows = some(clean, effort.adaptive, seed=seed)
+    images, targets = clean.subset(rows), stored.targets[rows]
+
+    def fresh(how: Method, restarts: int = 1) -> Callable[[Classifier], Outcome]:
+        return lambda each: afresh(each, images, targets, how, restarts=restarts, batch=batch, seed=seed, progress=clock.tell)
+
+    square = Square(eps=method.eps, queries=effort.queries, aimed=False)
+    add(
+        "square",
+        "black box",
+        "Square",
+        f"{bound}, {effort.queries} queries, sees logits and no gradient, wants the label lost",
+        fresh(square),
+        targeted=False,
+    )
+    add("pgd", "adaptive", "PGD afresh", f"{_of(method)}, {effort.restarts} starts, knows the network", fresh(method, effort.restarts))
+    if len(clean.classes) >= LEAST_CLASSES:
+        aimed_at = min(effort.apgd_classes, len(clean.classes) - 1)
+        apgd = APGDT(eps=method.eps, steps=effort.apgd_steps, classes=aimed_at)
+        which = "the likeliest wrong class" if aimed_at == 1 else f"the {aimed_at} likeliest wrong classes"
+        add(
+            "apgd",
+            "adaptive",
+            "APGD-T afresh",
+            f"{bound}, {apgd.steps} steps, aims at {which}, knows the network, wants the label lost",
+            fresh(apgd),
+            targeted=False,
+        )
+    together = [attempt for attempt in attempts if attempt.kind in ("black box", "adaptive")]
+    attempts.append(
+        Attempt(
+            "worst",
+            "worst",
+            f"Worst of {', '.join(attempt.title for attempt in together)}",
+            "for each image the adversary who does best; a gain under adaptive attack is claimed on this alone",
+            False,
+            {name: worst([attempt.outcomes[name] for attempt in together]) for name in networks},
+        )
+    )
+    check = images.subset(np.arange(min(effort.checked, len(images)))), targets[: effort.checked]
+    sweeps, checks = {}, {}
+    for name, each in networks.items():
+        settings: dict[str, Any] = {"batch": batch, "seed": seed, "progress": clock.tell}
+        sweeps[name] = once(Sweep, f"sweep-{name}", partial(sweep, each, images, targets, method, **settings))
+        checks[name] = once(Sanity, f"sanity-{name}", partial(sanity, each, *check, method, **settings))
+    return Judged(attempts, sweeps, checks)
+
+
+def noise(classifier: Classifier, images: LabelledImages, targets: Indices, eps: float, *, batch: int, seed: int) -> Outcome:
+    """What a network says to images under uniform noise within eps, which is no attack."""
+    said = []
+    for rows in batches(np.arange(len(images)), batch):
+        generator = torch.Generator().manual_seed(derived_seed(seed, int(rows[0])))
+        pixels = images.batch(rows)
+        said.append(predict(classifier, (pixels + eps * (2 * torch.rand(pixels.shape, generator=generator) - 1)).clamp(0, 1)))
+    found = np.concatenate(said)
+    return Outcome(found == targets, found == images.labels, float(len(images)))
+
+
+def _revived(value: npt.NDArray[Any]) -> object:
+    """A field of an outcome, as it was before it was kept: numbers in a row are a tuple there."""
+    if value.dtype == np.bool_:
+        return value
+    return tuple(value.tolist()) if value.ndim else value.item()
+
+
+def _of(method: Method) -> str:
+    steps = f", {method.steps} steps" if isinstance(method, PGD | MIFGSM) else ", 1 step"
+    return f"{method.title}, L-infinity, eps {method.eps * 255:g}/255{steps}, targeted"
