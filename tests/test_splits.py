@@ -6,7 +6,7 @@ import pytest
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.splits import Split, check_disjoint, draw, rotations, three_way
+from repairkit.evaluation.splits import Split, check_disjoint, draw, rotations, some, three_way
 
 
 def faces(groups: dict[tuple[str, int], int], *, copies: int = 0, name: str = "faces") -> LabelledImages:
@@ -99,6 +99,30 @@ def test_rotations_report_and_choose_every_image_once(folds):
         assert Counter(images.groups[split.report].tolist()).keys() == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("count", [1, 47, 299])
+def test_some_are_proportional_in_every_stratum_and_repeat_for_a_seed(count):
+    images = faces(SKEWED)
+    chosen = some(images, count, seed=3)
+    assert len(chosen) == count
+    assert (np.diff(chosen) > 0).all()
+    for (group, label), n in SKEWED.items():
+        inside = ((images.groups[chosen] == group) & (images.labels[chosen] == label)).sum()
+        assert abs(inside - n * count / len(images)) < 1
+    np.testing.assert_array_equal(chosen, some(images, count, seed=3))
+    if count > 1:
+        assert not np.array_equal(chosen, some(images, count, seed=4))
+
+
+def test_some_stay_the_ones_that_kept_attacks_were_made_on():
+    images = faces({("a", 0): 9, ("b", 0): 6})
+    assert some(images, 5, seed=3).tolist() == [1, 2, 3, 10, 11]
+
+
+@pytest.mark.parametrize("count", [300, 1000])
+def test_some_are_all_where_there_are_no_more(count):
+    assert some(faces(SKEWED), count, seed=0).tolist() == list(range(300))
+
+
 def test_draw_meets_quotas_and_keeps_copies_out_of_the_rest():
     images = faces({("white men", 0): 50, ("white women", 1): 50, ("black men", 0): 20, ("black women", 1): 20}, copies=60)
     chosen, rest = draw(images, {"white *": 90, "black women": 4}, seed=0)
@@ -152,6 +176,7 @@ def test_sets_that_share_a_file_are_refused_however_it_was_cropped():
         ),
         (lambda images: rotations(images, 2, seed=0), UsageError, "at least 3 folds .* got 2"),
         (lambda images: rotations(images, 5, seed=0), DataError, "part . of 5 has no image of subgroup 'rare'"),
+        (lambda images: some(images, 0, seed=0), UsageError, "at least 1 image to choose, got 0; give a number of images"),
         (lambda images: draw(images, {"green *": 1}, seed=0), DataError, r"no subgroup matches 'green \*'; there are common, rare"),
         (lambda images: draw(images, {"rare": 3}, seed=0), DataError, "expected 3 images of 'rare', but there are 2"),
         (lambda images: draw(images, {"rare": -1}, seed=0), UsageError, "quota of 0 or more for 'rare', got -1"),

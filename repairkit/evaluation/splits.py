@@ -145,6 +145,34 @@ def halves(images: LabelledImages, *, seed: int) -> tuple[Indices, Indices]:
     return first, second
 
 
+def some(images: LabelledImages, count: int, *, seed: int) -> Indices:
+    """Some of the images, stratified by subgroup and label as the parts of `three_way` are.
+
+    Args:
+        images: what to choose from.
+        count: how many; all of them where there are no more. Exact unless copies of one image, which stay together, stand in the way.
+        seed: of the choice; the same seed, count and images give the same positions.
+
+    Returns:
+        Their sorted positions.
+
+    Raises:
+        UsageError: fewer than one image asked for.
+
+    Example:
+        >>> images = LabelledImages(
+        ...     pixels=np.arange(9, dtype=np.uint8).repeat(12).reshape(9, 2, 2, 3), labels=np.zeros(9, np.int64),
+        ...     groups=np.repeat(["men", "women"], [6, 3]), classes=("face",), name="faces")
+        >>> images.groups[some(images, 3, seed=0)].tolist()
+        ['men', 'men', 'women']
+    """
+    if count < 1:
+        raise UsageError(f"expected at least 1 image to choose, got {count}; give a number of images")
+    if count >= len(images):
+        return np.arange(len(images))
+    return np.flatnonzero(_assign(images, [count, len(images) - count], np.random.default_rng(seed)) == 0)
+
+
 def draw(images: LabelledImages, quotas: Mapping[str, int], seed: int) -> tuple[Indices, Indices]:
     """Draw a given number of images of each subgroup, to make a training set of a wanted skew.
 
