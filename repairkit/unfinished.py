@@ -10,10 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from repairkit.errors import DataError, UsageError
-from repairkit.files import write_text
+from repairkit.files import replacing, write_text
 from repairkit.repair import Choice, Step
-from repairkit.shapley.checkpoint import Checkpoint, check_same
+from repairkit.shapley.checkpoint import Arrays, Checkpoint, check_same
 
 
 class Unfinished:
@@ -26,6 +29,7 @@ class Unfinished:
                                 half-1-200.npz where these contest 200 filters and not the usual number
             batch.json          images of a pass, by attribution, where memory ran out
             choice.json         what choosing ended with
+            square.arrays.npz   what one part of the evaluation measured; a file for each
 
     The directory is made when the first checkpoint is saved, so that bad input leaves nothing behind.
 
@@ -142,6 +146,41 @@ class KeptNetwork:
         """Keep a finished choice."""
         self._unfinished.begin()
         write_text(self._folder / "choice.json", json.dumps(asdict(choice), indent=1) + "\n")
+
+    def arrays(self, name: str) -> Arrays | None:
+        """The arrays kept under this name, every bit as they were; None where none were.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        file = self._arrays_file(name)
+        if not file.exists():
+            return None
+        try:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+                return {key: content[key] for key in content.files}
+        except Exception as error:  # noqa: BLE001 - a damaged zip file fails in many ways
+            raise DataError(
+                f"expected arrays of an unfinished run at {file}, it is cut short or is something else ({type(error).__name__}); "
+                "remove it to compute them again"
+            ) from None
+
+    def keep_arrays(self, name: str, /, **arrays: npt.NDArray[Any]) -> None:
+        """Keep arrays of numbers, truth values or text that took long to compute, in place of what was kept under this name.
+
+        Example:
+            >>> import tempfile
+            >>> kept = Unfinished(Path(tempfile.mkdtemp()) / "run", {}, command="repairkit adversarial --resume").network("repaired")
+            >>> kept.keep_arrays("square", hit=np.array([True, False]))
+            >>> kept.arrays("square"), kept.arrays("pgd")
+            ({'hit': array([ True, False])}, None)
+        """
+        self._unfinished.begin()
+        with replacing(self._arrays_file(name)) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+    def _arrays_file(self, name: str) -> Path:
+        return self._folder / f"{name}.arrays.npz"
 
 
 def place_beside(out: Path) -> Path:

@@ -339,6 +339,70 @@ def test_a_damaged_cache_is_made_anew(damage, tmp_path):
     assert attack(victim, images, targets, QUICK, cache=tmp_path).passes == 0
 
 
+EACH = QUICK.passes + 1
+
+
+def cut_off(victim, images, targets, folder, after: float) -> None:
+    """An attack that ends with an interrupt as soon as it made more than so many image passes; it cleans nothing up, as a kill does not."""
+
+    def progress(_what, made, _planned):
+        if made > after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attack(victim, images, targets, QUICK, batch=4, cache=folder, progress=progress)
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_an_attack_that_was_cut_off_goes_on_to_the_same_bits(done, tmp_path):
+    victim, images, targets = setting(10)
+    whole = attack(victim, images, targets, QUICK, batch=4, cache=tmp_path / "whole")
+    cut_off(victim, images, targets, tmp_path / "cut", after=done * 4 * EACH)
+    told = []
+    resumed = attack(victim, images, targets, QUICK, batch=4, cache=tmp_path / "cut", progress=lambda *now: told.append(now[1:]))
+    np.testing.assert_array_equal(resumed.images.pixels, whole.images.pixels)
+    np.testing.assert_array_equal(resumed.hit, whole.hit)
+    assert resumed.key == whole.key
+    assert told[-1] == (resumed.passes, resumed.passes) == ((10 - 4 * done) * EACH,) * 2
+    assert [file.name for file in (tmp_path / "cut").iterdir()] == [f"{whole.key[:32]}.npz"]
+    assert attack(victim, images, targets, QUICK, cache=tmp_path / "cut").passes == 0
+
+
+def test_only_the_same_attack_goes_on(tmp_path):
+    victim, images, targets = setting(10)
+    cut_off(victim, images, targets, tmp_path, after=8 * EACH)
+    assert attack(victim, images, targets, QUICK, batch=4, seed=1, cache=tmp_path).passes == 10 * EACH
+    assert attack(victim, images, targets, QUICK, batch=5, cache=tmp_path).passes == 10 * EACH
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other", "short"])
+def test_a_damaged_part_is_made_again(damage, tmp_path):
+    victim, images, targets = setting(10)
+    whole = attack(victim, images, targets, QUICK, batch=4, cache=tmp_path / "whole")
+    cut_off(victim, images, targets, tmp_path, after=8 * EACH)
+    part = next(tmp_path.glob("*.part/*"))
+    content = bytearray(part.read_bytes())
+    if damage == "flipped":
+        content[content.find(b"\x93NUMPY") + 400] ^= 1
+    part.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "flipped": content, "other": b"\x93NUMPY", "short": b""}[damage])
+    if damage == "short":
+        np.savez(part, pixels=images.pixels[:1], hit=np.zeros(1, bool))
+    again = attack(victim, images, targets, QUICK, batch=4, cache=tmp_path)
+    assert again.passes == (10 - 4) * EACH
+    np.testing.assert_array_equal(again.images.pixels, whole.images.pixels)
+
+
+def test_a_frozen_network_keeps_no_parts(tmp_path):
+    victim, images, targets = setting(10)
+    cut_off(victim, images, targets, tmp_path, after=8 * EACH)
+    kept = sorted(tmp_path.rglob("*"))
+    with Freeze(victim.network, {FilterId("0", channel): 0.3 for channel in range(6)}):
+        cut_off(victim, images, targets, tmp_path, after=8 * EACH)
+        assert attack(victim, images, targets, QUICK, batch=4, cache=tmp_path).passes == 10 * EACH
+    assert sorted(tmp_path.rglob("*")) == kept
+
+
 def test_a_frozen_network_is_not_taken_for_the_one_whose_weights_it_has(tmp_path):
     victim, images, targets = setting()
     attack(victim, images, targets, QUICK, cache=tmp_path)

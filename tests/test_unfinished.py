@@ -103,3 +103,41 @@ def test_a_choice_that_cannot_be_read(tmp_path, content):
     (work.path / "a" / "choice.json").write_text(content)
     with pytest.raises(DataError, match=r"choice.json.*; remove .*"):
         work.network("a").choice()
+
+
+def test_arrays_that_took_long_are_there_again_every_bit(tmp_path):
+    network = unfinished(tmp_path / "run").network("repaired-fold-1")
+    assert network.arrays("square") is None
+    kept = {
+        "hit": np.array([True, False]),
+        "least": np.array([[1 / 3, np.inf], [np.nan, -0.0]]),
+        "passes": np.array(7),
+        "name": np.array("PGD"),
+    }
+    network.keep_arrays("square", **kept)
+    network.keep_arrays("attribution", hit=np.zeros(2))
+    assert network.checkpoint("attribution").begin({}) is None  # a checkpoint of the same name is another file
+    again = unfinished(tmp_path / "run").network("repaired-fold-1")
+    restored = again.arrays("square")
+    assert restored.keys() == kept.keys()
+    for name, array in kept.items():
+        assert (restored[name].dtype, restored[name].tobytes()) == (array.dtype, array.tobytes())
+    assert unfinished(tmp_path / "run").network("repaired-fold-2").arrays("square") is None
+    again.keep_arrays("square", hit=np.array([3]))
+    assert {name: array.tolist() for name, array in again.arrays("square").items()} == {"hit": [3]}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "pickle"])
+def test_arrays_that_cannot_be_read(tmp_path, damage):
+    work = unfinished(tmp_path / "run")
+    work.network("a").keep_arrays("square", hit=np.arange(100.0))
+    file = work.path / "a" / "square.arrays.npz"
+    content = bytearray(file.read_bytes())
+    content[content.find(b"\x93NUMPY") + 400] ^= 1
+    file.write_bytes({"cut": content[:300], "flipped": content, "empty": b"", "pickle": b""}[damage])
+    if damage == "pickle":
+        np.savez(file, hit=np.array([print], dtype=object))
+    with pytest.raises(
+        DataError, match=r"expected arrays of an unfinished run at .*square.arrays.npz, .*; remove it to compute them again"
+    ):
+        work.network("a").arrays("square")

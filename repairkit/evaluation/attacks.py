@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -76,7 +77,8 @@ class Attacked:
         method: the attack with its parameters.
         seed: of the attack.
         key: hash of all that decides the pixels: network, clean images, labels, targets, method and seed.
-        passes: image passes that making them cost; 0 where they were read.
+        passes: image passes that the call which made them spent: 0 where they were read, and without those of earlier calls where it went
+            on with what these had left.
 
     Raises:
         DataError: not a target for every image, one outside the classes, or one equal to the label.
@@ -180,6 +182,9 @@ def attack(
     its sign, so these may change pixels; they are no part of the key: any such set is as good, and it is made once.
     A network with forward hooks (`Freeze`) computes something else than its weights say, and is not cached.
 
+    Each finished batch is kept beside the cache's file until that stands. An attack that was killed goes on from there, to the
+    same bits, when it is called again with the same batch; what is damaged is made again.
+
     Cost: `method.passes` image passes for each image (90 for PGD of 30 steps), and one to see whether it was hit.
 
     Args:
@@ -190,7 +195,7 @@ def attack(
         batch: images attacked at once.
         seed: same seed, batch, threads and device: same bits.
         cache: folder of made images; by default `attacks` in `repairkit.files.cache_directory()`.
-        progress: told of the image passes made, and of those planned; not when the cache serves.
+        progress: told of the image passes made, and of those planned, by this call; not when the cache serves.
 
     Raises:
         UsageError: a batch below 1, or an eps that 8 bits cannot hold.
@@ -220,16 +225,21 @@ def attack(
     if not hooked and (kept := _kept(file, images, key)) is not None:
         return kept
     goals = targets if method.targeted else images.labels
-    tally = Tally(f"{method.title} attack", len(images) * (method.passes + 1), progress)
     pixels, hit = np.empty(images.pixels.shape, dtype=np.uint8), np.empty(len(images), dtype=np.bool_)
-    for rows in pieces:
+    parts = file.with_suffix(".part")
+    left = [rows for rows in pieces if hooked or not _taken_up(parts, rows, pixels, hit)]
+    tally = Tally(f"{method.title} attack", sum(map(len, left)) * (method.passes + 1), progress)
+    for rows in left:
         made = perturb(classifier, images.batch(rows), goals[rows], method, seed=derived_seed(seed, int(rows[0])), tally=tally)
         pixels[rows] = _on_the_grid(made, images.pixels[rows], levels)
         hit[rows] = predict(classifier, torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2) / 255, tally=tally) == targets[rows]
+        if not hooked:
+            _keep(parts, rows, pixels, hit)
     attacked = Attacked(_adversarial(images, pixels, method), targets, hit, method, seed, key, passes=tally.passes)
     if not hooked:
         try:
             attacked.write(file)
+            shutil.rmtree(parts, ignore_errors=True)
         except OSError as error:
             warnings.warn(
                 f"the adversarial images could not be cached in {file.parent} ({error.strerror}); they will be made again next time",
@@ -393,3 +403,27 @@ def _kept(file: Path, images: LabelledImages, key: str) -> Attacked | None:
     if kept.key != key or kept.images.pixels.shape != images.pixels.shape:
         return None
     return replace(kept, images=_adversarial(images, kept.images.pixels, kept.method))
+
+
+def _part(parts: Path, rows: Indices) -> Path:
+    """A file for each batch, so that keeping one costs no more the more are done."""
+    return parts / f"{rows[0]}-{len(rows)}.npz"
+
+
+def _keep(parts: Path, rows: Indices, pixels: Pixels, hit: Booleans) -> None:
+    """Keep a finished batch of an attack at work; where that cannot be, the warning at its end tells."""
+    with suppress(OSError), replacing(_part(parts, rows)) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, pixels=pixels[rows], hit=hit[rows])
+
+
+def _taken_up(parts: Path, rows: Indices, pixels: Pixels, hit: Booleans) -> bool:
+    """Put in place what an earlier call kept of this batch; False where nothing is, or what is there is damaged."""
+    try:
+        with _part(parts, rows).open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+            made, said = kept["pixels"], kept["hit"]
+    except Exception:  # noqa: BLE001 - a damaged zip file fails in many ways
+        return False
+    if (made.shape, made.dtype, said.shape, said.dtype) != (pixels[rows].shape, pixels.dtype, rows.shape, hit.dtype):
+        return False
+    pixels[rows], hit[rows] = made, said
+    return True
