@@ -209,17 +209,24 @@ def split_of(task: AdversarialTask, options: Options) -> Split:
     shares = options.target_shares
     needed = int(np.ceil(LEAST / min(shares)))
     if len(task.images) < needed:
-        raise DataError(f"{task.images.name} has {len(task.images)} images, but {needed} are needed: {LEAST} in each part; give more images")
-    split = three_way(replace(task.images, groups=np.full(len(task.images), "all")), shares=shares, seed=options.seed)
+        raise DataError(
+            f"{task.images.name} has {len(task.images)} images, but {needed} are needed: {LEAST} in each part; give more images"
+        )
+    split = three_way(alike(task.images), shares=shares, seed=options.seed)
     check_guard(len(split.choose), options.max_clean_drop, task.images.name)
     return split
 
 
+def alike(images: LabelledImages) -> LabelledImages:
+    """The same images in one group: classes are no subgroups here, and one may be missing from a part."""
+    return replace(images, groups=np.full(len(images), "all"))
+
+
 def attacked_rows(task: AdversarialTask, split: Split, options: Options, attacks: AttackOptions) -> dict[str, Indices]:
     """Positions of the clean images of each part that are attacked, spread evenly over the classes."""
-    alike = replace(task.images, groups=np.full(len(task.images), "all"))
+    images = alike(task.images)
     parts = ((name, getattr(split, name), count) for name, count in zip(PARTS, attacks.images, strict=True))
-    return {name: rows[some(alike.subset(rows), count, seed=options.seed)] for name, rows, count in parts}
+    return {name: rows[some(images.subset(rows), count, seed=options.seed)] for name, rows, count in parts}
 
 
 def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
@@ -319,8 +326,8 @@ def repair(
                 with clock.part("fine-tuning"):
                     training = {"epochs": attacks.finetune_epochs, "freeze_at": options.freeze_at, "seed": options.seed + number}
                     frozen = {name: constant for each in rounds for name, constant in each.patch.constants.items()}
-                    finetuned = finetune(finetuned, clean, frozen=frozen, **training)  # type: ignore[arg-type]
-                    alone = finetune(alone, clean, **training)  # type: ignore[arg-type]
+                    finetuned = finetune(finetuned, clean, frozen=frozen, **training)
+                    alone = finetune(alone, clean, **training)
                     clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(clean))
         clock.prefix = ""
         screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
@@ -407,7 +414,7 @@ def find_and_freeze(
         classifier,
         game.filters,
         found,
-        (Accuracy().on(made["choose"].images), Accuracy().on(chosen_on)),
+        (Accuracy().on(alike(made["choose"].images)), Accuracy().on(chosen_on)),
         replace(options, max_clean_drop=options.max_clean_drop / attacks.rounds),
         clock,
         kept,
@@ -481,4 +488,4 @@ def frontier_of(
             saved = {"hit": np.stack(hits), "clean": np.stack(rights)}
             if kept is not None:
                 kept.keep_arrays(series.replace(" ", "-"), **saved)
-        yield FrontierLine(series, counts, saved["hit"], saved["clean"], len(chosen) if series == "order of choosing" else None)  # type: ignore[arg-type]
+        yield FrontierLine(series, counts, saved["hit"], saved["clean"], len(chosen) if series == "order of choosing" else None)

@@ -13,7 +13,7 @@ from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.result import Adversary, AdversarialResult, Column, Cost, FrontierPoint, FrozenFilter, Verdict
+from repairkit.report.result import AdversarialResult, Adversary, Column, Cost, FrontierPoint, FrozenFilter, Verdict
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 RANKINGS = {
@@ -21,7 +21,10 @@ RANKINGS = {
     "success": "target success on the stored adversarial images alone (the paper's)",
 }
 EXPLANATIONS = COLUMNS | {
-    "finetuned": ("Fine-tuned alone", "The original network trained on the clean attribution images, for as many epochs, with no filter frozen.")
+    "finetuned": (
+        "Fine-tuned alone",
+        "The original network trained on the clean attribution images, for as many epochs, with no filter frozen.",
+    )
 }
 
 
@@ -47,7 +50,9 @@ def summarise(
         verdict = evaluation.verdict(differences, attempts, strengths, filters=len(frozen), level=level)
     else:
         replayed = next(share for share in shares if (share.metric, share.group) == (evaluation.SUCCESS, "replay"))
-        verdict = evaluation.not_fooled(replayed, [(int(findings.made[part].hit.sum()), len(findings.made[part])) for part in PARTS[:2]], level)
+        verdict = evaluation.not_fooled(
+            replayed, [(int(findings.made[part].hit.sum()), len(findings.made[part])) for part in PARTS[:2]], level
+        )
     return AdversarialResult(
         kind="adversarial",
         title=title,
@@ -62,7 +67,9 @@ def summarise(
         shares=shares,
         differences=differences,
         frozen=[FrozenFilter(fold=0, column="repaired", **culprit.model_dump()) for culprit in frozen],
-        histograms=[histogram_of([each.attribution for each in findings.rounds], [each.value for each in frozen])] if findings.rounds else [],
+        histograms=[histogram_of([each.attribution for each in findings.rounds], [each.value for each in frozen])]
+        if findings.rounds
+        else [],
         method=method(task, options, attacks, findings) if findings.rounds else [],
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         guarantees=[entry for each in findings.rounds for entry in claims_of(each.attribution, "repaired", 0)],
@@ -170,12 +177,20 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
     ]
     for number, each in enumerate(findings.rounds, start=1):
         start = f"Round {number}: " if attacks.rounds > 1 else ""
-        hits = "" if number == 1 else f"the attack afresh reached its target on {int(each.made['attribute'].hit.sum())} of {len(each.made['attribute'])}; "
+        hits = (
+            ""
+            if number == 1
+            else f"the attack afresh reached its target on {int(each.made['attribute'].hit.sum())} of {len(each.made['attribute'])}; "
+        )
         sentences.append(f"{start}{hits}{each.choice.chosen} frozen; choosing stopped because {each.choice.reason}.")
         if each.halved is not None:
-            sentences.append(f"{start}memory ran out in the attribution, whose passes then carried {each.halved} images in place of {options.batch}.")
+            sentences.append(
+                f"{start}memory ran out in the attribution, whose passes then carried {each.halved} images in place of {options.batch}."
+            )
     if options.precision != "float32":
-        sentences.append(f"The attribution's passes ran in {options.precision}; constants and every number of this report were measured in float32.")
+        sentences.append(
+            f"The attribution's passes ran in {options.precision}; constants and every number of this report were measured in float32."
+        )
     if attacks.rounds > 1:
         sentences.append("The frontier shows the filters of the first round.")
     return sentences

@@ -107,10 +107,10 @@ def write_critical_run(out: Path, task: CriticalTask, findings: CriticalFindings
 
 
 def write_adversarial_run(out: Path, task: AdversarialTask, findings: AdversarialFindings, result: Result) -> None:
-    """Write the run directory of an adversarial repair: `run.json`, `result.json` and its views, the adversarial images with their
-    targets in `adversarial/` (and `adversarial/round-2/` and so on), and `attribution.parquet` of the first round.
+    """Write the run directory of an adversarial repair.
 
-    With a repair also `repaired.safetensors`, and `patch.json`, unless the weights were fine-tuned, which no patch can say.
+    `run.json`, `result.json` and its views, the adversarial images with their targets in `adversarial/` (and
+    `adversarial/round-2/` and so on), and `attribution.parquet` of the first round. With a repair also `repaired.safetensors`, and `patch.json`, unless the weights were fine-tuned, which no patch can say.
     Later rounds keep their attribution in `networks/`.
     """
     with whole_directory(out) as directory:

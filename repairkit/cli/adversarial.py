@@ -98,14 +98,16 @@ def adversarial(
     steps: Annotated[int, typer.Option(help="Steps of PGD.")] = PGD.steps,
     ranking: Annotated[str, typer.Option(help="success - accuracy, or success (the paper's).")] = "success - accuracy",
     attacked: Annotated[
-        str | None, typer.Option(help="Adversarial images that find, choose and report, by commas. [default: 200,200,400; 60,60,120 for digits]")
+        str | None,
+        typer.Option(help="Adversarial images that find, choose and report, by commas. [default: 200,200,400; 60,60,120 for digits]"),
     ] = None,
     engine: EngineOption = "tmab",
     score: ScoreOption = None,
     freeze_at: FreezeAtOption = "post",
     precision: PrecisionOption = "float32",
     budget: Annotated[
-        float | None, typer.Option(min=1, help=f"Image passes for the attribution of a round. [default: 20,000; {EMBEDDED_BUDGET:,} for digits]")
+        float | None,
+        typer.Option(min=1, help=f"Image passes for the attribution of a round. [default: 20,000; {EMBEDDED_BUDGET:,} for digits]"),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40; 100 for the walks]")] = None,
     t0: T0Option = None,
@@ -116,7 +118,10 @@ def adversarial(
     strategy: StrategyOption = "forward",
     candidates: Annotated[
         int | None,
-        typer.Option(min=1, help=f"How many of the most harmful filters may be frozen. [default: {Options.candidates}; {EMBEDDED_CANDIDATES} for digits]"),
+        typer.Option(
+            min=1,
+            help=f"How many of the most harmful filters may be frozen. [default: {Options.candidates}; {EMBEDDED_CANDIDATES} for digits]",
+        ),
     ] = None,
     max_filters: Annotated[int, typer.Option(min=1, help="Most filters to freeze in a round.")] = Options.max_filters,
     max_clean_drop: Annotated[
@@ -130,7 +135,9 @@ def adversarial(
     adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 32 for digits]")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Queries of Square. [default: 500; 200 for digits]")] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
-    thorough: Annotated[bool, typer.Option("--thorough", help="The full suite of attacks on all report images, for a GPU or a night.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="The full suite of attacks on all report images, for a GPU or a night.")
+    ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -206,9 +213,7 @@ def carry_out(task: AdversarialTask, options: Options, attacks: AttackOptions, r
         return 0
     result, place = running.carry_out(
         configuration(task, options, attacks),
-        find=lambda reporter, unfinished: repair(
-            task, options, attacks, progress=reporter, workers=running.workers, unfinished=unfinished
-        ),
+        find=lambda reporter, unfinished: repair(task, options, attacks, progress=reporter, workers=running.workers, unfinished=unfinished),
         summarise=partial(summarise, task, options, attacks, title=title, notices=notices),
         write=lambda place, findings, result: write_adversarial_run(place, task, findings, result),
     )

@@ -130,7 +130,12 @@ def load_adversaries(
     def fitted(architecture: str, filter_dropout: float = 0.0) -> zoo.LoadedModel:
         with Reporter("training steps").running() as reporter:
             return embedded.load(
-                architecture, size=side, threads=torch.get_num_threads(), device=device, progress=Telling(reporter), filter_dropout=filter_dropout
+                architecture,
+                size=side,
+                threads=torch.get_num_threads(),
+                device=device,
+                progress=Telling(reporter),
+                filter_dropout=filter_dropout,
             )
 
     if carriers is None:
@@ -148,6 +153,8 @@ def load_adversaries(
         found = imagenet.load(elsewhere_root, size=side, name=elsewhere_root.absolute().name)
         known = np.flatnonzero([found.classes[label] in classes for label in found.labels])
         if not len(known):
-            raise DataError(f"{found.name}: none of its {len(found.classes)} classes is one of the network's ({', '.join(classes[:3])} ...)")
+            raise DataError(
+                f"{found.name}: none of its {len(found.classes)} classes is one of the network's ({', '.join(classes[:3])} ...)"
+            )
         return others, relabel(found.subset(known), classes), rival
     return others, digits.typed_digits(TYPED, size=side) if digital else None, rival

@@ -66,9 +66,7 @@ def sweep_points(sweeps: Mapping[str, Sweep], level: float) -> list[SweepPoint]:
     for column, swept in sweeps.items():
         for eps, hit in zip(swept.eps, swept.hit, strict=True):
             interval = wilson(int(hit.sum()), len(hit), level)
-            points.append(
-                SweepPoint(column=column, eps=eps, n=len(hit), success=interval.value, low=interval.low, high=interval.high)
-            )
+            points.append(SweepPoint(column=column, eps=eps, n=len(hit), success=interval.value, low=interval.low, high=interval.high))
     return points
 
 
@@ -122,7 +120,9 @@ def correlation(screens: Floats, level: float) -> Correlation | None:
     )
 
 
-def verdict(differences: Sequence[Difference], attempts: Sequence[Attempt], strengths: Sequence[Strength], *, filters: int, level: float) -> Verdict:
+def verdict(
+    differences: Sequence[Difference], attempts: Sequence[Attempt], strengths: Sequence[Strength], *, filters: int, level: float
+) -> Verdict:
     """The conclusion in words: what got worse first, then against which adversaries the repair helps and against which it does not.
 
     "repaired" needs the worst of the adaptive and query-based attacks to leave measurably more labels; "repaired against stored images"
@@ -211,7 +211,11 @@ def _worsened(entry: Difference) -> bool:
 def _by_kind(own: Sequence[Difference], attempts: Sequence[Attempt], kinds: Mapping[str, str]) -> list[str]:
     """Which adversaries of each kind are measurably held off, and which are not, by recovered labels (by target success for the stored images)."""
     sentences = []
-    names = {"transfer": "Images carried over", "black box": "Query-based black box", "adaptive": "Attacks run afresh on the repaired network"}
+    names = {
+        "transfer": "Images carried over",
+        "black box": "Query-based black box",
+        "adaptive": "Attacks run afresh on the repaired network",
+    }
     titles = {attempt.key: attempt.title for attempt in attempts}
     for kind, name in names.items():
         found = [each for each in own if each.metric == RECOVERED and each.group is not None and kinds[each.group] == kind]
@@ -238,7 +242,9 @@ def _of_strength(strengths: Sequence[Strength]) -> list[str]:
         f"p = {after.p_value:.2g})."
     ]
     if after.flags:
-        sentences.append(f"The checks of the attack on the repaired network are suspicious, so its failures say little: {'; '.join(after.flags)}.")
+        sentences.append(
+            f"The checks of the attack on the repaired network are suspicious, so its failures say little: {'; '.join(after.flags)}."
+        )
     return sentences
 
 

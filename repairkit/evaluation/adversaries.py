@@ -147,107 +147,102 @@ def judge(
     method = stored.method
     if not isinstance(method, PGD):
         raise UsageError(f"expected images made by PGD, got {method.title}")
-    original = networks["original"]
-    bound = f"eps {method.eps * 255:g}/255"
-    attempts: list[Attempt] = []
-
-    def once(what: type[Measured], name: str, work: Callable[[], Measured]) -> Measured:
-        saved = kept.arrays(name) if kept else None
-        if saved is not None:
-            return what(**{field: _revived(value) for field, value in saved.items()})
-        found = work()
-        clock.add("evaluation", found.passes)
-        if kept is not None:
-            kept.keep_arrays(name, **{field: np.asarray(value) for field, value in vars(found).items()})
-        return found
-
-    def add(key: str, kind: Kind, title: str, description: str, work: Callable[[Classifier], Outcome], *, targeted: bool = True) -> None:
-        outcomes = {name: once(Outcome, f"{key}-{name}", lambda each=each: work(each)) for name, each in networks.items()}  # type: ignore[misc]
-        attempts.append(Attempt(key, kind, title, description, targeted, outcomes))
-
-    def add_replay(key: str, kind: Kind, title: str, description: str, images: Attacked) -> None:
-        add(key, kind, title, description, lambda each: replay(each, images, batch=batch, progress=clock.tell))
-
-    def made(against: Classifier, images: LabelledImages, targets: Indices, how: Method) -> Attacked:
-        found = attack(against, images, targets, how, batch=batch, seed=seed, progress=clock.tell)
-        clock.add("evaluation", found.passes)
-        return found
-
+    bench = _Bench(networks, batch, seed, kept, clock)
     few = some(clean, effort.carried if effort else len(clean), seed=seed)
     carried, aims = clean.subset(few), stored.targets[few]
-    add(
+    bench.add(
         "noise",
         "noise",
         "Random noise",
-        f"uniform noise within {bound}: no adversary, for comparison",
+        f"uniform noise within eps {method.eps * 255:g}/255: no adversary, for comparison",
         lambda each: noise(each, carried, aims, method.eps, batch=batch, seed=seed),
     )
-    add_replay("replay", "replay", "Stored PGD images", f"{_of(method)}, made once against the unmodified network", stored)
+    bench.replay("replay", "replay", "Stored PGD images", f"{_of(method)}, made once against the unmodified network", stored)
     if effort is None:
-        return Judged(attempts, {}, {})
-    for number, (name, against) in enumerate({"the unmodified network": original, **carriers}.items()):
-        for how in transferred(method.eps):
-            if number == 0 and not isinstance(how, MIFGSM | DIFGSM):
-                continue  # one step against the network itself is a weaker PGD
-            title = f"{how.title} from {name}"
-            add_replay(
-                f"{type(how).__name__}-{number}", "transfer", title, f"{_of(how)}, made against {name}", made(against, carried, aims, how)
-            )
+        return Judged(bench.attempts, {}, {})
+    for number, (name, against) in enumerate({"the unmodified network": networks["original"], **carriers}.items()):
+        for how in transferred(method.eps)[number == 0 :]:  # one step against the network itself is a weaker PGD
+            made = bench.made(against, carried, aims, how)
+            bench.replay(f"{type(how).__name__}-{number}", "transfer", f"{how.title} from {name}", f"{_of(how)}, made against {name}", made)
     if elsewhere is not None:
-        targets = draw_targets(elsewhere.labels, len(elsewhere.classes), seed)
-        add_replay(
-            "elsewhere",
-            "transfer",
-            f"PGD on {elsewhere.name}",
-            f"{_of(method)}, made against the unmodified network on images of another data set",
-            made(original, elsewhere, targets, method),
-        )
+        made = bench.made(networks["original"], elsewhere, draw_targets(elsewhere.labels, len(elsewhere.classes), seed), method)
+        about = f"{_of(method)}, made against the unmodified network on images of another data set"
+        bench.replay("elsewhere", "transfer", f"PGD on {elsewhere.name}", about, made)
     rows = some(clean, effort.adaptive, seed=seed)
-    images, targets = clean.subset(rows), stored.targets[rows]
+    return _afresh(bench, clean.subset(rows), stored.targets[rows], method, effort)
+
+
+def _afresh(bench: _Bench, images: LabelledImages, targets: Indices, method: PGD, effort: Effort) -> Judged:
+    """The adversaries who attack each network itself, the worst of them, and how much change it takes."""
+    bound = f"eps {method.eps * 255:g}/255"
 
     def fresh(how: Method, restarts: int = 1) -> Callable[[Classifier], Outcome]:
-        return lambda each: afresh(each, images, targets, how, restarts=restarts, batch=batch, seed=seed, progress=clock.tell)
+        return lambda each: afresh(each, images, targets, how, restarts=restarts, **bench.settings)
 
     square = Square(eps=method.eps, queries=effort.queries, aimed=False)
-    add(
-        "square",
-        "black box",
-        "Square",
-        f"{bound}, {effort.queries} queries, sees logits and no gradient, wants the label lost",
-        fresh(square),
-        targeted=False,
-    )
-    add("pgd", "adaptive", "PGD afresh", f"{_of(method)}, {effort.restarts} starts, knows the network", fresh(method, effort.restarts))
-    if len(clean.classes) >= LEAST_CLASSES:
-        aimed_at = min(effort.apgd_classes, len(clean.classes) - 1)
-        apgd = APGDT(eps=method.eps, steps=effort.apgd_steps, classes=aimed_at)
-        which = "the likeliest wrong class" if aimed_at == 1 else f"the {aimed_at} likeliest wrong classes"
-        add(
-            "apgd",
-            "adaptive",
-            "APGD-T afresh",
-            f"{bound}, {apgd.steps} steps, aims at {which}, knows the network, wants the label lost",
-            fresh(apgd),
-            targeted=False,
-        )
-    together = [attempt for attempt in attempts if attempt.kind in ("black box", "adaptive")]
-    attempts.append(
+    about = f"{bound}, {effort.queries} queries, sees logits and no gradient, wants the label lost"
+    bench.add("square", "black box", "Square", about, fresh(square), targeted=False)
+    about = f"{_of(method)}, {effort.restarts} starts, knows the network"
+    bench.add("pgd", "adaptive", "PGD afresh", about, fresh(method, effort.restarts))
+    if len(images.classes) >= LEAST_CLASSES:
+        apgd = APGDT(eps=method.eps, steps=effort.apgd_steps, classes=min(effort.apgd_classes, len(images.classes) - 1))
+        which = "the likeliest wrong class" if apgd.classes == 1 else f"the {apgd.classes} likeliest wrong classes"
+        about = f"{bound}, {apgd.steps} steps, aims at {which}, knows the network, wants the label lost"
+        bench.add("apgd", "adaptive", "APGD-T afresh", about, fresh(apgd), targeted=False)
+    together = [attempt for attempt in bench.attempts if attempt.kind in ("black box", "adaptive")]
+    bench.attempts.append(
         Attempt(
             "worst",
             "worst",
             f"Worst of {', '.join(attempt.title for attempt in together)}",
             "for each image the adversary who does best; a gain under adaptive attack is claimed on this alone",
             False,
-            {name: worst([attempt.outcomes[name] for attempt in together]) for name in networks},
+            {name: worst([attempt.outcomes[name] for attempt in together]) for name in bench.networks},
         )
     )
-    check = images.subset(np.arange(min(effort.checked, len(images)))), targets[: effort.checked]
+    few = np.arange(min(effort.checked, len(images)))
     sweeps, checks = {}, {}
-    for name, each in networks.items():
-        settings: dict[str, Any] = {"batch": batch, "seed": seed, "progress": clock.tell}
-        sweeps[name] = once(Sweep, f"sweep-{name}", partial(sweep, each, images, targets, method, **settings))
-        checks[name] = once(Sanity, f"sanity-{name}", partial(sanity, each, *check, method, **settings))
-    return Judged(attempts, sweeps, checks)
+    for name, each in bench.networks.items():
+        sweeps[name] = bench.once(Sweep, f"sweep-{name}", partial(sweep, each, images, targets, method, **bench.settings))
+        check = partial(sanity, each, images.subset(few), targets[few], method, **bench.settings)
+        checks[name] = bench.once(Sanity, f"sanity-{name}", check)
+    return Judged(bench.attempts, sweeps, checks)
+
+
+class _Bench:
+    """The networks that are judged, and the attempts on them so far."""
+
+    def __init__(self, networks: Mapping[str, Classifier], batch: int, seed: int, kept: KeptNetwork | None, clock: Clock) -> None:
+        self.networks, self._kept, self._clock = networks, kept, clock
+        self.settings: dict[str, Any] = {"batch": batch, "seed": seed, "progress": clock.tell}
+        self.attempts: list[Attempt] = []
+
+    def once(self, what: type[Measured], name: str, work: Callable[[], Measured]) -> Measured:
+        """What the work gives, or what an earlier session kept of it."""
+        saved = self._kept.arrays(name) if self._kept else None
+        if saved is not None:
+            return what(**{field: _revived(value) for field, value in saved.items()})
+        found = work()
+        self._clock.add("evaluation", found.passes)
+        if self._kept is not None:
+            self._kept.keep_arrays(name, **{field: np.asarray(value) for field, value in vars(found).items()})
+        return found
+
+    def add(self, key: str, kind: Kind, title: str, description: str, work: Callable[[Classifier], Outcome], *, targeted: bool = True) -> None:
+        """One more adversary, on every network."""
+        outcomes = {name: self.once(Outcome, f"{key}-{name}", partial(work, each)) for name, each in self.networks.items()}
+        self.attempts.append(Attempt(key, kind, title, description, targeted, outcomes))
+
+    def replay(self, key: str, kind: Kind, title: str, description: str, images: Attacked) -> None:
+        """One who shows images that are made already."""
+        settings = {name: value for name, value in self.settings.items() if name != "seed"}
+        self.add(key, kind, title, description, lambda each: replay(each, images, **settings))
+
+    def made(self, against: Classifier, images: LabelledImages, targets: Indices, how: Method) -> Attacked:
+        """Adversarial images against one network."""
+        found = attack(against, images, targets, how, **self.settings)
+        self._clock.add("evaluation", found.passes)
+        return found
 
 
 def noise(classifier: Classifier, images: LabelledImages, targets: Indices, eps: float, *, batch: int, seed: int) -> Outcome:
@@ -261,7 +256,7 @@ def noise(classifier: Classifier, images: LabelledImages, targets: Indices, eps:
     return Outcome(found == targets, found == images.labels, float(len(images)))
 
 
-def _revived(value: npt.NDArray[Any]) -> object:
+def _revived(value: npt.NDArray[Any]) -> Any:
     """A field of an outcome, as it was before it was kept: numbers in a row are a tuple there."""
     if value.dtype == np.bool_:
         return value
