@@ -639,11 +639,16 @@ def test_sanity_fires_on_a_network_that_hides_its_gradient():
     victim, images, targets = masked()
     found = sanity(victim, images, targets, PGD(eps=8 / 255, step=2 / 255, steps=8))
     assert found.no_gradient.all()
-    assert len(found.flags) == 4
-    assert found.flags[0] == "success does not rise with eps: of 8 images 0 at 0.5/255, 0 at 2/255, 0 at 8/255"
-    assert found.flags[1] == "success does not rise with steps: of 8 images 0 with 1, 0 with 2, 0 with 8"
-    assert found.flags[2] == "an attack without bound gets 0 of 8 images, and should get all"
-    assert found.flags[3] == "the gradient vanishes at 8 of 8 images"
+    assert found.flags == (
+        "success does not rise with eps: of 8 images 0 at 0.5/255, 0 at 2/255, 0 at 8/255, 0 without bound",
+        "an attack without bound gets 0 of 8 images, and should get all",
+        "the gradient vanishes at 8 of 8 images",
+    )
+
+
+def test_a_network_that_withstands_the_bound_but_not_an_unbounded_attack_raises_no_flag():
+    none, every = np.zeros((3, 8), bool), np.ones(8, bool)
+    assert Sanity((0.1, 0.2, 0.3), none, (1, 2, 8), none, every, np.zeros(8, bool), 0).flags == ()
 
 
 @pytest.mark.parametrize(("counts", "suspicious"), [((0, 10, 30), False), ((40, 39, 40), False), ((0, 0, 0), True), ((5, 30, 20), True)])

@@ -195,7 +195,7 @@ def adversarial(
         AdversarialTask(loaded, images, *others),
         options,
         attacks,
-        Running(started, f"adversarial-{Path(model).stem}", workers, memory, out, resume, as_json, dry_run),
+        Running(started, f"adversarial-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
         title=f"Adversarial repair of {Path(model).stem} on {images.name}",
     )
 

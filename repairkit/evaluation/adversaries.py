@@ -228,7 +228,9 @@ class _Bench:
             self._kept.keep_arrays(name, **{field: np.asarray(value) for field, value in vars(found).items()})
         return found
 
-    def add(self, key: str, kind: Kind, title: str, description: str, work: Callable[[Classifier], Outcome], *, targeted: bool = True) -> None:
+    def add(
+        self, key: str, kind: Kind, title: str, description: str, work: Callable[[Classifier], Outcome], *, targeted: bool = True
+    ) -> None:
         """One more adversary, on every network."""
         outcomes = {name: self.once(Outcome, f"{key}-{name}", partial(work, each)) for name, each in self.networks.items()}
         self.attempts.append(Attempt(key, kind, title, description, targeted, outcomes))

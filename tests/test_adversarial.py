@@ -1,0 +1,368 @@
+"""Adversarial repair: filters that let an attack through are found and frozen, and every kind of adversary judges the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import brittle
+import numpy as np
+import pytest
+import torch
+
+from repairkit.adversarial import (
+    AdversarialTask,
+    AttackOptions,
+    attacked_rows,
+    configuration,
+    margins,
+    plan,
+    repair,
+    split_of,
+)
+from repairkit.adversarial_summary import summarise
+from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.evaluation import adversarial as evaluation
+from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.attack_methods import PGD
+from repairkit.evaluation.attacks import Attacked, attack, draw_targets
+from repairkit.evaluation.robustness import Sanity, Sweep
+from repairkit.filters import FilterId
+from repairkit.freezing import Freeze
+from repairkit.models.classifier import Classifier
+from repairkit.objectives import Accuracy, AttackSuccess
+from repairkit.options import Options
+from repairkit.report.result import AdversarialResult
+from repairkit.rundir import write_adversarial_run
+from repairkit.unfinished import Unfinished
+
+OPTIONS = Options(budget=2500, top=4, contested=8, t0=0.5, target_shares=(0.3, 0.3, 0.4), max_clean_drop=0.05, candidates=8)
+ATTACKS = AttackOptions(
+    method=PGD(steps=6, step=6 / 255),
+    images=(30, 30, 40),
+    frontier=6,
+    effort=Effort(carried=20, adaptive=16, restarts=1, queries=20, apgd_steps=5, checked=4),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fresh_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPAIRKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def task(*, fragile: bool = True) -> AdversarialTask:
+    return AdversarialTask(brittle.model(brittle=fragile), brittle.images(50), elsewhere=brittle.images(5, seed=9, name="other colours"))
+
+
+def result_of(asked, options, attacks, findings) -> AdversarialResult:
+    return summarise(asked, options, attacks, findings, title="Toy", command="repairkit adversarial", minutes=0.1, notices=[])
+
+
+@cache
+def repaired():
+    asked = task()
+    findings = repair(asked, OPTIONS, ATTACKS)
+    return asked, findings, result_of(asked, OPTIONS, ATTACKS, findings)
+
+
+# ---- finding and freezing ----
+
+
+def test_the_filters_that_let_the_attack_through_are_frozen_and_no_others():
+    _, findings, result = repaired()
+    assert sorted(f"{entry.layer}:{entry.channel}" for entry in result.frozen) == sorted(brittle.CULPRITS)
+    values = dict(zip(findings.rounds[0].attribution.ids, findings.rounds[0].attribution.value, strict=True))
+    assert min(values[name] for name in brittle.CULPRITS) > 0
+    assert [values["0:7"], values["0:8"]] == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_the_repaired_weights_load_into_the_plain_architecture_and_withstand_every_adversary():
+    _, findings, result = repaired()
+    plain = brittle.network(brittle=False)
+    plain.load_state_dict(findings.networks["repaired"].network.state_dict(), strict=True)
+    assert result.verdict.outcome == "repaired"
+    for group in result.groups:
+        assert result.share("repaired", "recovered label", group).value == 1.0
+        assert result.share("original", "recovered label", group).value == (1.0 if group == "noise" else 0.0)
+    assert result.share("repaired", "clean accuracy").value == 1.0
+    assert "Against an adversary who knows the repaired network: the recovered label" in " ".join(result.verdict.sentences)
+
+
+def test_the_parts_share_no_clean_image_and_the_stored_images_are_those_of_the_report():
+    asked, findings, _ = repaired()
+    origins = [set(findings.made[part].images.origins.tolist()) for part in ("attribute", "choose", "report")]
+    assert [len(part) for part in origins] == [30, 30, 40]
+    assert not (origins[0] & origins[1] or origins[0] & origins[2] or origins[1] & origins[2])
+    clean = [set(asked.images.origins[getattr(findings.split, part)].tolist()) for part in ("attribute", "choose", "report")]
+    assert all(part <= all_of_it for part, all_of_it in zip(origins, clean, strict=True))
+    assert (findings.made["report"].targets != findings.made["report"].images.labels).all()
+
+
+def test_constants_are_means_over_the_clean_attribution_images():
+    asked, findings, _ = repaired()
+    first = findings.rounds[0]
+    network, signals = asked.model.classifier.network, []
+    with torch.no_grad():
+        handle = network[1].register_forward_hook(lambda *given: signals.append(given[2]))
+        network(asked.images.subset(findings.split.attribute).batch(np.arange(len(findings.split.attribute))))
+        handle.remove()
+    np.testing.assert_allclose(first.filters.constants, signals[0].mean(dim=(0, 2, 3)).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_values_are_those_of_success_minus_accuracy_with_one_filter_less():
+    """A literal look: with only one filter frozen, the most harmful lowers success without lowering accuracy."""
+    asked, findings, _ = repaired()
+    first, stored = findings.rounds[0], findings.made["report"]
+    network = asked.model.classifier.network
+    success = {}
+    for name in ("0:0", *brittle.CULPRITS):
+        with Freeze(network, {FilterId.parse(name): float(first.filters.constants[int(name[2:])])}), torch.no_grad():
+            success[name] = float((network(stored.images.batch(np.arange(len(stored)))).argmax(1).numpy() == stored.targets).mean())
+    assert max(success[name] for name in brittle.CULPRITS) < success["0:0"]
+
+
+def test_the_papers_ranking_and_prefix_selection_are_options():
+    attacks = replace(ATTACKS, ranking="success", effort=replace(ATTACKS.effort, queries=1, adaptive=4))
+    findings = repair(task(), replace(OPTIONS, strategy="prefix"), attacks)
+    result = result_of(task(), OPTIONS, attacks, findings)
+    assert result.objective.endswith("(the paper's)")
+    assert findings.rounds[0].choice.reason.endswith("under the guard")
+    assert {f"{entry.layer}:{entry.channel}" for entry in result.frozen} <= set(brittle.CULPRITS)
+    with pytest.raises(UsageError, match="ranking must be"):
+        AttackOptions(ranking="both")  # type: ignore[arg-type]
+
+
+def test_choosing_measures_clipped_margins_toward_the_target_and_the_label_on_clean_images():
+    asked, findings, _ = repaired()
+    adversarial, clean = findings.made["choose"], asked.images.subset(findings.split.choose)
+    logits = torch.randn(len(adversarial) + len(clean), 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 8
+    measured = margins(adversarial, clean)(logits, np.arange(len(logits)))
+    for row, found in enumerate(measured):
+        if row < len(adversarial):
+            expected = logits[row, adversarial.images.labels[row]] - logits[row, adversarial.targets[row]]
+        else:
+            expected = torch.log_softmax(logits[row], 0)[clean.labels[row - len(adversarial)]]
+        assert found == pytest.approx(float(expected.clamp(-10, 10)))
+
+
+# ---- a network that cannot be fooled ----
+
+
+def test_a_network_that_the_attack_cannot_fool_is_left_alone_and_the_report_says_so():
+    asked = task(fragile=False)
+    findings = repair(asked, OPTIONS, ATTACKS)
+    result = result_of(asked, OPTIONS, ATTACKS, findings)
+    assert result.verdict.outcome == "cannot be fooled"
+    assert "does not fool this network to begin with" in result.verdict.headline
+    assert "0 of 30 and 0 of 30 reached their target" in result.verdict.sentences[0]
+    assert (result.frozen, result.frontier, result.sweep, result.correlation, findings.patch) == ([], [], [], None, None)
+    assert list(findings.networks) == ["original"]
+
+
+# ---- rounds and fine-tuning ----
+
+
+def test_a_second_round_attacks_the_network_that_the_first_left():
+    attacks = replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
+    asked, options = task(), replace(OPTIONS, max_filters=2)
+    findings = repair(asked, options, attacks)
+    first, second = findings.rounds
+    assert first.made["attribute"].key != second.made["attribute"].key
+    assert first.choice.chosen == second.choice.chosen == 2
+    assert {str(culprit.filter) for culprit in findings.patch.culprits} == set(brittle.CULPRITS)
+    after_one = asked.model.classifier.with_network(first.patch.apply(asked.model.classifier.network))
+    again = attack(after_one, *_clean(asked, options, attacks), attacks.method, seed=options.seed, batch=options.batch)
+    np.testing.assert_array_equal(again.images.pixels, second.made["attribute"].images.pixels)
+    together = findings.patch.apply(asked.model.classifier.network).state_dict()
+    for name, weights in findings.networks["repaired"].network.state_dict().items():
+        torch.testing.assert_close(weights, together[name])
+
+
+def _clean(asked, options, attacks):
+    rows = attacked_rows(asked, split_of(asked, options), options, attacks)["attribute"]
+    return asked.images.subset(rows), draw_targets(asked.images.labels, 4, options.seed)[rows]
+
+
+def test_fine_tuning_keeps_the_filters_frozen_and_is_compared_with_fine_tuning_alone(tmp_path):
+    attacks = replace(ATTACKS, finetune_epochs=1, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
+    asked = task()
+    findings = repair(asked, OPTIONS, attacks)
+    assert list(findings.networks) == ["original", "repaired", "finetuned"]
+    for culprit in findings.patch.culprits:
+        assert not findings.networks["repaired"].network[0].weight[culprit.channel].any()
+        assert float(findings.networks["repaired"].network[0].bias[culprit.channel]) == pytest.approx(culprit.constant)
+        assert findings.networks["finetuned"].network[0].weight[culprit.channel].any()
+    result = result_of(asked, OPTIONS, attacks, findings)
+    assert {("original", "repaired"), ("finetuned", "repaired"), ("original", "finetuned")} == {
+        (entry.first, entry.second) for entry in result.differences
+    }
+    write_adversarial_run(tmp_path / "run", asked, findings, result)
+    assert (tmp_path / "run" / "repaired.safetensors").exists()
+    assert not (tmp_path / "run" / "patch.json").exists()
+
+
+# ---- the run directory, going on, and the plan ----
+
+
+def test_the_run_directory_holds_the_images_with_their_targets(tmp_path):
+    asked, findings, result = repaired()
+    write_adversarial_run(tmp_path / "run", asked, findings, result)
+    names = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert {"run.json", "result.json", "report.html", "report.md", "attribution.parquet", "patch.json", "repaired.safetensors"} <= names
+    stored = Attacked.read(tmp_path / "run" / "adversarial" / "report.npz")
+    np.testing.assert_array_equal(stored.targets, findings.made["report"].targets)
+    assert AdversarialResult.read(tmp_path / "run" / "result.json") == result
+
+
+def test_what_was_measured_before_an_interrupt_is_not_measured_again(tmp_path, monkeypatch):
+    asked = task()
+    unfinished = Unfinished(tmp_path / "run", configuration(asked, OPTIONS, ATTACKS), command="again")
+
+    def stop(what, made, planned):
+        if what.startswith("eps sweep"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        repair(asked, OPTIONS, ATTACKS, progress=_naming(stop, monkeypatch), unfinished=unfinished)
+    monkeypatch.undo()
+    told = []
+    again = repair(asked, OPTIONS, ATTACKS, progress=lambda what, made, planned: told.append(what), unfinished=unfinished)
+    assert result_of(asked, OPTIONS, ATTACKS, again).shares == repaired()[2].shares
+    assert not any("Square" in what or "PGD afresh" in what for what in told)
+
+
+def _naming(stop, monkeypatch):
+    """The clock tells the part alone; here what is at work is told as well."""
+    from repairkit.clock import Clock
+
+    tell = Clock.tell
+
+    def telling(self, part, made, planned):
+        stop(part, made, planned)
+        tell(self, part, made, planned)
+
+    monkeypatch.setattr(Clock, "tell", telling)
+    return lambda what, made, planned: None
+
+
+def test_the_configuration_tells_everything_apart_that_decides_the_run():
+    asked = task()
+    first = configuration(asked, OPTIONS, ATTACKS)
+    others = (
+        configuration(asked, replace(OPTIONS, seed=1), ATTACKS),
+        configuration(asked, OPTIONS, replace(ATTACKS, method=PGD(steps=7))),
+        configuration(asked, OPTIONS, replace(ATTACKS, effort=THOROUGH)),
+        configuration(replace(asked, elsewhere=None), OPTIONS, ATTACKS),
+        configuration(replace(asked, carriers=(brittle.model(brittle=False),)), OPTIONS, ATTACKS),
+    )
+    assert all(first != other for other in others)
+
+
+def test_the_plan_is_about_what_a_run_costs():
+    asked, findings, _ = repaired()
+    planned = plan(asked, OPTIONS, ATTACKS)
+    assert planned["attack"] == pytest.approx(100 * (ATTACKS.method.passes + 1))
+    assert sum(findings.passes.values()) < 1.3 * sum(planned.values())
+
+
+# ---- bad input ----
+
+
+def test_networks_and_images_of_other_classes_are_refused():
+    other = brittle.images()
+    with pytest.raises(DataError, match="has other classes than the model"):
+        AdversarialTask(brittle.model(), replace(other, classes=("a", "b", "c", "d")))
+    with pytest.raises(DataError, match="share"):
+        AdversarialTask(brittle.model(), other, elsewhere=other.subset([0]))
+
+
+def test_a_network_that_returns_probabilities_is_refused():
+    model = brittle.model()
+    certain = Classifier(torch.nn.Sequential(model.classifier.network, torch.nn.Softmax(1)), classes=brittle.CLASSES)
+    with pytest.raises(ModelError, match="remove the softmax"):
+        AdversarialTask(replace(model, classifier=certain), brittle.images())
+
+
+def test_too_few_images_say_how_many_are_needed():
+    asked = AdversarialTask(brittle.model(), brittle.images(5))
+    with pytest.raises(DataError, match="has 20 images, but 34 are needed"):
+        split_of(asked, OPTIONS)
+    with pytest.raises(UsageError, match="at least 10"):
+        AttackOptions(images=(10, 10, 5))
+
+
+# ---- statistics ----
+
+
+def test_shares_and_differences_are_counts_over_the_same_images():
+    _, findings, result = repaired()
+    replayed = next(each for each in findings.judged.attempts if each.key == "replay")
+    share = result.share("repaired", "target success", "replay")
+    assert (share.n, share.value) == (40, replayed.outcomes["repaired"].hit.mean())
+    assert share.low <= share.value <= share.high
+    found = next(entry for entry in result.differences if (entry.metric, entry.group) == ("target success", "replay"))
+    assert found.value == pytest.approx(share.value - result.share("original", "target success", "replay").value)
+    assert (found.claim, found.high < 0) == ("better", True)
+    untargeted = {attempt.key for attempt in findings.judged.attempts if not attempt.targeted}
+    assert untargeted == {"square", "apgd", "worst"}
+    assert not any(entry.metric == "target success" and entry.group in untargeted for entry in result.shares)
+
+
+def test_the_worst_row_counts_the_labels_that_survive_all_attacks_afresh():
+    _, findings, _ = repaired()
+    rows = {attempt.key: attempt for attempt in findings.judged.attempts}
+    survive = np.ones(16, bool)
+    for key in ("square", "pgd", "apgd"):
+        survive &= rows[key].outcomes["original"].recovered
+    np.testing.assert_array_equal(rows["worst"].outcomes["original"].recovered, survive)
+
+
+def test_without_a_gain_against_the_worst_attack_the_verdict_claims_stored_images_only():
+    _, findings, _ = repaired()
+    attempts = [
+        replace(each, outcomes=each.outcomes | {"repaired": each.outcomes["original"]})
+        if each.kind in ("worst", "adaptive", "black box")
+        else each
+        for each in findings.judged.attempts
+    ]
+    found = evaluation.verdict(evaluation.differences(attempts, findings.clean, 0.95), attempts, [], filters=4, level=0.95)
+    assert found.outcome == "repaired against stored images"
+    assert "attacks the repaired network afresh is not held off" in found.headline
+    assert any("gains nothing that can be shown" in sentence for sentence in found.sentences)
+
+
+def test_what_got_worse_comes_first():
+    _, findings, _ = repaired()
+    wrong = findings.clean | {"repaired": ~findings.clean["original"]}
+    found = evaluation.verdict(
+        evaluation.differences(findings.judged.attempts, wrong, 0.95), findings.judged.attempts, [], filters=4, level=0.95
+    )
+    assert found.sentences[0] == found.worse[0]
+    assert found.worse[0].startswith("Clean accuracy fell by 100.0 percentage points")
+
+
+def test_the_sign_test_counts_images_that_need_more_change():
+    def swept(rows):
+        return Sweep((0.1, 0.2), np.array(rows), 0)
+
+    before, after = swept([[True] * 8, [True] * 8]), swept([[False] * 7 + [True], [True] * 8])
+    fine = Sanity((0.1,), np.ones((1, 8), bool), (1,), np.ones((1, 8), bool), np.ones(8, bool), np.zeros(8, bool), 0)
+    original, repaired_one = evaluation.strengths({"original": before, "repaired": after}, {"original": fine, "repaired": fine})
+    assert (original.median_eps, original.gained, repaired_one.median_eps) == (0.1, None, 0.2)
+    assert (repaired_one.gained, repaired_one.lost, repaired_one.p_value) == (7, 0, pytest.approx(2 * 0.5**7))
+
+
+def test_the_rank_correlation_leaves_out_filters_that_move_nothing():
+    screens = np.array([[0.0, 0.0, 1, 2, 3, 4, 5], [0.0, 0.0, 2, 1, 3, 5, 4]])
+    found = evaluation.correlation(screens, 0.95)
+    assert (found.n, round(found.value, 2)) == (5, 0.8)
+    assert found.low < found.value < found.high
+    assert evaluation.correlation(np.zeros((2, 9)), 0.95) is None
+
+
+def test_success_minus_accuracy_is_harmful_where_it_is_high():
+    asked, findings, _ = repaired()
+    worth = AttackSuccess().on(findings.made["attribute"].toward_targets) - Accuracy().on(asked.images)
+    assert (worth.harmful, worth.scale) == (1, 2.0)
