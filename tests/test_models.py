@@ -260,7 +260,7 @@ def test_inception_keeps_its_auxiliary_head_when_the_weights_have_one():
     for auxiliary in (True, False):
         keys = zoo.build("inception_v3", 2, auxiliary=auxiliary).state_dict()
         assert any(key.startswith("AuxLogits.") for key in keys) == auxiliary
-        assert zoo._has_auxiliary_head("inception_v3", keys) == auxiliary
+        assert zoo.has_auxiliary_head("inception_v3", keys) == auxiliary
 
 
 def wider(state):

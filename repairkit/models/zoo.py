@@ -137,7 +137,7 @@ def load(
     architecture = architecture or metadata["architecture"]
     metadata = _publication(architecture, path.name) | metadata
     named = _listed(metadata, "classes", str, list(classes), path)
-    network = build(architecture, len(named), auxiliary=_has_auxiliary_head(architecture, state))
+    network = build(architecture, len(named), auxiliary=has_auxiliary_head(architecture, state))
     fit(network, state, where=str(path))
     classifier = Classifier(
         network,
@@ -319,7 +319,8 @@ def _require_torchvision(architecture: str) -> None:
         raise ModelError(f"torchvision has no classifier called {architecture!r}; see torchvision.models.list_models()")
 
 
-def _has_auxiliary_head(architecture: str, state: Mapping[str, torch.Tensor]) -> bool:
+def has_auxiliary_head(architecture: str, state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether weights of this architecture come with the head that helps in training and that `build` makes only when told to."""
     prefix = _WITH_AUXILIARY_HEADS.get(architecture)
     return prefix is not None and any(key.startswith(prefix) for key in state)
 
