@@ -38,6 +38,7 @@ from repairkit.shapley.zone import POINT_PASSES, Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 Ranking = Literal["success - accuracy", "success"]
+Series = Literal["order of choosing", "highest value first"]
 PARTS = ("attribute", "choose", "report")
 LEAST = 10
 """Adversarial images that must reach their target for filters to be found against the attack, and a twentieth of them at least."""
@@ -158,7 +159,7 @@ class FrontierLine:
         chosen: how many of them the repair froze, where this is the order of choosing.
     """
 
-    series: Literal["order of choosing", "highest value first"]
+    series: Series
     counts: tuple[int, ...]
     hit: Booleans
     clean: Booleans
@@ -234,7 +235,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     split = split_of(task, options)
     sizes = {name: len(rows) for name, rows in attacked_rows(task, split, options, attacks).items()}
     attacked = attacks.method.passes + 1
-    scored = sizes["choose"] + min(250, len(split.choose))
+    scored = 2 * sizes["choose"]
     steps = min(6, options.max_filters)
     choosing = scored * (1 + steps + DOWNSTREAM * 3 * options.candidates) + steps * len(split.choose)
     columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0)
@@ -419,6 +420,7 @@ def find_and_freeze(
         clock,
         kept,
         measure=margins(made["choose"], chosen_on),
+        source_for_gains=len(made["choose"]),
     )
     patch = patch_of(task.model, game.filters, found, choice, game.stake, options.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
@@ -468,7 +470,10 @@ def frontier_of(
     clean = task.images.subset(split.report)
     by_value = eligible(filters, first.attribution, attacks.frontier)
     chosen = first.choice.players
-    orders = {"order of choosing": [*chosen, *(player for player in by_value if player not in chosen)], "highest value first": by_value}
+    orders: dict[Series, list[int]] = {
+        "order of choosing": [*chosen, *(player for player in by_value if player not in chosen)],
+        "highest value first": by_value,
+    }
     kept = unfinished.network("frontier") if unfinished else None
     for series, order in orders.items():
         players = order[: attacks.frontier]

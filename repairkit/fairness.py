@@ -26,7 +26,7 @@ from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, SubgroupRecall, Worth
 from repairkit.options import Options
 from repairkit.patch import Culprit, Patch
-from repairkit.repair import GUARD_CONFIDENCE, GUARD_TRIES, Choice, Measure, choose, eligible, removal_curve
+from repairkit.repair import GUARD_CONFIDENCE, GUARD_TRIES, SOURCE_FOR_GAINS, Choice, Measure, choose, eligible, removal_curve
 from repairkit.shapley import Attribution
 from repairkit.shapley.stability import Stability
 from repairkit.shapley.walk import Progress
@@ -157,7 +157,7 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     """
     folds, source = splits(task, options)
     networks = len(folds) * (2 if task.dropout else 1)
-    chosen_on = len(folds[0].choose) + min(250, len(source.choose))
+    chosen_on = len(folds[0].choose) + min(SOURCE_FOR_GAINS, len(source.choose))
     reported_on = sum(len(fold.report) for fold in folds) + len(folds) * len(source.report)
     tried = 3 * options.candidates if options.strategy == "forward" else 0
     steps = 1 + (min(6, options.max_filters) if options.strategy == "forward" else options.max_filters)
@@ -331,6 +331,7 @@ def choose_once(
     kept: KeptNetwork | None,
     *,
     measure: Measure | None = None,
+    source_for_gains: int = SOURCE_FOR_GAINS,
 ) -> Choice:
     """The choice by the options on the worths of target and source (what the guard holds); one that an earlier session kept is not made again."""
     choice = kept.choice() if kept else None
@@ -345,6 +346,7 @@ def choose_once(
             max_filters=options.max_filters,
             max_clean_drop=options.max_clean_drop,
             measure=measure,
+            source_for_gains=source_for_gains,
             batch=options.batch,
             progress=clock.tell,
         )

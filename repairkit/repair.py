@@ -31,6 +31,8 @@ GUARD_CONFIDENCE = 0.9
 """Of the one-sided bound on the fall of source accuracy."""
 GUARD_TRIES = 8
 """Filters that a step holds against the guard before it gives up; each costs a pass over the whole source, and is not tried again."""
+SOURCE_FOR_GAINS = 250
+"""Source images that gains are measured on, unless told otherwise."""
 GUARD_Z = NormalDist().inv_cdf(GUARD_CONFIDENCE)
 
 
@@ -177,7 +179,7 @@ def choose(
     max_clean_drop: float = 0.01,
     source_weight: float = 1.0,
     measure: Measure | None = None,
-    source_for_gains: int | None = 250,
+    source_for_gains: int | None = SOURCE_FOR_GAINS,
     errors: float = 1.0,
     batch: int = 32,
     progress: Progress | None = None,

@@ -15,7 +15,7 @@ from repairkit.data.classes import relabel
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import embedded, zoo
-from repairkit.models.zoo import narrowed
+from repairkit.models.narrowing import narrowed
 
 CARRIERS = ("squeezenet1_1", "mobilenet_v3_small")
 """Embedded networks that images are carried over from; the second where the first is the one to repair. Both are fitted quickly."""
@@ -138,6 +138,7 @@ def load_adversaries(
                 filter_dropout=filter_dropout,
             )
 
+    others: tuple[zoo.LoadedModel, ...]
     if carriers is None:
         others = (fitted(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
     else:

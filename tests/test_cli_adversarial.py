@@ -1,0 +1,107 @@
+"""`repairkit adversarial`: what it leaves behind, what it refuses, and its exit codes."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_faces
+from command_line import call, one_error
+from PIL import Image
+
+from repairkit.evaluation.attacks import Attacked
+from repairkit.models import zoo
+from repairkit.report.result import AdversarialResult
+
+QUICK = [
+    "--size", "48", "--budget", "700", "--top", "2", "--threads", "1", "--candidates", "3", "--max-filters", "2", "--max-clean-drop", "1",
+    "--attacked", "10,10,12", "--steps", "3", "--step", "8/255", "--adaptive", "4", "--queries", "5", "--restarts", "1", "--frontier", "2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Drawn faces in a folder for each class, one of them grey; not to be changed."""
+    folder = tmp_path_factory.mktemp("folders")
+    images = tiny_faces.target()
+    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        place = folder / images.classes[label]
+        place.mkdir(exist_ok=True)
+        Image.fromarray(pixels).convert("L" if number == 0 else "RGB").save(place / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPAIRKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def adversarial(folder, *more):
+    return call("adversarial", "--model", tiny_faces.spoilt_weights(), "--data-root", folder, *QUICK, *more)
+
+
+@pytest.fixture(scope="module")
+def finished(folders, tmp_path_factory):
+    out = tmp_path_factory.mktemp("adversarial") / "run"
+    return *adversarial(folders, "--carrier", "squeezenet_celeba", "--json", "--out", out), out
+
+
+def test_a_run_leaves_a_whole_directory_with_the_adversarial_images(finished, folders):
+    code, stdout, _, out = finished
+    result = AdversarialResult.read(out / "result.json")
+    assert AdversarialResult.model_validate_json(stdout) == result
+    assert code == (0 if result.verdict.outcome.startswith("repaired") else 1)
+    names = {entry.name for entry in out.iterdir()}
+    assert {"adversarial", "attribution.parquet", "figures", "report.html", "report.md", "result.json", "run.json"} <= names
+    assert [entry.name for entry in out.parent.iterdir()] == ["run"]
+    stored = Attacked.read(out / "adversarial" / "report.npz")
+    assert (len(stored), stored.method.steps) == (12, 3)
+    assert (stored.targets != stored.images.labels).all()
+    if result.frozen:
+        assert zoo.read_weights(out / "repaired.safetensors")[0].keys() == zoo.read_weights(tiny_faces.spoilt_weights())[0].keys()
+        assert len(json.loads((out / "patch.json").read_text())["culprits"]) == len(result.frozen)
+
+
+def test_every_kind_of_adversary_has_its_row(finished):
+    result = AdversarialResult.read(finished[-1] / "result.json")
+    if result.verdict.outcome == "cannot be fooled":
+        pytest.fail("the network of this test gives in to the attack")
+    assert [entry.kind for entry in result.adversaries] == ["noise", "replay", *["transfer"] * 5, "black box", "adaptive", "worst"]
+    assert np.isclose([entry.eps * 255 for entry in result.sweep][:9], [2.0**power for power in range(-4, 5)]).all()
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, _ = adversarial(folders, "--dry-run", "--json")
+    planned = json.loads(stdout)["passes"]
+    assert (code, planned["attribution"], planned["attack"]) == (0, 700, 32 * 10)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_attack_too_weak_to_fool_the_network_ends_with_code_1_and_a_report(folders, tmp_path):
+    code, stdout, _ = adversarial(folders, "--eps", "1/255", "--step", "0.001/255", "--steps", "1", "--out", tmp_path / "run")
+    result = AdversarialResult.read(tmp_path / "run" / "result.json")
+    assert (code, result.verdict.outcome) == (1, "cannot be fooled")
+    assert stdout.startswith("The attack does not fool this network to begin with")
+    assert "does not fool this network" in (tmp_path / "run" / "report.html").read_text()
+    assert not (tmp_path / "run" / "repaired.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "message"),
+    [
+        (["--eps", "0"], 2, "PGD: expected eps in \\(0, 1\\].*an attack with eps = 0 changes nothing"),
+        (["--eps", "big"], 2, "--eps must be a number such as 0.05 or 16/255, got 'big'"),
+        (["--eps", "0.5/255"], 2, "hold no change below 1/255"),
+        (["--attacked", "10,10"], 2, "--attacked must be three whole numbers"),
+        (["--attacked", "10,10,2"], 2, "images must be at least 10"),
+        (["--ranking", "both"], 2, "ranking must be 'success - accuracy' or 'success'"),
+        (["--max-clean-drop", "0.001"], 3, "cannot show that accuracy falls by 0.1 points"),
+        (["--strategy", "backward"], 2, "strategy must be 'forward' or 'prefix', got 'backward'"),
+        (["--elsewhere-root", "gone"], 3, "expected a folder at gone|gone"),
+    ],
+)
+def test_arguments_that_cannot_work(folders, tmp_path, arguments, expected, message):
+    one_error(*adversarial(folders, "--out", tmp_path / "run", *arguments), expected=expected, message=message)
+    assert list(tmp_path.iterdir()) == []
