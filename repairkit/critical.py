@@ -17,14 +17,14 @@ from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
 from repairkit.evaluation.critical import Removal
 from repairkit.evaluation.splits import Split, three_way
-from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, labelled_hash, normalisation_of, outputs, patch_of
+from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, outputs, patch_of
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits, check_not_probabilities, try_one
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
 from repairkit.options import Options
 from repairkit.patch import Patch
-from repairkit.repair import Choice, choose
+from repairkit.repair import Choice
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
@@ -257,26 +257,10 @@ def repair_class(
 ) -> ClassRepair:
     """Freeze culprits of a class: chosen on its recall under a guard on accuracy on the other classes, judged on the report images."""
     classifier = task.model.classifier
-    choice = kept.choice() if kept else None
-    with clock.part("choosing", restored=choice is not None):
-        choose_on = task.images.subset(split.choose)
-        own = choose_on.labels == label
-        choice = choice or choose(
-            classifier,
-            game.filters,
-            lowest,
-            ClassRecall(label).on(choose_on.subset(np.flatnonzero(own))),
-            Accuracy().on(choose_on.subset(np.flatnonzero(~own))),
-            strategy=options.strategy,
-            candidates=options.candidates,
-            max_filters=options.max_filters,
-            max_clean_drop=options.max_clean_drop,
-            batch=options.batch,
-            progress=clock.tell,
-        )
-        clock.add("choosing", choice.passes)
-        if kept:
-            kept.keep_choice(choice)
+    choose_on = task.images.subset(split.choose)
+    own = choose_on.labels == label
+    worths = ClassRecall(label).on(choose_on.subset(np.flatnonzero(own))), Accuracy().on(choose_on.subset(np.flatnonzero(~own)))
+    choice = choose_once(classifier, game.filters, lowest, worths, options, clock, kept)
     patch = patch_of(task.model, game.filters, lowest, choice, game.stake, options.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network))
     report_on = task.images.subset(split.report)

@@ -305,23 +305,7 @@ def repair_one(
     )
     filters, attribution = found.game.filters, found.attribution
     choose_worths = SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
-    choice = kept.choice() if kept else None
-    with clock.part("choosing", restored=choice is not None):
-        choice = choice or choose(
-            classifier,
-            filters,
-            attribution,
-            *choose_worths,
-            strategy=options.strategy,
-            candidates=options.candidates,
-            max_filters=options.max_filters,
-            max_clean_drop=options.max_clean_drop,
-            batch=options.batch,
-            progress=clock.tell,
-        )
-        clock.add("choosing", choice.passes)
-        if kept:
-            kept.keep_choice(choice)
+    choice = choose_once(classifier, filters, attribution, choose_worths, options, clock, kept)
     patch = patch_of(model, filters, attribution, choice, found.game.stake, options.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network))
     removal: tuple[tuple[int, float, float], ...] = ()
@@ -335,6 +319,36 @@ def repair_one(
             clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))
     halved = found.game.batch if found.game.batch < options.batch else None
     return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path, found.zone, found.stability, halved)
+
+
+def choose_once(
+    classifier: Classifier,
+    filters: ConvFilters,
+    attribution: Attribution,
+    worths: tuple[Worth, Worth],
+    options: Options,
+    clock: Clock,
+    kept: KeptNetwork | None,
+) -> Choice:
+    """The choice by the options on the worths of target and source (what the guard holds); one that an earlier session kept is not made again."""
+    choice = kept.choice() if kept else None
+    with clock.part("choosing", restored=choice is not None):
+        choice = choice or choose(
+            classifier,
+            filters,
+            attribution,
+            *worths,
+            strategy=options.strategy,
+            candidates=options.candidates,
+            max_filters=options.max_filters,
+            max_clean_drop=options.max_clean_drop,
+            batch=options.batch,
+            progress=clock.tell,
+        )
+        clock.add("choosing", choice.passes)
+        if kept:
+            kept.keep_choice(choice)
+    return choice
 
 
 def patch_of(

@@ -63,10 +63,12 @@ def test_report_and_attribution_read_such_a_run(finished_recall):
 
 def test_a_repair_hands_over_weights(folders, tmp_path):
     out = tmp_path / "run"
-    code, stdout, _ = recall(folders, "--repair", "--max-clean-drop", "1", "--max-filters", "1", "--candidates", "4", "--out", out)
+    code, stdout, stderr = recall(folders, "--repair", "--max-clean-drop", "1", "--max-filters", "1", "--candidates", "4", "--out", out)
     result = CriticalResult.read(out / "result.json")
     assert code == (0 if result.verdict.outcome == "repaired" else 1)
     assert stdout.startswith(result.verdict.headline)
+    next_step = f"repairkit apply {out / 'patch.json'} --weights" if code == 0 else "no repair was worth making"
+    assert next_step in stderr
     state, _ = zoo.read_weights(out / "repaired.safetensors")
     assert state.keys() == zoo.read_weights(tiny_faces.spoilt_weights())[0].keys()
     assert len(json.loads((out / "patch.json").read_text())["culprits"]) == len(result.frozen)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from dataclasses import replace
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
-from repairkit.cli.console import Reporter, say, show_result
+from repairkit.cli.carrying import Running
+from repairkit.cli.console import say
 from repairkit.cli.loading import load_network_and_images
 from repairkit.cli.options import (
     BatchOption,
@@ -37,13 +35,11 @@ from repairkit.cli.options import (
     ToleranceOption,
     TruncationOption,
     WorkersOption,
-    batch_within,
     check_device,
     check_place,
     check_workers,
     model_notices,
     parse_t0,
-    resume_command,
     set_threads,
     show_passes,
 )
@@ -52,12 +48,11 @@ from repairkit.critical_summary import summarise
 from repairkit.data.classes import find_class
 from repairkit.options import Options, Score
 from repairkit.repair import Strategy
-from repairkit.report.result import CriticalResult
 from repairkit.rundir import write_critical_run
 from repairkit.shapley import Engine
 from repairkit.shapley.model_game import Precision
 from repairkit.tracing import FreezeAt
-from repairkit.unfinished import Unfinished, kept_setting
+from repairkit.unfinished import kept_setting
 
 EMBEDDED_BUDGET = 6_000
 """Image passes for the embedded default, which is there to be tried."""
@@ -139,15 +134,8 @@ def recall(
     return carry_out(
         task,
         options,
-        started=started,
-        name=f"recall-{Path(model).stem}",
+        Running(started, f"recall-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
         title=f"Filters that recall of {task.subject} depends on, in {Path(model).stem} on {images.name}",
-        workers=workers,
-        memory=memory,
-        out=out,
-        resume=resume,
-        as_json=as_json,
-        dry_run=dry_run,
     )
 
 
@@ -197,15 +185,8 @@ def accuracy(
     return carry_out(
         CriticalTask(loaded, images, None),
         options,
-        started=started,
-        name=f"accuracy-{Path(model).stem}",
+        Running(started, f"accuracy-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
         title=f"Filters that accuracy depends on, in {Path(model).stem} on {images.name}",
-        workers=workers,
-        memory=memory,
-        out=out,
-        resume=resume,
-        as_json=as_json,
-        dry_run=dry_run,
     )
 
 
@@ -225,68 +206,25 @@ def _options(
     )
 
 
-def carry_out(
-    task: CriticalTask,
-    options: Options,
-    *,
-    started: float,
-    name: str,
-    title: str,
-    workers: int,
-    memory: float | None,
-    out: Path | None,
-    resume: bool,
-    as_json: bool,
-    dry_run: bool,
-) -> int:
-    """Plan or run a search for critical filters and write its run directory; returns the exit code. As for fairness, work is kept beside it."""
-    batch = kept_setting(out, "batch") or batch_within(memory, task.model.classifier, task.images, options, workers=workers)
-    options = replace(options, batch=batch)
+def carry_out(task: CriticalTask, options: Options, running: Running, *, title: str) -> int:
+    """Plan or run a search for critical filters and write its run directory; returns the exit code."""
+    options = running.with_batch(options, task.model.classifier, task.images)
     passes = plan(task, options)
     notices = model_notices(task.model)
     for notice in notices:
         say(f"note: {notice}")
-    if dry_run:
+    if running.dry_run:
         heading = (
             f"images: {task.images.name}, {len(task.images):,} of {len(task.images.classes):,} classes; network: {task.model.architecture}"
         )
-        show_passes(task.model.classifier, task.images, passes, options, heading=heading, as_json=as_json)
+        show_passes(task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json)
         return 0
-    place = out or Path("reports") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    check_place(place, resume=resume)
-    unfinished = Unfinished(place, configuration(task, options), command=resume_command(sys.argv[1:], place, out_given=out is not None))
-    earlier = sum(unfinished.seconds().values())
-    with unfinished.told():
-        with Reporter().running() as reporter:
-            findings = find(task, options, progress=reporter, workers=workers, unfinished=unfinished)
-        result = summarise(
-            task,
-            options,
-            findings,
-            title=title,
-            command=f"repairkit {shlex.join(each for each in sys.argv[1:] if each != '--resume')}",
-            minutes=(earlier + time.monotonic() - started) / 60,
-            notices=notices,
-        )
-        write_critical_run(place, task, findings, result)
-    unfinished.remove()
-    tell(result, place, weights=task.model.weights, as_json=as_json)
+    result, place = running.carry_out(
+        configuration(task, options),
+        find=lambda reporter, unfinished: find(task, options, progress=reporter, workers=running.workers, unfinished=unfinished),
+        summarise=partial(summarise, task, options, title=title, notices=notices),
+        write=lambda place, findings, result: write_critical_run(place, task, findings, result),
+    )
+    otherwise = "no repair was worth making: keep the original weights" if task.repair else f"all values: repairkit attribution {place}"
+    running.tell(result, place, weights=task.model.weights, repaired=result.verdict.outcome == "repaired", otherwise=otherwise)
     return 0 if result.verdict.outcome in SUCCESS else 1
-
-
-def tell(result: CriticalResult, place: Path, *, weights: Path, as_json: bool) -> None:
-    """The result on stdout, what to do next on stderr."""
-    if as_json:
-        print(result.model_dump_json(indent=1))  # noqa: T201
-    else:
-        show_result(result)
-    say(f"report: {place / 'report.html'}")
-    if result.verdict.outcome == "repaired":
-        say(
-            f"repaired weights: {place / 'repaired.safetensors'}; to repair a copy elsewhere: "
-            f"repairkit apply {place / 'patch.json'} --weights {weights}"
-        )
-    elif len(result.columns) > 1:
-        say("no repair was worth making: keep the original weights")
-    else:
-        say(f"all values: repairkit attribution {place}")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from dataclasses import replace
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
 import numpy as np
 import typer
 
-from repairkit.cli.console import Reporter, say, show_result
+from repairkit.cli.carrying import Running
+from repairkit.cli.console import say
 from repairkit.cli.options import (
     BatchOption,
     ContestedOption,
@@ -37,14 +35,12 @@ from repairkit.cli.options import (
     ToleranceOption,
     TruncationOption,
     WorkersOption,
-    batch_within,
     check_device,
     check_place,
     check_workers,
     model_notices,
     parse_channels,
     parse_t0,
-    resume_command,
     set_threads,
     show_passes,
 )
@@ -56,13 +52,12 @@ from repairkit.fairness import Task, configuration, plan, repair
 from repairkit.models import zoo
 from repairkit.options import Options, Ranking, Score
 from repairkit.repair import Strategy
-from repairkit.report.result import Result
 from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Engine
 from repairkit.shapley.model_game import Precision
 from repairkit.summary import summarise
 from repairkit.tracing import FreezeAt
-from repairkit.unfinished import Unfinished, kept_setting
+from repairkit.unfinished import kept_setting
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 REPAIRED = ("repaired", "no better than the threshold")
@@ -190,15 +185,8 @@ def fairness(
     return carry_out(
         task,
         options,
-        started=started,
-        name=f"fairness-{Path(model).stem}",
+        Running(started, f"fairness-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
         title=f"Fairness repair of {Path(model).name} on {target.name}",
-        workers=workers,
-        memory=memory,
-        out=out,
-        resume=resume,
-        as_json=as_json,
-        dry_run=dry_run,
     )
 
 
@@ -217,68 +205,26 @@ def rival_of(
     return None
 
 
-def carry_out(
-    task: Task,
-    options: Options,
-    *,
-    started: float,
-    name: str,
-    title: str,
-    workers: int,
-    memory: float | None,
-    out: Path | None,
-    resume: bool,
-    as_json: bool,
-    dry_run: bool,
-) -> int:
-    """Plan or run a fairness repair and write its run directory; returns the exit code.
-
-    Until the run directory stands, its work is kept beside it, and an error or an interrupt carries the command that goes on.
-    """
-    options = replace(
-        options, batch=kept_setting(out, "batch") or batch_within(memory, task.model.classifier, task.target, options, workers=workers)
-    )
+def carry_out(task: Task, options: Options, running: Running, *, title: str) -> int:
+    """Plan or run a fairness repair and write its run directory; returns the exit code."""
+    options = running.with_batch(options, task.model.classifier, task.target)
     notices = notices_of(task)
     for notice in notices:
         say(f"note: {notice}")
-    if dry_run:
-        show_plan(task, options, as_json=as_json)
+    if running.dry_run:
+        show_plan(task, options, as_json=running.as_json)
         return 0
-    place = out or Path("reports") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    check_place(place, resume=resume)
-    unfinished = Unfinished(place, configuration(task, options), command=resume_command(sys.argv[1:], place, out_given=out is not None))
-    earlier = sum(unfinished.seconds().values())
-    with unfinished.told():
-        with Reporter().running() as reporter:
-            findings = repair(task, options, progress=reporter, workers=workers, unfinished=unfinished)
-        result = summarise(
-            task,
-            options,
-            findings,
-            title=title,
-            command=f"repairkit {shlex.join(each for each in sys.argv[1:] if each != '--resume')}",
-            minutes=(earlier + time.monotonic() - started) / 60,
-            notices=notices,
-        )
-        write_fairness_run(place, task, findings, result)
-    unfinished.remove()
-    tell_result(result, place, weights=task.model.weights, as_json=as_json)
+    result, place = running.carry_out(
+        configuration(task, options),
+        find=lambda reporter, unfinished: repair(task, options, progress=reporter, workers=running.workers, unfinished=unfinished),
+        summarise=partial(summarise, task, options, title=title, notices=notices),
+        write=lambda place, findings, result: write_fairness_run(place, task, findings, result),
+    )
+    repaired = any(each.column == "repaired" for each in result.frozen) and result.verdict.outcome in REPAIRED
+    running.tell(
+        result, place, weights=task.model.weights, repaired=repaired, otherwise="no repair was worth making: keep the original weights"
+    )
     return 0 if result.verdict.outcome in REPAIRED else 1
-
-
-def tell_result(result: Result, place: Path, *, weights: Path, as_json: bool) -> None:
-    """The result on stdout, what to do next on stderr."""
-    if as_json:
-        print(result.model_dump_json(indent=1))  # noqa: T201
-    else:
-        show_result(result)
-    say(f"report: {place / 'report.html'}")
-    if any(each.column == "repaired" for each in result.frozen) and result.verdict.outcome in REPAIRED:
-        say(
-            f"repaired weights: {place / 'repaired.safetensors'}; to repair a copy elsewhere: repairkit apply {place / 'patch.json'} --weights {weights}"
-        )
-    else:
-        say("no repair was worth making: keep the original weights")
 
 
 def load_data(

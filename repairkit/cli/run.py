@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from repairkit.cli.carrying import Running
 from repairkit.cli.console import Reporter
 from repairkit.cli.fairness import carry_out
 from repairkit.cli.options import (
@@ -63,13 +64,6 @@ def run(
     return carry_out(
         task,
         options,
-        started=started,
-        name=recipe.stem,
+        Running(started, recipe.stem, workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
         title=plan.title,
-        workers=workers,
-        memory=memory,
-        out=out,
-        resume=resume,
-        as_json=as_json,
-        dry_run=dry_run,
     )
