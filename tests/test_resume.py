@@ -54,7 +54,7 @@ def call(monkeypatch):
                     raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(command, "Reporter", Reporter)
+            patch.setattr("repairkit.cli.carrying.Reporter", Reporter)
             patch.setattr(sys, "argv", ["repairkit", *given])
             done = CliRunner().invoke(app, given)
         if done.exception is not None and not isinstance(done.exception, SystemExit):

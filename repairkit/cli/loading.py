@@ -11,7 +11,7 @@ from repairkit.cli.console import Reporter
 from repairkit.cli.options import parse_channels
 from repairkit.cli.train import Telling
 from repairkit.data import digits, imagenet
-from repairkit.data.classes import relabel
+from repairkit.data.classes import imagenet_classes, relabel
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import embedded, zoo
@@ -143,7 +143,7 @@ def load_adversaries(
         others = (fitted(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
     else:
         others = tuple(
-            fitted(name) if digital and not file else narrowed(zoo.load(name, weights=Path(file) if file else None, device=device), classes)
+            fitted(name) if digital and not file else narrowed(_any_classes(name, Path(file) if file else None, classes, device), classes)
             for name, _, file in (each.partition("=") for each in carriers)
         )
     if dropout_model is not None:
@@ -159,3 +159,11 @@ def load_adversaries(
             )
         return others, relabel(found.subset(known), classes), rival
     return others, digits.typed_digits(TYPED, size=side) if digital else None, rival
+
+
+def _any_classes(name: str, weights: Path | None, classes: tuple[str, ...], device: str) -> zoo.LoadedModel:
+    """A network of these classes or, where its last layer does not fit them, of ImageNet's."""
+    try:
+        return zoo.load(name, weights=weights, classes=classes, device=device)
+    except ModelError:
+        return zoo.load(name, weights=weights, classes=imagenet_classes(), device=device)
