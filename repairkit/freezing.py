@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 import torch
@@ -100,27 +100,42 @@ def bake(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt = "pos
         >>> bake(network, {FilterId("0", 1): 0.25})["0.bias"][1]
         tensor(0.2500)
     """
-    original = network.state_dict()
-    state = {key: value.detach().clone() for key, value in original.items()}
-    storages = Counter(value.data_ptr() for value in original.values() if value.numel())
+    state = {key: value.detach().clone() for key, value in network.state_dict().items()}
     with torch.no_grad():
-        for site, channels in _by_site(network, constants, freeze_at):
-            for channel, constant in channels.items():
-                if reason := why_not_bakeable(network, site, constant):
-                    raise BakeError(
-                        f"filter {FilterId(site.layer, channel)} cannot be baked: {reason}; leave it out of the patch or keep it frozen with Freeze"
-                    )
-                if storages[original[f"{site.layer}.weight"].data_ptr()] > 1:
-                    raise BakeError(
-                        f"the weights of {site.layer} are shared with another layer, so freezing here would freeze there; keep it frozen with Freeze"
-                    )
-                state[f"{site.layer}.weight"][channel] = 0
-                if site.norm is not None:
-                    state[f"{site.norm}.weight"][channel] = 0
-                    state[f"{site.norm}.bias"][channel] = constant
-                if f"{site.layer}.bias" in state:
-                    state[f"{site.layer}.bias"][channel] = constant if site.norm is None else 0
+        for name, row, number in baked_rows(network, constants, freeze_at=freeze_at):
+            state[name][row] = number
     return state
+
+
+def baked_rows(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt = "post") -> Iterator[tuple[str, int, float]]:
+    """What `bake` sets, and all that a filter's constant hangs on: name of a parameter, its row, the number in all of the row.
+
+    Raises:
+        ModelError, BakeError: as `bake`.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+        >>> list(baked_rows(network, {FilterId("0", 1): 0.25}))
+        [('0.weight', 1, 0.0), ('0.bias', 1, 0.25)]
+    """
+    original = network.state_dict()
+    storages = Counter(value.data_ptr() for value in original.values() if value.numel())
+    for site, channels in _by_site(network, constants, freeze_at):
+        for channel, constant in channels.items():
+            if reason := why_not_bakeable(network, site, constant):
+                raise BakeError(
+                    f"filter {FilterId(site.layer, channel)} cannot be baked: {reason}; leave it out of the patch or keep it frozen with Freeze"
+                )
+            if storages[original[f"{site.layer}.weight"].data_ptr()] > 1:
+                raise BakeError(
+                    f"the weights of {site.layer} are shared with another layer, so freezing here would freeze there; keep it frozen with Freeze"
+                )
+            yield f"{site.layer}.weight", channel, 0.0
+            if site.norm is not None:
+                yield f"{site.norm}.weight", channel, 0.0
+                yield f"{site.norm}.bias", channel, constant
+            if f"{site.layer}.bias" in original:
+                yield f"{site.layer}.bias", channel, constant if site.norm is None else 0.0
 
 
 def why_not_bakeable(network: nn.Module, site: Site, constant: float) -> str | None:
@@ -149,6 +164,8 @@ def baked_copy(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt 
 
 def _by_site(network: nn.Module, constants: Constants, freeze_at: FreezeAt) -> list[tuple[Site, dict[int, float]]]:
     """The constants grouped by convolution, checked against the network."""
+    if not constants:
+        return []
     sites = {site.layer: site for site in trace(network, freeze_at=freeze_at).sites}
     grouped: dict[str, dict[int, float]] = {}
     for name, constant in constants.items():

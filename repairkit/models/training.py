@@ -167,12 +167,12 @@ def train(
         "groups": {group: int((images.groups == group).sum()) for group in images.group_names},
         "torch": torch.__version__,
     }
-    with _threads(threads), torch.random.fork_rng(devices=[]):
+    with _threads(threads), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         network, notes = _start(architecture, len(images.classes), init)
         classifier = Classifier(network, classes=images.classes, size=size).to(device).to(memory_format=torch.channels_last)
         try_one(classifier.eval(), images)
-        run = _Run(classifier, images, batch_size, learning_rate, weight_decay, epochs, filter_dropout, ramp, flip)
+        run = TrainingLoop(classifier, images, batch_size, learning_rate, weight_decay, epochs, filter_dropout, ramp, flip)
         history = tuple(run.epochs(validation, progress))
         if settle_norms:
             _settle_norms(classifier, images, batch_size)
@@ -296,8 +296,12 @@ def _signal_modules(network: nn.Module, example: torch.Tensor) -> list[nn.Module
 
 
 @dataclass
-class _Run:
-    """The training loop: plain, and the same bits for the same seed."""
+class TrainingLoop:
+    """The training loop: plain, and the same bits for the same seed.
+
+    With `keep_norms`, for a network that is trained already, only dropout is in training mode: batch norms apply their running
+    statistics and leave them as they are, and no auxiliary head runs (Inception's cannot take images of less than 139 pixels).
+    """
 
     classifier: Classifier
     images: LabelledImages
@@ -308,19 +312,26 @@ class _Run:
     filter_dropout: float
     ramp: float
     flip: bool
+    keep_norms: bool = False
 
     def epochs(self, validation: LabelledImages | None, progress: TrainingProgress | None) -> Iterator[Epoch]:
+        """Train, an epoch at a time; the validation images are measured after each.
+
+        Raises:
+            ModelError: the loss is not finite.
+        """
         per_epoch = max(1, len(self.images) // self.batch_size)
         steps = self.count * per_epoch
         optimizer = torch.optim.AdamW(self.classifier.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps + 1, pct_start=0.1)
+        warm = max(0.1, 2 / (steps + 1))  # one step at least: in ten total steps, OneCycleLR divides a tenth of them by zero
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps + 1, pct_start=warm)
         device = self.classifier.mean.device
         labels = torch.from_numpy(self.images.labels)
         example = self.classifier.prepare(self.images.batch(np.arange(1)).to(device))
         with FilterDropout(self.classifier.network, example) as dropout:
             for epoch in range(self.count):
                 began, total, right = time.perf_counter(), 0.0, 0
-                self.classifier.train()
+                self._enter_training_mode()
                 order = torch.randperm(len(self.images))
                 for index in range(per_epoch):
                     step = epoch * per_epoch + index
@@ -329,16 +340,12 @@ class _Run:
                     target = labels[chosen].to(device)
                     logits = self._logits(chosen.numpy())
                     loss = F.cross_entropy(logits, target)
-                    if not math.isfinite(float(loss.detach())):
-                        raise ModelError(
-                            f"the training loss became {float(loss.detach())} at step {step + 1} of {steps}; lower the learning rate"
-                        )
+                    total += check_loss(loss, f"at step {step + 1} of {steps}")
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
                     nn.utils.clip_grad_norm_(self.classifier.parameters(), 1.0)
                     optimizer.step()
                     schedule.step()
-                    total += float(loss.detach())
                     right += int((logits.argmax(1) == target).sum())
                     if progress:
                         progress(step + 1, steps, None)
@@ -357,6 +364,12 @@ class _Run:
                     progress((epoch + 1) * per_epoch, steps, entry)
                 yield entry
 
+    def _enter_training_mode(self) -> None:
+        self.classifier.train(not self.keep_norms)
+        for module in self.classifier.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.train()
+
     def _logits(self, chosen: Indices) -> torch.Tensor:
         batch = self.images.batch(chosen)
         if self.flip:
@@ -365,6 +378,18 @@ class _Run:
         output = self.classifier(batch.to(self.classifier.mean.device).contiguous(memory_format=torch.channels_last))
         logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]  # Inception's auxiliary head
         return logits
+
+
+def check_loss(loss: torch.Tensor, when: str) -> float:
+    """The loss as a number.
+
+    Raises:
+        ModelError: it is NaN or infinite.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise ModelError(f"the training loss became {value} {when}; lower the learning rate")
+    return value
 
 
 def _settle_norms(classifier: Classifier, images: LabelledImages, batch_size: int) -> None:
