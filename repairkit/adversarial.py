@@ -201,7 +201,7 @@ class AdversarialFindings:
         return self.rounds[0].patch.model_copy(update={"culprits": culprits})
 
 
-def split_of(task: AdversarialTask, options: Options) -> Split:
+def split_of(task: AdversarialTask, options: Options, attacks: AttackOptions) -> Split:
     """The clean images that find, choose and report, stratified by class.
 
     Raises:
@@ -214,7 +214,7 @@ def split_of(task: AdversarialTask, options: Options) -> Split:
             f"{task.images.name} has {len(task.images)} images, but {needed} are needed: {LEAST} in each part; give more images"
         )
     split = three_way(alike(task.images), shares=shares, seed=options.seed)
-    check_guard(len(split.choose), options.max_clean_drop, task.images.name)
+    check_guard(len(split.choose), options.max_clean_drop / attacks.rounds, task.images.name)
     return split
 
 
@@ -232,7 +232,7 @@ def attacked_rows(task: AdversarialTask, split: Split, options: Options, attacks
 
 def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
     """Image passes that a run will make at most, by part; choosing assumes a path of six filters."""
-    split = split_of(task, options)
+    split = split_of(task, options, attacks)
     sizes = {name: len(rows) for name, rows in attacked_rows(task, split, options, attacks).items()}
     attacked = attacks.method.passes + 1
     scored = 2 * sizes["choose"]
@@ -284,7 +284,7 @@ def repair(
         workers: processes that attribute (`tmab` only); any number gives the same bits.
         unfinished: where attributions, choices and what adversaries did are kept as the work goes, and taken up again.
     """
-    split = split_of(task, options)
+    split = split_of(task, options, attacks)
     clock = Clock(
         progress,
         sum(plan(task, options, attacks).values()),
@@ -323,6 +323,8 @@ def repair(
             against = made if number == 0 else {part: attacked(finetuned, part) for part in PARTS[:2]}
             found, finetuned = find_and_freeze(task, finetuned, against, split, options, attacks, rounds, clock, workers, kept)
             rounds.append(found)
+            if not found.choice.chosen and not attacks.finetune_epochs:
+                break  # a further round would find the same
             if attacks.finetune_epochs:
                 with clock.part("fine-tuning"):
                     training = {"epochs": attacks.finetune_epochs, "freeze_at": options.freeze_at, "seed": options.seed + number}

@@ -85,7 +85,8 @@ def test_the_repaired_weights_load_into_the_plain_architecture_and_withstand_eve
     assert result.verdict.outcome == "repaired"
     for group in result.groups:
         assert result.share("repaired", "recovered label", group).value == 1.0
-        assert result.share("original", "recovered label", group).value == (1.0 if group == "noise" else 0.0)
+        before = result.share("original", "recovered label", group).value
+        assert before == 1.0 if group == "noise" else before < 0.2
     assert result.share("repaired", "clean accuracy").value == 1.0
     assert "Against an adversary who knows the repaired network: the recovered label" in " ".join(result.verdict.sentences)
 
@@ -166,7 +167,7 @@ def test_a_network_that_the_attack_cannot_fool_is_left_alone_and_the_report_says
 
 def test_a_second_round_attacks_the_network_that_the_first_left():
     attacks = replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
-    asked, options = task(), replace(OPTIONS, max_filters=2)
+    asked, options = task(), replace(OPTIONS, max_filters=2, max_clean_drop=0.1)
     findings = repair(asked, options, attacks)
     first, second = findings.rounds
     assert first.made["attribute"].key != second.made["attribute"].key
@@ -181,7 +182,7 @@ def test_a_second_round_attacks_the_network_that_the_first_left():
 
 
 def _clean(asked, options, attacks):
-    rows = attacked_rows(asked, split_of(asked, options), options, attacks)["attribute"]
+    rows = attacked_rows(asked, split_of(asked, options, attacks), options, attacks)["attribute"]
     return asked.images.subset(rows), draw_targets(asked.images.labels, 4, options.seed)[rows]
 
 
@@ -285,10 +286,15 @@ def test_a_network_that_returns_probabilities_is_refused():
         AdversarialTask(replace(model, classifier=certain), brittle.images())
 
 
+def test_every_round_must_be_able_to_show_that_its_share_of_the_guard_holds():
+    with pytest.raises(DataError, match="cannot show that accuracy falls by 2.5 points at most"):
+        split_of(task(), OPTIONS, replace(ATTACKS, rounds=2))
+
+
 def test_too_few_images_say_how_many_are_needed():
     asked = AdversarialTask(brittle.model(), brittle.images(5))
     with pytest.raises(DataError, match="has 20 images, but 34 are needed"):
-        split_of(asked, OPTIONS)
+        split_of(asked, OPTIONS, ATTACKS)
     with pytest.raises(UsageError, match="at least 10"):
         AttackOptions(images=(10, 10, 5))
 
@@ -365,4 +371,4 @@ def test_the_rank_correlation_leaves_out_filters_that_move_nothing():
 def test_success_minus_accuracy_is_harmful_where_it_is_high():
     asked, findings, _ = repaired()
     worth = AttackSuccess().on(findings.made["attribute"].toward_targets) - Accuracy().on(asked.images)
-    assert (worth.harmful, worth.scale) == (1, 2.0)
+    assert (worth.harmful, worth.scale) == (1, pytest.approx(2.0))
