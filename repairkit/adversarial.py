@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Literal, get_args
 
@@ -327,10 +328,11 @@ def repair(
                 break  # a further round would find the same
             if attacks.finetune_epochs:
                 with clock.part("fine-tuning"):
-                    training = {"epochs": attacks.finetune_epochs, "freeze_at": options.freeze_at, "seed": options.seed + number}
-                    frozen = {name: constant for each in rounds for name, constant in each.patch.constants.items()}
-                    finetuned = finetune(finetuned, clean, frozen=frozen, **training)
-                    alone = finetune(alone, clean, **training)
+                    longer = partial(
+                        finetune, images=clean, epochs=attacks.finetune_epochs, freeze_at=options.freeze_at, seed=options.seed + number
+                    )
+                    alone = longer(alone)
+                    finetuned = longer(finetuned, frozen={name: value for each in rounds for name, value in each.patch.constants.items()})
                     clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(clean))
         clock.prefix = ""
         screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
