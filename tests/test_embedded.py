@@ -5,7 +5,7 @@ import pytest
 
 from repairkit.data import digits
 from repairkit.data.record import check_unseen, read_record
-from repairkit.errors import DataError, ModelError
+from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.filters import ConvFilters
 from repairkit.models import embedded
 from repairkit.models.training import measure
@@ -21,7 +21,7 @@ def first(tmp_path_factory):
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("REPAIRKIT_CACHE", str(folder))
         patch.setenv("TORCH_HOME", str(folder))
-        patch.setattr(embedded, "EPOCHS", EPOCHS)
+        patch.setattr(embedded, "EPOCHS_OF_SLOW_LEARNERS", EPOCHS)
         told = []
         model = embedded.load(**SMALL, progress=lambda *now: told.append(now))
         yield model, told, folder
@@ -48,7 +48,7 @@ def test_it_says_plainly_that_it_is_no_imagenet_network(first):
 def test_it_is_kept_with_its_record(first, monkeypatch):
     model, _, folder = first
     monkeypatch.setenv("REPAIRKIT_CACHE", str(folder))
-    monkeypatch.setattr(embedded, "EPOCHS", EPOCHS)
+    monkeypatch.setattr(embedded, "EPOCHS_OF_SLOW_LEARNERS", EPOCHS)
     monkeypatch.setattr(embedded, "train", None)  # nothing is fitted again
     again = embedded.load(**SMALL)
     assert again.sha256 == model.sha256
@@ -62,11 +62,44 @@ def test_it_is_kept_with_its_record(first, monkeypatch):
         embedded.load(**SMALL, seed=1)
 
 
+def test_a_rival_is_the_same_network_fitted_on_with_filter_dropout(first, monkeypatch):
+    model, _, folder = first
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(folder))
+    monkeypatch.setattr(embedded, "EPOCHS_OF_SLOW_LEARNERS", EPOCHS)
+    told = []
+    rival = embedded.load(**SMALL, filter_dropout=0.2, progress=lambda *now: told.append(now))
+    assert len([step for step, _, epoch in told if epoch is None]) == EPOCHS * 18  # the network without was in the cache
+    assert rival.stages[-1].settings.filter_dropout == 0.2
+    assert rival.stand_in
+    assert rival.provenance.startswith("Embedded default for mobilenet_v3_small")
+    assert rival.provenance.endswith("Fitted with filter dropout of 0.2.")
+    held_out = digits.held_out_digits(size=32).subset(np.arange(300))
+    assert measure(rival.classifier, held_out)[0] > 0.5
+    check_unseen(rival.weights, held_out=held_out)
+    monkeypatch.setattr(embedded, "train", None)  # nothing is fitted again
+    assert embedded.load(**SMALL).sha256 == model.sha256 != rival.sha256
+    assert embedded.load(**SMALL, filter_dropout=0.2).sha256 == rival.sha256
+    with pytest.raises(TypeError):
+        embedded.load(**SMALL, filter_dropout=0.3)
+
+
+def test_small_networks_and_those_without_batch_norm_learn_longer(monkeypatch):
+    def no_fit(_images, **settings):
+        raise KeyboardInterrupt(settings["epochs"])
+
+    monkeypatch.setattr(embedded, "train", no_fit)
+    monkeypatch.setattr(embedded, "EPOCHS", 2)
+    monkeypatch.setattr(embedded, "EPOCHS_OF_SLOW_LEARNERS", 7)
+    for architecture, epochs in (("mobilenet_v3_small", 7), ("squeezenet1_1", 7), ("vgg11", 7), ("resnet18", 2)):
+        with pytest.raises(KeyboardInterrupt, match=f"^{epochs}$"):
+            embedded.load(architecture, size=33)
+
+
 @pytest.mark.extended
 def test_a_fit_that_was_cut_off_is_made_again_to_the_same_bits(first, monkeypatch):
     model, _, folder = first
     monkeypatch.setenv("REPAIRKIT_CACHE", str(folder))
-    monkeypatch.setattr(embedded, "EPOCHS", EPOCHS)
+    monkeypatch.setattr(embedded, "EPOCHS_OF_SLOW_LEARNERS", EPOCHS)
     model.weights.with_suffix(".train-images.txt").unlink()
     model.weights.write_bytes(b"cut")
     assert embedded.load(**SMALL).sha256 == model.sha256
@@ -87,6 +120,8 @@ def test_when_it_is_needed(tmp_path, monkeypatch):
 def test_what_it_cannot_be():
     with pytest.raises(ModelError, match="no classifier called 'resnet19'"):
         embedded.load("resnet19")
+    with pytest.raises(UsageError, match=r"expected a filter dropout of 0 or more and below 1, got 1; 0\.5 drops half"):
+        embedded.load(filter_dropout=1.0)
     with pytest.raises(ModelError, match="cannot take images of 32 pixels"):
         embedded.load("inception_v3", size=32)
 
