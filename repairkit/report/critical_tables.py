@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from repairkit.report.result import CriticalResult, RemovalPoint
-from repairkit.report.tables import NONE, Cell, KeyFigure, Table, aggregates, before_after, count, interval, percent, plus_minus, points, small
+from repairkit.report.tables import (
+    NONE,
+    Cell,
+    KeyFigure,
+    Table,
+    aggregates,
+    before_after,
+    count,
+    interval,
+    percent,
+    plus_minus,
+    points,
+    small,
+)
 
 METRICS = {"other classes": "Mean recall of the other classes", "accuracy": "Accuracy on all images"}
 

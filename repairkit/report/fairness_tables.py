@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repairkit.report.result import Agreement, FairnessResult
-from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, aggregates, before_after, column_label, interval, percent, points, signed
+from repairkit.report.tables import (
+    NONE,
+    Cell,
+    KeyFigure,
+    Kind,
+    Table,
+    aggregates,
+    before_after,
+    column_label,
+    interval,
+    percent,
+    points,
+    signed,
+)
 
 
 def facts(result: FairnessResult) -> list[tuple[str, str]]:

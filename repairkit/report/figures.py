@@ -51,9 +51,11 @@ def share_rows(
 
     Args:
         result: whose shares.
-        key, title, finding: of the figure.
+        key: of the figure.
+        title: of the figure.
         what: is shown, in a word or two.
         wanted: metric, group and name of each block.
+        finding: of the figure.
         bounds: shares that the scale holds in any case.
     """
     found = {(s.metric, s.group, s.column): s for s in result.shares}

@@ -259,7 +259,9 @@ def lower_after_repair(result: Result, label: Label = row_label) -> Table | None
     repairs = [entry for entry in result.differences if entry.second in REPAIRED]
     claimed = [entry for entry in repairs if entry.claim == "worse"]
     unclaimed = [
-        entry for entry in repairs if entry.claim == "no claim" and (entry.value > 0 if entry.metric in LOWER_IS_BETTER else entry.value < 0)
+        entry
+        for entry in repairs
+        if entry.claim == "no claim" and (entry.value > 0 if entry.metric in LOWER_IS_BETTER else entry.value < 0)
     ]
     bodies = tuple(
         tuple(
