@@ -47,7 +47,7 @@ PAIRS = [
 ]
 
 
-def _wilson(value: float, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(value: float, n: int, z: float = 1.96) -> tuple[float, float]:
     middle = (value + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
     return max(0.0, middle - half), min(1.0, middle + half)
@@ -71,7 +71,7 @@ def _shares() -> list[Share]:
     shares = []
     for column in COLUMNS:
         for (group, n), value in zip(SIZES.items(), _recalls(column), strict=True):
-            low, high = _wilson(value, n)
+            low, high = wilson(value, n)
             shares.append(Share(metric="recall", group=group, column=column, n=n, value=value, low=low, high=high))
         for metric, (value, n, error) in _aggregates(column).items():
             shares.append(

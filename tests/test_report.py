@@ -6,22 +6,29 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from adversarial_example import adversarial_cases
 from bs4 import BeautifulSoup
 from jinja2 import Environment, nodes
 from markdown_it import MarkdownIt
 from report_example import example_result
 
 from repairkit.report import drawing, fairness_tables, figures, html, kinds, markdown, tables
-from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, FairnessResult, Guaranteed, Histogram, Overlap
+from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, FairnessResult, Guaranteed, Histogram, Overlap, Result
 from repairkit.rundir import write_views
 
 COMMITTED = Path(__file__).parent.parent / "reports"
 TEMPLATES = Path(html.__file__).parent / "templates"
 SVG = "{http://www.w3.org/2000/svg}"
-ORDER = [
-    "Verdict", "Before and after", "What got worse", "Paired differences", "Disparities between groups", "Filters changed",
-    "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
-]  # fmt: skip
+ORDER = {
+    "fairness": [
+        "Verdict", "Before and after", "What got worse", "Paired differences", "Disparities between groups", "Filters changed",
+        "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
+    ],
+    "adversarial": [
+        "Verdict", "Against which adversary", "What got worse", "Paired differences", "How many filters to freeze", "How large a change it takes",
+        "Filters changed", "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
+    ],
+}  # fmt: skip
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -43,8 +50,8 @@ def soup_of(text: str) -> BeautifulSoup:
     return BeautifulSoup(text, "html.parser")
 
 
-def markdown_soup(result: FairnessResult) -> BeautifulSoup:
-    text = markdown.render(result, figures.draw(result))
+def markdown_soup(result: Result) -> BeautifulSoup:
+    text = markdown.render(result, kinds.kind_of(result).draw(result))
     return soup_of(MarkdownIt("commonmark").enable("table").render(text))
 
 
@@ -144,7 +151,7 @@ def edge_cases() -> dict[str, FairnessResult]:
     return cases | {"bare": bare, "many groups": many, "flat": flat, "perfect": perfect}
 
 
-CASES = edge_cases()
+CASES = edge_cases() | adversarial_cases()
 
 
 @pytest.fixture(params=list(CASES))
@@ -196,7 +203,7 @@ def test_page_is_accessible(case):
 
 def test_both_views_have_the_same_sections_in_the_agreed_order(case):
     for view in (soup_of(html.render(case)), markdown_soup(case)):
-        assert [heading.get_text(strip=True) for heading in view.find_all("h2")] == ORDER
+        assert [heading.get_text(strip=True) for heading in view.find_all("h2")] == ORDER[case.kind]
 
 
 def test_both_views_show_the_same_tables_cell_by_cell(case):
@@ -213,7 +220,7 @@ def test_both_views_show_the_same_tables_cell_by_cell(case):
 def test_every_number_of_the_markdown_tables_is_in_the_page(case):
     page = soup_of(html.render(case)).get_text(" ")
     shown = set(re.findall(r"[−+]?\d[\d,.]*%?", page))
-    for row in re.findall(r"^\|.*$", markdown.render(case, figures.draw(case)), re.MULTILINE):
+    for row in re.findall(r"^\|.*$", markdown.render(case, kinds.kind_of(case).draw(case)), re.MULTILINE):
         for number in re.findall(r"[−+]?\d[\d,.]*%?", re.sub(r"`[^`]*`", "", row)):
             assert number in shown or number.rstrip(".,") in page
 

@@ -29,22 +29,16 @@ def _removal(result: CriticalResult) -> drawing.Figure:
         return drawing.Figure("removal", title, "Not drawn: no filter was removed.")
     legend, y = drawing.legend([(_STYLE[series], label) for series, label in LABELS.items()], 14)
     x = drawing.Scale.around([0.0, float(most)], 48, drawing.WIDTH - 10, pad=0.02)
-    scale_of = {"low": 0.0, "high": 1.0}
     body = legend
     metrics = list(dict.fromkeys(point.metric for point in result.removal))
     for metric in metrics:
-        scale = drawing.Scale.around(scale_of.values(), y + 130, y + 22, pad=0.02, top=1.0)
-        body += drawing.text(8, y + 10, critical_tables.metric_label(result, metric), css="b")
-        body += drawing.ticks_left(scale, 48, drawing.WIDTH - 10, drawing.percent_form(scale, 5))
-        for series in LABELS:
-            index = _STYLE[series]
-            found = [point for point in result.removal if (point.series, point.metric) == (series, metric)]
-            body += "".join(drawing.line(x(p.filters), scale(p.low), x(p.filters), scale(p.high), f"whisker s{index}") for p in found)
-            body += drawing.curve(index, [(x(p.filters), scale(p.value)) for p in found])
+        curves = [
+            (_STYLE[series], [(p.filters, p.low, p.value, p.high) for p in result.removal if (p.series, p.metric) == (series, metric)])
+            for series in LABELS
+        ]
+        body += figures.panel(x, y, critical_tables.metric_label(result, metric), curves)
         y += 150
-    whole = [tick for tick in x.ticks(8) if tick == int(tick)]
-    body += "".join(drawing.text(x(tick), y, tables.count(tick), css="m", anchor="middle") for tick in whole)
-    body += drawing.text((48 + drawing.WIDTH) / 2, y + 18, "number of frozen filters", css="m", anchor="middle")
+    body += figures.filters_below(x, y, "number of frozen filters")
     last = [point for point in result.removal if point.filters == most]
     finding = " ".join(_read(result, point, last) for point in last if point.series == "critical")
     detail = f"Without frozen filters: {'; '.join(_start(result, metric) for metric in metrics)}."

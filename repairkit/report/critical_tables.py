@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from repairkit.report.result import CriticalResult, RemovalPoint
-from repairkit.report.tables import NONE, Cell, Table, before_after, count, interval, percent, plus_minus, points, small
+from repairkit.report.tables import (
+    NONE,
+    Cell,
+    KeyFigure,
+    Table,
+    aggregates,
+    before_after,
+    count,
+    interval,
+    percent,
+    plus_minus,
+    points,
+    small,
+)
 
 METRICS = {"other classes": "Mean recall of the other classes", "accuracy": "Accuracy on all images"}
 
@@ -18,6 +31,11 @@ def facts(result: CriticalResult) -> list[tuple[str, str]]:
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
+
+
+def key_figures(result: CriticalResult) -> list[KeyFigure]:
+    """What stands at the top of the report."""
+    return aggregates(result)
 
 
 def summary(result: CriticalResult) -> Table:

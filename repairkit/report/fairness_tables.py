@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repairkit.report.result import Agreement, FairnessResult
-from repairkit.report.tables import NONE, Cell, Kind, Table, before_after, column_label, interval, percent, points, signed
+from repairkit.report.tables import (
+    NONE,
+    Cell,
+    KeyFigure,
+    Kind,
+    Table,
+    aggregates,
+    before_after,
+    column_label,
+    interval,
+    percent,
+    points,
+    signed,
+)
 
 
 def facts(result: FairnessResult) -> list[tuple[str, str]]:
@@ -19,6 +32,11 @@ def facts(result: FairnessResult) -> list[tuple[str, str]]:
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
+
+
+def key_figures(result: FairnessResult) -> list[KeyFigure]:
+    """What stands at the top of the report."""
+    return aggregates(result)
 
 
 def summary(result: FairnessResult) -> Table:

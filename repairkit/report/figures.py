@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from repairkit.report import drawing, tables
 from repairkit.report.result import CurvePoint, Difference, FairnessResult, Histogram, Result, Share
 
+NOT_COMPARED = "There is no repair to compare with the original."
+
 
 def draw(result: FairnessResult) -> list[drawing.Figure]:
     """All figures of a fairness report, in order.
@@ -30,21 +32,41 @@ def _stated(entry: Difference) -> str:
 
 def _repair_effect(result: Result, *, groups: bool) -> str:
     """What the repair did to the groups or to the aggregates; "" when it was not compared."""
-    entries = [e for e in result.differences if (e.first, e.second) == ("original", "repaired") and (e.group is not None) == groups]
+    entries = [entry for entry in tables.repair_effects(result) if (entry.group is not None) == groups]
     return f"Repaired against original: {'; '.join(map(_stated, entries))}." if entries else ""
 
 
 def recall(result: Result) -> drawing.Figure:
     """Recall of each group and their mean, one row per column, with intervals."""
-    title = "Recall of each group"
-    wanted = [(("recall", group), group) for group in result.groups] + [(("mean recall", None), "mean recall")]
+    wanted: list[tuple[str, str | None, str]] = [("recall", group, group) for group in result.groups]
+    finding = _repair_effect(result, groups=True) or NOT_COMPARED
+    wanted += [("mean recall", None, "mean recall")]
+    return share_rows(result, "recall", "Recall of each group", "recalls", wanted, finding, bounds=[1.0])
+
+
+def share_rows(
+    result: Result, key: str, title: str, what: str, wanted: Sequence[tuple[str, str | None, str]], finding: str, bounds: Sequence[float]
+) -> drawing.Figure:
+    """Shares with their intervals: a block for each metric and group that is wanted, and in it a row for each column.
+
+    Args:
+        result: whose shares.
+        key: of the figure.
+        title: of the figure.
+        what: is shown, in a word or two.
+        wanted: metric, group and name of each block.
+        finding: of the figure.
+        bounds: shares that the scale holds in any case.
+    """
     found = {(s.metric, s.group, s.column): s for s in result.shares}
-    blocks = [(label, [found[*key, c.key] for c in result.columns if (*key, c.key) in found]) for key, label in wanted]
+    blocks = [
+        (label, [found[metric, group, c.key] for c in result.columns if (metric, group, c.key) in found]) for metric, group, label in wanted
+    ]
     blocks = [(label, shares) for label, shares in blocks if shares]
     if not blocks:
-        return drawing.Figure("recall", title, "Not drawn: the run recorded no recalls.")
+        return drawing.Figure(key, title, f"Not drawn: the run recorded no {what}.")
     legend, y = drawing.legend([(drawing.style_of(c.key), c.label) for c in result.columns], 14)
-    scale = drawing.Scale.around([s.low for _, shares in blocks for s in shares] + [1.0], 8, 336, top=1.0)
+    scale = drawing.Scale.around([*(s.low for _, shares in blocks for s in shares), *bounds], 8, 336, top=1.0)
     top, rows = y, []
     for label, shares in blocks:
         y += 20
@@ -58,8 +80,7 @@ def recall(result: Result) -> drawing.Figure:
         y += 8
     axis = drawing.ticks_below(scale, top, y, drawing.percent_form(scale, 5), 5)
     detail = " ".join(f"{label}: {'; '.join(_said(result, s) for s in shares)}." for label, shares in blocks)
-    effect = _repair_effect(result, groups=True) or "There is no repair to compare with the original."
-    return drawing.Figure("recall", title, effect, detail, y + 24, legend + axis + "".join(rows))
+    return drawing.Figure(key, title, finding, detail, y + 24, legend + axis + "".join(rows))
 
 
 def _recall_row(result: Result, scale: drawing.Scale, share: Share, label: str, y: float) -> str:
@@ -99,20 +120,33 @@ def _removal(result: FairnessResult) -> drawing.Figure:
             drawing.curve(drawing.style_of(name), [(x(p.filters), scale(value(p))) for p in found]) for name, found in curves.items()
         )
         y += 150
-    whole = [tick for tick in x.ticks(8) if tick == int(tick)]
-    body += "".join(drawing.text(x(tick), y, tables.count(tick), css="m", anchor="middle") for tick in whole)
-    body += drawing.text(
-        (48 + drawing.WIDTH) / 2,
-        y + 18,
-        f"{'most filters frozen in a fold' if result.folds > 1 else 'number of frozen filters'}{f' (chosen: {chosen[0].filters})' if chosen else ''}",
-        css="m",
-        anchor="middle",
-    )
+    counted = "most filters frozen in a fold" if result.folds > 1 else "number of frozen filters"
+    body += filters_below(x, y, f"{counted}{f' (chosen: {chosen[0].filters})' if chosen else ''}")
     most = "up to " if result.folds > 1 else ""
     detail = " ".join(
         f"{tables.column_label(result, name)}: {_at(found[0], most)}; {_at(found[-1], most)}." for name, found in curves.items()
     )
     return drawing.Figure("removal", title, _removal_finding(result, chosen, curves), detail, y + 28, body)
+
+
+def panel(
+    x: drawing.Scale, y: float, title: str, curves: Iterable[tuple[int, Sequence[tuple[float, float, float, float]]]], height: float = 150
+) -> str:
+    """A share of 0 .. 1 against x, with whiskers; the points of a curve are x, low, value and high, after the curve's style."""
+    scale = drawing.Scale.around([0.0, 1.0], y + height - 20, y + 22, pad=0.02, top=1.0)
+    body = drawing.text(8, y + 10, title, css="b")
+    body += drawing.ticks_left(scale, 48, drawing.WIDTH - 10, drawing.percent_form(scale, 5))
+    for index, points in curves:
+        body += "".join(drawing.line(x(at), scale(low), x(at), scale(high), f"whisker s{index}") for at, low, _, high in points)
+        body += drawing.curve(index, [(x(at), scale(value)) for at, _, value, _ in points])
+    return body
+
+
+def filters_below(x: drawing.Scale, y: float, label: str) -> str:
+    """Whole numbers and a label below panels that count frozen filters."""
+    whole = [tick for tick in x.ticks(8) if tick == int(tick)]
+    ticks = "".join(drawing.text(x(tick), y, tables.count(tick), css="m", anchor="middle") for tick in whole)
+    return ticks + drawing.text((48 + drawing.WIDTH) / 2, y + 18, label, css="m", anchor="middle")
 
 
 def _mean_recall(point: CurvePoint) -> float:
@@ -225,5 +259,5 @@ def _tradeoff(result: FairnessResult) -> drawing.Figure:
     body += "".join(
         drawing.marker(drawing.style_of(key), x(source.value), scale(recall.value), said[key]) for key, (source, recall) in pairs.items()
     )
-    finding = _repair_effect(result, groups=False) or "There is no repair to compare with the original."
+    finding = _repair_effect(result, groups=False) or NOT_COMPARED
     return drawing.Figure("tradeoff", title, finding, f"Mean recall at source accuracy: {'; '.join(said.values())}.", y + 294, body)

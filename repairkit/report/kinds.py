@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from repairkit.errors import DataError
-from repairkit.report import critical_figures, critical_tables, fairness_tables, figures
+from repairkit.report import adversarial_figures, adversarial_tables, critical_figures, critical_tables, fairness_tables, figures
 from repairkit.report.drawing import Figure
-from repairkit.report.result import CriticalResult, FairnessResult, Result, read_record
+from repairkit.report.result import AdversarialResult, CriticalResult, FairnessResult, Result, read_record
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Kind:
 KINDS = {
     "fairness": Kind(FairnessResult, "fairness", fairness_tables, figures.draw),
     "critical filters": Kind(CriticalResult, "critical", critical_tables, critical_figures.draw),
+    "adversarial": Kind(AdversarialResult, "adversarial", adversarial_tables, adversarial_figures.draw),
 }
 
 

@@ -16,11 +16,21 @@ from typing import Any, Literal
 from repairkit.report.result import Claim, Difference, Guaranteed, Result, Share
 
 STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● no claim"}
-OUTCOME_SYMBOL = {"repaired": "▲", "no better than the threshold": "●", "no claim": "●", "no repair": "●", "critical filters found": "▲"}
+OUTCOME_SYMBOL = {
+    "repaired": "▲",
+    "no better than the threshold": "●",
+    "repaired against stored images": "◐",
+    "no claim": "●",
+    "no repair": "●",
+    "cannot be fooled": "●",
+    "critical filters found": "▲",
+}
+LOWER_IS_BETTER = frozenset({"gap", "target success"})
 REPAIRED = frozenset({"repaired", "dropout_repaired"})
 NONE = "—"
 
 Kind = Literal["text", "number", "status", "code"]
+Label = Callable[[str, str | None], str]
 
 
 @dataclass(frozen=True)
@@ -188,8 +198,8 @@ def _row_keys(result: Result, entries: Sequence[Share] | Sequence[Difference]) -
     return [groups, [key for key in keys if key[1] is None]]
 
 
-def before_after(result: Result) -> Table:
-    """Every share with its interval, columns side by side."""
+def before_after(result: Result, label: Label = row_label) -> Table:
+    """Every share with its interval, columns side by side; `label` names a row by its metric and group."""
     shares = {(entry.metric, entry.group, entry.column): entry for entry in result.shares}
 
     def cell(entry: Share | None) -> Cell:
@@ -198,7 +208,7 @@ def before_after(result: Result) -> Table:
     def row(metric: str, group: str | None) -> tuple[Cell, ...]:
         found = [shares.get((metric, group, column.key)) for column in result.columns]
         sizes = dict.fromkeys(count(entry.n) for entry in found if entry is not None)
-        return (Cell(row_label(metric, group), kind="text"), Cell(" / ".join(sizes) or NONE), *map(cell, found))
+        return (Cell(label(metric, group), kind="text"), Cell(" / ".join(sizes) or NONE), *map(cell, found))
 
     bodies = tuple(tuple(row(*key) for key in keys) for keys in _row_keys(result, result.shares) if keys)
     numbers: list[Kind] = ["number"] * len(result.columns)
@@ -225,13 +235,13 @@ _DIFFERENCE_HEADS = ("Difference, points", "Claim", "n", "p", "p adjusted")
 _DIFFERENCE_KINDS: tuple[Kind, ...] = ("number", "status", "number", "number", "number")
 
 
-def differences(result: Result) -> list[Table]:
-    """One table per pair of columns, in the order in which the pairs occur."""
+def differences(result: Result, label: Label = row_label) -> list[Table]:
+    """One table per pair of columns, in the order in which the pairs occur; `label` as for `before_after`."""
     tables: list[Table] = []
     for first, second in dict.fromkeys((entry.first, entry.second) for entry in result.differences):
         entries = {(entry.metric, entry.group): entry for entry in result.differences if (entry.first, entry.second) == (first, second)}
         bodies = tuple(
-            tuple((Cell(row_label(*key), kind="text"), *_difference_cells(entries[key])) for key in keys)
+            tuple((Cell(label(*key), kind="text"), *_difference_cells(entries[key])) for key in keys)
             for keys in _row_keys(result, list(entries.values()))
             if keys
         )
@@ -241,17 +251,22 @@ def differences(result: Result) -> list[Table]:
     return tables
 
 
-def lower_after_repair(result: Result) -> Table | None:
-    """What a repair made worse: claims first, then what it lowered without a claim; None if there is nothing."""
+def lower_after_repair(result: Result, label: Label = row_label) -> Table | None:
+    """What a repair made worse: claims first, then what it lowered without a claim; None if there is nothing.
+
+    What is better when lower counts where it rose. `label` as for `before_after`.
+    """
     repairs = [entry for entry in result.differences if entry.second in REPAIRED]
     claimed = [entry for entry in repairs if entry.claim == "worse"]
     unclaimed = [
-        entry for entry in repairs if entry.claim == "no claim" and (entry.value > 0 if entry.metric == "gap" else entry.value < 0)
+        entry
+        for entry in repairs
+        if entry.claim == "no claim" and (entry.value > 0 if entry.metric in LOWER_IS_BETTER else entry.value < 0)
     ]
     bodies = tuple(
         tuple(
             (
-                Cell(row_label(entry.metric, entry.group), kind="text"),
+                Cell(label(entry.metric, entry.group), kind="text"),
                 Cell(comparison(result, entry), kind="text"),
                 *_difference_cells(entry),
             )
@@ -348,27 +363,31 @@ def _guarantee(result: Result, entry: Guaranteed) -> str:
     )
 
 
-def key_figures(result: Result) -> list[KeyFigure]:
+def aggregates(result: Result) -> list[KeyFigure]:
     """The aggregates of "repaired minus original", for the top of the report."""
-    figures = []
-    for entry in result.differences:
-        if entry.group is None and (entry.first, entry.second) == ("original", "repaired"):
-            before, after = (
-                next((s for s in result.shares if (s.column, s.metric, s.group) == (key, entry.metric, None)), None)
-                for key in (entry.first, entry.second)
-            )
-            figures.append(
-                KeyFigure(
-                    metric=entry.metric,
-                    before=percent(before.value) if before else NONE,
-                    after=percent(after.value) if after else NONE,
-                    difference=points(entry.value),
-                    interval=interval(entry.low, entry.high, points),
-                    status=STATUS[entry.claim],
-                    claim=entry.claim,
-                )
-            )
-    return figures
+    return [key_figure(result, entry, entry.metric) for entry in repair_effects(result) if entry.group is None]
+
+
+def repair_effects(result: Result) -> list[Difference]:
+    """The differences of "repaired minus original"."""
+    return [entry for entry in result.differences if (entry.first, entry.second) == ("original", "repaired")]
+
+
+def key_figure(result: Result, entry: Difference, metric: str) -> KeyFigure:
+    """A paired difference with the shares that it compares, under the name `metric`."""
+    before, after = (
+        next((s for s in result.shares if (s.column, s.metric, s.group) == (key, entry.metric, entry.group)), None)
+        for key in (entry.first, entry.second)
+    )
+    return KeyFigure(
+        metric=metric,
+        before=percent(before.value) if before else NONE,
+        after=percent(after.value) if after else NONE,
+        difference=points(entry.value),
+        interval=interval(entry.low, entry.high, points),
+        status=STATUS[entry.claim],
+        claim=entry.claim,
+    )
 
 
 def reproduction(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -26,7 +26,9 @@ FLAGS = (
 BROWSERS_OWN = (".google.com", ".googleapis.com", ".gvt1.com", ".gstatic.com")  # what Chromium may ask for by itself
 PHONE = 360
 
-example_result = runpy.run_path(str(Path(__file__).parents[1] / "report_example.py"))["example_result"]
+TESTS = Path(__file__).parents[1]
+example_result = runpy.run_path(str(TESTS / "report_example.py"))["example_result"]
+adversarial_result = runpy.run_path(str(TESTS / "adversarial_example.py"))["adversarial_result"]
 
 
 @pytest.fixture
@@ -47,10 +49,15 @@ def chromium(tmp_path):
     return run
 
 
+@pytest.fixture(params=[example_result, adversarial_result], ids=["fairness", "adversarial"])
+def example(request):
+    return request.param()
+
+
 @pytest.fixture
-def report(tmp_path):
+def report(tmp_path, example):
     path = tmp_path / "report.html"
-    html.write(example_result(), path)
+    html.write(example, path)
     return path
 
 
@@ -96,11 +103,10 @@ def test_only_tables_scroll_sideways(chromium, tmp_path, report, width):
     assert found["body"] >= 16
 
 
-def test_long_names_do_not_widen_the_phone_page(chromium, tmp_path):
+def test_long_names_do_not_widen_the_phone_page(chromium, tmp_path, example):
     name = "unbroken" * 30
-    full = example_result()
-    update = {"title": name, "model": name, "columns": [c.model_copy(update={"label": name}) for c in full.columns]}
-    found = measured(chromium, tmp_path, PHONE, html.render(full.model_copy(update=update)))
+    update = {"title": name, "model": name, "columns": [c.model_copy(update={"label": name}) for c in example.columns]}
+    found = measured(chromium, tmp_path, PHONE, html.render(example.model_copy(update=update)))
     assert found["scroll"] <= found["client"] == PHONE
 
 

@@ -1,0 +1,294 @@
+import itertools
+import re
+from xml.etree import ElementTree
+
+import pytest
+from adversarial_example import ADVERSARIES, EPS, adversarial_cases, adversarial_result
+from bs4 import BeautifulSoup
+
+from repairkit.cli.console import show_result
+from repairkit.report import adversarial_figures, adversarial_tables, html, kinds, markdown, tables
+from repairkit.report.result import AdversarialResult, CriticalResult, FairnessResult
+
+CASES = adversarial_cases()
+TITLES = [title for _, title, *_ in ADVERSARIES.values()]
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a|b||c", "two\nlines # more", "]]> --> </title></svg></style>"]
+
+
+def page_of(result: AdversarialResult) -> BeautifulSoup:
+    return BeautifulSoup(html.render(result), "html.parser")
+
+
+def texts(table: tables.Table) -> list[list[str]]:
+    return [[f"{cell.text} {cell.detail}".strip() for cell in row] for body in table.bodies for row in body]
+
+
+def section(page: BeautifulSoup, key: str) -> str:
+    return " ".join(page.find(id=key).parent.get_text(" ").split())
+
+
+def marks(figure, css: str) -> list[ElementTree.Element]:
+    return [element for element in ElementTree.fromstring(figure.svg()).iter() if element.get("class") == css]  # noqa: S314  (our own drawing)
+
+
+def drawn(result: AdversarialResult, key: str):
+    return next(figure for figure in adversarial_figures.draw(result) if figure.key == key)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_written_results_are_read_again_as_their_kind(name, tmp_path):
+    result = CASES[name]
+    result.write(tmp_path / "result.json")
+    assert kinds.read(tmp_path / "result.json") == result
+    assert kinds.kind_of(result).draw(result) == adversarial_figures.draw(result)
+
+
+def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
+    result = adversarial_result()
+    success, recovered = adversarial_tables.adversaries(result)
+    assert success.heads == ("Adversary", "n", "Original", "Repaired", "Fine-tuned alone", "Dropout-trained", "Knows")
+    assert [row[0] for row in texts(success)] == TITLES
+    assert [row[0] for row in texts(recovered)] == ["Clean images", *TITLES]
+    for table, metric in ((success, "target success"), (recovered, "recovered label")):
+        rows = {row[0]: row for row in texts(table)}
+        for share in (share for share in result.shares if share.metric == metric):
+            title = next(entry.title for entry in result.adversaries if entry.key == share.group)
+            column = [each.key for each in result.columns].index(share.column)
+            assert rows[title][1] == str(share.n)
+            assert rows[title][2 + column] == f"{100 * share.value:.1f}% {100 * share.low:.1f} to {100 * share.high:.1f}"
+    assert texts(recovered)[0][1:3] == ["528", "78.0% 74.3 to 81.4"]
+    page = page_of(result)
+    assert [caption.get_text() for caption in page.select("#adversaries ~ .scroll caption")] == [success.caption, recovered.caption]
+
+
+def test_who_wants_no_class_has_no_target_success():
+    rows = {row[0]: row for row in texts(adversarial_tables.adversaries(adversarial_result())[0])}
+    for entry in adversarial_result().adversaries:
+        assert (set(rows[entry.title][2:-1]) == {"—"}) == (not entry.targeted)
+
+
+def test_adversaries_stand_from_the_weakest_to_the_worst_and_say_what_they_know():
+    result = adversarial_result()
+    mixed = result.model_copy(update={"adversaries": result.adversaries[::-1]})
+    rows = texts(adversarial_tables.adversaries(mixed)[0])
+    expected = list(dict.fromkeys(adversarial_tables.KNOWS[entry.kind] for entry in result.adversaries))
+    assert [knows for knows, _ in itertools.groupby(rows, key=lambda row: row[-1])] == expected
+    assert len(expected) == 6
+    described = dict(adversarial_tables.descriptions(result))
+    assert list(described) == TITLES
+    assert described["Square"].startswith("eps 16/255, 500 queries, sees logits and no gradient")
+    assert described["Square"].endswith("23,296 image passes.")
+
+
+def test_key_figures_are_replay_clean_accuracy_and_the_worst_fresh_attack():
+    replay, clean, worst = adversarial_tables.key_figures(adversarial_result())
+    assert (replay.metric, replay.before, replay.after, replay.status) == (
+        "target success, stored images (lower is better)", "100.0%", "28.1%", "▲ better",
+    )  # fmt: skip
+    assert (clean.metric, clean.before, clean.after, clean.status) == ("clean accuracy", "78.0%", "76.9%", "● no claim")
+    assert (worst.metric, worst.before, worst.after) == ("recovered label, worst of the attacks run afresh", "0.0%", "0.0%")
+    assert [item.get_text() for item in page_of(adversarial_result()).select("ul.key .metric")] == [
+        replay.metric,
+        clean.metric,
+        worst.metric,
+    ]
+    assert adversarial_tables.key_figures(CASES["cannot be fooled"]) == []
+
+
+def test_differences_name_adversary_and_measure_and_claim_in_words():
+    result = adversarial_result()
+    first, *_ = found = adversarial_tables.differences(result)
+    assert [table.caption for table in found] == [
+        f"{pair}, with 95% intervals"
+        for pair in ("Repaired minus Original", "Repaired minus Fine-tuned alone", "Fine-tuned alone minus Original", "Dropout-trained minus Original")
+    ]  # fmt: skip
+    rows = {row[0].text: row for body in first.bodies for row in body}
+    fall = rows["Stored PGD images: target success"]
+    assert (fall[1].text, fall[2].text) == ("−71.9", "▲ better")
+    assert len(rows) == sum(1 + entry.targeted for entry in result.adversaries) + 1
+    assert texts(first)[-1][0] == "clean accuracy"
+
+
+def test_a_rise_of_target_success_is_something_that_got_worse():
+    result = adversarial_result()
+    named = [row[0] for row in texts(adversarial_tables.lower_after_repair(result))]
+    assert "Random noise: target success" in named  # from 0.0 to 0.5 %
+    assert "Stored PGD images: target success" not in named  # it fell
+    assert "clean accuracy" in named
+    changed = [
+        entry.model_copy(update={"claim": "worse", "value": 0.1, "low": 0.05, "high": 0.15}) if entry.group == "pgd" else entry
+        for entry in result.differences
+    ]
+    table = adversarial_tables.lower_after_repair(result.model_copy(update={"differences": changed}))
+    assert texts(table)[0][0] == "PGD afresh: target success"
+    assert "▼ worse" in texts(table)[0]
+    alone = result.model_copy(update={"differences": [entry for entry in result.differences if entry.claim == "better"]})
+    assert adversarial_tables.lower_after_repair(alone) is None
+
+
+def test_frontier_table_holds_both_orders_and_marks_the_choice():
+    result = adversarial_result()
+    table = adversarial_tables.frontier(result)
+    rows = {row[0]: row[1:] for row in texts(table)}
+    assert list(rows) == ["0", "1", "2", "5", "7 (chosen)", "10", "16", "20", "50", "64"]
+    assert rows["7 (chosen)"] == ["28.1% 23.5 to 33.3", "76.9% 73.1 to 80.3", "55.0% 49.5 to 60.4", "70.0% 66.0 to 73.8"]
+    assert rows["64"][:2] == ["—", "—"]
+    assert "n = 320 stored and 528 clean" in table.caption
+    one = result.model_copy(update={"frontier": [point for point in result.frontier if point.series == "highest value first"]})
+    assert adversarial_tables.frontier(one).heads == (
+        "Frozen",
+        "Highest value first: target success",
+        "Highest value first: clean accuracy",
+    )
+
+
+def test_frontier_figure_puts_every_point_on_linear_scales_and_circles_the_choice():
+    result = adversarial_result()
+    figure = drawn(result, "frontier")
+    points = [point for point in result.frontier if point.series == "order of choosing"]
+    circles = marks(figure, "full s1")[1:]  # the first is the legend's
+    assert len(circles) == len(points)
+    for axis, values in (("cx", [p.clean for p in points]), ("cy", [p.success for p in points])):
+        at = [float(circle.get(axis)) for circle in circles]
+        slope = (at[-1] - at[0]) / (values[-1] - values[0])
+        assert at == pytest.approx([at[0] + slope * (value - values[0]) for value in values], abs=0.05)
+        assert (slope > 0) == (axis == "cx")
+    (ring,) = marks(figure, "chosen")
+    assert (ring.get("cx"), ring.get("cy")) == (circles[4].get("cx"), circles[4].get("cy"))
+    assert "7 (chosen)" in figure.body
+    assert figure.finding.endswith("As chosen, with 7 frozen, replayed success is 28.1% at a clean accuracy of 76.9%.")
+
+
+def test_numbers_beside_the_frontier_do_not_overlap():
+    for result in (adversarial_result(), CASES["hard to fool"]):
+        numbers = [
+            e
+            for e in marks(drawn(result, "frontier"), None) + marks(drawn(result, "frontier"), "b")
+            if re.match(r"\d+( \(chosen\))?$", e.text or "")
+        ]
+        boxes = []
+        for element in numbers:
+            width, x, y = 6 * len(element.text), float(element.get("x")), float(element.get("y"))
+            left = x if element.get("text-anchor") == "start" else x - width
+            boxes.append((left, y - 9, left + width, y))
+        assert boxes
+        for first, second in itertools.combinations(boxes, 2):
+            assert first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1]
+        assert all(left >= 40 and right <= 400 for left, _, right, _ in boxes)
+
+
+def test_frozen_figure_marks_the_choice_on_both_panels():
+    figure = drawn(adversarial_result(), "frozen")
+    lines = marks(figure, "chosen")
+    assert len(lines) == 2
+    circles = marks(figure, "full s1")[1:]
+    assert {line.get("x1") for line in lines} == {circles[4].get("cx")}
+    assert "64 frozen: success 12.0%, clean 34.0%" in figure.finding
+
+
+def test_sweep_shows_eps_in_255ths_on_a_log_axis_with_the_median_of_each_network():
+    result = adversarial_result()
+    rows = texts(adversarial_tables.sweep(result))
+    assert [row[0] for row in rows] == ["1/16", "1/8", "1/4", "1/2", "1", "2", "4", "8", "16"]
+    assert rows[2][1:3] == ["70.3% 58.2 to 80.1", "51.6% 39.6 to 63.4"]
+    figure = drawn(result, "sweep")
+    at = [float(circle.get("cx")) for circle in marks(figure, "full s1")[1:]]
+    steps = [later - earlier for earlier, later in itertools.pairwise(at)]
+    assert steps == pytest.approx([steps[0]] * (len(EPS) - 1), abs=0.02)
+    assert "Original 1/4; Repaired 1/4; Fine-tuned alone 1/4; Dropout-trained 1/2" in figure.finding
+
+
+def test_strengths_show_who_needs_more_and_the_sanity_of_the_attack():
+    result = adversarial_result()
+    rows = {row[0]: row[1:] for row in texts(adversarial_tables.strengths(result))}
+    assert rows["Original"] == ["64", "1/4", "—", "—", "—"]
+    assert rows["Repaired"] == ["64", "1/4", "24", "3", "<0.001"]
+    assert adversarial_tables.sanity(result)[1:4:2] == [
+        "Repaired: nothing suspicious in 16 images.",
+        "Dropout-trained: an attack without bound gets 14 of 16 images, and should get all; the gradient vanishes at 2 of 16 images.",
+    ]
+    assert {row[2] for row in texts(adversarial_tables.strengths(CASES["hard to fool"]))} == {"above 16"}
+
+
+def test_correlation_is_a_sentence_where_it_was_measured():
+    expected = "Spearman's rank correlation of attack-success and accuracy values: 0.25 (0.22 to 0.28), n = 3,086 filters."
+    assert expected in section(page_of(adversarial_result()), "filters")
+    assert "Spearman" not in section(page_of(CASES["cannot be fooled"]), "filters")
+
+
+@pytest.mark.parametrize("name", ["cannot be fooled", "no adversary"])
+def test_a_network_that_cannot_be_fooled_has_a_complete_report(name):
+    result = CASES[name]
+    page = page_of(result)
+    assert page.select_one(".verdict.cannot-be-fooled .outcome").get_text() == "● cannot be fooled"
+    assert page.select("ul.key") == []
+    for key, said in (
+        ("worse", "No filter was frozen, so nothing got worse."),
+        ("differences", "there was no repaired network to compare with the original"),
+        ("frontier", "No filter was tried, so there is no frontier."),
+        ("strength", "No attack was run afresh"),
+        ("filters", "No filter was frozen: the network is unchanged."),
+        ("method", "No filter was valued."),
+    ):
+        assert said in section(page, key)
+        assert said in markdown.render(result, adversarial_figures.draw(result))
+    assert [figure.finding for figure in adversarial_figures.draw(result) if figure.key in {"frontier", "frozen"}] == [
+        "Not drawn: no filter was tried."
+    ] * 2
+
+
+def test_a_network_with_nothing_frozen_shows_what_was_tried():
+    page = page_of(CASES["nothing frozen"])
+    assert "chosen" not in {cell.get_text() for cell in page.select("#frontier ~ .scroll th")}
+    assert "No number of frozen filters was chosen." in drawn(CASES["nothing frozen"], "frontier").finding
+    assert len(page.select("#strength ~ .scroll tbody tr")) == 1 + len(EPS)
+
+
+def test_the_command_line_shows_both_measures_of_every_adversary(capsys):
+    result = CASES["two networks"]
+    show_result(result)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == result.verdict.headline
+    stored = next(line for line in lines if "Stored PGD images: target success" in line)
+    assert re.findall(r"\d+\.\d%", stored) == ["100.0%", "28.1%"]
+    assert any(line.split("│")[0].strip() == "Square: recovered label" for line in lines)
+    assert not any("Square: target success" in line for line in lines)
+    assert any("clean accuracy" in line for line in lines)
+
+
+def test_glossary_says_when_each_adversary_matters_and_who_fails():
+    words = tables.words("adversarial")
+    assert [entry["term"] for entry in words["metrics"]] == [
+        "Target success", "Recovered label", "Clean accuracy", "Median eps", "Noise", "Replay", "Transfer", "Query-based black box",
+        "Adaptive white box", "Worst of the attacks run afresh", "Gradient masking",
+    ]  # fmt: skip
+    assert all(entry["when"] and entry["who"] for entry in words["metrics"])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_string_of_a_result_escapes_into_markup(name):
+    data = adversarial_result().model_dump()
+    data["images"] = data["attack"] = name
+    data["parts"] = {name: name}
+    for entry in data["adversaries"]:
+        entry["title"] = entry["description"] = name
+    data["strengths"][0]["flags"] = [name]
+    data["correlation"]["of"] = data["columns"][1]["label"] = name
+    result = AdversarialResult.model_validate(data)
+    page, usual = page_of(result), page_of(adversarial_result())
+    assert {element.name for element in page.find_all(True)} == {element.name for element in usual.find_all(True)}
+    assert "".join(name.split()) in "".join(page.find(id="figure-target-success").svg["aria-label"].split())
+    for figure in adversarial_figures.draw(result):
+        ElementTree.fromstring(figure.svg(standalone=True))  # noqa: S314  (our own drawing)
+    lines = markdown.render(result, adversarial_figures.draw(result)).splitlines()
+    assert not [line for line in lines if re.search(r"(?<!\\)<(script|img)", line)]
+    bars = [len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("| ")]
+    plain = markdown.render(adversarial_result(), adversarial_figures.draw(adversarial_result())).splitlines()
+    assert len(bars) == sum(line.startswith("| ") for line in plain) - 2  # two parts fewer
+
+
+def test_other_kinds_do_not_read_an_adversarial_result(tmp_path):
+    adversarial_result().write(tmp_path / "result.json")
+    for other in (FairnessResult, CriticalResult):
+        with pytest.raises(Exception, match="not a result of this version: kind"):
+            other.read(tmp_path / "result.json")
