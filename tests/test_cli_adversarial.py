@@ -14,7 +14,7 @@ from repairkit.report.result import AdversarialResult
 
 QUICK = [
     "--size", "48", "--budget", "700", "--top", "2", "--threads", "1", "--candidates", "3", "--max-filters", "2", "--max-clean-drop", "1",
-    "--attacked", "10,10,12", "--steps", "3", "--step", "8/255", "--adaptive", "4", "--queries", "5", "--restarts", "1", "--frontier", "2",
+    "--attacked", "18,18,12", "--eps", "48/255", "--steps", "5", "--step", "16/255", "--adaptive", "4", "--queries", "5", "--restarts", "1", "--frontier", "2",
 ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_a_run_leaves_a_whole_directory_with_the_adversarial_images(finished, fo
     assert {"adversarial", "attribution.parquet", "figures", "report.html", "report.md", "result.json", "run.json"} <= names
     assert [entry.name for entry in out.parent.iterdir()] == ["run"]
     stored = Attacked.read(out / "adversarial" / "report.npz")
-    assert (len(stored), stored.method.steps) == (12, 3)
+    assert (len(stored), stored.method.steps) == (12, 5)
     assert (stored.targets != stored.images.labels).all()
     if result.frozen:
         assert zoo.read_weights(out / "repaired.safetensors")[0].keys() == zoo.read_weights(tiny_faces.spoilt_weights())[0].keys()
@@ -75,7 +75,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(folders, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     code, stdout, _ = adversarial(folders, "--dry-run", "--json")
     planned = json.loads(stdout)["passes"]
-    assert (code, planned["attribution"], planned["attack"]) == (0, 700, 32 * 10)
+    assert (code, planned["attribution"], planned["attack"]) == (0, 700, 48 * 16)
     assert list(tmp_path.iterdir()) == []
 
 
