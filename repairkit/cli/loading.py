@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from repairkit.cli.console import Reporter
-from repairkit.cli.options import parse_channels
 from repairkit.cli.train import Telling
 from repairkit.data import digits, imagenet
 from repairkit.data.classes import relabel
@@ -21,11 +21,11 @@ def load_network_and_images(
     *,
     weights: Path | None,
     data_root: Path | None,
-    parts: str | None,
+    parts: Sequence[str] | None,
     per_class: int | None,
     size: int | None,
-    mean: str | None,
-    std: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
     device: str,
 ) -> tuple[zoo.LoadedModel, LabelledImages]:
     """The network, and images labelled by the columns of its logits.
@@ -36,10 +36,10 @@ def load_network_and_images(
         model: torchvision's name, or a weights file of ours.
         weights: for a named model; by default what torchvision publishes, where torch's cache holds it.
         data_root: class folders or the flat layout, see `repairkit.data.imagenet.load`.
-        parts: folders in it that are pooled, by commas.
+        parts: folders in it that are pooled.
         per_class: load at most so many images of a class.
         size: side in pixels; by default the one that torchvision uses the network with, or the digits' own.
-        mean: as given on the command line.
+        mean: of each channel of images in [0, 1], that the network's images are normalised with; by default as its file says.
         std: likewise.
         device: where the model goes.
 
@@ -63,12 +63,10 @@ def load_network_and_images(
         data_root,
         size=size or usual_size(model),
         per_class=per_class,
-        parts=parts.split(",") if parts else None,
+        parts=parts,
         name=data_root.absolute().name,
     )
-    loaded = zoo.load(
-        model, weights=weights, classes=images.classes, mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device
-    )
+    loaded = zoo.load(model, weights=weights, classes=images.classes, mean=mean, std=std, device=device)
     return loaded, relabel(images, loaded.classifier.classes)
 
 
