@@ -40,6 +40,10 @@ from repairkit.unfinished import KeptNetwork, Unfinished
 
 Ranking = Literal["success - accuracy", "success"]
 Series = Literal["order of choosing", "highest value first"]
+SHARES = (0.3, 0.3, 0.4)
+"""Of the clean images, that find, choose and report, unless told otherwise."""
+MAX_CLEAN_DROP = 0.03
+"""Guard, unless told otherwise: the paper gives up seven points."""
 PARTS = ("attribute", "choose", "report")
 LEAST = 10
 """Adversarial images that must reach their target for filters to be found against the attack, and a twentieth of them at least."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
@@ -26,6 +27,7 @@ from repairkit.options import Options
 from repairkit.patch import Patch
 from repairkit.repair import Choice
 from repairkit.shapley import Attribution
+from repairkit.shapley.checkpoint import Arrays, Checkpoint
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.model_game import ModelGame
@@ -139,10 +141,10 @@ def grid(most: int) -> tuple[int, ...]:
 
 
 def split_of(task: CriticalTask, options: Options) -> Split:
-    """The images that find, choose and report, stratified by class.
+    """The images that find, choose and report, stratified by class; the same whichever class is asked about.
 
     Raises:
-        DataError: too few images of the class; says how many are needed. Or too few of the others to show that the guard holds.
+        DataError: too few images of the class; says how many are needed. Or too few of the others for each part, or to show that the guard holds.
     """
     images = task.images
     find, _, report = options.target_shares
@@ -154,8 +156,9 @@ def split_of(task: CriticalTask, options: Options) -> Split:
             f"{what} has {there} image{'s' if there != 1 else ''}, but {needed} are needed: {LEAST} that find filters, {LEAST} that report "
             f"and the rest that choose; give more images of it, for instance with --parts train,val"
         )
-    groups = np.full(len(images), "all") if task.label is None else np.where(images.labels == task.label, "class", OTHERS)
-    split = three_way(replace(images, groups=groups), shares=options.target_shares, seed=options.seed)
+    split = three_way(replace(images, groups=np.full(len(images), "all")), shares=options.target_shares, seed=options.seed)
+    if task.label is not None and any((images.labels[rows] == task.label).all() for rows in vars(split).values()):
+        raise DataError(f"{images.name}: the {len(images) - there} images of {OTHERS} are too few for each part to have one; give more")
     if task.repair:
         check_guard(int((images.labels[split.choose] != task.label).sum()), options.max_clean_drop, f"{images.name}, {OTHERS}")
     return split
@@ -174,6 +177,7 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     """
     split = split_of(task, options)
     points = len(grid(options.top or options.usual_top)) - 1
+    report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
     both = task.repair and options.guarantee is None
     return (
@@ -181,8 +185,18 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
         | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | {"attribution": options.budget * (2 if both else 1)}
         | ({"choosing": choosing} if task.repair else {})
-        | {"evaluation": float(len(split.report) * (1 + points * (1 + DRAWS) + 2 * task.repair))}
+        | {"evaluation": float(report * (1 + points + 2 * task.repair)), "control": float(report * points * DRAWS)}
     )
+
+
+def plan_each(tasks: Sequence[CriticalTask], options: Options) -> dict[str, float]:
+    """As `plan`, for several classes of one network and images, which share the control.
+
+    Raises:
+        DataError: as `split_of`.
+    """
+    plans = [plan(task, options) for task in tasks]
+    return {part: passes if part == "control" else sum(each[part] for each in plans) for part, passes in plans[0].items()}
 
 
 def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
@@ -198,8 +212,57 @@ def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
     }
 
 
+class Control:
+    """Who is right with filters drawn at random frozen: the same for every class of one network and split, so that it is measured once.
+
+    Args:
+        checkpoint: where it is kept as the work goes; None for nowhere.
+
+    Attributes:
+        right: shape (N,), in 0 .. 1, mean over the draws, by the number of filters frozen.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
+        self._checkpoint = checkpoint
+        self._kept: Arrays = (checkpoint.begin({}) if checkpoint else None) or {}
+        self.right: dict[int, Floats] = {}
+
+    def at(self, counts: Sequence[int], measure: Callable[[int], Floats], clock: Clock, *, passes: float) -> list[Floats]:
+        """Its rows at these numbers; what is new is measured, and booked on the clock of whoever asks first."""
+        if new := [count for count in counts if count not in self.right]:
+            with clock.part("control", restored=all(str(count) in self._kept for count in new)):
+                for count in new:
+                    self.right[count] = self._kept[str(count)] if str(count) in self._kept else measure(count)
+                    clock.add("control", passes)
+                    clock.tell("control", 0, 0)
+                    if self._checkpoint is not None:
+                        self._kept[str(count)] = self.right[count]
+                        self._checkpoint.offer(self._kept)
+                        self._checkpoint.save()
+        return [self.right[count] for count in counts]
+
+
+def find_each(
+    tasks: Sequence[CriticalTask],
+    options: Options,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unfinished: Unfinished | None = None,
+) -> list[CriticalFindings]:
+    """`find` for one class after the other, of one network and images; the control is measured with the first of them."""
+    control = Control(unfinished.network("control").checkpoint("random") if unfinished else None)
+    return [find(task, options, progress=progress, workers=workers, unfinished=unfinished, control=control) for task in tasks]
+
+
 def find(
-    task: CriticalTask, options: Options, *, progress: Progress | None = None, workers: int = 1, unfinished: Unfinished | None = None
+    task: CriticalTask,
+    options: Options,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unfinished: Unfinished | None = None,
+    control: Control | None = None,
 ) -> CriticalFindings:
     """Value the filters, freeze the highest one by one beside as many random ones, and repair the class where that is asked for.
 
@@ -209,15 +272,18 @@ def find(
         progress: told of what is at work, the passes made and those planned.
         workers: processes that attribute (`tmab` only); any number gives the same bits.
         unfinished: where attributions and the choice are kept as the work goes, and taken up again if they are there.
+        control: what other classes of this network and these images have measured already; None for nothing.
     """
     split = split_of(task, options)
+    control = control or Control()
+    kept = unfinished.network("network" if task.label is None else f"class-{task.label}") if unfinished else None
     clock = Clock(
         progress,
-        sum(plan(task, options).values()),
-        earlier=unfinished.seconds() if unfinished else None,
-        note=unfinished.keep_seconds if unfinished else None,
+        sum(passes for part, passes in plan(task, options).items() if part != "control" or not control.right),
+        earlier=kept.seconds() if kept else None,
+        note=kept.keep_seconds if kept else None,
     )
-    kept = unfinished.network("network") if unfinished else None
+    clock.prefix = task.subject or ""
     classifier = task.model.classifier
     with clock.part("calibration"):
         found_on = task.images.subset(split.attribute)
@@ -239,8 +305,7 @@ def find(
     if task.repair and task.label is not None:
         lowest = attribution if options.guarantee is not None else values("low", "culprits")
         repair = repair_class(task, task.label, game, lowest, split, options, clock, kept)
-    with clock.part("evaluation"):
-        removal = remove(task, filters, attribution, split, options, clock)
+    removal = remove(task, filters, attribution, split, options, clock, control)
     halved = game.batch if game.batch < options.batch else None
     return CriticalFindings(split, attribution, filters, removal, repair, zone, halved, clock.passes, clock.seconds)
 
@@ -275,24 +340,34 @@ def worth_on(task: CriticalTask, images: LabelledImages, options: Options) -> Wo
     return objective.on(images if task.label is None else images.subset(np.flatnonzero(images.labels == task.label)))
 
 
-def remove(task: CriticalTask, filters: ConvFilters, attribution: Attribution, split: Split, options: Options, clock: Clock) -> Removal:
+def remove(
+    task: CriticalTask, filters: ConvFilters, attribution: Attribution, split: Split, options: Options, clock: Clock, control: Control
+) -> Removal:
     """The removal curves on the report images: filters of positive value, highest first, and random ones of all."""
     images = task.images.subset(split.report)
     highest = attribution.extremes(removed(options, len(filters)))["high"]
     highest = highest[attribution.value[highest] > 0]
     counts = grid(len(highest))
     orders = [np.random.default_rng([options.seed, draw]).permutation(len(filters)) for draw in range(DRAWS)]
-    whole = right_with(task.model.classifier, filters, images, highest[:0], options.batch)
-    clock.add("evaluation", len(images))
-    critical = [whole]
-    random: list[Floats] = [whole.astype(np.float64)]
-    for count in counts[1:]:
-        rows = [right_with(task.model.classifier, filters, images, order[:count], options.batch) for order in (highest, *orders)]
-        critical.append(rows[0])
-        random.append(np.mean(rows[1:], axis=0))
-        clock.add("evaluation", len(images) * len(rows))
-        clock.tell("evaluation", 0, 0)
-    return Removal(images.labels, images.classes, task.label, counts, np.stack(critical), np.stack(random))
+
+    def right(frozen: Examples) -> npt.NDArray[np.bool_]:
+        return right_with(task.model.classifier, filters, images, frozen, options.batch)
+
+    critical = []
+    with clock.part("evaluation"):
+        for count in counts:
+            critical.append(right(highest[:count]))
+            clock.add("evaluation", len(images))
+            clock.tell("evaluation", 0, 0)
+    random = control.at(
+        counts[1:],
+        lambda count: np.mean([right(order[:count]) for order in orders], axis=0, dtype=np.float64),
+        clock,
+        passes=DRAWS * len(images),
+    )
+    return Removal(
+        images.labels, images.classes, task.label, counts, np.stack(critical), np.stack([critical[0].astype(np.float64), *random])
+    )
 
 
 def right_with(classifier: Classifier, filters: ConvFilters, images: LabelledImages, frozen: Examples, batch: int) -> npt.NDArray[np.bool_]:

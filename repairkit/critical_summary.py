@@ -137,6 +137,8 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         f"Removal: the highest filters were frozen one by one, up to {removal.counts[-1]}, on report images that had no part in finding them; "
         f"the control froze as many filters drawn at random, in {DRAWS} orders, whose mean is shown.",
     ]
+    if removal.counts[-1] and "control" not in findings.passes:
+        sentences.append("The control is that of all classes of this run; its cost stands in the report of the first.")
     if unmoved:
         sentences.append(
             f"{unmoved:,} filters have no effect on this: their screen is exactly 0, and their value, where there is one, is 0 up to rounding."

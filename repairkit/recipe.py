@@ -7,14 +7,19 @@ import json
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from repairkit.adversarial import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
+from repairkit.critical import CriticalTask
 from repairkit.data import loaders
+from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.adversaries import Effort
+from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import draw
 from repairkit.fairness import Task
 from repairkit.files import cache_directory
@@ -66,51 +71,69 @@ class TrainingSection(_Section):
 
 
 class Recipe(_Section):
-    """One experiment.
+    """What every recipe says: a class for each command adds its own keys.
 
     Attributes:
-        command: what it runs.
-        title: heading of its report.
-        size: side of the images in pixels; 96 by default.
-        target, source: the data.
-        training: how to get the networks; without it, `model` and `dropout_model` name them.
+        title: heading of the report.
+        size: side of the images in pixels; by default the data's or the network's usual one.
         options: fields of `repairkit.options.Options`.
     """
 
-    command: Literal["fairness"]
+    defaults: ClassVar[dict[str, object]] = {}
+    """Options that the command takes in place of the usual ones."""
+    unfit: ClassVar[tuple[str, ...]] = ()
+    """Options that the command has no use for."""
+
     title: str
     size: int | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
+        """The options of the run.
+
+        Raises:
+            UsageError: an option that the command does not have, or a value of another type or range.
+        """
+        known = [name for name in Options.__dataclass_fields__ if name not in self.unfit]
+        if unknown := sorted(set(self.options) - set(known)):
+            raise UsageError(f"{path}: options.{unknown[0]} is no option; the options are {', '.join(known)}")
+        types = get_type_hints(Options)
+        values: dict[str, Any] = {}
+        for key, value in self.options.items():
+            try:
+                values[key] = TypeAdapter(types[key]).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
+            except ValidationError as error:
+                raise UsageError(f"{path}: options.{key}: {error.errors()[0]['msg']}, got {value!r}; correct this key") from None
+        try:
+            return Options(**(self.defaults | values | overrides))  # type: ignore[arg-type]
+        except UsageError as error:
+            raise UsageError(f"{path}: options.{error}") from None
+
+
+class FairnessRecipe(Recipe):
+    """Repair of a network that serves subgroups unequally.
+
+    Attributes:
+        target, source: the data.
+        training: how to get the networks; without it, `model` and `dropout_model` name them.
+    """
+
+    command: Literal["fairness"]
     target: DataSection
     source: DataSection
     training: TrainingSection | None = None
     model: str | None = None
     dropout_model: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
 
-    @classmethod
-    def read(cls, path: Path) -> Recipe:
-        """Read and check a recipe.
+    @model_validator(mode="after")
+    def _one_way_to_the_networks(self) -> Self:
+        if (self.training is None) == (self.model is None):
+            raise ValueError("give either a [training] section or a model, not both or neither")
+        if self.training is not None and self.dropout_model is not None:
+            raise ValueError("dropout_model goes with model; beside [training] give [training.dropout] or remove it")
+        return self
 
-        Raises:
-            UsageError: no such file, no TOML, or a key that is unknown, missing or of another type.
-        """
-        try:
-            recipe = cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError):
-            raise UsageError(f"expected a recipe at {path}, could not read it; recipes of repairkit are in recipes/") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{path} is not TOML: {error}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; correct this key") from None
-        recipe.fairness_options(path)
-        if (recipe.training is None) == (recipe.model is None):
-            raise UsageError(f"{path}: give either a [training] section or a model, not both or neither")
-        if recipe.training is not None and recipe.dropout_model is not None:
-            raise UsageError(f"{path}: dropout_model goes with model; beside [training] give [training.dropout] or remove it")
-        return recipe
-
-    def varied(self, *, training_seed: int | None = None, rival: bool = True) -> Recipe:
+    def varied(self, *, training_seed: int | None = None, rival: bool = True) -> FairnessRecipe:
         """The same experiment with networks trained from another seed, or without the dropout-trained rival.
 
         Raises:
@@ -124,29 +147,184 @@ class Recipe(_Section):
             training = training.model_copy(update={"seed": seed} | ({} if rival else {"dropout": None}))
         return self.model_copy(update={"training": training} | ({} if rival else {"dropout_model": None}))
 
-    def fairness_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
-        """The options of the run.
+
+class FolderSection(_Section):
+    """Labelled images in a folder relative to the data root, of which `parts` are pooled; see `repairkit.data.imagenet.load`."""
+
+    folder: str
+    parts: list[str] | None = None
+
+
+class ClassifierRecipe(Recipe):
+    """A classifier of torchvision and labelled images of its classes, as the commands on class folders take them.
+
+    Without weights and data the embedded default, handwritten digits.
+
+    Attributes:
+        model: torchvision's name, or a weights file of ours.
+        weights: for a named model, relative to the data root; by default torchvision's, where torch's cache holds them.
+        data: the images.
+        per_class: load at most so many images of each class.
+        mean, std: that the network's images are normalised with, where its file does not say.
+    """
+
+    model: str
+    weights: str | None = None
+    data: FolderSection | None = None
+    per_class: int | None = Field(default=None, ge=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+class CriticalRecipe(ClassifierRecipe):
+    """Critical filters: what accuracy, or recall of each of several classes, depends on.
+
+    Several classes are asked about one after the other, each with values, a removal curve and a run directory of its own, named after
+    it in the run's folder: `OUT/police-van/report.html`. They share the network, the images, the split and the control (random filters
+    frozen, the most expensive part), which is measured with the first class.
+
+    Attributes:
+        classes: names of the classes whose recall is asked about; for `recall` alone.
+        repair: also repair each class, as `repairkit recall --repair`.
+    """
+
+    defaults = {"ranking": "recall"}  # the worth has one part
+    unfit = ("ranking", "folds", "source_counts", "stability", "curve")
+
+    command: Literal["recall", "accuracy"]
+    classes: list[str] = Field(default_factory=list)
+    repair: bool = False
+
+    @model_validator(mode="after")
+    def _classes_where_recall_is_asked_about(self) -> Self:
+        if self.command == "recall" and not self.classes:
+            raise ValueError("classes: give the names of those whose recall is asked about, at least one")
+        if self.command == "accuracy" and (self.classes or self.repair):
+            raise ValueError('classes and repair go with command = "recall"; accuracy asks about all classes, so leave them out')
+        return self
+
+    def tasks(self, model: zoo.LoadedModel, images: LabelledImages) -> list[CriticalTask]:
+        """What is asked, one class after the other.
 
         Raises:
-            UsageError: an option that does not exist, or a value of another type or range.
+            UsageError: there is no such class.
+            DataError, ModelError: as `CriticalTask`.
         """
-        known = Options.__dataclass_fields__
-        if unknown := sorted(set(self.options) - set(known)):
-            raise UsageError(f"{path}: options.{unknown[0]} is no option; the options are {', '.join(known)}")
-        types = get_type_hints(Options)
-        values: dict[str, Any] = {}
-        for key, value in self.options.items():
-            try:
-                values[key] = TypeAdapter(types[key]).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
-            except ValidationError as error:
-                raise UsageError(f"{path}: options.{key}: {error.errors()[0]['msg']}, got {value!r}; correct this key") from None
+        if self.command == "accuracy":
+            return [CriticalTask(model, images, None)]
+        return [CriticalTask(model, images, find_class(name, images.classes), self.repair) for name in self.classes]
+
+
+class CarrierSection(_Section):
+    """Another network of these classes, or of ImageNet's; `weights` are relative to the data root."""
+
+    model: str
+    weights: str | None = None
+
+
+class AttackSection(_Section):
+    """The adversary: fields of `repairkit.adversarial.AttackOptions`, with those of its PGD beside them.
+
+    Attributes:
+        eps, step: in 255ths.
+        effort: fields of `repairkit.evaluation.adversaries.Effort`.
+    """
+
+    eps: float = 16
+    step: float = 0.8
+    steps: int = PGD.steps
+    random_start: bool = True
+    ranking: Ranking = "success - accuracy"
+    images: tuple[int, int, int] = AttackOptions.images
+    rounds: int = 1
+    finetune_epochs: int = 0
+    frontier: int = 64
+    effort: dict[str, int] = Field(default_factory=dict)
+
+
+class AdversarialRecipe(ClassifierRecipe):
+    """Repair of a network that is easy to fool.
+
+    Attributes:
+        carriers: networks that images are made against to be carried over.
+        elsewhere: folder of another data set, relative to the data root.
+        dropout_model: weights of the same architecture trained with filter dropout, relative to the data root.
+        attack: the adversary.
+    """
+
+    defaults = {"target_shares": SHARES, "max_clean_drop": MAX_CLEAN_DROP}
+    unfit = ("ranking", "folds", "source_counts", "stability", "curve")
+
+    command: Literal["adversarial"]
+    carriers: list[CarrierSection] = Field(default_factory=list)
+    elsewhere: str | None = None
+    dropout_model: str | None = None
+    attack: AttackSection = Field(default_factory=AttackSection)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        self.attack_options()
+        return self
+
+    def attack_options(self) -> AttackOptions:
+        """The adversary of the run.
+
+        Raises:
+            ValueError: a value out of its range, or no such field of the effort.
+        """
+        section = self.attack
+        if unknown := sorted(set(section.effort) - set(Effort.__dataclass_fields__)):
+            raise ValueError(f"attack.effort.{unknown[0]} is no setting; there are {', '.join(Effort.__dataclass_fields__)}")
         try:
-            return Options(**(values | overrides))
+            return AttackOptions(
+                method=PGD(eps=section.eps / 255, step=section.step / 255, steps=section.steps, random_start=section.random_start),
+                effort=Effort(**section.effort),
+                **section.model_dump(include={"ranking", "images", "rounds", "finetune_epochs", "frontier"}),
+            )
         except UsageError as error:
-            raise UsageError(f"{path}: options.{error}") from None
+            raise ValueError(f"attack: {error}") from None
 
 
-def prepare(recipe: Recipe, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None) -> Task:
+AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe
+RECIPES: dict[str, type[AnyRecipe]] = {
+    "fairness": FairnessRecipe,
+    "recall": CriticalRecipe,
+    "accuracy": CriticalRecipe,
+    "adversarial": AdversarialRecipe,
+}
+"""The keys of each command's recipes."""
+
+
+def read_recipe(path: Path) -> AnyRecipe:
+    """Read and check a recipe.
+
+    Raises:
+        UsageError: no such file, no TOML, or a key that is unknown, missing or of another type.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"expected a recipe at {path}, could not read it; recipes of repairkit are in recipes/") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    command = content.get("command")
+    if command not in list(RECIPES):
+        raise UsageError(f"{path}: command: expected {' or '.join(RECIPES)}, got {command!r}; correct this key")
+    try:
+        recipe = RECIPES[command].model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        text = first["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"{path}: {'.'.join(map(str, first['loc']))}: {text}; correct this key" if first["loc"] else f"{path}: {text}"
+        ) from None
+    recipe.run_options(path)
+    return recipe
+
+
+def prepare(
+    recipe: FairnessRecipe, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None
+) -> Task:
     """Load the data, train the networks (or take them from the cache) and name what is left as source."""
     if recipe.training is None:
         model, rival = (zoo.load(name, device=device) if name else None for name in (recipe.model, recipe.dropout_model))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,8 +111,8 @@ def write_adversarial_run(out: Path, task: AdversarialTask, findings: Adversaria
     """Write the run directory of an adversarial repair.
 
     `run.json`, `result.json` and its views, the adversarial images with their targets in `adversarial/` (and
-    `adversarial/round-2/` and so on), and `attribution.parquet` of the first round. With a repair also `repaired.safetensors`, and `patch.json`, unless the weights were fine-tuned, which no patch can say.
-    Later rounds keep their attribution in `networks/`.
+    `adversarial/round-2/` and so on), and `attribution.parquet` of the first round; later rounds keep theirs in `networks/`. With a
+    repair also `repaired.safetensors`, and `patch.json` unless the weights were fine-tuned, which no patch can say.
     """
     with whole_directory(out) as directory:
         result.write(directory / "result.json")
@@ -132,6 +133,29 @@ def write_adversarial_run(out: Path, task: AdversarialTask, findings: Adversaria
         passes = dict(findings.rounds[0].attribution.passes) if findings.rounds else {}
         constants = findings.patch.constants if findings.patch else {}
         write_text(directory / "run.json", json.dumps(_configuration(result, constants, passes), indent=1) + "\n")
+
+
+def class_folders(tasks: Sequence[CriticalTask]) -> list[str]:
+    """Where in the folder of a run each class has its run directory: in one named after it, or in the folder itself where it is alone.
+
+    Raises:
+        UsageError: two classes would have the same.
+    """
+    if len(tasks) == 1:
+        return ["."]
+    folders = [re.sub(r"\W+", "-", str(task.subject)) for task in tasks]
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise UsageError(f"two classes would have the run directory {twice}; name each class once, or run them apart")
+    return folders
+
+
+def write_critical_runs(
+    out: Path, folders: Sequence[str], tasks: Sequence[CriticalTask], findings: Sequence[CriticalFindings], results: Sequence[Result]
+) -> None:
+    """Write the run directory of each class into its folder of `out`, all of them or none."""
+    with whole_directory(out) as directory:
+        for folder, task, found, result in zip(folders, tasks, findings, results, strict=True):
+            write_critical_run(directory / folder, task, found, result)
 
 
 def _save_repaired(directory: Path, model: zoo.LoadedModel, network: nn.Module, patch: Patch) -> None:

@@ -23,13 +23,14 @@ class Unfinished:
     """The work of a run, kept in `<out>.unfinished/` until the run directory stands.
 
         run.json                the configuration, and the command that goes on
-        seconds.json            seconds of work so far, by part
-        repaired-fold-1/        a folder for each network and fold
+        seconds.json            seconds of work so far, by part; in the folder of a class where several are asked about
+        repaired-fold-1/        a folder for each network and fold, or for each class that is asked about
             attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves,
                                 half-1-200.npz where these contest 200 filters and not the usual number
             batch.json          images of a pass, by attribution, where memory ran out
             choice.json         what choosing ended with
             square.arrays.npz   what one part of the evaluation measured; a file for each
+        control/random.npz      who is right with random filters frozen, for all classes
 
     The directory is made when the first checkpoint is saved, so that bad input leaves nothing behind.
 
@@ -78,14 +79,17 @@ class Unfinished:
         return KeptNetwork(self, name)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of work by part in earlier sessions; empty where there was none."""
-        file = self.path / "seconds.json"
-        return _read(file) if file.exists() else {}
+        """Seconds of work by part in earlier sessions, of all classes together; empty where there was none."""
+        total: dict[str, float] = {}
+        for file in sorted(self.path.rglob("seconds.json")):
+            for part, seconds in _read(file).items():
+                total[part] = total.get(part, 0.0) + seconds
+        return total
 
-    def keep_seconds(self, seconds: Mapping[str, float]) -> None:
+    def keep_seconds(self, seconds: Mapping[str, float], *, folder: Path | None = None) -> None:
         """Take note of the seconds of all sessions, once there is work to go with them."""
         if self._file.exists():
-            write_text(self.path / "seconds.json", json.dumps(dict(seconds)) + "\n")
+            write_text((folder or self.path) / "seconds.json", json.dumps(dict(seconds)) + "\n")
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -104,7 +108,7 @@ class Unfinished:
 
 
 class KeptNetwork:
-    """What an unfinished run keeps of one network on one fold."""
+    """What an unfinished run keeps of one network on one fold, or of one class."""
 
     def __init__(self, unfinished: Unfinished, name: str) -> None:
         self._unfinished = unfinished
@@ -113,6 +117,15 @@ class KeptNetwork:
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of one of its attributions."""
         return Checkpoint(self._folder / f"{name}.npz", prepare=self._unfinished.begin)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of its own work by part in earlier sessions, where they are kept apart."""
+        file = self._folder / "seconds.json"
+        return _read(file) if file.exists() else {}
+
+    def keep_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Take note of the seconds of its own work in all sessions, once there is work to go with them."""
+        self._unfinished.keep_seconds(seconds, folder=self._folder)
 
     def batch(self, name: str) -> int | None:
         """Images of a pass of one of its attributions since memory ran out; None where it did not."""

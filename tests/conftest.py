@@ -25,6 +25,21 @@ def faces(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Drawn faces in a folder for each class, one of them grey; not to be changed."""
+    import tiny_faces
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("folders")
+    images = tiny_faces.target()
+    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        place = folder / images.classes[label]
+        place.mkdir(exist_ok=True)
+        Image.fromarray(pixels).convert("L" if number == 0 else "RGB").save(place / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def finished(faces, tmp_path_factory):
     """A run that was made once: exit code, stdout, stderr, directory."""
     from command_line import fairness

@@ -5,24 +5,11 @@ import json
 import pytest
 import tiny_faces
 from command_line import call, one_error
-from PIL import Image
 
 from repairkit.models import zoo
 from repairkit.report.result import CriticalResult
 
 QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Drawn faces in a folder for each class, one of them grey; not to be changed."""
-    folder = tmp_path_factory.mktemp("folders")
-    images = tiny_faces.target()
-    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
-        place = folder / images.classes[label]
-        place.mkdir(exist_ok=True)
-        Image.fromarray(pixels).convert("L" if number == 0 else "RGB").save(place / f"{number}.png")
-    return folder
 
 
 def recall(folder, *more, name="male"):
@@ -79,7 +66,7 @@ def test_dry_run_of_accuracy_prints_the_plan_and_writes_nothing(folders, tmp_pat
     monkeypatch.chdir(tmp_path)
     code, stdout, _ = call("accuracy", "--model", tiny_faces.spoilt_weights(), "--data-root", folders, *QUICK, "--dry-run", "--json")
     planned = json.loads(stdout)["passes"]
-    assert (code, planned["attribution"], set(planned)) == (0, 700, {"calibration", "attribution", "evaluation"})
+    assert (code, planned["attribution"], set(planned)) == (0, 700, {"calibration", "attribution", "evaluation", "control"})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,8 @@ import three_colours
 import tiny_faces
 from bs4 import BeautifulSoup
 
-from repairkit.critical import DRAWS, CriticalTask, configuration, find, grid, plan, split_of
+from repairkit import critical
+from repairkit.critical import DRAWS, CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
 from repairkit.critical_summary import summarise
 from repairkit.errors import DataError, ModelError
 from repairkit.models import zoo
@@ -159,8 +160,53 @@ def test_an_attribution_is_taken_up_again(tmp_path, monkeypatch):
 
     first = find(task, SMALL, unfinished=unfinished())
     again = find(task, SMALL, unfinished=unfinished())
-    assert (tmp_path / "run.unfinished" / "network" / "attribution.npz").is_file()
+    assert (tmp_path / "run.unfinished" / "class-1" / "attribution.npz").is_file()
     np.testing.assert_array_equal(first.attribution.value, again.attribution.value)
+
+
+def test_several_classes_share_images_and_control_and_are_else_what_each_is_alone(tmp_path, monkeypatch):
+    tasks = [task_of("blue"), task_of("green")]
+    measured = []
+    real = critical.right_with
+
+    def counted(*arguments):
+        measured.append(arguments)
+        return real(*arguments)
+
+    def unfinished():
+        return Unfinished(tmp_path / "run", configuration(tasks[0], SMALL), command="repairkit run --resume")
+
+    monkeypatch.setattr(critical, "right_with", counted)
+    first, second = find_each(tasks, SMALL, unfinished=unfinished())
+    points = len(first.removal.counts) - 1
+    assert second.removal.counts == first.removal.counts
+    assert len(measured) == points * DRAWS + 2 * (points + 1)
+    assert first.passes["control"] == points * DRAWS * len(first.split.report)
+    assert "control" not in second.passes | second.seconds
+    np.testing.assert_array_equal(first.split.report, second.split.report)
+    np.testing.assert_array_equal(first.removal.random[1:], second.removal.random[1:])
+    _, alone, _ = found("green")
+    np.testing.assert_array_equal(second.removal.random, alone.removal.random)
+    np.testing.assert_array_equal(second.removal.critical, alone.removal.critical)
+    np.testing.assert_array_equal(second.attribution.value, alone.attribution.value)
+    told = summarise(tasks[1], SMALL, second, title="t", command="c", minutes=0.1, notices=[])
+    assert any("its cost stands in the report of the first" in sentence for sentence in told.method)
+
+    # what was kept is not measured again, and the seconds of earlier sessions stay with their class
+    kept = unfinished().seconds()
+    assert kept["control"] == first.seconds["control"]
+    assert kept["evaluation"] == pytest.approx(first.seconds["evaluation"] + second.seconds["evaluation"])
+    measured.clear()
+    again, _ = find_each(tasks, SMALL, unfinished=unfinished())
+    assert len(measured) == 2 * (points + 1)
+    assert again.passes == first.passes
+    assert again.seconds["attribution"] >= first.seconds["attribution"]
+    np.testing.assert_array_equal(again.removal.random, first.removal.random)
+
+
+def test_the_control_of_several_classes_is_planned_once():
+    one, several = plan(task_of("blue"), SMALL), plan_each([task_of("blue"), task_of("green")], SMALL)
+    assert several == {part: passes if part == "control" else 2 * passes for part, passes in one.items()}
 
 
 def test_the_plan_bounds_the_cost():
@@ -169,6 +215,7 @@ def test_the_plan_bounds_the_cost():
     assert findings.passes["calibration"] == planned["calibration"]
     assert findings.passes["attribution"] <= planned["attribution"]
     assert findings.passes["evaluation"] <= planned["evaluation"]
+    assert findings.passes["control"] <= planned["control"]
 
 
 def test_grids_are_increasing_and_end_at_the_most():
@@ -189,6 +236,13 @@ def test_a_class_with_too_few_images_says_how_many_are_needed():
 def test_a_repair_needs_enough_images_for_its_guard():
     with pytest.raises(DataError, match="colours, other classes: the 16 images that choose cannot show that accuracy falls by 1 points"):
         split_of(replace(task_of("green"), repair=True), SMALL)
+
+
+def test_other_classes_need_an_image_in_each_part():
+    images = three_colours.images()
+    few = images.subset(np.flatnonzero((images.labels == 1) | (np.arange(len(images)) == 0)))
+    with pytest.raises(DataError, match="colours: the 1 images of other classes are too few for each part to have one; give more"):
+        split_of(CriticalTask(three_colours.model(), few, 1), SMALL)
 
 
 def test_images_that_cannot_be_asked_about():

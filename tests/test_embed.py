@@ -5,9 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import three_colours
 from report_example import example_result
 
+from repairkit.critical import CriticalTask, find_each
+from repairkit.critical_summary import summarise
 from repairkit.errors import DataError, UsageError
+from repairkit.options import Options
 from repairkit.report import embed
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +69,57 @@ def test_several_results_share_one_table(run, text, toml):
     assert "repairkit run again" in rows[1]
     assert all(f"{100 * change.value:+.1f}" in row and f"{100 * change.low:+.1f}" in row for row in rows)
     assert embed.render(filled, toml=toml, base=run) == filled
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """Results on green, blue and accuracy, in folders of these names."""
+    folder = tmp_path_factory.mktemp("classes")
+    options = Options(budget=600, top=2, contested=6, ranking="recall", t0=0.5)
+    tasks = [CriticalTask(three_colours.model(), three_colours.images(), label) for label in (1, 2, None)]
+    results = {}
+    for task, findings in zip(tasks, find_each(tasks, options), strict=True):
+        name = task.subject or "accuracy"
+        results[name] = summarise(task, options, findings, title=name, command="c", minutes=3.0, notices=[])
+        results[name].write(folder / name / "result.json")
+    return folder, results
+
+
+def point(result, metric, series="critical", *, frozen=True):
+    return [entry for entry in result.removal if (entry.metric, entry.series) == (metric, series)][-1 if frozen else 0]
+
+
+def test_a_removal_is_quoted_with_every_curve(classes):
+    folder, results = classes
+    filled = embed.render(TOML.replace("run/", "green/"), toml=True, base=folder)
+    block = [line for line in filled.splitlines() if line.startswith("#")]
+    assert results["green"].verdict.headline in filled
+    assert "120 images of 3 classes, 48 of them in the report; seed 0" in filled
+    for entry in results["green"].removal:
+        assert any(f"{100 * entry.value:.1f}% ({100 * entry.low:.1f} to {100 * entry.high:.1f})" in line for line in block)
+    assert embed.render(filled, toml=True, base=folder) == filled
+
+
+def test_several_classes_share_one_table(classes):
+    folder, results = classes
+    paths = "green/result.json blue/result.json accuracy/result.json"
+    rows = embed.render(MARKDOWN.replace("run/result.json", paths), toml=False, base=folder).splitlines()
+    for name, metric in (("green", "recall"), ("blue", "recall"), ("accuracy", "accuracy")):
+        row = next(line for line in rows if line.startswith("| Accuracy" if name == "accuracy" else f"| Recall of {name}"))
+        before, after = point(results[name], metric, frozen=False), point(results[name], metric)
+        assert f"| {before.n} | {after.filters} | {100 * before.value:.1f}%" in row
+        assert f"| {100 * after.value:.1f}%" in row
+        for entry in (after, point(results[name], metric, "random")):
+            assert f"{100 * entry.change:+.1f}".replace("-", "−").replace("+0.0", "0.0") in row
+        assert ("—" in row) == (name == "accuracy")
+
+
+def test_results_of_different_kinds_share_no_table(run, classes):
+    shutil.copytree(classes[0] / "green", run / "green")
+    with pytest.raises(
+        UsageError, match="expected results of one kind in a block of figures, got critical filters and fairness; give each"
+    ):
+        embed.render(MARKDOWN.replace("run/result.json", "run/result.json green/result.json"), toml=False, base=run)
 
 
 def test_a_recipe_with_figures_still_parses(run):

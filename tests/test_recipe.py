@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import three_colours
 import tiny_faces
 
 from repairkit import recipe as recipes
@@ -11,7 +12,7 @@ from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import zoo
 from repairkit.options import Options
-from repairkit.recipe import Recipe, prepare
+from repairkit.recipe import FairnessRecipe, prepare, read_recipe
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "recipes").glob("*.toml"))
@@ -50,6 +51,21 @@ epochs = 1
 learning_rate = 1e-5
 filter_dropout = 0.1
 """
+CLASSES = """
+command = "recall"
+title = "Classes"
+model = "resnet18"
+weights = "own.safetensors"
+per_class = 30
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+classes = ["red", "blue"]
+[data]
+folder = "colours"
+parts = ["train", "val"]
+[options]
+top = 2
+"""
 
 
 @pytest.fixture
@@ -67,23 +83,24 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
 def test_committed_recipes_are_sound(file):
-    recipe = Recipe.read(file)
+    recipe = read_recipe(file)
     assert recipe.title
-    assert recipe.fairness_options(file).folds >= 1
-    assert recipe.target.name in loaders.NAMES
-    assert recipe.source.name in loaders.NAMES
+    assert recipe.run_options(file).budget > 0
+    if isinstance(recipe, FairnessRecipe):
+        assert recipe.target.name in loaders.NAMES
+        assert recipe.source.name in loaders.NAMES
 
 
-def test_there_is_a_recipe():
-    assert "fairness_ppb_utkface" in [file.stem for file in COMMITTED]
+def test_there_is_a_recipe_of_each_command():
+    assert {read_recipe(file).command for file in COMMITTED} >= {"fairness", "recall", "accuracy"}
 
 
 def test_options_reach_the_run_as_written(write):
     file = write(NAMED + "[options]\nfolds = 5\nbudget = 1234\nsource_counts = [4, 3, 2]\nranking = 'recall'\nmax_clean_drop = 0.5\n")
-    recipe = Recipe.read(file)
+    recipe = read_recipe(file)
     expected = Options(folds=5, budget=1234, source_counts=(4, 3, 2), ranking="recall", max_clean_drop=0.5, seed=3, device="cpu")
-    assert recipe.fairness_options(file, seed=3, device="cpu") == expected
-    assert Recipe.read(write(NAMED)).fairness_options() == Options()
+    assert recipe.run_options(file, seed=3, device="cpu") == expected
+    assert read_recipe(write(NAMED)).run_options() == Options()
 
 
 @pytest.mark.parametrize(
@@ -92,8 +109,9 @@ def test_options_reach_the_run_as_written(write):
         (NAMED, ('"Named"', '"Named"\ncolour = "red"'), "colour: Extra inputs are not permitted"),
         (NAMED, ('name = "target.csv"', 'name = "x"\nfodler = "y"'), "target.fodler: Extra inputs are not permitted"),
         (TRAINED, ("epochs = 2", "epochs = 2\nmomentum = 0.9"), "training.plain.momentum: Extra inputs"),
-        (NAMED, ('command = "fairness"', 'command = "fariness"'), "command: Input should be 'fairness'"),
-        (NAMED, ('command = "fairness"', ""), "command: Field required; correct this key"),
+        (NAMED, ('command = "fairness"', 'command = "fariness"'), "command: expected fairness or recall or accuracy, got 'fariness'"),
+        (NAMED, ('command = "fairness"', 'command = ["fairness"]'), r"command: expected .*, got \['fairness'\]"),
+        (NAMED, ('command = "fairness"', ""), "command: expected .*, got None; correct this key"),
         (NAMED, ('title = "Named"', ""), "title: Field required"),
         (NAMED, ("size = 48", 'size = "big"'), "size: Input should be a valid integer"),
         (TRAINED, ("seed = 5", f"seed = {2**63}"), "training.seed: Input should be less than or equal to 9223372036854775807"),
@@ -118,12 +136,21 @@ def test_options_reach_the_run_as_written(write):
             "options.source_counts: Field required, got .1, 2.; correct this key",
         ),
         (NAMED, ("[target]", "[target"), "is not TOML: .*line"),
+        (CLASSES, ("parts", "prats"), "data.prats: Extra inputs are not permitted"),
+        (CLASSES, ("per_class = 30", "per_class = 0"), "per_class: Input should be greater than or equal to 1"),
+        (CLASSES, ("0.5, 0.5, 0.5", "0.5, 0.5"), "mean.2: Field required"),
+        (CLASSES, ('model = "resnet18"', ""), "model: Field required"),
+        (CLASSES, ("[options]", "[target]\nname = 'drawn'\n[options]"), "target: Extra inputs are not permitted"),
+        (CLASSES, ('["red", "blue"]', "[]"), "toml: classes: give the names of those whose recall is asked about, at least one$"),
+        (CLASSES, ('"recall"', '"accuracy"'), "classes and repair go with .*; accuracy asks about all classes, so leave them out$"),
+        (CLASSES, ("top = 2", "folds = 5"), "options.folds is no option; the options are engine, budget, top"),
+        (CLASSES, ("top = 2", 'ranking = "recall + source"'), "options.ranking is no option"),
     ],
 )
 def test_a_recipe_that_is_wrong_names_the_key(write, text, change, message):
     file = write(text, change)
     with pytest.raises(UsageError, match=message) as error:
-        Recipe.read(file)
+        read_recipe(file)
     assert "\n" not in str(error.value)
     assert str(file) in str(error.value)
 
@@ -136,7 +163,19 @@ def test_recipes_that_cannot_be_read(tmp_path, content):
     elif content is not None:
         file.write_bytes(content)
     with pytest.raises(UsageError, match=r"expected a recipe at .*recipe.toml, could not read it; recipes of repairkit are in recipes/"):
-        Recipe.read(file)
+        read_recipe(file)
+
+
+def test_a_recipe_of_classes_asks_about_each_as_the_command_does(write):
+    recipe = read_recipe(write(CLASSES))
+    assert (recipe.data.parts, recipe.mean, recipe.per_class) == (["train", "val"], (0.5, 0.5, 0.5), 30)
+    assert recipe.run_options() == Options(top=2, ranking="recall")
+    tasks = recipe.tasks(three_colours.model(), three_colours.images())
+    assert [(task.subject, task.repair) for task in tasks] == [("red", False), ("blue", False)]
+    accuracy = read_recipe(write(CLASSES, ('"recall"', '"accuracy"'), ('classes = ["red", "blue"]', "")))
+    assert [task.label for task in accuracy.tasks(three_colours.model(), three_colours.images())] == [None]
+    with pytest.raises(UsageError, match="no class is called 'rde'; did you mean red"):
+        read_recipe(write(CLASSES, ('"red"', '"rde"'))).tasks(three_colours.model(), three_colours.images())
 
 
 def test_prepare_with_a_named_model(tmp_path, write, monkeypatch):
@@ -146,7 +185,7 @@ def test_prepare_with_a_named_model(tmp_path, write, monkeypatch):
     # numbers in place of names are read by the model's classes
     source = tmp_path / "source.csv"
     source.write_text(source.read_text().replace(",female,", ",0,").replace(",male,", ",1,"))
-    task = prepare(Recipe.read(write(NAMED)), None, device="cpu", threads=1)
+    task = prepare(read_recipe(write(NAMED)), None, device="cpu", threads=1)
     assert task.model.stand_in
     assert task.dropout is None
     assert task.training is None
@@ -154,13 +193,13 @@ def test_prepare_with_a_named_model(tmp_path, write, monkeypatch):
     np.testing.assert_array_equal(task.target.pixels, tiny_faces.target().pixels)
     np.testing.assert_array_equal(task.source.labels, tiny_faces.source().labels)
     both = write(NAMED, ("size = 48", 'size = 48\ndropout_model = "squeezenet_celeba_dropout"'))
-    assert prepare(Recipe.read(both), None, device="cpu", threads=1).dropout.sha256 == zoo.load("squeezenet_celeba_dropout").sha256
+    assert prepare(read_recipe(both), None, device="cpu", threads=1).dropout.sha256 == zoo.load("squeezenet_celeba_dropout").sha256
 
 
 def test_a_size_that_drawn_faces_do_not_have_is_refused(write):
     drawn = ('name = "target.csv"', 'name = "drawn"'), ('name = "source.csv"', 'name = "drawn"')
     with pytest.raises(UsageError, match=r"^drawn faces come in 96 pixels and whole, got size 48; leave out size"):
-        prepare(Recipe.read(write(NAMED, *drawn)), None, device="cpu", threads=1)
+        prepare(read_recipe(write(NAMED, *drawn)), None, device="cpu", threads=1)
 
 
 @pytest.fixture
@@ -181,7 +220,7 @@ def data(tmp_path, monkeypatch):
 
 
 def test_training_is_made_once_and_then_taken_from_the_cache(data, write, monkeypatch):
-    recipe = Recipe.read(write(TRAINED))
+    recipe = read_recipe(write(TRAINED))
     calls = []
     real = recipes.train
 
@@ -219,12 +258,12 @@ def test_training_is_made_once_and_then_taken_from_the_cache(data, write, monkey
     assert set(other.training.hashes) != set(task.training.hashes)
 
     # what decides the weights decides whether they are trained again
-    prepare(Recipe.read(write(TRAINED, ("filter_dropout = 0.1", "filter_dropout = 0.2"))), data, device="cpu", threads=1)
+    prepare(read_recipe(write(TRAINED, ("filter_dropout = 0.1", "filter_dropout = 0.2"))), data, device="cpu", threads=1)
     assert [settings["filter_dropout"] for _, settings in calls[3:]] == [0.2]
 
 
 def test_a_recipe_without_training_has_no_training_seed(write):
-    recipe = Recipe.read(write(NAMED))
+    recipe = read_recipe(write(NAMED))
     with pytest.raises(UsageError, match="trains no network, so it has no training seed; leave --training-seed out"):
         recipe.varied(training_seed=1)
     assert recipe.varied(rival=False).dropout_model is None
@@ -236,7 +275,7 @@ def test_a_training_that_fails_leaves_nothing_in_the_cache(data, write, monkeypa
 
     monkeypatch.setattr(recipes, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare(Recipe.read(write(TRAINED)), data, device="cpu", threads=1)
+        prepare(read_recipe(write(TRAINED)), data, device="cpu", threads=1)
     assert not (data / "cache" / "models").exists()
 
 
@@ -251,17 +290,17 @@ def test_a_training_that_fails_leaves_nothing_in_the_cache(data, write, monkeypa
 )
 def test_trainings_that_cannot_work(data, write, changes, error, message):
     with pytest.raises(error, match=message):
-        prepare(Recipe.read(write(TRAINED, *changes)), data, device="cpu", threads=1)
+        prepare(read_recipe(write(TRAINED, *changes)), data, device="cpu", threads=1)
 
 
 def test_weights_to_start_from_need_the_data_root(write, monkeypatch):
     monkeypatch.setattr(loaders, "load", lambda *_, source, **__: tiny_faces.source() if source else tiny_faces.target())
     with pytest.raises(UsageError, match=r"the recipe starts from start.safetensors: give --data-root"):
-        prepare(Recipe.read(write(TRAINED)), None, device="cpu", threads=1)
+        prepare(read_recipe(write(TRAINED)), None, device="cpu", threads=1)
 
 
 def test_folders_are_relative_to_the_data_root(data, write):
     text = TRAINED.split("[training]", maxsplit=1)[0].replace('name = "target"', 'name = "nested"\nfolder = "sub"')
-    recipe = Recipe.read(write(text.replace("size = 48", 'size = 48\nmodel = "squeezenet_celeba"')))
+    recipe = read_recipe(write(text.replace("size = 48", 'size = 48\nmodel = "squeezenet_celeba"')))
     task = prepare(recipe, data, device="cpu", threads=1)
     assert len(task.target) == len(replace(tiny_faces.target()))

@@ -11,7 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
-from repairkit.adversarial import AdversarialTask, AttackOptions, Ranking, configuration, plan, repair
+from repairkit.adversarial import MAX_CLEAN_DROP, SHARES, AdversarialTask, AttackOptions, Ranking, configuration, plan, repair
 from repairkit.adversarial_summary import summarise
 from repairkit.cli.carrying import Running
 from repairkit.cli.console import say
@@ -42,6 +42,8 @@ from repairkit.cli.options import (
     check_place,
     check_workers,
     model_notices,
+    parse_channels,
+    parse_parts,
     parse_t0,
     set_threads,
     show_passes,
@@ -59,8 +61,6 @@ from repairkit.unfinished import kept_setting
 
 REPAIRED = ("repaired", "repaired against stored images")
 """Outcomes with exit code 0."""
-SHARES = (0.3, 0.3, 0.4)
-"""Of the clean images, that find, choose and report."""
 EMBEDDED_BUDGET, EMBEDDED_CANDIDATES = 6_000, 24
 EMBEDDED_IMAGES = (60, 60, 120)
 EMBEDDED_EFFORT = Effort(carried=120, adaptive=32, queries=200, checked=8)
@@ -126,7 +126,7 @@ def adversarial(
     max_filters: Annotated[int, typer.Option(min=1, help="Most filters to freeze in a round.")] = Options.max_filters,
     max_clean_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of clean accuracy, a share.")
-    ] = 0.03,
+    ] = MAX_CLEAN_DROP,
     rounds: Annotated[int, typer.Option(min=1, help="Find, freeze and attack again so many times.")] = 1,
     finetune_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs of training on the clean attribution images after each round; the filters stay frozen.")
@@ -188,9 +188,11 @@ def adversarial(
     check_workers(workers, options)
     set_threads(threads or kept_setting(out, "threads"), workers=workers)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device
-    )
-    others = load_adversaries(loaded, images, carriers=carrier, elsewhere_root=elsewhere_root, dropout_model=dropout_model, device=device)
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+    )  # fmt: skip
+    carriers = [(name, Path(file) if file else None) for name, _, file in (each.partition("=") for each in carrier)] if carrier else None
+    others = load_adversaries(loaded, images, carriers=carriers, elsewhere_root=elsewhere_root, dropout_model=dropout_model, device=device)
     return carry_out(
         AdversarialTask(loaded, images, *others),
         options,

@@ -20,7 +20,7 @@ from repairkit.report.result import Result
 from repairkit.unfinished import Unfinished, kept_setting
 
 Findings = TypeVar("Findings")
-Found = TypeVar("Found", bound=Result)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)

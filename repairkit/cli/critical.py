@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -39,16 +39,18 @@ from repairkit.cli.options import (
     check_place,
     check_workers,
     model_notices,
+    parse_channels,
+    parse_parts,
     parse_t0,
     set_threads,
     show_passes,
 )
-from repairkit.critical import CriticalTask, configuration, find, plan
+from repairkit.critical import CriticalTask, configuration, find_each, plan_each
 from repairkit.critical_summary import summarise
 from repairkit.data.classes import find_class
 from repairkit.options import Options, Score
 from repairkit.repair import Strategy
-from repairkit.rundir import write_critical_run
+from repairkit.rundir import class_folders, write_critical_runs
 from repairkit.shapley import Engine
 from repairkit.shapley.model_game import Precision
 from repairkit.tracing import FreezeAt
@@ -128,11 +130,12 @@ def recall(
     check_workers(workers, options)
     set_threads(threads or kept_setting(out, "threads"), workers=workers)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device
-    )
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+    )  # fmt: skip
     task = CriticalTask(loaded, images, find_class(subject, images.classes), repair)
     return carry_out(
-        task,
+        [task],
         options,
         Running(started, f"recall-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
         title=f"Filters that recall of {task.subject} depends on, in {Path(model).stem} on {images.name}",
@@ -180,10 +183,11 @@ def accuracy(
     check_workers(workers, options)
     set_threads(threads or kept_setting(out, "threads"), workers=workers)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device
-    )
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+    )  # fmt: skip
     return carry_out(
-        CriticalTask(loaded, images, None),
+        [CriticalTask(loaded, images, None)],
         options,
         Running(started, f"accuracy-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
         title=f"Filters that accuracy depends on, in {Path(model).stem} on {images.name}",
@@ -206,25 +210,36 @@ def _options(
     )
 
 
-def carry_out(task: CriticalTask, options: Options, running: Running, *, title: str) -> int:
-    """Plan or run a search for critical filters and write its run directory; returns the exit code."""
-    options = running.with_batch(options, task.model.classifier, task.images)
-    passes = plan(task, options)
-    notices = model_notices(task.model)
+def carry_out(tasks: Sequence[CriticalTask], options: Options, running: Running, *, title: str) -> int:
+    """Plan or run a search for critical filters and write its run directory; returns the exit code, 0 if each class has one for success.
+
+    Several classes, of one network and images, have a run directory each, in a folder that is there as a whole or not at all.
+    """
+    model, images = tasks[0].model, tasks[0].images
+    options = running.with_batch(options, model.classifier, images)
+    folders = class_folders(tasks)
+    several = len(tasks) > 1
+    passes = plan_each(tasks, options)
+    notices = model_notices(model)
     for notice in notices:
         say(f"note: {notice}")
     if running.dry_run:
-        heading = (
-            f"images: {task.images.name}, {len(task.images):,} of {len(task.images.classes):,} classes; network: {task.model.architecture}"
-        )
-        show_passes(task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json)
+        heading = f"images: {images.name}, {len(images):,} of {len(images.classes):,} classes; network: {model.architecture}"
+        if several:
+            heading += f"; asked about: {', '.join(str(task.subject) for task in tasks)}"
+        show_passes(model.classifier, images, passes, options, heading=heading, as_json=running.as_json)
         return 0
-    result, place = running.carry_out(
-        configuration(task, options),
-        find=lambda reporter, unfinished: find(task, options, progress=reporter, workers=running.workers, unfinished=unfinished),
-        summarise=partial(summarise, task, options, title=title, notices=notices),
-        write=lambda place, findings, result: write_critical_run(place, task, findings, result),
+    results, place = running.carry_out(
+        configuration(tasks[0], options) | {"class": [task.subject for task in tasks]},
+        find=lambda reporter, unfinished: find_each(tasks, options, progress=reporter, workers=running.workers, unfinished=unfinished),
+        summarise=lambda findings, **made: [
+            summarise(task, options, found, title=f"{title}: {task.subject}" if several else title, notices=notices, **made)
+            for task, found in zip(tasks, findings, strict=True)
+        ],
+        write=lambda place, findings, results: write_critical_runs(place, folders, tasks, findings, results),
     )
-    otherwise = "no repair was worth making: keep the original weights" if task.repair else f"all values: repairkit attribution {place}"
-    running.tell(result, place, weights=task.model.weights, repaired=result.verdict.outcome == "repaired", otherwise=otherwise)
-    return 0 if result.verdict.outcome in SUCCESS else 1
+    for task, result, folder in zip(tasks, results, folders, strict=True):
+        own = place / folder
+        otherwise = "no repair was worth making: keep the original weights" if task.repair else f"all values: repairkit attribution {own}"
+        running.tell(result, own, weights=model.weights, repaired=result.verdict.outcome == "repaired", otherwise=otherwise)
+    return 0 if all(result.verdict.outcome in SUCCESS for result in results) else 1

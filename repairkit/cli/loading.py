@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from repairkit.cli.console import Reporter
-from repairkit.cli.options import parse_channels
 from repairkit.cli.train import Telling
 from repairkit.data import digits, imagenet
 from repairkit.data.classes import imagenet_classes, relabel
@@ -31,11 +31,11 @@ def load_network_and_images(
     *,
     weights: Path | None,
     data_root: Path | None,
-    parts: str | None,
+    parts: Sequence[str] | None,
     per_class: int | None,
     size: int | None,
-    mean: str | None,
-    std: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
     device: str,
 ) -> tuple[zoo.LoadedModel, LabelledImages]:
     """The network, and images labelled by the columns of its logits.
@@ -46,10 +46,10 @@ def load_network_and_images(
         model: torchvision's name, or a weights file of ours.
         weights: for a named model; by default what torchvision publishes, where torch's cache holds it.
         data_root: class folders or the flat layout, see `repairkit.data.imagenet.load`.
-        parts: folders in it that are pooled, by commas.
+        parts: folders in it that are pooled.
         per_class: load at most so many images of a class.
         size: side in pixels; by default the one that torchvision uses the network with, or the digits' own.
-        mean: as given on the command line.
+        mean: of each channel of images in [0, 1], that the network's images are normalised with; by default as its file says.
         std: likewise.
         device: where the model goes.
 
@@ -73,12 +73,10 @@ def load_network_and_images(
         data_root,
         size=size or usual_size(model),
         per_class=per_class,
-        parts=parts.split(",") if parts else None,
+        parts=parts,
         name=data_root.absolute().name,
     )
-    loaded = zoo.load(
-        model, weights=weights, classes=images.classes, mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device
-    )
+    loaded = zoo.load(model, weights=weights, classes=images.classes, mean=mean, std=std, device=device)
     return loaded, relabel(images, loaded.classifier.classes)
 
 
@@ -104,9 +102,9 @@ def load_adversaries(
     model: zoo.LoadedModel,
     images: LabelledImages,
     *,
-    carriers: list[str] | None,
+    carriers: Sequence[tuple[str, Path | None]] | None,
     elsewhere_root: Path | None,
-    dropout_model: str | None,
+    dropout_model: str | Path | None,
     device: str,
 ) -> tuple[tuple[zoo.LoadedModel, ...], LabelledImages | None, zoo.LoadedModel | None]:
     """Who else judges an adversarial repair: networks that images are carried over from, images of another data set, the dropout-trained rival.
@@ -116,7 +114,7 @@ def load_adversaries(
     Args:
         model: the network to repair.
         images: its images.
-        carriers: NAME or NAME=WEIGHTS of other networks, which may know more classes.
+        carriers: names of other networks, which may know more classes, and their weights.
         elsewhere_root: images of another data set, as `repairkit.data.imagenet.load` takes them; those of other classes are left out.
         dropout_model: a weights file of the same architecture.
         device: where the networks go.
@@ -143,8 +141,8 @@ def load_adversaries(
         others = (fitted(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
     else:
         others = tuple(
-            fitted(name) if digital and not file else narrowed(_any_classes(name, Path(file) if file else None, classes, device), classes)
-            for name, _, file in (each.partition("=") for each in carriers)
+            fitted(name) if digital and file is None else narrowed(_any_classes(name, file, classes, device), classes)
+            for name, file in carriers
         )
     if dropout_model is not None:
         rival: zoo.LoadedModel | None = zoo.load(dropout_model, classes=classes, device=device)

@@ -190,6 +190,16 @@ def parse_channels(option: str, text: str | None) -> tuple[float, ...] | None:
         raise UsageError(f"{option} must be three numbers by commas such as 0.5,0.5,0.5, got {text!r}") from None
 
 
+def parse_parts(text: str | None) -> list[str] | None:
+    """Folders by commas, as given on the command line.
+
+    Example:
+        >>> parse_parts("train,val"), parse_parts(None)
+        (['train', 'val'], None)
+    """
+    return text.split(",") if text else None
+
+
 def check_device(device: str) -> str:
     """A device that is there.
 

@@ -55,6 +55,16 @@ def summary(result: AdversarialResult) -> Table:
     return replace(table, caption=caption, heads=("Adversary and measure", *table.heads[1:]))
 
 
+def quoted(result: AdversarialResult) -> list[Table]:
+    """What README and recipes show of one run."""
+    return adversaries(result)
+
+
+def design(result: AdversarialResult) -> str:
+    """On which images, attacked how, in a few words."""
+    return f"{result.images}; {result.attack}"
+
+
 def from_weakest(result: AdversarialResult) -> list[Adversary]:
     """The adversaries by kind, from the weakest; within a kind as the result has them."""
     return sorted(result.adversaries, key=lambda entry: list(KNOWS).index(entry.kind))

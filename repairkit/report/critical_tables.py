@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from repairkit.report.result import CriticalResult, RemovalPoint
 from repairkit.report.tables import (
     NONE,
     Cell,
     KeyFigure,
+    Kind,
     Table,
     aggregates,
     before_after,
@@ -41,6 +44,44 @@ def key_figures(result: CriticalResult) -> list[KeyFigure]:
 def summary(result: CriticalResult) -> Table:
     """What the command line shows: the repair where there is one, else the first removal curve."""
     return before_after(result) if result.shares else removal(result)[0]
+
+
+def quoted(result: CriticalResult) -> list[Table]:
+    """What README and recipes show of one run."""
+    return [*([before_after(result)] if result.shares else []), *removal(result)]
+
+
+def design(result: CriticalResult) -> str:
+    """On which images, cut how, in a few words."""
+    return f"{result.images}, {count(result.parts['report'])} of them in the report"
+
+
+def runs(results: Sequence[CriticalResult]) -> Table:
+    """Several classes side by side: what freezing all filters of the removal curve changed."""
+
+    def change(result: CriticalResult, series: str, metric: str) -> Cell:
+        found = [point for point in result.removal if (point.series, point.metric) == (series, metric)]
+        return Cell(points(found[-1].change), interval(found[-1].change_low, found[-1].change_high, points)) if found else Cell(NONE)
+
+    rows = []
+    for result in results:
+        metric = result.removal[0].metric
+        curve = [point for point in result.removal if (point.series, point.metric) == ("critical", metric)]
+        rows.append(
+            (
+                Cell(metric_label(result, metric), kind="text"),
+                Cell(count(curve[0].n)),
+                Cell(count(curve[-1].filters)),
+                *(Cell(percent(point.value), interval(point.low, point.high, percent)) for point in (curve[0], curve[-1])),
+                change(result, "critical", metric),
+                change(result, "random", metric),
+                change(result, "critical", "other classes"),
+            )
+        )
+    heads = ("n", "Filters frozen", "Before", "Critical filters frozen", "Change", "As many random ones", "Other classes, critical filters")
+    numbers: list[Kind] = ["number"] * len(heads)
+    caption = f"Removal of critical filters, changes in percentage points, with {results[0].level:.0%} intervals"
+    return Table("runs", caption, ("Of", *heads), ("text", *numbers), (tuple(rows),))
 
 
 def metric_label(result: CriticalResult, metric: str) -> str:

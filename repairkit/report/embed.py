@@ -3,8 +3,8 @@
     python -m repairkit.report.embed README.md recipes/*.toml
 
 A block between `figures: PATH` and `/figures` (in an HTML comment in Markdown, after `#` in TOML) is
-replaced by the before/after table of that result; with several paths, separated by spaces, by one
-table with a row for each result. Paths are relative to the current directory.
+replaced by the tables of that result (before and after, or the removal curves); with several paths of one
+kind, separated by spaces, by one table with a row for each result. Paths are relative to the current directory.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.files import write_text
-from repairkit.report import fairness_tables, markdown, tables
-from repairkit.report.result import FairnessResult
+from repairkit.report import kinds, markdown
+from repairkit.report.result import Result
 
 _MARKDOWN = re.compile(r"(<!-- figures: (?P<paths>\S+(?: \S+)*) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 _TOML = re.compile(r"(# figures: (?P<paths>\S+(?: \S+)*)\n).*?(# /figures)", re.DOTALL)
@@ -33,20 +33,27 @@ def render(text: str, *, toml: bool, base: Path = Path()) -> str:
     pattern = _TOML if toml else _MARKDOWN
 
     def filled(match: re.Match[str]) -> str:
-        results = [FairnessResult.read(base / path) for path in match["paths"].split()]
-        lines = (table(results[0]) if len(results) == 1 else markdown.table(fairness_tables.runs(results))).splitlines()
+        results = [kinds.read(base / path) for path in match["paths"].split()]
+        if len(found := {result.kind for result in results}) > 1:
+            raise UsageError(
+                f"expected results of one kind in a block of figures, got {' and '.join(sorted(found))}; give each its own block"
+            )
+        lines = (single(results[0]) if len(results) == 1 else markdown.table(kinds.kind_of(results[0]).tables.runs(results))).splitlines()
         block = "".join(f"# {line}".rstrip() + "\n" for line in lines) if toml else "\n" + "\n".join(lines) + "\n\n"
         return match[1] + block + match[3]
 
     return pattern.sub(filled, text)
 
 
-def table(result: FairnessResult) -> str:
-    """The verdict, the shares before and after with n and interval, machine and minutes."""
-    made = result.reproduction
-    return (
-        f"{markdown.escape(result.verdict.headline)}\n\n{markdown.table(tables.before_after(result))}\n\n"
-        f"{made.machine}; {made.minutes:.0f} minutes; {markdown.escape(result.target)}; {result.folds} fold(s); seed {made.seed}; {result.created}."
+def single(result: Result) -> str:
+    """The verdict, the tables that are quoted of such a result, machine and minutes."""
+    made, own = result.reproduction, kinds.kind_of(result).tables
+    return "\n\n".join(
+        (
+            markdown.escape(result.verdict.headline),
+            *map(markdown.table, own.quoted(result)),
+            f"{made.machine}; {made.minutes:.0f} minutes; {markdown.escape(own.design(result))}; seed {made.seed}; {result.created}.",
+        )
     )
 
 

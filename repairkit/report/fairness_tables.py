@@ -44,6 +44,16 @@ def summary(result: FairnessResult) -> Table:
     return before_after(result)
 
 
+def quoted(result: FairnessResult) -> list[Table]:
+    """What README and recipes show of one run."""
+    return [before_after(result)]
+
+
+def design(result: FairnessResult) -> str:
+    """On which images, cut how, in a few words."""
+    return f"{result.target}; {result.folds} fold(s)"
+
+
 def disparities(result: FairnessResult) -> Table:
     """Highest minus lowest recall, their ratio and the lowest group, for every column."""
     rows = tuple(

@@ -27,7 +27,8 @@ class Kind:
     Attributes:
         result: their class.
         template: name of the templates, without ending.
-        tables: the functions that the templates call as `own`; `facts` is one of them.
+        tables: the functions that the templates call as `own`, `facts` among them, and those that
+            the command line (`summary`) and other files (`quoted`, `design`, `runs`) show.
         draw: the figures of such a result, in order.
     """
 
