@@ -8,8 +8,11 @@ import three_colours
 import tiny_faces
 
 from repairkit import recipe as recipes
+from repairkit.adversarial import SHARES, AttackOptions
 from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.evaluation.adversaries import Effort
+from repairkit.evaluation.attack_methods import PGD
 from repairkit.models import zoo
 from repairkit.options import Options
 from repairkit.recipe import FairnessRecipe, prepare, read_recipe
@@ -92,7 +95,7 @@ def test_committed_recipes_are_sound(file):
 
 
 def test_there_is_a_recipe_of_each_command():
-    assert {read_recipe(file).command for file in COMMITTED} >= {"fairness", "recall", "accuracy"}
+    assert {read_recipe(file).command for file in COMMITTED} >= {"fairness", "recall", "accuracy", "adversarial"}
 
 
 def test_options_reach_the_run_as_written(write):
@@ -109,7 +112,7 @@ def test_options_reach_the_run_as_written(write):
         (NAMED, ('"Named"', '"Named"\ncolour = "red"'), "colour: Extra inputs are not permitted"),
         (NAMED, ('name = "target.csv"', 'name = "x"\nfodler = "y"'), "target.fodler: Extra inputs are not permitted"),
         (TRAINED, ("epochs = 2", "epochs = 2\nmomentum = 0.9"), "training.plain.momentum: Extra inputs"),
-        (NAMED, ('command = "fairness"', 'command = "fariness"'), "command: expected fairness or recall or accuracy, got 'fariness'"),
+        (NAMED, ('command = "fairness"', 'command = "fariness"'), "command: expected fairness or recall or accuracy or adversarial, got 'fariness'"),
         (NAMED, ('command = "fairness"', 'command = ["fairness"]'), r"command: expected .*, got \['fairness'\]"),
         (NAMED, ('command = "fairness"', ""), "command: expected .*, got None; correct this key"),
         (NAMED, ('title = "Named"', ""), "title: Field required"),
@@ -164,6 +167,45 @@ def test_recipes_that_cannot_be_read(tmp_path, content):
         file.write_bytes(content)
     with pytest.raises(UsageError, match=r"expected a recipe at .*recipe.toml, could not read it; recipes of repairkit are in recipes/"):
         read_recipe(file)
+
+
+ATTACKED = """
+command = "adversarial"
+title = "an attack"
+model = "inception_v3"
+elsewhere = "other"
+
+[[carriers]]
+model = "squeezenet1_1"
+weights = "other.safetensors"
+
+[attack]
+eps = 8
+images = [20, 10, 40]
+effort = {adaptive = 12}
+"""
+
+
+def test_a_recipe_of_an_attack_gives_bounds_in_255ths_and_leaves_the_rest_as_the_command_has_it(write):
+    recipe = read_recipe(write(ATTACKED))
+    attacks = recipe.attack_options()
+    assert attacks == AttackOptions(method=PGD(eps=8 / 255), images=(20, 10, 40), effort=Effort(adaptive=12))
+    assert recipe.run_options() == Options(target_shares=SHARES, max_clean_drop=0.03)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("eps = 8", "eps = 0"), "attack: PGD: expected eps in"),
+        (("adaptive = 12", "adaptable = 12"), "attack.effort.adaptable is no setting"),
+        (("eps = 8", "epsilon = 8"), "attack.epsilon"),
+        (("images = [20, 10, 40]", "images = [20, 10]"), "attack.images"),
+        (("images = [20, 10, 40]", 'ranking = "both"'), "attack.ranking"),
+    ],
+)
+def test_a_recipe_of_an_attack_that_is_wrong_names_the_key(write, change, message):
+    with pytest.raises(UsageError, match=message):
+        read_recipe(write(ATTACKED, change))
 
 
 def test_a_recipe_of_classes_asks_about_each_as_the_command_does(write):
