@@ -47,8 +47,8 @@ MAX_CLEAN_DROP = 0.03
 PARTS = ("attribute", "choose", "report")
 LEAST = 10
 """Adversarial images that must reach their target for filters to be found against the attack, and a twentieth of them at least."""
-CLIP = 10.0
-"""Logits beyond which a margin is as good, or as bad, as any: adversarial images lie far on the wrong side."""
+CEILING = 3.0
+"""Logits by which the label may lie above the target before more of it counts as no better."""
 CORRELATED_SHARE = 0.15
 """Of the budget, for each of the two screens whose rank correlation is reported."""
 
@@ -379,9 +379,9 @@ def worth_on(adversarial: Attacked, clean: LabelledImages, options: Options, att
 
 
 def margins(adversarial: Attacked, clean: LabelledImages) -> Measure:
-    """What choosing gains in: the clipped margin of the label over the target on adversarial images, the log-probability of the label on clean ones.
+    """What choosing gains in: the margin of the label over the target on adversarial images, clipped above; the label's log-probability on clean ones.
 
-    Probabilities are flat on adversarial images, which networks are certain about.
+    Networks are certain about adversarial images: probabilities are flat there, and so is a margin that is clipped below.
     """
     labels = np.concatenate([adversarial.images.labels, clean.labels])
     targets = np.concatenate([adversarial.targets, clean.labels])
@@ -390,7 +390,7 @@ def margins(adversarial: Attacked, clean: LabelledImages) -> Measure:
         logs = torch.log_softmax(logits.double().cpu(), dim=1).numpy()
         each = np.arange(len(examples))
         own, toward = logs[each, labels[examples]], logs[each, targets[examples]]
-        measured: Floats = np.clip(np.where(examples < len(adversarial), own - toward, own), -CLIP, CLIP)
+        measured: Floats = np.where(examples < len(adversarial), np.minimum(own - toward, CEILING), own)
         return measured
 
     return measure

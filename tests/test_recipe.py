@@ -112,7 +112,11 @@ def test_options_reach_the_run_as_written(write):
         (NAMED, ('"Named"', '"Named"\ncolour = "red"'), "colour: Extra inputs are not permitted"),
         (NAMED, ('name = "target.csv"', 'name = "x"\nfodler = "y"'), "target.fodler: Extra inputs are not permitted"),
         (TRAINED, ("epochs = 2", "epochs = 2\nmomentum = 0.9"), "training.plain.momentum: Extra inputs"),
-        (NAMED, ('command = "fairness"', 'command = "fariness"'), "command: expected fairness or recall or accuracy or adversarial, got 'fariness'"),
+        (
+            NAMED,
+            ('command = "fairness"', 'command = "fariness"'),
+            "command: expected fairness or recall or accuracy or adversarial, got 'fariness'",
+        ),
         (NAMED, ('command = "fairness"', 'command = ["fairness"]'), r"command: expected .*, got \['fairness'\]"),
         (NAMED, ('command = "fairness"', ""), "command: expected .*, got None; correct this key"),
         (NAMED, ('title = "Named"', ""), "title: Field required"),

@@ -136,7 +136,7 @@ def adversarial(
     queries: Annotated[int | None, typer.Option(min=1, help="Queries of Square. [default: 500; 200 for digits]")] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="The full suite of attacks on all report images, for a GPU or a night.")
+        bool, typer.Option("--thorough", help="The full suite of attacks on all report images, for a night. [default: with --device cuda]")
     ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
@@ -175,7 +175,7 @@ def adversarial(
         batch=batch,
     )
     given = {"adaptive": adaptive, "queries": queries, "restarts": restarts}
-    effort = THOROUGH if thorough else EMBEDDED_EFFORT if digits else Effort()
+    effort = THOROUGH if thorough or (device == "cuda" and not digits) else EMBEDDED_EFFORT if digits else Effort()
     attacks = AttackOptions(
         method=PGD(eps=parse_fraction("--eps", eps), step=parse_fraction("--step", step), steps=steps),
         ranking=cast(Ranking, ranking),

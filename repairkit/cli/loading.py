@@ -20,7 +20,7 @@ from repairkit.models.narrowing import narrowed
 CARRIERS = ("squeezenet1_1", "mobilenet_v3_small")
 """Embedded networks that images are carried over from; the second where the first is the one to repair. Both are fitted quickly."""
 DROPOUT_TRAINED = ("squeezenet1_0", "squeezenet1_1", "resnet18")
-"""Embedded networks that are also fitted with filter dropout, to compare with; for larger ones two cores take too long."""
+"""Embedded networks that are also fitted with filter dropout, to compare with; larger ones only on a GPU, since two cores take too long."""
 EMBEDDED_DROPOUT = 0.2
 TYPED = 100
 """Typed digits, the other data set of the embedded default."""
@@ -147,7 +147,11 @@ def load_adversaries(
     if dropout_model is not None:
         rival: zoo.LoadedModel | None = zoo.load(dropout_model, classes=classes, device=device)
     else:
-        rival = fitted(model.architecture, EMBEDDED_DROPOUT) if digital and model.architecture in DROPOUT_TRAINED else None
+        rival = (
+            fitted(model.architecture, EMBEDDED_DROPOUT)
+            if digital and (model.architecture in DROPOUT_TRAINED or device == "cuda")
+            else None
+        )
     if elsewhere_root is not None:
         found = imagenet.load(elsewhere_root, size=side, name=elsewhere_root.absolute().name)
         known = np.flatnonzero([found.classes[label] in classes for label in found.labels])
