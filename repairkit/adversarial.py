@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.attributing import attribute, game_of, within_memory, zone_of
 from repairkit.clock import Clock
 from repairkit.critical import grid, said_with
 from repairkit.data.images import Indices, LabelledImages
@@ -19,7 +20,7 @@ from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.adversaries import Effort, Judged, judge
 from repairkit.evaluation.attack_methods import PGD
-from repairkit.evaluation.attacks import Attacked, Booleans, attack, check_attackable, draw_targets
+from repairkit.evaluation.attacks import Attacked, Booleans, attack, check_attackable, derived_seed, draw_targets
 from repairkit.evaluation.splits import Split, check_disjoint, some, three_way
 from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, outputs, patch_of
 from repairkit.filters import ConvFilters
@@ -32,6 +33,7 @@ from repairkit.patch import Patch
 from repairkit.repair import Choice, Measure, eligible
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.rounds import GRADIENT_COST
 from repairkit.shapley.star import screen
 from repairkit.shapley.walk import Progress
@@ -84,6 +86,8 @@ class AttackOptions:
             raise UsageError(f"ranking must be {' or '.join(map(repr, get_args(Ranking)))}, got {self.ranking!r}")
         if min(self.images) < LEAST:
             raise UsageError(f"images must be at least {LEAST} that find, choose and report each, got {self.images}")
+        if self.method.eps * 255 < 1 - 1e-6:
+            raise UsageError(f"stored images have 8 bits, which hold no change below 1/255, got eps {self.method.eps:g}")
         for name, least in (("rounds", 1), ("finetune_epochs", 0), ("frontier", 1)):
             if (number := getattr(self, name)) < least:
                 raise UsageError(f"{name} must be at least {least}, got {number}")
@@ -102,6 +106,7 @@ class AdversarialTask:
 
     Raises:
         DataError: other classes than the network's, images that were seen in training, or an image in both data sets.
+        UsageError: a carrier that is the network itself, or a dropout-trained network of another architecture.
         ModelError: a network that cannot take images of this size, or that answers with probabilities or what is not finite.
     """
 
@@ -112,14 +117,25 @@ class AdversarialTask:
     dropout: LoadedModel | None = None
 
     def __post_init__(self) -> None:
-        named = {self.images.name: self.images.classes} | {each.architecture: each.classifier.classes for each in self.others}
+        named = [(self.images.name, self.images.classes), *((each.architecture, each.classifier.classes) for each in self.others)]
+        data = {"report": self.images}
         if self.elsewhere is not None:
-            named[self.elsewhere.name] = self.elsewhere.classes
-            check_disjoint(images=self.images, elsewhere=self.elsewhere)
-        for name, classes in named.items():
+            named.append((self.elsewhere.name, self.elsewhere.classes))
+            data["elsewhere"] = self.elsewhere
+        for name, classes in named:
             if classes != self.model.classifier.classes:
-                raise DataError(f"{name} has other classes than the model ({len(classes)}, the model {len(self.model.classifier.classes)})")
-        check_unseen(self.model.weights, report=self.images)
+                raise DataError(
+                    f"{name} has other classes than the model ({len(classes)}, the model {len(self.model.classifier.classes)}); give those of one task"
+                )
+        check_disjoint(**data)
+        if self.dropout is not None and self.dropout.architecture != self.model.architecture:
+            raise UsageError(
+                f"the dropout-trained network is a {self.dropout.architecture}, the model a {self.model.architecture}; give one of the same architecture"
+            )
+        if any(each.sha256 == self.model.sha256 for each in self.carriers):
+            raise UsageError("a network that images are carried over from is the very one to repair; give another")
+        for judged in (self.model, *([self.dropout] if self.dropout else [])):
+            check_unseen(judged.weights, **data)
         few = self.images.subset(np.arange(min(8, len(self.images))))
         for each in (self.model, *self.others):
             try_one(each.classifier, self.images)
@@ -129,6 +145,16 @@ class AdversarialTask:
     def others(self) -> tuple[LoadedModel, ...]:
         """All networks but the one to repair."""
         return (*self.carriers, *([self.dropout] if self.dropout else []))
+
+    @property
+    def named_others(self) -> dict[str, LoadedModel]:
+        """All networks but the one to repair, by names of which no two are alike."""
+        named: dict[str, LoadedModel] = {}
+        for each in self.others:
+            name = f"{'dropout-trained ' if each is self.dropout else ''}{each.architecture}"
+            alike = sum(known.partition(" (")[0] == name for known in named)
+            named[f"{name} ({alike + 1})" if alike else name] = each
+        return named
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,11 +205,12 @@ class AdversarialFindings:
         split: clean images that find, choose and report.
         made: the adversarial images against the network as it was given, by part; `report` are those that are replayed.
         rounds: empty where the attack does not fool the network.
-        networks: the columns of the report; the last is what is handed over where filters were frozen.
+        networks: the columns of the report; "repaired" is what is handed over.
         clean: for each column bool, shape (M,), who is right on the clean report images.
         judged: what every adversary did to every column.
         frontier: of the filters of the first round.
         screens: of attack success and of accuracy for every filter, shape (2, n).
+        ended: why no further round was played, in words; empty where all were.
     """
 
     split: Split
@@ -194,12 +221,13 @@ class AdversarialFindings:
     judged: Judged
     frontier: list[FrontierLine]
     screens: Floats | None
+    ended: str
     passes: dict[str, float]
     seconds: dict[str, float]
 
     @property
     def patch(self) -> Patch | None:
-        """All filters of all rounds, for the weights as they were given; None where there are none."""
+        """All filters of all rounds (perhaps none), for the weights as they were given; None where no round was played."""
         if not self.rounds:
             return None
         culprits = [culprit for each in self.rounds for culprit in each.patch.culprits]
@@ -236,7 +264,7 @@ def attacked_rows(task: AdversarialTask, split: Split, options: Options, attacks
 
 
 def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
-    """Image passes that a run will make at most, by part; choosing assumes a path of six filters."""
+    """Image passes that a run will make, by part; choosing assumes a path of six filters, the evaluation that most images give in to a small eps."""
     split = split_of(task, options, attacks)
     sizes = {name: len(rows) for name, rows in attacked_rows(task, split, options, attacks).items()}
     attacked = attacks.method.passes + 1
@@ -244,7 +272,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     steps = min(6, options.max_filters)
     choosing = scored * (1 + steps + DOWNSTREAM * 3 * options.candidates) + steps * len(split.choose)
     columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0)
-    points = 2 * len(grid(attacks.frontier))
+    points = 2 * len(grid(attacks.frontier)) + 1
     training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
     return (
         {"attack": attacked * (sizes["report"] + attacks.rounds * (sizes["attribute"] + sizes["choose"]))}
@@ -254,7 +282,16 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         | {"choosing": attacks.rounds * choosing}
         | ({"fine-tuning": training} if training else {})
         | {"frontier": float(points * (sizes["report"] + len(split.report)))}
-        | {"evaluation": columns * len(split.report) + attacks.effort.passes(attacks.method, sizes["report"], columns, len(task.others))}
+        | {
+            "evaluation": columns * len(split.report)
+            + attacks.effort.passes(
+                attacks.method,
+                sizes["report"],
+                columns=columns,
+                carriers=len(task.others),
+                elsewhere=len(task.elsewhere) if task.elsewhere else 0,
+            )
+        }
     )
 
 
@@ -262,7 +299,7 @@ def configuration(task: AdversarialTask, options: Options, attacks: AttackOption
     """Everything that decides the bits of a run, as JSON can hold it."""
     return asdict(options) | {
         "attack": asdict(attacks),
-        "models": [[each.architecture, each.sha256[:16], *normalisation_of(each)] for each in (task.model, *task.others)],
+        "models": {name: [each.sha256[:16], *normalisation_of(each)] for name, each in {"": task.model, **task.named_others}.items()},
         "images": labelled_hash(task.images),
         "elsewhere": labelled_hash(task.elsewhere) if task.elsewhere else None,
         "threads": torch.get_num_threads(),
@@ -311,6 +348,7 @@ def repair(
                 progress=clock.tell,
             )
             clock.add("attack", made.passes)
+            clock.restore("attack", len(made) * (attacks.method.passes + 1) - made.passes)
         return made
 
     original = task.model.classifier
@@ -319,32 +357,33 @@ def repair(
     rounds: list[Round] = []
     screens: Floats | None = None
     frontier: list[FrontierLine] = []
+    ended = ""
     if fooled(made):
-        alone = finetuned = original
+        repaired = alone = original
         clean = task.images.subset(split.attribute)
         for number in range(attacks.rounds):
             kept = unfinished.network(f"round-{number + 1}") if unfinished else None
             clock.prefix = f"round {number + 1}" if attacks.rounds > 1 else ""
-            against = made if number == 0 else {part: attacked(finetuned, part) for part in PARTS[:2]}
-            found, finetuned = find_and_freeze(task, finetuned, against, split, options, attacks, rounds, clock, workers, kept)
+            against = made if number == 0 else {part: attacked(repaired, part) for part in PARTS[:2]}
+            if not fooled(against):
+                ended = f"in round {number + 1} the attack no longer fooled the network"
+                break
+            found, repaired = find_and_freeze(task, repaired, against, split, options, attacks, rounds, clock, workers, kept)
             rounds.append(found)
-            if not found.choice.chosen and not attacks.finetune_epochs:
-                break  # a further round would find the same
+            if not found.choice.chosen:
+                ended = f"in round {number + 1} no filter was worth freezing"
+                break
             if attacks.finetune_epochs:
                 with clock.part("fine-tuning"):
-                    longer = partial(
-                        finetune, images=clean, epochs=attacks.finetune_epochs, freeze_at=options.freeze_at, seed=options.seed + number
-                    )
-                    alone = longer(alone)
-                    finetuned = longer(finetuned, frozen={name: value for each in rounds for name, value in each.patch.constants.items()})
+                    repaired, alone = train_on(task, repaired, alone, rounds, clean, options, attacks, kept)
                     clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(clean))
         clock.prefix = ""
         screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
         frontier = list(frontier_of(task, rounds[0], made["report"], split, options, attacks, clock, unfinished))
         if any(each.choice.chosen for each in rounds):
-            networks["repaired"] = finetuned
-        if attacks.finetune_epochs:
-            networks["finetuned"] = alone
+            networks["repaired"] = repaired
+            if attacks.finetune_epochs:
+                networks["finetuned"] = alone
     if task.dropout is not None:
         networks["dropout"] = task.dropout.classifier
     with clock.part("evaluation"):
@@ -354,8 +393,7 @@ def repair(
             networks,
             made["report"],
             task.images.subset(rows["report"]),
-            carriers={each.architecture: each.classifier for each in task.carriers}
-            | ({f"dropout-trained {task.dropout.architecture}": task.dropout.classifier} if task.dropout else {}),
+            carriers={name: each.classifier for name, each in task.named_others.items()},
             elsewhere=task.elsewhere,
             effort=attacks.effort if rounds else None,
             batch=options.batch,
@@ -363,7 +401,7 @@ def repair(
             kept=unfinished.network("evaluation") if unfinished else None,
             clock=clock,
         )
-    return AdversarialFindings(split, made, rounds, networks, right, judged, frontier, screens, clock.passes, clock.seconds)
+    return AdversarialFindings(split, made, rounds, networks, right, judged, frontier, screens, ended, clock.passes, clock.seconds)
 
 
 def fooled(made: dict[str, Attacked]) -> bool:
@@ -436,6 +474,36 @@ def find_and_freeze(
     return Round(made, game.filters, found, choice, patch, zone, halved), repaired
 
 
+def train_on(
+    task: AdversarialTask,
+    repaired: Classifier,
+    alone: Classifier,
+    rounds: list[Round],
+    clean: LabelledImages,
+    options: Options,
+    attacks: AttackOptions,
+    kept: KeptNetwork | None,
+) -> tuple[Classifier, Classifier]:
+    """Both networks trained further on the clean attribution images: the repaired one with its filters frozen, the other as it is.
+
+    What an earlier session trained is kept, since training again need not give the same bits on every device.
+    """
+    frozen = {name: value for each in rounds for name, value in each.patch.constants.items()}
+    trained = []
+    for name, network, held in (("repaired", repaired, frozen), ("alone", alone, None)):
+        saved = kept.arrays(f"tuned-{name}") if kept else None
+        if saved is not None:
+            tuned = network.with_network(copy.deepcopy(network.network))
+            tuned.network.load_state_dict({key: torch.from_numpy(value) for key, value in saved.items()}, strict=True)
+        else:
+            seed = options.seed + len(rounds) - 1
+            tuned = finetune(network, clean, epochs=attacks.finetune_epochs, frozen=held, freeze_at=options.freeze_at, seed=seed)
+            if kept is not None:
+                kept.keep_arrays(f"tuned-{name}", **{key: value.cpu().numpy() for key, value in tuned.network.state_dict().items()})
+        trained.append(tuned)
+    return trained[0], trained[1]
+
+
 def part_screens(
     task: AdversarialTask,
     first: Round,
@@ -445,22 +513,29 @@ def part_screens(
     clock: Clock,
     unfinished: Unfinished | None = None,
 ) -> Floats:
-    """Gradient estimates of the values of attack success alone and of accuracy alone, for every filter; shape (2, n)."""
+    """Gradient estimates of the values of attack success alone and of accuracy alone, for every filter; shape (2, n).
+
+    Each has random numbers of its own: the same coalitions would feign agreement.
+    """
     kept = unfinished.network("correlation") if unfinished else None
+    passes = CORRELATED_SHARE * options.budget
     if kept is not None and (saved := kept.arrays("screens")) is not None:
-        return saved["screens"]
-    t0 = first.attribution.t0
+        clock.restore("correlation", 2 * passes)
+        found: Floats = saved["screens"]
+        return found
     parts = (AttackSuccess().on(made["attribute"].toward_targets), Accuracy().on(task.images.subset(split.attribute)))
-    found = []
+    screens = []
     with clock.part("correlation"):
-        for worth in parts:
-            game = game_of(task.model.classifier, worth, (task.images.subset(split.attribute),), options)
-            found.append(screen(game, passes=CORRELATED_SHARE * options.budget, seed=options.seed, t0=t0, progress=clock.tell))
-            clock.add("correlation", CORRELATED_SHARE * options.budget)
-    screens = np.stack(found)
+        for number, worth in enumerate(parts):
+            game = ModelGame(task.model.classifier, first.filters, worth, batch=first.halved or options.batch, precision=options.precision)
+            how = partial(
+                screen, game, passes=passes, seed=derived_seed(options.seed, number), t0=first.attribution.t0, progress=clock.tell
+            )
+            screens.append(within_memory(game, how, kept=None, name="correlation"))
+            clock.add("correlation", passes)
     if kept is not None:
-        kept.keep_arrays("screens", screens=screens)
-    return screens
+        kept.keep_arrays("screens", screens=np.stack(screens))
+    return np.stack(screens)
 
 
 def frontier_of(
@@ -489,7 +564,9 @@ def frontier_of(
         if series == "order of choosing":
             counts = tuple(sorted({*counts, len(chosen)}))
         saved = kept.arrays(series.replace(" ", "-")) if kept else None
-        if saved is None:
+        if saved is not None:
+            clock.restore("frontier", float(len(counts) * (len(stored) + len(clean))))
+        else:
             hits, rights = [], []
             with clock.part("frontier"):
                 for count in counts:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from repairkit.adversarial import CEILING, PARTS, AdversarialFindings, AdversarialTask, AttackOptions
+from repairkit.adversarial import CEILING, CORRELATED_SHARE, PARTS, AdversarialFindings, AdversarialTask, AttackOptions
 from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
+from repairkit.evaluation.adversarial_verdict import not_fooled
+from repairkit.evaluation.adversarial_verdict import verdict as conclude
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
@@ -47,12 +49,11 @@ def summarise(
     frozen = findings.patch.culprits if findings.patch else []
     verdict: Verdict
     if findings.rounds:
-        verdict = evaluation.verdict(differences, attempts, strengths, filters=len(frozen), level=level)
+        epochs = attacks.finetune_epochs * len(findings.rounds)
+        verdict = conclude(differences, attempts, strengths, filters=len(frozen), epochs=epochs, level=level)
     else:
         replayed = next(share for share in shares if (share.metric, share.group) == (evaluation.SUCCESS, "replay"))
-        verdict = evaluation.not_fooled(
-            replayed, [(int(findings.made[part].hit.sum()), len(findings.made[part])) for part in PARTS[:2]], level
-        )
+        verdict = not_fooled(replayed, [(int(findings.made[part].hit.sum()), len(findings.made[part])) for part in PARTS[:2]], level)
     return AdversarialResult(
         kind="adversarial",
         title=title,
@@ -79,9 +80,8 @@ def summarise(
             command=command,
             minutes=minutes,
             hashes={"model": task.model.sha256, "images": data_hash(task.images)}
-            | {each.architecture: each.sha256 for each in task.carriers}
-            | ({"dropout model": task.dropout.sha256} if task.dropout else {})
-            | {f"adversarial images ({part})": made.key for part, made in findings.made.items()}
+            | {name: each.sha256 for name, each in task.named_others.items()}
+            | {f"adversarial images ({part})": data_hash(made.images) for part, made in findings.made.items()}
             | ({"another data set": data_hash(task.elsewhere)} if task.elsewhere else {}),
             settings={"ranking": attacks.ranking}
             | {name: str(value) for name, value in vars(attacks).items() if name not in ("method", "effort", "ranking")}
@@ -101,7 +101,7 @@ def summarise(
                 description=attempt.description,
                 targeted=attempt.targeted,
                 n=attempt.n,
-                passes=sum(outcome.passes for outcome in attempt.outcomes.values()),
+                passes=attempt.passes,
             )
             for attempt in attempts
         ],
@@ -132,7 +132,11 @@ def attack_in_words(attacks: AttackOptions) -> str:
 
 
 def frontier(findings: AdversarialFindings, level: float) -> Iterator[FrontierPoint]:
-    """Replayed success against clean accuracy for every number of filters, with Wilson's intervals."""
+    """Replayed success against clean accuracy for some numbers of filters up to the most, with Wilson's intervals.
+
+    The point that was chosen is marked where the network there is the one that is handed over: after one round, not trained further.
+    """
+    as_handed_over = len(findings.rounds) == 1 and "finetuned" not in findings.networks
     for line in findings.frontier:
         for count, hit, clean in zip(line.counts, line.hit, line.clean, strict=True):
             success, right = wilson(int(hit.sum()), len(hit), level), wilson(int(clean.sum()), len(clean), level)
@@ -147,7 +151,7 @@ def frontier(findings: AdversarialFindings, level: float) -> Iterator[FrontierPo
                 clean=right.value,
                 clean_low=right.low,
                 clean_high=right.high,
-                chosen=count == line.chosen and count > 0,
+                chosen=as_handed_over and count == line.chosen and count > 0,
             )
 
 
@@ -191,8 +195,14 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         sentences.append(
             f"The attribution's passes ran in {options.precision}; constants and every number of this report were measured in float32."
         )
-    if attacks.rounds > 1:
-        sentences.append("The frontier shows the filters of the first round.")
+    if findings.ended:
+        sentences.append(f"No further round was played: {findings.ended}.")
+    if attacks.rounds > 1 or attacks.finetune_epochs:
+        sentences.append("The frontier shows the filters of the first round, with no weight trained.")
+    sentences.append(
+        f"The rank correlation is of first-order estimates (gradients) of both values at t0 = {found.t0:g}, each from {CORRELATED_SHARE * options.budget:,.0f} "
+        "image passes with random numbers of its own; their noise pulls it toward zero. The paper's 0.3 is of Shapley values."
+    )
     return sentences
 
 
@@ -204,14 +214,18 @@ def limits(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         if trained_on
         else "The training images were not at hand, so an overlap with them was not checked.",
         "Stored images know nothing of the repair: success on them falling says that these images fail, not that the network is hard to fool.",
-        f"Attacks afresh were run on {min(attacks.effort.adaptive, len(findings.made['report'])):,} images with the budgets stated in their rows; stronger ones exist, "
-        "and an attack that fails proves nothing.",
         "Only changes bounded in L-infinity were tried: nothing is said about patches, rotations or other threat models.",
         "Intervals speak of new images of the same kind for this network as it is; finding filters anew is not in them.",
-        "p-values are adjusted over the adversaries of one metric, not over metrics and pairs of columns.",
     ]
+    if findings.judged.sweeps:
+        held += [
+            f"Attacks afresh were run on {min(attacks.effort.adaptive, len(findings.made['report'])):,} images with the budgets stated in their rows; stronger "
+            "ones exist, and an attack that fails proves nothing.",
+            "The stored images and the worst of the attacks afresh are tested on their own, all other adversaries together for each metric; p-values are not adjusted "
+            "over metrics and pairs of columns.",
+        ]
     if task.dropout is None and findings.rounds:
         held.append(f"No dropout-trained {task.model.architecture} was compared: none was given.")
-    if not task.carriers:
+    if not task.carriers and findings.rounds:
         held.append("No images of another architecture were carried over: none of the same classes was given.")
     return held

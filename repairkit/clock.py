@@ -51,6 +51,11 @@ class Clock:
         """Book passes under a part."""
         self.passes[part] = self.passes.get(part, 0.0) + passes
 
+    def restore(self, part: str, passes: float) -> None:
+        """Book passes under a part that were made in an earlier session, or by an earlier run that kept what came of them."""
+        self.add(part, passes)
+        self._restored += passes
+
     def tell(self, part: str, made: float, _planned: float) -> None:
         """Pass progress on: all passes made so far, of all that are planned, without those of earlier sessions."""
         if self._progress is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_type_hints
@@ -18,7 +19,7 @@ from repairkit.data import loaders
 from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.adversaries import Effort
+from repairkit.evaluation.adversaries import THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import draw
 from repairkit.fairness import Task
@@ -228,6 +229,7 @@ class AttackSection(_Section):
     Attributes:
         eps, step: in 255ths.
         effort: fields of `repairkit.evaluation.adversaries.Effort`.
+        thorough: the full suite of attacks, but for what `effort` says.
     """
 
     eps: float = 16
@@ -240,6 +242,7 @@ class AttackSection(_Section):
     finetune_epochs: int = 0
     frontier: int = 64
     effort: dict[str, int] = Field(default_factory=dict)
+    thorough: bool = False
 
 
 class AdversarialRecipe(ClassifierRecipe):
@@ -278,7 +281,7 @@ class AdversarialRecipe(ClassifierRecipe):
         try:
             return AttackOptions(
                 method=PGD(eps=section.eps / 255, step=section.step / 255, steps=section.steps, random_start=section.random_start),
-                effort=Effort(**section.effort),
+                effort=replace(THOROUGH if section.thorough else Effort(), **section.effort),
                 **section.model_dump(include={"ranking", "images", "rounds", "finetune_epochs", "frontier"}),
             )
         except UsageError as error:

@@ -16,6 +16,7 @@ from torch import nn
 
 from repairkit.adversarial import AdversarialFindings, AdversarialTask
 from repairkit.critical import CriticalFindings, CriticalTask
+from repairkit.data.record import write_record
 from repairkit.errors import UsageError
 from repairkit.fairness import Findings, Task
 from repairkit.files import write_text
@@ -129,10 +130,12 @@ def write_adversarial_run(out: Path, task: AdversarialTask, findings: Adversaria
         if findings.patch is not None and findings.patch.culprits:
             if "finetuned" not in findings.networks:
                 findings.patch.write(directory / "patch.json")
-            _save_repaired(directory, task.model, findings.networks["repaired"].network, findings.patch)
-        passes = dict(findings.rounds[0].attribution.passes) if findings.rounds else {}
+            tuned = "finetuned" in findings.networks
+            _save_repaired(directory, task.model, findings.networks["repaired"].network, findings.patch, tuned=tuned)
+            if tuned:
+                write_record(directory / "repaired.safetensors", task.images.subset(findings.split.attribute), init=task.model.weights)
         constants = findings.patch.constants if findings.patch else {}
-        write_text(directory / "run.json", json.dumps(_configuration(result, constants, passes), indent=1) + "\n")
+        write_text(directory / "run.json", json.dumps(_configuration(result, constants, findings.passes), indent=1) + "\n")
 
 
 def class_folders(tasks: Sequence[CriticalTask]) -> list[str]:
@@ -158,14 +161,14 @@ def write_critical_runs(
             write_critical_run(directory / folder, task, found, result)
 
 
-def _save_repaired(directory: Path, model: zoo.LoadedModel, network: nn.Module, patch: Patch) -> None:
+def _save_repaired(directory: Path, model: zoo.LoadedModel, network: nn.Module, patch: Patch, *, tuned: bool = False) -> None:
     zoo.save(
         network,
         directory / "repaired.safetensors",
         architecture=model.architecture,
         classes=model.classifier.classes,
         **model.normalisation,
-        trained_on=f"{model.trained_on}; repaired by freezing {len(patch.culprits)} filters",
+        trained_on=f"{model.trained_on}; repaired by freezing {len(patch.culprits)} filters{' and training on the attribution images' if tuned else ''}",
         half=False,
     )
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tiny_faces
 from command_line import call, one_error
-from PIL import Image
 
 from repairkit.evaluation.attacks import Attacked
 from repairkit.models import zoo
@@ -16,25 +15,6 @@ QUICK = [
     "--size", "48", "--budget", "700", "--top", "2", "--threads", "1", "--candidates", "3", "--max-filters", "2", "--max-clean-drop", "1",
     "--attacked", "18,18,12", "--eps", "48/255", "--steps", "5", "--step", "16/255", "--adaptive", "4", "--queries", "5", "--restarts", "1", "--frontier", "2",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Drawn faces in a folder for each class, one of them grey; not to be changed."""
-    folder = tmp_path_factory.mktemp("folders")
-    images = tiny_faces.target()
-    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
-        place = folder / images.classes[label]
-        place.mkdir(exist_ok=True)
-        Image.fromarray(pixels).convert("L" if number == 0 else "RGB").save(place / f"{number}.png")
-    return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPAIRKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def adversarial(folder, *more):

@@ -19,6 +19,7 @@ from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
     BatchOption,
     ContestedOption,
+    DataRootOption,
     DeviceOption,
     DryRunOption,
     EngineOption,
@@ -27,16 +28,21 @@ from repairkit.cli.options import (
     JsonOption,
     MeanOption,
     MemoryOption,
+    ModelOption,
+    PartsOption,
+    PerClassOption,
     PrecisionOption,
     ResumeOption,
     ScoreOption,
     SeedOption,
+    SizeOption,
     StdOption,
     StrategyOption,
     T0Option,
     ThreadsOption,
     ToleranceOption,
     TruncationOption,
+    WeightsOption,
     WorkersOption,
     check_device,
     check_place,
@@ -51,6 +57,7 @@ from repairkit.cli.options import (
 from repairkit.errors import UsageError
 from repairkit.evaluation.adversaries import THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
+from repairkit.evaluation.splits import some
 from repairkit.options import Options, Score
 from repairkit.repair import Strategy
 from repairkit.rundir import write_adversarial_run
@@ -61,24 +68,19 @@ from repairkit.unfinished import kept_setting
 
 REPAIRED = ("repaired", "repaired against stored images")
 """Outcomes with exit code 0."""
-EMBEDDED_BUDGET, EMBEDDED_CANDIDATES = 6_000, 24
-EMBEDDED_IMAGES = (60, 60, 120)
-EMBEDDED_EFFORT = Effort(carried=120, adaptive=32, queries=200, checked=8)
+EMBEDDED_BUDGET, EMBEDDED_CANDIDATES, EMBEDDED_DIGITS = 6_000, 16, 600
+EMBEDDED_IMAGES = (40, 40, 100)
+EMBEDDED_EFFORT = Effort(carried=60, adaptive=24, queries=200, checked=6)
 """For the embedded default, which is there to be tried in minutes."""
 
 
 def adversarial(
-    model: Annotated[str, typer.Option(help="A classifier of torchvision, or a weights FILE that repairkit train wrote.")] = "inception_v3",
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights for a named model. [default: torchvision's, where torch's cache holds them]")
-    ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of images: one folder for each class, or one with an annotation file. [default: embedded digits]"),
-    ] = None,
-    parts: Annotated[str | None, typer.Option(help="Folders in --data-root to pool, by commas. [default: val, where there is one]")] = None,
-    per_class: Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")] = None,
+    model: ModelOption = "inception_v3",
+    weights: WeightsOption = None,
+    data_root: DataRootOption = None,
+    parts: PartsOption = None,
+    per_class: PerClassOption = None,
+    size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     carrier: Annotated[
@@ -96,10 +98,11 @@ def adversarial(
     eps: Annotated[str, typer.Option(help="Largest change of a channel of a pixel, for images in [0, 1].")] = "16/255",
     step: Annotated[str, typer.Option(help="Length of a step of PGD, in the same units.")] = "0.8/255",
     steps: Annotated[int, typer.Option(help="Steps of PGD.")] = PGD.steps,
+    random_start: Annotated[bool, typer.Option(help="Begin PGD at a random point within the bound.")] = True,
     ranking: Annotated[str, typer.Option(help="success - accuracy, or success (the paper's).")] = "success - accuracy",
     attacked: Annotated[
         str | None,
-        typer.Option(help="Adversarial images that find, choose and report, by commas. [default: 200,200,400; 60,60,120 for digits]"),
+        typer.Option(help="Adversarial images that find, choose and report, by commas. [default: 200,200,400; 40,40,100 for digits]"),
     ] = None,
     engine: EngineOption = "tmab",
     score: ScoreOption = None,
@@ -132,11 +135,17 @@ def adversarial(
         int, typer.Option(min=0, help="Epochs of training on the clean attribution images after each round; the filters stay frozen.")
     ] = 0,
     frontier: Annotated[int, typer.Option(min=1, help="Most filters on the frontier of success and clean accuracy.")] = 64,
-    adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 32 for digits]")] = None,
+    carried: Annotated[
+        int | None, typer.Option(min=1, help="Report images for every other attack than PGD. [default: 200; 60 for digits]")
+    ] = None,
+    adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 24 for digits]")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Queries of Square. [default: 500; 200 for digits]")] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
+    apgd_steps: Annotated[int | None, typer.Option(min=1, help="Steps of APGD-T. [default: 30]")] = None,
+    apgd_classes: Annotated[int | None, typer.Option(min=1, help="Classes that APGD-T aims at. [default: 1]")] = None,
+    checked: Annotated[int | None, typer.Option(min=1, help="Report images for checks of the attack. [default: 16; 6 for digits]")] = None,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="The full suite of attacks on all report images, for a night. [default: with --device cuda]")
+        bool, typer.Option("--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda]")
     ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
@@ -174,10 +183,13 @@ def adversarial(
         device=check_device(device),
         batch=batch,
     )
-    given = {"adaptive": adaptive, "queries": queries, "restarts": restarts}
+    given = {
+        "carried": carried, "adaptive": adaptive, "queries": queries, "restarts": restarts, "apgd_steps": apgd_steps,
+        "apgd_classes": apgd_classes, "checked": checked,
+    }  # fmt: skip
     effort = THOROUGH if thorough or (device == "cuda" and not digits) else EMBEDDED_EFFORT if digits else Effort()
     attacks = AttackOptions(
-        method=PGD(eps=parse_fraction("--eps", eps), step=parse_fraction("--step", step), steps=steps),
+        method=PGD(eps=parse_fraction("--eps", eps), step=parse_fraction("--step", step), steps=steps, random_start=random_start),
         ranking=cast(Ranking, ranking),
         images=parse_counts(attacked) if attacked else EMBEDDED_IMAGES if digits else AttackOptions.images,
         rounds=rounds,
@@ -192,6 +204,8 @@ def adversarial(
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
     )  # fmt: skip
     carriers = [(name, Path(file) if file else None) for name, _, file in (each.partition("=") for each in carrier)] if carrier else None
+    if digits:
+        images = images.subset(some(images, EMBEDDED_DIGITS, seed=seed))
     others = load_adversaries(loaded, images, carriers=carriers, elsewhere_root=elsewhere_root, dropout_model=dropout_model, device=device)
     return carry_out(
         AdversarialTask(loaded, images, *others),
@@ -244,7 +258,7 @@ def parse_fraction(option: str, text: str) -> float:
     try:
         above, _, below = text.partition("/")
         return float(Fraction(above)) / float(Fraction(below)) if below else float(Fraction(above))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(f"{option} must be a number such as 0.05 or 16/255, got {text!r}") from None
 
 

@@ -15,6 +15,7 @@ from repairkit.cli.loading import load_network_and_images
 from repairkit.cli.options import (
     BatchOption,
     ContestedOption,
+    DataRootOption,
     DeviceOption,
     DryRunOption,
     EngineOption,
@@ -24,16 +25,21 @@ from repairkit.cli.options import (
     MaxCleanDropOption,
     MeanOption,
     MemoryOption,
+    ModelOption,
+    PartsOption,
+    PerClassOption,
     PrecisionOption,
     ResumeOption,
     ScoreOption,
     SeedOption,
+    SizeOption,
     StdOption,
     StrategyOption,
     T0Option,
     ThreadsOption,
     ToleranceOption,
     TruncationOption,
+    WeightsOption,
     WorkersOption,
     check_device,
     check_place,
@@ -61,17 +67,6 @@ EMBEDDED_BUDGET = 6_000
 SUCCESS = ("repaired", "critical filters found")
 """Outcomes with exit code 0."""
 
-ModelOption = Annotated[str, typer.Option(help="A classifier of torchvision, or a weights FILE that repairkit train wrote.")]
-WeightsOption = Annotated[
-    Path | None, typer.Option(help="Weights for a named model. [default: torchvision's, where torch's cache holds them]")
-]
-DataRootOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of images: one folder for each class, or one with an annotation file. [default: embedded digits]"),
-]
-PartsOption = Annotated[str | None, typer.Option(help="Folders in --data-root to pool, by commas. [default: val, where there is one]")]
-PerClassOption = Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")]
-SizeOption = Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")]
 BudgetOption = Annotated[
     float | None, typer.Option(min=1, help=f"Image passes for each attribution. [default: 20,000; {EMBEDDED_BUDGET:,} for digits]")
 ]

@@ -22,7 +22,7 @@ CARRIERS = ("squeezenet1_1", "mobilenet_v3_small")
 DROPOUT_TRAINED = ("squeezenet1_0", "squeezenet1_1", "resnet18")
 """Embedded networks that are also fitted with filter dropout, to compare with; larger ones only on a GPU, since two cores take too long."""
 EMBEDDED_DROPOUT = 0.2
-TYPED = 100
+TYPED = 60
 """Typed digits, the other data set of the embedded default."""
 
 
@@ -125,6 +125,10 @@ def load_adversaries(
     classes, side = model.classifier.classes, images.pixels.shape[1]
     digital = model.stand_in and images.classes == digits.CLASSES
 
+    elsewhere = shared_classes(elsewhere_root, classes, side) if elsewhere_root is not None else None
+    if elsewhere is None and digital:
+        elsewhere = digits.typed_digits(TYPED, size=side)
+
     def fitted(architecture: str, filter_dropout: float = 0.0) -> zoo.LoadedModel:
         with Reporter("training steps").running() as reporter:
             return embedded.load(
@@ -141,7 +145,7 @@ def load_adversaries(
         others = (fitted(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
     else:
         others = tuple(
-            fitted(name) if digital and file is None else narrowed(_any_classes(name, file, classes, device), classes)
+            fitted(name) if digital and embedded.needed(name, file) else narrowed(_any_classes(name, file, classes, device), classes)
             for name, file in carriers
         )
     if dropout_model is not None:
@@ -152,20 +156,28 @@ def load_adversaries(
             if digital and (model.architecture in DROPOUT_TRAINED or device == "cuda")
             else None
         )
-    if elsewhere_root is not None:
-        found = imagenet.load(elsewhere_root, size=side, name=elsewhere_root.absolute().name)
-        known = np.flatnonzero([found.classes[label] in classes for label in found.labels])
-        if not len(known):
-            raise DataError(
-                f"{found.name}: none of its {len(found.classes)} classes is one of the network's ({', '.join(classes[:3])} ...)"
-            )
-        return others, relabel(found.subset(known), classes), rival
-    return others, digits.typed_digits(TYPED, size=side) if digital else None, rival
+    return others, elsewhere, rival
+
+
+def shared_classes(folder: Path, classes: tuple[str, ...], size: int) -> LabelledImages:
+    """Those images of a folder that show one of these classes.
+
+    Raises:
+        DataError: there are none, or the folder cannot be loaded.
+    """
+    found = imagenet.load(folder, size=size, name=folder.absolute().name)
+    known = np.flatnonzero([found.classes[label] in classes for label in found.labels])
+    if not len(known):
+        raise DataError(f"{found.name}: none of its {len(found.classes)} classes is one of the network's ({', '.join(classes[:3])} ...)")
+    return relabel(found.subset(known), classes)
 
 
 def _any_classes(name: str, weights: Path | None, classes: tuple[str, ...], device: str) -> zoo.LoadedModel:
     """A network of these classes or, where its last layer does not fit them, of ImageNet's."""
     try:
         return zoo.load(name, weights=weights, classes=classes, device=device)
-    except ModelError:
-        return zoo.load(name, weights=weights, classes=imagenet_classes(), device=device)
+    except ModelError as error:
+        try:
+            return zoo.load(name, weights=weights, classes=imagenet_classes(), device=device)
+        except ModelError:
+            raise error from None

@@ -37,6 +37,17 @@ BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
 MEMORY_HELP = "GiB that a pass may take; it carries fewer images where they do not fit. [default: half of what is free]"
 RESUME_HELP = "Go on with the run of this --out that did not finish; give the same options."
 
+ModelOption = Annotated[str, typer.Option(help="A classifier of torchvision, or a weights FILE that repairkit train wrote.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Weights for a named model. [default: torchvision's, where torch's cache holds them]")
+]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of images: one folder for each class, or one with an annotation file. [default: embedded digits]"),
+]
+PartsOption = Annotated[str | None, typer.Option(help="Folders in --data-root to pool, by commas. [default: val, where there is one]")]
+PerClassOption = Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")]
+SizeOption = Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")]
 EngineOption = Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")]
 ScoreOption = Annotated[
     str | None,

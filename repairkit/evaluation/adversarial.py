@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -14,11 +13,12 @@ from repairkit.evaluation.attacks import Booleans
 from repairkit.evaluation.fairness import claim_of, paired_differences
 from repairkit.evaluation.robustness import Sanity, Sweep
 from repairkit.evaluation.statistics import newcombe_paired, wilson
-from repairkit.evaluation.verdict import capital, in_words, points_of
-from repairkit.report.result import Correlation, Difference, Share, Strength, SweepPoint, Verdict
+from repairkit.report.result import Correlation, Difference, Share, Strength, SweepPoint
 from repairkit.shapley.game import Floats
 
 SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"
+FIXED = ("replay", "worst")
+"""Adversaries that the verdict rests on."""
 PAIRS = (("original", "repaired"), ("finetuned", "repaired"), ("dropout", "repaired"), ("original", "finetuned"))
 
 
@@ -33,6 +33,8 @@ def shares(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], level: fl
     for column, right in clean.items():
         add(column, CLEAN, None, right)
         for attempt in attempts:
+            if column not in attempt.outcomes:
+                continue
             if attempt.targeted:
                 add(column, SUCCESS, attempt.key, attempt.outcomes[column].hit)
             add(column, RECOVERED, attempt.key, attempt.outcomes[column].recovered)
@@ -40,18 +42,27 @@ def shares(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], level: fl
 
 
 def differences(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], level: float) -> list[Difference]:
-    """What changed between columns against every adversary: Newcombe's interval, exact McNemar, by Holm adjusted over the adversaries of a metric.
+    """What changed between columns against every adversary: Newcombe's interval and exact McNemar's p-value.
 
-    Less target success is better; more recovered labels and clean accuracy are.
+    What a verdict rests on, the stored images and the worst of the attacks afresh, is fixed beforehand and stands alone; p-values of all other
+    adversaries are by Holm adjusted over them, for each metric. Less target success is better; more recovered labels and clean accuracy are.
     """
     records: list[Difference] = []
     for first, second in PAIRS:
         if not {first, second} <= set(clean):
             continue
-        hit = {each.key: (each.outcomes[first].hit, each.outcomes[second].hit) for each in attempts if each.targeted}
-        recovered = {each.key: (each.outcomes[first].recovered, each.outcomes[second].recovered) for each in attempts}
-        records += paired_differences(SUCCESS, hit, first, second, level, smaller_is_better=True)
-        records += paired_differences(RECOVERED, recovered, first, second, level)
+        both = [each for each in attempts if {first, second} <= set(each.outcomes)]
+        hit = {each.key: (each.outcomes[first].hit, each.outcomes[second].hit) for each in both if each.targeted}
+        recovered = {each.key: (each.outcomes[first].recovered, each.outcomes[second].recovered) for each in both}
+        for metric, rows in ((SUCCESS, hit), (RECOVERED, recovered)):
+            families = [{key: rows[key]} for key in FIXED if key in rows]
+            families.append({key: pair for key, pair in rows.items() if key not in FIXED})
+            found = [
+                entry
+                for family in families
+                for entry in paired_differences(metric, family, first, second, level, smaller_is_better=metric == SUCCESS)
+            ]
+            records += sorted(found, key=lambda entry: list(rows).index(str(entry.group)))
         interval = newcombe_paired(clean[first], clean[second], level)
         n = len(clean[first])
         records.append(
@@ -118,135 +129,3 @@ def correlation(screens: Floats, level: float) -> Correlation | None:
         low=math.tanh(centre - spread),
         high=math.tanh(centre + spread),
     )
-
-
-def verdict(
-    differences: Sequence[Difference], attempts: Sequence[Attempt], strengths: Sequence[Strength], *, filters: int, level: float
-) -> Verdict:
-    """The conclusion in words: what got worse first, then against which adversaries the repair helps and against which it does not.
-
-    "repaired" needs the worst of the adaptive and query-based attacks to leave measurably more labels; "repaired against stored images"
-    a measurably smaller success of the stored images alone.
-    """
-    if not filters:
-        return Verdict(
-            outcome="no repair",
-            headline="No filter was worth freezing: the network is unchanged.",
-            sentences=["On the images that choose, freezing no culprit was worth its cost; the weights are the original ones."],
-            worse=[],
-        )
-    own = [entry for entry in differences if (entry.first, entry.second) == ("original", "repaired")]
-    titles = {attempt.key: attempt.title for attempt in attempts}
-    kinds = {attempt.key: attempt.kind for attempt in attempts}
-
-    def entry(metric: str, group: str | None) -> Difference | None:
-        return next((each for each in own if (each.metric, each.group) == (metric, group)), None)
-
-    def moved(each: Difference) -> str:
-        inside = in_words(each.low, each.high, level, each.n)
-        if each.claim == "no claim":
-            return f"did not change by more than these images can tell from chance ({inside})"
-        return f"{'rose' if each.value > 0 else 'fell'} by {points_of(each.value)} percentage points ({inside})"
-
-    def what(each: Difference) -> str:
-        return each.metric if each.group is None else f"{each.metric} under {titles[each.group]}"
-
-    clean, replay, adaptive = entry(CLEAN, None), entry(SUCCESS, "replay"), entry(RECOVERED, "worst")
-    bad = [each for each in own if _worsened(each)]
-    bad.sort(key=lambda each: (each.claim != "worse", each.group is not None))
-    worse = [
-        f"{capital(what(each))} {'rose' if each.value > 0 else 'fell'} by {points_of(each.value)} percentage points"
-        f"{'' if each.claim == 'worse' else ', an amount that may be chance'} ({in_words(each.low, each.high, level, each.n)})."
-        for each in bad
-        if each.claim == "worse" or each.group is None
-    ]
-    sentences = [*worse]
-    if adaptive is not None:
-        if adaptive.claim == "better":
-            sentences.append(f"Against an adversary who knows the repaired network: the {what(adaptive)} {moved(adaptive)}.")
-        else:
-            sentences.append(
-                f"Against an adversary who knows the repaired network it gains nothing that can be shown: the {what(adaptive)} {moved(adaptive)}."
-            )
-    sentences += _by_kind(own, attempts, kinds)
-    sentences += _of_strength(strengths)
-    outcome: Literal["repaired", "repaired against stored images", "no claim"] = "no claim"
-    if adaptive is not None and adaptive.claim == "better":
-        outcome = "repaired"
-    elif replay is not None and replay.claim == "better":
-        outcome = "repaired against stored images"
-    headline = f"Freezing {filters} filter{'s' if filters > 1 else ''}: target success of the stored adversarial images {moved(replay) if replay else 'was not measured'}"
-    if clean is not None:
-        headline += f"; clean accuracy {moved(clean)}"
-    if outcome != "repaired":
-        headline += "; an adversary who attacks the repaired network afresh is not held off" if adaptive is not None else ""
-    return Verdict(outcome=outcome, headline=f"{headline}.", sentences=sentences, worse=worse)
-
-
-def not_fooled(success: Share, parts: Sequence[tuple[int, int]], level: float) -> Verdict:
-    """The verdict on a network that the attack does not fool to begin with.
-
-    Args:
-        success: of the stored images on the report part.
-        parts: (images that reached their target, images) of the parts that find and choose.
-        level: of the interval.
-    """
-    counts = " and ".join(f"{hit} of {n}" for hit, n in parts)
-    return Verdict(
-        outcome="cannot be fooled",
-        headline=f"The attack does not fool this network to begin with: its target is reached on {100 * success.value:.1f} % of the report images "
-        f"({level:.0%} interval {100 * success.low:.1f} to {100 * success.high:.1f} %; n = {success.n}).",
-        sentences=[
-            f"Of the images that were to find and choose filters, {counts} reached their target: too few to say which filters let the attack through.",
-            "Nothing was frozen. A larger eps or more steps make a stronger attack; that this one fails does not say that others do.",
-        ],
-        worse=[],
-    )
-
-
-def _worsened(entry: Difference) -> bool:
-    return entry.value > 0 if entry.metric == SUCCESS else entry.value < 0
-
-
-def _by_kind(own: Sequence[Difference], attempts: Sequence[Attempt], kinds: Mapping[str, str]) -> list[str]:
-    """Which adversaries of each kind are measurably held off, and which are not, by recovered labels (by target success for the stored images)."""
-    sentences = []
-    names = {
-        "transfer": "Images carried over",
-        "black box": "Query-based black box",
-        "adaptive": "Attacks run afresh on the repaired network",
-    }
-    titles = {attempt.key: attempt.title for attempt in attempts}
-    for kind, name in names.items():
-        found = [each for each in own if each.metric == RECOVERED and each.group is not None and kinds[each.group] == kind]
-        lists = {
-            "more labels are recovered under": [titles[str(each.group)] for each in found if each.claim == "better"],
-            "fewer under": [titles[str(each.group)] for each in found if each.claim == "worse"],
-            "no measurable difference under": [titles[str(each.group)] for each in found if each.claim == "no claim"],
-        }
-        said = [f"{start} {', '.join(listed)}" for start, listed in lists.items() if listed]
-        if said:
-            sentences.append(f"{name}: {'; '.join(said)}.")
-    return sentences
-
-
-def _of_strength(strengths: Sequence[Strength]) -> list[str]:
-    """The median eps before and after, and what the sanity checks found."""
-    by_column = {each.column: each for each in strengths}
-    if not {"original", "repaired"} <= set(by_column):
-        return []
-    before, after = by_column["original"], by_column["repaired"]
-    sentences = [
-        f"PGD needs a median eps of {_in_levels(before.median_eps)} on the original network and of {_in_levels(after.median_eps)} on the repaired one "
-        f"(n = {after.n}; more on {after.gained} images, less on {after.lost}, the same on {after.n - (after.gained or 0) - (after.lost or 0)}; "
-        f"p = {after.p_value:.2g})."
-    ]
-    if after.flags:
-        sentences.append(
-            f"The checks of the attack on the repaired network are suspicious, so its failures say little: {'; '.join(after.flags)}."
-        )
-    return sentences
-
-
-def _in_levels(eps: float | None) -> str:
-    return "more than the largest tried" if eps is None else f"{eps * 255:.3g}/255"

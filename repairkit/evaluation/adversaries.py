@@ -61,13 +61,13 @@ class Effort:
             if number < 1:
                 raise UsageError(f"{name} must be at least 1, got {number}")
 
-    def passes(self, method: PGD, report: int, columns: int, carriers: int) -> float:
-        """Image passes at most, with so many adversarial report images, networks judged and other networks."""
+    def passes(self, method: PGD, report: int, *, columns: int, carriers: int, elsewhere: int) -> float:
+        """Image passes, about: with so many adversarial report images, networks judged, other networks, and images of another data set."""
         carried, adaptive, checked = (min(count, report) for count in (self.carried, self.adaptive, self.checked))
-        made = carried * sum(each.passes + 1 for each in transferred(method.eps)) * (1 + carriers)
-        replayed = report + carried * (1 + 3 * (1 + carriers))
+        made = carried * sum(each.passes + 1 for each in transferred(method.eps)) * (1 + carriers) + elsewhere * (method.passes + 1)
+        replayed = report + carried * 3 * (1 + carriers) + elsewhere
         fresh = self.restarts * (method.passes + 1) + APGDT(steps=self.apgd_steps, classes=self.apgd_classes).passes + self.queries + 4
-        swept = adaptive * len(EPS_GRID) * (method.passes + 1) / 2  # most networks give in half-way
+        swept = adaptive * len(EPS_GRID) * (method.passes + 1) / 2  # most images give in half-way
         return made + columns * (replayed + adaptive * fresh + swept + checked * 4.4 * method.passes)
 
 
@@ -84,7 +84,8 @@ class Attempt:
         kind: what he knows.
         title, description: who he is, in words.
         targeted: he wants his target, else the true label lost.
-        outcomes: for each column.
+        outcomes: for each column but the network that his images were made against and that he does not attack afresh.
+        made: image passes that his images cost.
     """
 
     key: str
@@ -93,6 +94,12 @@ class Attempt:
     description: str
     targeted: bool
     outcomes: dict[str, Outcome]
+    made: float = 0.0
+
+    @property
+    def passes(self) -> float:
+        """Image passes, of his images and of all columns."""
+        return self.made + sum(outcome.passes for outcome in self.outcomes.values())
 
     @property
     def n(self) -> int:
@@ -129,11 +136,12 @@ def judge(
 ) -> Judged:
     """Run every adversary on every network.
 
-    Images that are carried over are made against the unmodified network (by another attack than the one filters were found against) and
-    against each of the `carriers`, never against the network that they are held against. With `effort` None only noise and replay are judged.
+    Stored images are those that filters were found against, others that another attack makes against the unmodified network, and those of another
+    data set. Images that are carried over are made against the `carriers`; none of these is held against itself. With `effort` None only
+    noise and replay are judged.
 
     Args:
-        networks: columns; "original" is one of them.
+        networks: columns; "original" is one of them, and a carrier may be.
         stored: the adversarial report images against the original network.
         clean: the same images, not attacked.
         carriers: other networks of the same classes, by name.
@@ -160,14 +168,20 @@ def judge(
     bench.replay("replay", "replay", "Stored PGD images", f"{_of(method)}, made once against the unmodified network", stored)
     if effort is None:
         return Judged(bench.attempts, {}, {})
-    for number, (name, against) in enumerate({"the unmodified network": networks["original"], **carriers}.items()):
-        for how in transferred(method.eps)[number == 0 :]:  # one step against the network itself is a weaker PGD
-            made = bench.made(against, carried, aims, how)
-            bench.replay(f"{type(how).__name__}-{number}", "transfer", f"{how.title} from {name}", f"{_of(how)}, made against {name}", made)
+    for how in transferred(method.eps)[1:]:  # one step against the network itself is a weaker PGD
+        made = bench.made(networks["original"], carried, aims, how)
+        bench.replay(
+            type(how).__name__, "replay", f"Stored {how.title} images", f"{_of(how)}, made once against the unmodified network", made
+        )
     if elsewhere is not None:
         made = bench.made(networks["original"], elsewhere, draw_targets(elsewhere.labels, len(elsewhere.classes), seed), method)
         about = f"{_of(method)}, made against the unmodified network on images of another data set"
-        bench.replay("elsewhere", "transfer", f"PGD on {elsewhere.name}", about, made)
+        bench.replay("elsewhere", "replay", f"Stored PGD images of {elsewhere.name}", about, made)
+    for number, (name, against) in enumerate(carriers.items(), start=1):
+        for how in transferred(method.eps):
+            made = bench.made(against, carried, aims, how)
+            key, title = f"{type(how).__name__}-{number}", f"{how.title} from {name}"
+            bench.replay(key, "transfer", title, f"{_of(how)}, made against {name}", made, against=against)
     rows = some(clean, effort.adaptive, seed=seed)
     return _afresh(bench, clean.subset(rows), stored.targets[rows], method, effort)
 
@@ -221,7 +235,9 @@ class _Bench:
         """What the work gives, or what an earlier session kept of it."""
         saved = self._kept.arrays(name) if self._kept else None
         if saved is not None:
-            return what(**{field: _revived(value) for field, value in saved.items()})
+            found = what(**{field: _revived(value) for field, value in saved.items()})
+            self._clock.restore("evaluation", found.passes)
+            return found
         found = work()
         self._clock.add("evaluation", found.passes)
         if self._kept is not None:
@@ -235,15 +251,22 @@ class _Bench:
         outcomes = {name: self.once(Outcome, f"{key}-{name}", partial(work, each)) for name, each in self.networks.items()}
         self.attempts.append(Attempt(key, kind, title, description, targeted, outcomes))
 
-    def replay(self, key: str, kind: Kind, title: str, description: str, images: Attacked) -> None:
-        """One who shows images that are made already."""
+    def replay(self, key: str, kind: Kind, title: str, description: str, images: Attacked, *, against: Classifier | None = None) -> None:
+        """One who shows images that are made already, to all networks but the one that they were made `against`."""
         settings = {name: value for name, value in self.settings.items() if name != "seed"}
-        self.add(key, kind, title, description, lambda each: replay(each, images, **settings))
+        outcomes = {
+            name: self.once(Outcome, f"{key}-{name}", partial(replay, each, images, **settings))
+            for name, each in self.networks.items()
+            if each is not against
+        }
+        cost = len(images) * (images.method.passes + 1) if key != "replay" else 0.0  # those that are replayed were made before
+        self.attempts.append(Attempt(key, kind, title, description, True, outcomes, cost))
 
     def made(self, against: Classifier, images: LabelledImages, targets: Indices, how: Method) -> Attacked:
         """Adversarial images against one network."""
         found = attack(against, images, targets, how, **self.settings)
         self._clock.add("evaluation", found.passes)
+        self._clock.restore("evaluation", len(images) * (how.passes + 1) - found.passes)
         return found
 
 

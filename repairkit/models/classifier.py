@@ -63,7 +63,7 @@ class Classifier(nn.Module):
     def with_network(self, network: nn.Module) -> Classifier:
         """The same classes and preparation around another network of the same task, in eval mode."""
         mean, std = (numbers.flatten().tolist() for numbers in (self.mean, self.std))
-        return Classifier(network, classes=self.classes, mean=mean, std=std, size=self.size).eval()
+        return Classifier(network, classes=self.classes, mean=mean, std=std, size=self.size).eval().to(self.mean.device)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (n, number of classes), of images in [0, 1]."""

@@ -41,9 +41,9 @@ def narrowed(loaded: zoo.LoadedModel, classes: Sequence[str]) -> zoo.LoadedModel
     chosen = {key: tensor if tensor.shape == other[key].shape else tensor[columns.to(tensor.device)] for key, tensor in state.items()}
     network = zoo.build(architecture, len(classes), auxiliary=auxiliary)
     zoo.fit(network, chosen, where=str(loaded.weights))
-    narrow = classifier.with_network(network.to(classifier.mean.device))
+    narrow = classifier.with_network(network)
     narrow.classes = tuple(classes)
-    narrow.requires_grad_(requires_grad=False).to(classifier.mean.device)
+    narrow.requires_grad_(requires_grad=False)
     return replace(
         loaded,
         classifier=narrow,
