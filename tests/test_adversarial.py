@@ -257,7 +257,7 @@ def test_fine_tuning_keeps_the_filters_frozen_and_is_compared_with_fine_tuning_a
         (entry.first, entry.second) for entry in result.differences
     }
     write_adversarial_run(tmp_path / "run", asked, findings, result)
-    with pytest.raises(DataError, match="are among the 60 that repaired.safetensors was trained on"):
+    with pytest.raises(DataError, match=r"are among the 60 that repaired\.safetensors was trained on"):
         check_unseen(tmp_path / "run" / "repaired.safetensors", report=asked.images)
     assert not (tmp_path / "run" / "patch.json").exists()
 

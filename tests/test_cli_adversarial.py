@@ -8,7 +8,6 @@ import tiny_faces
 from command_line import call, one_error
 
 from repairkit.evaluation.attacks import Attacked
-from repairkit.models import zoo
 from repairkit.report.result import AdversarialResult
 
 QUICK = [
@@ -38,16 +37,14 @@ def test_a_run_leaves_a_whole_directory_with_the_adversarial_images(finished, fo
     stored = Attacked.read(out / "adversarial" / "report.npz")
     assert (len(stored), stored.method.steps) == (12, 5)
     assert (stored.targets != stored.images.labels).all()
-    if result.frozen:
-        assert zoo.read_weights(out / "repaired.safetensors")[0].keys() == zoo.read_weights(tiny_faces.spoilt_weights())[0].keys()
-        assert len(json.loads((out / "patch.json").read_text())["culprits"]) == len(result.frozen)
+    assert ("repaired.safetensors" in names, "patch.json" in names) == (bool(result.frozen),) * 2
 
 
 def test_every_kind_of_adversary_has_its_row(finished):
     result = AdversarialResult.read(finished[-1] / "result.json")
     if result.verdict.outcome == "cannot be fooled":
         pytest.fail("the network of this test gives in to the attack")
-    assert [entry.kind for entry in result.adversaries] == ["noise", "replay", *["transfer"] * 5, "black box", "adaptive", "worst"]
+    assert [entry.kind for entry in result.adversaries] == ["noise", *["replay"] * 3, *["transfer"] * 3, "black box", "adaptive", "worst"]
     assert np.isclose([entry.eps * 255 for entry in result.sweep][:9], [2.0**power for power in range(-4, 5)]).all()
 
 
