@@ -24,12 +24,13 @@ class Unfinished:
 
         run.json                the configuration, and the command that goes on
         seconds.json            seconds of work so far, by part; in the folder of a class where several are asked about
-        repaired-fold-1/        a folder for each network and fold, or for each class that is asked about
+        repaired-fold-1/        a folder for each network and fold, or for each class that is asked about, or each round against an attack
             attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves,
                                 half-1-200.npz where these contest 200 filters and not the usual number
             batch.json          images of a pass, by attribution, where memory ran out
             choice.json         what choosing ended with
-            square.arrays.npz   what one part of the evaluation measured; a file for each
+            square.arrays.npz   what one part of the evaluation measured; a file for each (in folders correlation, frontier and evaluation)
+            tuned-....arrays.npz  weights that were trained on after a round
         control/random.npz      who is right with random filters frozen, for all classes
 
     The directory is made when the first checkpoint is saved, so that bad input leaves nothing behind.
