@@ -349,6 +349,7 @@ def choose_once(
             source_for_gains=source_for_gains,
             batch=options.batch,
             progress=clock.tell,
+            memory=kept,
         )
         clock.add("choosing", choice.passes)
         if kept:

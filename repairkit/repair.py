@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import NormalDist
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +90,16 @@ Measure = Callable[[Tensor, Examples], Floats]
 """What choosing gains in: logits (k, classes) and the examples' numbers (k,), target before source -> float64 (k,); higher is better."""
 
 
+class Memory(Protocol):
+    """Where measurements are kept by name as choosing goes, and found again; see `repairkit.unfinished.KeptNetwork`."""
+
+    def arrays(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """What was kept under the name; None where nothing was."""
+
+    def keep_arrays(self, name: str, /, **arrays: npt.NDArray[Any]) -> None:
+        """Keep these under the name."""
+
+
 class _ChooseImages:
     """The choose images of a target and a source worth, and what is measured on them.
 
@@ -105,8 +117,9 @@ class _ChooseImages:
         measure: Measure | None = None,
         source_for_gains: int | None = None,
         batch: int,
+        memory: Memory | None = None,
     ) -> None:
-        self.classifier, self.filters, self.batch = classifier, filters, batch
+        self.classifier, self.filters, self.batch, self.memory = classifier, filters, batch, memory
         self.worth = target + source
         self.labels = np.concatenate([part.images.labels for part in self.worth.parts])
         self.measure = measure or self.probability_of_the_label
@@ -123,11 +136,22 @@ class _ChooseImages:
 
     def outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """The measure and correctness, (1 + candidates, len(which)): with `frozen`, then with each candidate frozen as well."""
+        self.passes += len(which) * (1 + float(self.filters.shares[list(candidates)].sum()))
+        asked = json.dumps([list(map(int, frozen)), list(map(int, candidates)), which.tolist()])
+        name = f"choosing-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+        saved = self.memory.arrays(name) if self.memory else None
+        if saved is None:
+            measured, correct = self._outputs(frozen, candidates, which)
+            if self.memory is not None:
+                self.memory.keep_arrays(name, measured=measured, correct=correct)
+            return measured, correct
+        return saved["measured"], saved["correct"]
+
+    def _outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
         measured = np.empty((1 + len(candidates), len(which)))
         correct = np.empty(measured.shape, dtype=bool)
         live = np.ones((1, len(self.filters)), dtype=bool)
         live[0, list(frozen)] = False
-        self.passes += len(which) * (1 + float(self.filters.shares[list(candidates)].sum()))
         for start in range(0, len(which), self.batch):
             columns = slice(start, min(start + self.batch, len(which)))
             images = self.classifier.prepare(take(self.worth, which[columns]))
@@ -183,6 +207,7 @@ def choose(
     errors: float = 1.0,
     batch: int = 32,
     progress: Progress | None = None,
+    memory: Memory | None = None,
 ) -> Choice:
     """Choose culprits on images that neither found them nor will report on them.
 
@@ -217,6 +242,7 @@ def choose(
         errors: standard errors that a step's gain must exceed.
         batch: images per pass.
         progress: told after every step.
+        memory: where each step's measurements are kept and taken up again; of this network, these filters, images and measure alone.
 
     Raises:
         UsageError: an unknown strategy, a negative guard, or no filter allowed.
@@ -229,7 +255,9 @@ def choose(
     if min(candidates, max_filters, again) < 1:
         raise UsageError(f"candidates, max_filters and again must be at least 1, got {candidates}, {max_filters} and {again}")
     pool = eligible(filters, attribution, candidates, cautious=strategy == "forward")
-    images = _ChooseImages(classifier, filters, target, source, measure=measure, source_for_gains=source_for_gains, batch=batch)
+    images = _ChooseImages(
+        classifier, filters, target, source, measure=measure, source_for_gains=source_for_gains, batch=batch, memory=memory
+    )
     follow = _forward if strategy == "forward" else _prefix
     return follow(
         images,

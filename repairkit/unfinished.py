@@ -28,7 +28,8 @@ class Unfinished:
             attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves,
                                 half-1-200.npz where these contest 200 filters and not the usual number
             batch.json          images of a pass, by attribution, where memory ran out
-            choice.json         what choosing ended with
+            choosing-....arrays.npz  what was measured at each step of choosing
+            choice.json         what it ended with
             square.arrays.npz   what one part of the evaluation measured; a file for each (in folders correlation, frontier and evaluation)
             tuned-....arrays.npz  weights that were trained on after a round
         control/random.npz      who is right with random filters frozen, for all classes

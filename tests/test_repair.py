@@ -19,6 +19,7 @@ from repairkit.objectives import Accuracy, SubgroupRecall
 from repairkit.repair import Choice, choose, eligible, removal_curve, weighted_standard_error
 from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.model_game import prepared_batches
+from repairkit.unfinished import Unfinished
 
 SPOILT = (1, 4, 7)
 """Filters without which the labels were made: freezing them is the repair."""
@@ -418,3 +419,41 @@ def test_gains_can_be_measured_in_another_unit(setting):
             logits = torch.cat([repaired(images.batch(np.arange(len(images)))) for images in (setting.target, setting.source)])
         assert found.path[step].criterion == pytest.approx(float(weights @ margins(logits, np.arange(len(labels)))), abs=1e-4)
     assert found.path[0].criterion != pytest.approx(plain.path[0].criterion, abs=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["forward", "prefix"])
+def test_choosing_goes_on_from_what_was_kept_to_the_same_bits(setting, tmp_path, strategy, monkeypatch):
+    arguments = (
+        setting.classifier,
+        setting.filters,
+        attribution(setting),
+        SubgroupRecall().on(setting.target),
+        Accuracy().on(setting.source),
+    )
+    options = {"strategy": strategy, "candidates": 6, "max_filters": 4, "max_clean_drop": 0.5}
+    whole = choose(*arguments, **options)
+    kept = Unfinished(tmp_path / "run", {}, command="again").network("repaired")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        choose(*arguments, **options, memory=kept, progress=stop)
+    passes = []
+    monkeypatch.setattr(ConvFilters, "forward", counted(ConvFilters.forward, passes))
+    monkeypatch.setattr(ConvFilters, "snapshot", counted(ConvFilters.snapshot, passes))
+    choose(*arguments, **options)
+    afresh = len(passes)
+    assert choose(*arguments, **options, memory=kept) == whole
+    assert 0 < len(passes) - afresh < afresh
+    before = len(passes)
+    assert choose(*arguments, **options, memory=kept) == whole
+    assert len(passes) == before
+
+
+def counted(function, calls):
+    def counting(*arguments, **keywords):
+        calls.append(1)
+        return function(*arguments, **keywords)
+
+    return counting
