@@ -351,6 +351,8 @@ def repair(
             clock.restore("attack", len(made) * (attacks.method.passes + 1) - made.passes)
         return made
 
+    for each in (task.model, *task.others):
+        each.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a fifth faster on a CPU, gradients too
     original = task.model.classifier
     made = {part: attacked(original, part) for part in PARTS}
     networks = {"original": original}

@@ -17,7 +17,7 @@ from repairkit.cli.carrying import Running
 from repairkit.cli.console import say
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
-    BatchOption,
+    BATCH_HELP,
     ContestedOption,
     DataRootOption,
     DeviceOption,
@@ -68,9 +68,9 @@ from repairkit.unfinished import kept_setting
 
 REPAIRED = ("repaired", "repaired against stored images")
 """Outcomes with exit code 0."""
-EMBEDDED_BUDGET, EMBEDDED_CANDIDATES, EMBEDDED_DIGITS = 6_000, 16, 600
-EMBEDDED_IMAGES = (40, 40, 100)
-EMBEDDED_EFFORT = Effort(carried=60, adaptive=24, queries=200, checked=6)
+EMBEDDED_BUDGET, EMBEDDED_CANDIDATES, EMBEDDED_DIGITS, EMBEDDED_BATCH = 6_000, 24, 900, 64
+EMBEDDED_IMAGES = (60, 60, 100)
+EMBEDDED_EFFORT = Effort(carried=60, adaptive=20, queries=200, checked=5)
 """For the embedded default, which is there to be tried in minutes."""
 
 
@@ -102,7 +102,7 @@ def adversarial(
     ranking: Annotated[str, typer.Option(help="success - accuracy, or success (the paper's).")] = "success - accuracy",
     attacked: Annotated[
         str | None,
-        typer.Option(help="Adversarial images that find, choose and report, by commas. [default: 200,200,400; 40,40,100 for digits]"),
+        typer.Option(help="Adversarial images that find, choose and report, by commas. [default: 200,200,400; 60,60,100 for digits]"),
     ] = None,
     engine: EngineOption = "tmab",
     score: ScoreOption = None,
@@ -138,12 +138,12 @@ def adversarial(
     carried: Annotated[
         int | None, typer.Option(min=1, help="Report images for every other attack than PGD. [default: 200; 60 for digits]")
     ] = None,
-    adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 24 for digits]")] = None,
+    adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 20 for digits]")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Queries of Square. [default: 500; 200 for digits]")] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
     apgd_steps: Annotated[int | None, typer.Option(min=1, help="Steps of APGD-T. [default: 30]")] = None,
     apgd_classes: Annotated[int | None, typer.Option(min=1, help="Classes that APGD-T aims at. [default: 1]")] = None,
-    checked: Annotated[int | None, typer.Option(min=1, help="Report images for checks of the attack. [default: 16; 6 for digits]")] = None,
+    checked: Annotated[int | None, typer.Option(min=1, help="Report images for checks of the attack. [default: 16; 5 for digits]")] = None,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda]")
     ] = False,
@@ -151,7 +151,7 @@ def adversarial(
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     workers: WorkersOption = 1,
-    batch: BatchOption = Options.batch,
+    batch: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_HELP} [default: {Options.batch}; {EMBEDDED_BATCH} for digits]")] = None,
     memory: MemoryOption = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/adversarial-...]")] = None,
     resume: ResumeOption = False,
@@ -181,7 +181,7 @@ def adversarial(
         target_shares=SHARES,
         seed=seed,
         device=check_device(device),
-        batch=batch,
+        batch=batch or (EMBEDDED_BATCH if digits else Options.batch),
     )
     given = {
         "carried": carried, "adaptive": adaptive, "queries": queries, "restarts": restarts, "apgd_steps": apgd_steps,

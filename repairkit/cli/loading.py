@@ -22,7 +22,7 @@ CARRIERS = ("squeezenet1_1", "mobilenet_v3_small")
 DROPOUT_TRAINED = ("squeezenet1_0", "squeezenet1_1", "resnet18")
 """Embedded networks that are also fitted with filter dropout, to compare with; larger ones only on a GPU, since two cores take too long."""
 EMBEDDED_DROPOUT = 0.2
-TYPED = 60
+TYPED = 40
 """Typed digits, the other data set of the embedded default."""
 
 
