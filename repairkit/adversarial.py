@@ -352,7 +352,7 @@ def repair(
         return made
 
     for each in (task.model, *task.others):
-        each.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a fifth faster on a CPU, gradients too
+        each.classifier.to(memory_format=torch.channels_last)  # a fifth faster on a CPU, gradients too
     original = task.model.classifier
     made = {part: attacked(original, part) for part in PARTS}
     networks = {"original": original}
