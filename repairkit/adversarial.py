@@ -21,7 +21,7 @@ from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.adversaries import Effort, Judged, judge
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.attacks import Attacked, Booleans, attack, check_attackable, derived_seed, draw_targets
-from repairkit.evaluation.splits import Split, check_disjoint, some, three_way
+from repairkit.evaluation.splits import Split, check_disjoint, some, three_way, ungrouped
 from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, outputs, patch_of
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, try_one
@@ -246,19 +246,14 @@ def split_of(task: AdversarialTask, options: Options, attacks: AttackOptions) ->
         raise DataError(
             f"{task.images.name} has {len(task.images)} images, but {needed} are needed: {LEAST} in each part; give more images"
         )
-    split = three_way(alike(task.images), shares=shares, seed=options.seed)
+    split = three_way(ungrouped(task.images), shares=shares, seed=options.seed)
     check_guard(len(split.choose), options.max_clean_drop / attacks.rounds, task.images.name)
     return split
 
 
-def alike(images: LabelledImages) -> LabelledImages:
-    """The same images in one group: classes are no subgroups here, and one may be missing from a part."""
-    return replace(images, groups=np.full(len(images), "all"))
-
-
 def attacked_rows(task: AdversarialTask, split: Split, options: Options, attacks: AttackOptions) -> dict[str, Indices]:
     """Positions of the clean images of each part that are attacked, spread evenly over the classes."""
-    images = alike(task.images)
+    images = ungrouped(task.images)
     parts = ((name, getattr(split, name), count) for name, count in zip(PARTS, attacks.images, strict=True))
     return {name: rows[some(images.subset(rows), count, seed=options.seed)] for name, rows, count in parts}
 
@@ -352,7 +347,7 @@ def repair(
         return made
 
     for each in (task.model, *task.others):
-        each.classifier.to(memory_format=torch.channels_last)  # a fifth faster on a CPU, gradients too
+        each.classifier.to(memory_format=torch.channels_last)  # faster on a CPU, gradients too
     original = task.model.classifier
     made = {part: attacked(original, part) for part in PARTS}
     networks = {"original": original}
@@ -463,7 +458,7 @@ def find_and_freeze(
         classifier,
         game.filters,
         found,
-        (Accuracy().on(alike(made["choose"].images)), Accuracy().on(chosen_on)),
+        (Accuracy().on(ungrouped(made["choose"].images)), Accuracy().on(chosen_on)),
         replace(options, max_clean_drop=options.max_clean_drop / attacks.rounds),
         clock,
         kept,

@@ -12,7 +12,7 @@ import numpy as np
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
 from repairkit.errors import BudgetError, FullMemoryError, ModelWarning, UsageError
-from repairkit.evaluation.splits import halves
+from repairkit.evaluation.splits import halves, ungrouped
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
@@ -226,9 +226,8 @@ def agreement_of_halves(
         DataError: a half would have no image of a subgroup.
         BudgetError: half the budget is less than the engine needs.
     """
-    ungrouped = replace(source, groups=np.full(len(source), "all"))
     found = []
-    for number, rows in enumerate(zip(halves(target, seed=seed), halves(ungrouped, seed=seed), strict=True)):
+    for number, rows in enumerate(zip(halves(target, seed=seed), halves(ungrouped(source), seed=seed), strict=True)):
         parts = target.subset(rows[0]), source.subset(rows[1])
         game = attribution_game(classifier, *parts, options)
         clock.add("stability", sum(map(len, parts)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import numpy as np
@@ -17,7 +17,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
 from repairkit.evaluation.critical import Removal
-from repairkit.evaluation.splits import Split, three_way
+from repairkit.evaluation.splits import Split, three_way, ungrouped
 from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, outputs, patch_of
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits, check_not_probabilities, try_one
@@ -156,7 +156,7 @@ def split_of(task: CriticalTask, options: Options) -> Split:
             f"{what} has {there} image{'s' if there != 1 else ''}, but {needed} are needed: {LEAST} that find filters, {LEAST} that report "
             f"and the rest that choose; give more images of it, for instance with --parts train,val"
         )
-    split = three_way(replace(images, groups=np.full(len(images), "all")), shares=options.target_shares, seed=options.seed)
+    split = three_way(ungrouped(images), shares=options.target_shares, seed=options.seed)
     if task.label is not None and any((images.labels[rows] == task.label).all() for rows in vars(split).values()):
         raise DataError(f"{images.name}: the {len(images) - there} images of {OTHERS} are too few for each part to have one; give more")
     if task.repair:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 
 import numpy as np
@@ -18,7 +18,7 @@ from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
 from repairkit.evaluation.alternatives import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
-from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way
+from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way, ungrouped
 from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits, try_one
@@ -123,9 +123,8 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
         DataError: a part would have no image of a subgroup, or the source has too few images to show that the guard holds.
     """
     # The source counts as one group: a subgroup that training saw little of may be missing from a part.
-    ungrouped = replace(task.source, groups=np.full(len(task.source), "all"))
     shares = None if options.source_counts else options.target_shares
-    source = three_way(ungrouped, counts=options.source_counts, shares=shares, seed=options.seed)
+    source = three_way(ungrouped(task.source), counts=options.source_counts, shares=shares, seed=options.seed)
     check_guard(len(source.choose), options.max_clean_drop, task.source.name)
     if options.folds == 1:
         return [three_way(task.target, shares=options.target_shares, seed=options.seed)], source

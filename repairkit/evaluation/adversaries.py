@@ -165,7 +165,7 @@ def judge(
         f"uniform noise within eps {method.eps * 255:g}/255: no adversary, for comparison",
         lambda each: noise(each, carried, aims, method.eps, batch=batch, seed=seed),
     )
-    bench.replay("replay", "replay", "Stored PGD images", f"{_of(method)}, made once against the unmodified network", stored)
+    bench.replay("replay", "replay", "Stored PGD images", f"{_of(method)}, made once against the unmodified network", stored, paid=True)
     if effort is None:
         return Judged(bench.attempts, {}, {})
     for how in transferred(method.eps)[1:]:  # one step against the network itself is a weaker PGD
@@ -251,15 +251,17 @@ class _Bench:
         outcomes = {name: self.once(Outcome, f"{key}-{name}", partial(work, each)) for name, each in self.networks.items()}
         self.attempts.append(Attempt(key, kind, title, description, targeted, outcomes))
 
-    def replay(self, key: str, kind: Kind, title: str, description: str, images: Attacked, *, against: Classifier | None = None) -> None:
-        """One who shows images that are made already, to all networks but the one that they were made `against`."""
+    def replay(
+        self, key: str, kind: Kind, title: str, description: str, images: Attacked, *, against: Classifier | None = None, paid: bool = False
+    ) -> None:
+        """One who shows made images to all networks but the one that they were made `against`; where `paid`, making them is booked elsewhere."""
         settings = {name: value for name, value in self.settings.items() if name != "seed"}
         outcomes = {
             name: self.once(Outcome, f"{key}-{name}", partial(replay, each, images, **settings))
             for name, each in self.networks.items()
             if each is not against
         }
-        cost = len(images) * (images.method.passes + 1) if key != "replay" else 0.0  # those that are replayed were made before
+        cost = 0.0 if paid else len(images) * (images.method.passes + 1)
         self.attempts.append(Attempt(key, kind, title, description, True, outcomes, cost))
 
     def made(self, against: Classifier, images: LabelledImages, targets: Indices, how: Method) -> Attacked:

@@ -7,7 +7,7 @@ always land in the same part, so that nothing is reported on an image that was s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -217,6 +217,18 @@ def draw(images: LabelledImages, quotas: Mapping[str, int], seed: int) -> tuple[
         drawn.append(rng.choice(available, size=quota, replace=False))
     chosen = np.sort(np.concatenate([np.empty(0, np.int64), *drawn]))
     return chosen, np.flatnonzero(~np.isin(images.hashes, images.hashes[chosen]))
+
+
+def ungrouped(images: LabelledImages) -> LabelledImages:
+    """The same images in one group, for parts in which a subgroup or a class may be missing.
+
+    Example:
+        >>> images = LabelledImages(
+        ...     pixels=np.zeros((2, 2, 2, 3), np.uint8), labels=np.array([0, 1]), groups=np.array(["cat", "dog"]), classes=("cat", "dog"), name="pets")
+        >>> ungrouped(images).groups.tolist()
+        ['all', 'all']
+    """
+    return replace(images, groups=np.full(len(images), "all"))
 
 
 def check_disjoint(**named_sets: LabelledImages) -> None:
