@@ -51,6 +51,8 @@ LEAST = 10
 """Adversarial images that must reach their target for filters to be found against the attack, and a twentieth of them at least."""
 CEILING = 3.0
 """Logits by which the label may lie above the target before more of it counts as no better."""
+PRICE = 300.0
+"""Logits of margin on adversarial images that choosing gives for the whole probability of the label on clean ones: three for a point."""
 CORRELATED_SHARE = 0.15
 """Of the budget, for each of the two screens whose rank correlation is reported."""
 
@@ -414,7 +416,7 @@ def worth_on(adversarial: Attacked, clean: LabelledImages, options: Options, att
 
 
 def margins(adversarial: Attacked, clean: LabelledImages) -> Measure:
-    """What choosing gains in: the margin of the label over the target on adversarial images, clipped above; the label's log-probability on clean ones.
+    """What choosing gains in: the margin of the label over the target on adversarial images, clipped above; the label's probability on clean ones.
 
     Networks are certain about adversarial images: probabilities are flat there, and so is a margin that is clipped below.
     """
@@ -425,7 +427,7 @@ def margins(adversarial: Attacked, clean: LabelledImages) -> Measure:
         logs = torch.log_softmax(logits.double().cpu(), dim=1).numpy()
         each = np.arange(len(examples))
         own, toward = logs[each, labels[examples]], logs[each, targets[examples]]
-        measured: Floats = np.where(examples < len(adversarial), np.minimum(own - toward, CEILING), own)
+        measured: Floats = np.where(examples < len(adversarial), np.minimum(own - toward, CEILING), np.exp(own))
         return measured
 
     return measure
@@ -463,6 +465,8 @@ def find_and_freeze(
         clock,
         kept,
         measure=margins(made["choose"], chosen_on),
+        source_weight=PRICE,
+        guarded="probability",
         source_for_gains=len(made["choose"]),
     )
     patch = patch_of(task.model, game.filters, found, choice, game.stake, options.freeze_at)

@@ -26,7 +26,7 @@ from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, SubgroupRecall, Worth
 from repairkit.options import Options
 from repairkit.patch import Culprit, Patch
-from repairkit.repair import GUARD_CONFIDENCE, GUARD_TRIES, SOURCE_FOR_GAINS, Choice, Measure, choose, eligible, removal_curve
+from repairkit.repair import GUARD_CONFIDENCE, GUARD_TRIES, SOURCE_FOR_GAINS, Choice, Guarded, Measure, choose, eligible, removal_curve
 from repairkit.shapley import Attribution
 from repairkit.shapley.stability import Stability
 from repairkit.shapley.walk import Progress
@@ -330,7 +330,9 @@ def choose_once(
     kept: KeptNetwork | None,
     *,
     measure: Measure | None = None,
+    source_weight: float = 1.0,
     source_for_gains: int = SOURCE_FOR_GAINS,
+    guarded: Guarded = "accuracy",
 ) -> Choice:
     """The choice by the options on the worths of target and source (what the guard holds); one that an earlier session kept is not made again."""
     choice = kept.choice() if kept else None
@@ -345,7 +347,9 @@ def choose_once(
             max_filters=options.max_filters,
             max_clean_drop=options.max_clean_drop,
             measure=measure,
+            source_weight=source_weight,
             source_for_gains=source_for_gains,
+            guarded=guarded,
             batch=options.batch,
             progress=clock.tell,
             memory=kept,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import NormalDist
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from repairkit.shapley.model_game import take
 from repairkit.shapley.walk import Progress
 
 Strategy = Literal["forward", "prefix"]
+Guarded = Literal["accuracy", "probability"]
 
 GUARD_CONFIDENCE = 0.9
 """Of the one-sided bound on the fall of source accuracy."""
@@ -50,7 +51,7 @@ class Step:
         criterion: weighted mean of what choosing measures, by default the probability of the label.
         gain: change of the criterion by this step; standard_error: of that change over images.
         target, source: hard metrics on the choose images: mean subgroup recall, source accuracy.
-        drop_bound: upper end of the one-sided 90 % interval of the fall of source accuracy, paired (normal
+        drop_bound: upper end of the one-sided 90 % interval of the fall of what the guard holds, paired (normal
             approximation, and never below what as many images bound where none of them falls).
     """
 
@@ -100,6 +101,18 @@ class Memory(Protocol):
         """Keep these under the name."""
 
 
+class Said(NamedTuple):
+    """What networks say to examples, rows being networks: what choosing gains in, the probability of the label, and whether that is the answer."""
+
+    measured: Floats
+    probability: Floats
+    correct: npt.NDArray[np.bool_]
+
+    def at(self, *index: Any) -> Said:
+        """A part of it, to read or to write into."""
+        return Said(*(each[index] for each in self))
+
+
 class _ChooseImages:
     """The choose images of a target and a source worth, and what is measured on them.
 
@@ -122,7 +135,7 @@ class _ChooseImages:
         self.classifier, self.filters, self.batch, self.memory = classifier, filters, batch, memory
         self.worth = target + source
         self.labels = np.concatenate([part.images.labels for part in self.worth.parts])
-        self.measure = measure or self.probability_of_the_label
+        self.measure = measure
         self.target, self.source = np.split(np.arange(len(self.labels)), [len(target)])
         self.target_weights, self.source_weights = target.weights, source.weights
         groups = [f"{number}: {group}" for number, part in enumerate(target.parts) for group in part.images.groups]
@@ -134,29 +147,29 @@ class _ChooseImages:
         self.scored_source_weights = source.weights[some] * (source.scale / np.abs(source.weights[some]).sum())
         self.passes = 0.0
 
-    def outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """The measure and correctness, (1 + candidates, len(which)): with `frozen`, then with each candidate frozen as well."""
+    def outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> Said:
+        """What is said with `frozen`, then with each candidate frozen as well; rows are networks, columns are `which`."""
         self.passes += len(which) * (1 + float(self.filters.shares[list(candidates)].sum()))
         asked = json.dumps([list(map(int, frozen)), list(map(int, candidates)), which.tolist()])
         name = f"choosing-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
         saved = self.memory.arrays(name) if self.memory else None
-        if saved is None:
-            measured, correct = self._outputs(frozen, candidates, which)
-            if self.memory is not None:
-                self.memory.keep_arrays(name, measured=measured, correct=correct)
-            return measured, correct
-        return saved["measured"], saved["correct"]
+        if saved is not None:
+            return Said(**saved)
+        said = self._outputs(frozen, candidates, which)
+        if self.memory is not None:
+            self.memory.keep_arrays(name, **said._asdict())
+        return said
 
-    def _outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        measured = np.empty((1 + len(candidates), len(which)))
-        correct = np.empty(measured.shape, dtype=bool)
+    def _outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> Said:
+        shape = (1 + len(candidates), len(which))
+        said = Said(np.empty(shape), np.empty(shape), np.empty(shape, dtype=bool))
         live = np.ones((1, len(self.filters)), dtype=bool)
         live[0, list(frozen)] = False
         for start in range(0, len(which), self.batch):
             columns = slice(start, min(start + self.batch, len(which)))
             images = self.classifier.prepare(take(self.worth, which[columns]))
             logits, snapshot = self.filters.snapshot(images, live) if candidates else (self.filters.forward(images, live), None)
-            measured[0, columns], correct[0, columns] = self._read(logits, which[columns])
+            self._read(logits, which[columns], said.at(0, columns))
             for row, candidate in enumerate(candidates, start=1):
                 with_candidate = live.copy()
                 with_candidate[0, candidate] = False
@@ -164,17 +177,14 @@ class _ChooseImages:
                     logits = self.filters.forward(images, with_candidate)
                 else:
                     logits = self.filters.forward_from(snapshot, int(self.filters.site_of[candidate]), with_candidate)
-                measured[row, columns], correct[row, columns] = self._read(logits, which[columns])
-        return measured, correct
+                self._read(logits, which[columns], said.at(row, columns))
+        return said
 
-    def probability_of_the_label(self, logits: Tensor, examples: Examples) -> Floats:
-        """What is measured unless told otherwise."""
-        probabilities = torch.softmax(logits.double().cpu(), dim=1).numpy()
-        of_the_label: Floats = probabilities[np.arange(len(examples)), self.labels[examples]]
-        return of_the_label
-
-    def _read(self, logits: Tensor, examples: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        return self.measure(check_logits(logits), examples), logits.argmax(dim=1).cpu().numpy() == self.labels[examples]
+    def _read(self, logits: Tensor, examples: Examples, into: Said) -> None:
+        probabilities = torch.softmax(check_logits(logits).double().cpu(), dim=1).numpy()
+        into.probability[:] = probabilities[np.arange(len(examples)), self.labels[examples]]
+        into.measured[:] = into.probability if self.measure is None else self.measure(logits, examples)
+        into.correct[:] = logits.argmax(dim=1).cpu().numpy() == self.labels[examples]
 
 
 def weighted_standard_error(change: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], strata: npt.NDArray[np.str_]) -> float:
@@ -204,6 +214,7 @@ def choose(
     source_weight: float = 1.0,
     measure: Measure | None = None,
     source_for_gains: int | None = SOURCE_FOR_GAINS,
+    guarded: Guarded = "accuracy",
     errors: float = 1.0,
     batch: int = 32,
     progress: Progress | None = None,
@@ -234,11 +245,13 @@ def choose(
         candidates: how many of the most harmful filters may be frozen.
         max_filters: longest path.
         again: candidates tried again after the first step; three in ten by default.
-        max_clean_drop: guard: the one-sided 90 % upper bound of the fall of source accuracy, a share.
+        max_clean_drop: guard: the one-sided 90 % upper bound of the fall of what it holds, a share.
         source_weight: weight of the source in the criterion.
         measure: what gains are measured in; the probability of the label by default.
         source_for_gains: source images, drawn once, that gains are measured on; None for all. The
             guard always looks at all of them.
+        guarded: what the guard holds on the source: its accuracy, or the mean probability of its labels, which moves as
+            accuracy does with a smaller standard error and so needs fewer images.
         errors: standard errors that a step's gain must exceed.
         batch: images per pass.
         progress: told after every step.
@@ -267,6 +280,7 @@ def choose(
         guard=max_clean_drop,
         errors=errors,
         source_weight=source_weight,
+        guarded=guarded,
         progress=lambda passes: progress("choosing", passes, passes) if progress else None,
     )
 
@@ -285,20 +299,20 @@ def eligible(filters: ConvFilters, attribution: Attribution, most: int, *, cauti
 class _Path:
     """The steps so far, and what a further step is compared with."""
 
-    def __init__(self, images: _ChooseImages, *, source_weight: float, measured: Floats, correct: npt.NDArray[np.bool_]) -> None:
-        self.images = images
+    def __init__(self, images: _ChooseImages, *, source_weight: float, guarded: Guarded, said: Said) -> None:
+        self.images, self.guarded = images, guarded
         self.weights = np.concatenate([images.target_weights, source_weight * images.scored_source_weights])
-        self.original_source = images.outputs([], [], images.source)[1][0]
-        self.measured = measured
+        self.original = images.outputs([], [], images.source).at(0)
+        self.measured = said.measured
         self.steps = [
             Step(
                 0,
                 None,
-                float(self.weights @ measured),
+                float(self.weights @ said.measured),
                 0.0,
                 0.0,
-                self.recall(correct),
-                float(images.source_weights @ self.original_source),
+                self.recall(said.correct),
+                float(images.source_weights @ self.original.correct),
                 0.0,
             )
         ]
@@ -312,20 +326,21 @@ class _Path:
         change = measured - self.measured
         return float(self.weights @ change), weighted_standard_error(change, self.weights, self.images.scored_strata)
 
-    def step(self, frozen: Sequence[int], measured: Floats, correct: npt.NDArray[np.bool_]) -> Step:
+    def step(self, frozen: Sequence[int], said: Said) -> Step:
         """The step to `frozen`; looks at the whole source for the guard."""
-        source_correct = self.images.outputs(frozen, [], self.images.source)[1][0]
-        fall = self.original_source.astype(np.float64) - source_correct
+        source = self.images.outputs(frozen, [], self.images.source).at(0)
+        held, before = (each.correct.astype(float) if self.guarded == "accuracy" else each.probability for each in (source, self.original))
+        fall = before - held
         weights = self.images.source_weights
         bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, self.images.source_strata)
         bound = max(bound, none_seen(len(fall), GUARD_CONFIDENCE))
-        criterion = float(self.weights @ measured)
-        return Step(len(frozen), frozen[-1], criterion, *self.gain(measured), self.recall(correct), float(weights @ source_correct), bound)
+        criterion, accuracy = float(self.weights @ said.measured), float(weights @ source.correct)
+        return Step(len(frozen), frozen[-1], criterion, *self.gain(said.measured), self.recall(said.correct), accuracy, bound)
 
-    def accept(self, step: Step, measured: Floats) -> None:
+    def accept(self, step: Step, said: Said) -> None:
         """Make it the last step."""
         self.steps.append(step)
-        self.measured = measured
+        self.measured = said.measured
 
 
 def _forward(
@@ -337,6 +352,7 @@ def _forward(
     guard: float,
     errors: float,
     source_weight: float,
+    guarded: Guarded,
     progress: Callable[[float], None],
 ) -> Choice:
     frozen: list[int] = []
@@ -350,9 +366,9 @@ def _forward(
     while True:
         ahead = sorted((player for player in pool if player not in [*frozen, *refused]), key=lambda player: -last_gain[player])
         tried = ahead if not frozen else ahead[:again]
-        measured, correct = images.outputs(frozen, tried, images.scored)
-        path = path or _Path(images, source_weight=source_weight, measured=measured[0], correct=correct[0])
-        gains = [path.gain(row) for row in measured[1:]]
+        said = images.outputs(frozen, tried, images.scored)
+        path = path or _Path(images, source_weight=source_weight, guarded=guarded, said=said.at(0))
+        gains = [path.gain(row) for row in said.measured[1:]]
         last_gain.update({player: gain for player, (gain, _) in zip(tried, gains, strict=True)})
         accepted = False
         for rank, index in enumerate(np.argsort([-gain for gain, _ in gains], kind="stable")):
@@ -362,10 +378,10 @@ def _forward(
             if gain <= errors * error:
                 broke = f"{rank} would break the guard, and " if rank else ""
                 return stop(f"{broke}the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})")
-            step = path.step([*frozen, tried[index]], measured[index + 1], correct[index + 1])
+            step = path.step([*frozen, tried[index]], said.at(index + 1))
             if step.drop_bound <= guard + 1e-12:
                 frozen.append(tried[index])
-                path.accept(step, measured[index + 1])
+                path.accept(step, said.at(index + 1))
                 accepted = True
                 break
             refused.append(tried[index])
@@ -389,14 +405,14 @@ def _prefix(
     guard: float,
     errors: float,
     source_weight: float,
+    guarded: Guarded,
     progress: Callable[[float], None],
 ) -> Choice:
     del again, errors
-    measured, correct = images.outputs([], [], images.scored)
-    path = _Path(images, source_weight=source_weight, measured=measured[0], correct=correct[0])
+    path = _Path(images, source_weight=source_weight, guarded=guarded, said=images.outputs([], [], images.scored).at(0))
     for count in range(1, min(most, len(pool)) + 1):
-        measured, correct = images.outputs(pool[:count], [], images.scored)
-        path.accept(path.step(pool[:count], measured[0], correct[0]), measured[0])
+        said = images.outputs(pool[:count], [], images.scored).at(0)
+        path.accept(path.step(pool[:count], said), said)
         progress(images.passes)
     allowed = [step for step in path.steps if step.drop_bound <= guard + 1e-12]
     best = max(allowed, key=lambda step: step.criterion)
@@ -423,6 +439,6 @@ def removal_curve(
     points = []
     for count in counts:
         if count <= len(players):
-            correct = images.outputs(players[:count], [], np.concatenate([images.target, images.source]))[1][0]
+            correct = images.outputs(players[:count], [], np.concatenate([images.target, images.source])).correct[0]
             points.append((count, float(target.weights @ correct[: len(target)]), float(source.weights @ correct[len(target) :])))
     return tuple(points)

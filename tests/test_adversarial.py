@@ -140,7 +140,7 @@ def test_the_papers_ranking_and_prefix_selection_are_options():
         AttackOptions(ranking="both")  # type: ignore[arg-type]
 
 
-def test_choosing_measures_clipped_margins_toward_the_target_and_the_label_on_clean_images():
+def test_choosing_measures_clipped_margins_toward_the_target_and_the_probability_of_the_label_on_clean_images():
     asked, findings, _ = repaired()
     adversarial, clean = findings.made["choose"], asked.images.subset(findings.split.choose)
     logits = torch.randn(len(adversarial) + len(clean), 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 20
@@ -149,7 +149,7 @@ def test_choosing_measures_clipped_margins_toward_the_target_and_the_label_on_cl
         if row < len(adversarial):
             expected = (logits[row, adversarial.images.labels[row]] - logits[row, adversarial.targets[row]]).clamp(max=3)
         else:
-            expected = torch.log_softmax(logits[row], 0)[clean.labels[row - len(adversarial)]]
+            expected = torch.softmax(logits[row], 0)[clean.labels[row - len(adversarial)]]
         assert found == pytest.approx(float(expected))
 
 

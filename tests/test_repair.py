@@ -63,12 +63,12 @@ class Setting:
         rows = np.arange(len(images))
         return torch.softmax(logits, 1).numpy()[rows, images.labels], logits.argmax(1).numpy() == images.labels
 
-    def measure(self, players, before=(), source_weight: float = 1.0) -> dict[str, float]:
+    def measure(self, players, before=(), source_weight: float = 1.0, guarded: str = "accuracy") -> dict[str, float]:
         """All numbers of a step from `before` to `players`."""
         target, target_correct = self.evaluate(players, self.target)
         source, source_correct = self.evaluate(players, self.source)
         target_before, source_before = self.evaluate(before, self.target)[0], self.evaluate(before, self.source)[0]
-        original = self.evaluate((), self.source)[1]
+        original = self.evaluate((), self.source)
         groups = sorted(set(self.target.groups))
         criterion = source_weight * source.mean()
         gain, variance = (
@@ -83,7 +83,7 @@ class Setting:
             gain += change.mean() / len(groups)
             variance += np.var(change, ddof=1) / members.sum() / len(groups) ** 2
             recall += target_correct[members].mean() / len(groups)
-        fall = original.astype(float) - source_correct
+        fall = original[1].astype(float) - source_correct if guarded == "accuracy" else original[0] - source
         return {
             "criterion": criterion,
             "gain": gain,
@@ -139,7 +139,9 @@ def attribution(setting_or_filters, value=None) -> Attribution:
     )
 
 
-def forward_selection(setting: Setting, pool: list[int], *, most: int, again: int, guard: float, errors: float) -> list[int]:
+def forward_selection(
+    setting: Setting, pool: list[int], *, most: int, again: int, guard: float, errors: float, guarded: str = "accuracy"
+) -> list[int]:
     """Forward selection, literally."""
     frozen: list[int] = []
     pool = list(pool)
@@ -148,7 +150,7 @@ def forward_selection(setting: Setting, pool: list[int], *, most: int, again: in
         open_ = [player for player in pool if player not in frozen]
         if frozen:
             open_ = sorted(open_, key=lambda player: -last[player])[:again]
-        found = {player: setting.measure([*frozen, player], frozen) for player in open_}
+        found = {player: setting.measure([*frozen, player], frozen, guarded=guarded) for player in open_}
         last.update({player: numbers["gain"] for player, numbers in found.items()})
         for player in sorted(open_, key=lambda player: -found[player]["gain"])[:8]:
             if found[player]["gain"] <= errors * found[player]["standard_error"]:
@@ -224,6 +226,18 @@ def test_it_repairs_what_was_spoilt(setting):
     assert choice.path[choice.chosen].criterion > choice.path[0].criterion
     for step in choice.path[1:]:
         assert step.gain > step.standard_error
+
+
+@pytest.mark.parametrize("guard", [0.0, 0.02, 0.05])
+def test_the_guard_may_hold_the_mean_probability_of_the_source_s_labels(setting, guard):
+    found = attribution(setting)
+    options = {"max_clean_drop": guard, "errors": 0.0, "again": 12, "source_for_gains": None}
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, **options, guarded="probability")
+    pool = eligible(setting.filters, found, 40, cautious=True)
+    assert choice.players == forward_selection(setting, pool, most=16, again=12, guard=guard, errors=0.0, guarded="probability")
+    for count, step in enumerate(choice.path[1:], start=1):
+        expected = setting.measure(choice.players[:count], guarded="probability")["drop_bound"]
+        assert step.drop_bound == pytest.approx(expected, abs=2e-6)
 
 
 def test_eight_filters_are_held_against_the_guard_before_choosing_gives_up(setting):

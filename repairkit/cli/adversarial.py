@@ -128,7 +128,10 @@ def adversarial(
     ] = None,
     max_filters: Annotated[int, typer.Option(min=1, help="Most filters to freeze in a round.")] = Options.max_filters,
     max_clean_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of clean accuracy, a share.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Guard: one-sided 90 % bound on the fall of the label's mean probability on clean images, a share."
+        ),
     ] = MAX_CLEAN_DROP,
     rounds: Annotated[int, typer.Option(min=1, help="Find, freeze and attack again so many times.")] = 1,
     finetune_epochs: Annotated[
