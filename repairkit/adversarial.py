@@ -51,8 +51,9 @@ LEAST = 10
 """Adversarial images that must reach their target for filters to be found against the attack, and a twentieth of them at least."""
 CEILING = 3.0
 """Logits by which the label may lie above the target before more of it counts as no better."""
-PRICE = 300.0
-"""Logits of margin on adversarial images that choosing gives for the whole probability of the label on clean ones: three for a point."""
+PRICES = (300.0, 100.0, 30.0, 10.0)
+"""Logits of margin on adversarial images that must be won for the whole probability of the label on clean ones, in the order that choosing asks them:
+three for a point at first, so that it begins with what costs nothing, and a tenth of a logit in the end, where the guard alone sets the limit."""
 CORRELATED_SHARE = 0.15
 """Of the budget, for each of the two screens whose rank correlation is reported."""
 
@@ -465,7 +466,7 @@ def find_and_freeze(
         clock,
         kept,
         measure=margins(made["choose"], chosen_on),
-        source_weight=PRICE,
+        source_weights=PRICES,
         guarded="probability",
         source_for_gains=len(made["choose"]),
     )

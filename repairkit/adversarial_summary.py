@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from repairkit.adversarial import CEILING, CORRELATED_SHARE, PARTS, PRICE, AdversarialFindings, AdversarialTask, AttackOptions
+from repairkit.adversarial import CEILING, CORRELATED_SHARE, PARTS, PRICES, AdversarialFindings, AdversarialTask, AttackOptions
 from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial_verdict import not_fooled
@@ -174,8 +174,8 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         if found.truncation is not None
         else "No truncation.",
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the highest values first (the paper)'} among up to {options.candidates} culprits, "
-        f"on the margin of the label over the target on adversarial images (no more than {CEILING:g} counts), {PRICE / 100:g} logits of which outweigh a point "
-        f"of the mean probability of the label on clean ones, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of that probability on the choose images, "
+        f"on the margin of the label over the target on adversarial images (no more than {CEILING:g} counts), {PRICES[0] / 100:g} logits of which outweigh a point "
+        f"of the mean probability of the label on clean ones (when no filter wins that much {PRICES[1] / 100:g}, and in the end {PRICES[-1] / 100:g}), at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of that probability on the choose images, "
         f"not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop / attacks.rounds:g} points"
         f"{' in each round' if attacks.rounds > 1 else ''}.",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 
@@ -330,7 +331,7 @@ def choose_once(
     kept: KeptNetwork | None,
     *,
     measure: Measure | None = None,
-    source_weight: float = 1.0,
+    source_weights: Sequence[float] = (1.0,),
     source_for_gains: int = SOURCE_FOR_GAINS,
     guarded: Guarded = "accuracy",
 ) -> Choice:
@@ -347,7 +348,7 @@ def choose_once(
             max_filters=options.max_filters,
             max_clean_drop=options.max_clean_drop,
             measure=measure,
-            source_weight=source_weight,
+            source_weights=source_weights,
             source_for_gains=source_for_gains,
             guarded=guarded,
             batch=options.batch,

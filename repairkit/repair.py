@@ -211,7 +211,7 @@ def choose(
     max_filters: int = 16,
     again: int | None = None,
     max_clean_drop: float = 0.01,
-    source_weight: float = 1.0,
+    source_weights: Sequence[float] = (1.0,),
     measure: Measure | None = None,
     source_for_gains: int | None = SOURCE_FOR_GAINS,
     guarded: Guarded = "accuracy",
@@ -223,7 +223,7 @@ def choose(
     """Choose culprits on images that neither found them nor will report on them.
 
     The smooth criterion is the weighted mean probability of the label (or another `measure`): the target's weights (mean
-    over subgroups) plus `source_weight` times the source's. Candidates are the filters whose
+    over subgroups) plus one of `source_weights` times the source's. Candidates are the filters whose
     estimated value is most harmful (for "forward" less one standard error, so that few samples do not
     put a filter first); filters without an estimated value, and filters that plain
     weights cannot hold frozen, are never candidates.
@@ -246,7 +246,8 @@ def choose(
         max_filters: longest path.
         again: candidates tried again after the first step; three in ten by default.
         max_clean_drop: guard: the one-sided 90 % upper bound of the fall of what it holds, a share.
-        source_weight: weight of the source in the criterion.
+        source_weights: weights of the source in the criterion: the first holds until no candidate gains by it, then the next, and so on
+            (falling ones take first what costs the source least). "prefix" takes the last.
         measure: what gains are measured in; the probability of the label by default.
         source_for_gains: source images, drawn once, that gains are measured on; None for all. The
             guard always looks at all of them.
@@ -267,6 +268,8 @@ def choose(
     again = math.ceil(3 * candidates / 10) if again is None else again
     if min(candidates, max_filters, again) < 1:
         raise UsageError(f"candidates, max_filters and again must be at least 1, got {candidates}, {max_filters} and {again}")
+    if not source_weights:
+        raise UsageError("source_weights must hold one weight or more, got none; 1.0 counts the source as much as the target")
     pool = eligible(filters, attribution, candidates, cautious=strategy == "forward")
     images = _ChooseImages(
         classifier, filters, target, source, measure=measure, source_for_gains=source_for_gains, batch=batch, memory=memory
@@ -279,7 +282,7 @@ def choose(
         again=again,
         guard=max_clean_drop,
         errors=errors,
-        source_weight=source_weight,
+        source_weights=source_weights,
         guarded=guarded,
         progress=lambda passes: progress("choosing", passes, passes) if progress else None,
     )
@@ -301,21 +304,19 @@ class _Path:
 
     def __init__(self, images: _ChooseImages, *, source_weight: float, guarded: Guarded, said: Said) -> None:
         self.images, self.guarded = images, guarded
-        self.weights = np.concatenate([images.target_weights, source_weight * images.scored_source_weights])
         self.original = images.outputs([], [], images.source).at(0)
         self.measured = said.measured
-        self.steps = [
-            Step(
-                0,
-                None,
-                float(self.weights @ said.measured),
-                0.0,
-                0.0,
-                self.recall(said.correct),
-                float(images.source_weights @ self.original.correct),
-                0.0,
-            )
-        ]
+        self.weigh(source_weight)
+        accuracy = float(images.source_weights @ self.original.correct)
+        self.steps = [Step(0, None, self.criterion(said.measured), 0.0, 0.0, self.recall(said.correct), accuracy, 0.0)]
+
+    def weigh(self, source: float) -> None:
+        """From now on the source has this weight in the criterion."""
+        self.weights = np.concatenate([self.images.target_weights, source * self.images.scored_source_weights])
+
+    def criterion(self, measured: Floats) -> float:
+        """What steps are to raise, in the weights of now."""
+        return float(self.weights @ measured)
 
     def recall(self, correct: npt.NDArray[np.bool_]) -> float:
         """Worth of the target from correctness on the scored examples."""
@@ -324,7 +325,7 @@ class _Path:
     def gain(self, measured: Floats) -> tuple[float, float]:
         """Change of the criterion against the last step, and its standard error over images."""
         change = measured - self.measured
-        return float(self.weights @ change), weighted_standard_error(change, self.weights, self.images.scored_strata)
+        return self.criterion(change), weighted_standard_error(change, self.weights, self.images.scored_strata)
 
     def step(self, frozen: Sequence[int], said: Said) -> Step:
         """The step to `frozen`; looks at the whole source for the guard."""
@@ -334,8 +335,9 @@ class _Path:
         weights = self.images.source_weights
         bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, self.images.source_strata)
         bound = max(bound, none_seen(len(fall), GUARD_CONFIDENCE))
-        criterion, accuracy = float(self.weights @ said.measured), float(weights @ source.correct)
-        return Step(len(frozen), frozen[-1], criterion, *self.gain(said.measured), self.recall(said.correct), accuracy, bound)
+        gain, error = self.gain(said.measured)
+        accuracy = float(weights @ source.correct)
+        return Step(len(frozen), frozen[-1], self.criterion(said.measured), gain, error, self.recall(said.correct), accuracy, bound)
 
     def accept(self, step: Step, said: Said) -> None:
         """Make it the last step."""
@@ -351,49 +353,59 @@ def _forward(
     again: int,
     guard: float,
     errors: float,
-    source_weight: float,
+    source_weights: Sequence[float],
     guarded: Guarded,
     progress: Callable[[float], None],
 ) -> Choice:
     frozen: list[int] = []
     refused: list[int] = []
-    last_gain = dict.fromkeys(pool, math.inf)
+    changes: dict[int, Floats] = {}  # of the measure, by each candidate when it was last tried
+    tried: dict[int, Said] = {}  # with what is frozen now
+    weights = iter(source_weights)
     path: _Path | None = None
 
     def stop(reason: str) -> Choice:
         return Choice(tuple(path.steps) if path else (), len(frozen), reason, images.passes)
 
     while True:
-        ahead = sorted((player for player in pool if player not in [*frozen, *refused]), key=lambda player: -last_gain[player])
-        tried = ahead if not frozen else ahead[:again]
-        said = images.outputs(frozen, tried, images.scored)
-        path = path or _Path(images, source_weight=source_weight, guarded=guarded, said=said.at(0))
-        gains = [path.gain(row) for row in said.measured[1:]]
-        last_gain.update({player: gain for player, (gain, _) in zip(tried, gains, strict=True)})
+        ahead = [player for player in pool if player not in [*frozen, *refused]]
+        if path is not None and frozen:
+            last = {player: path.criterion(changes[player]) for player in ahead}
+            ahead = sorted(ahead, key=lambda player: -last[player])[:again]
+        if path is None or (set(ahead) - set(tried)):
+            new = [player for player in ahead if player not in tried]
+            said = images.outputs(frozen, new, images.scored)
+            path = path or _Path(images, source_weight=next(weights), guarded=guarded, said=said.at(0))
+            for row, player in enumerate(new, start=1):
+                tried[player] = said.at(row)
+                changes[player] = tried[player].measured - path.measured
+        gains = {player: path.gain(tried[player].measured) for player in ahead}
+        tries = f"the further filters that gain most (up to {GUARD_TRIES} were held against it) would break the guard on the source"
+        why = tries if ahead else "there is no further candidate"
         accepted = False
-        for rank, index in enumerate(np.argsort([-gain for gain, _ in gains], kind="stable")):
-            gain, error = gains[index]
+        for rank, player in enumerate(sorted(ahead, key=lambda player: -gains[player][0])):
+            gain, error = gains[player]
             if rank == GUARD_TRIES:
                 break
             if gain <= errors * error:
                 broke = f"{rank} would break the guard, and " if rank else ""
-                return stop(f"{broke}the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})")
-            step = path.step([*frozen, tried[index]], said.at(index + 1))
-            if step.drop_bound <= guard + 1e-12:
-                frozen.append(tried[index])
-                path.accept(step, said.at(index + 1))
-                accepted = True
+                why = f"{broke}the best further filter gains {gain:+.4f}, not more than {errors:g} standard error ({error:.4f})"
                 break
-            refused.append(tried[index])
+            step = path.step([*frozen, player], tried[player])
+            if accepted := step.drop_bound <= guard + 1e-12:
+                frozen.append(player)
+                path.accept(step, tried[player])
+                tried = {}
+                break
+            refused.append(player)
         progress(images.passes)
         if len(frozen) == most:
             return stop(f"the limit of {most} filters was reached")
         if not accepted:
-            return stop(
-                f"the further filters that gain most (up to {GUARD_TRIES} were held against it) would break the guard on the source"
-                if tried
-                else "there is no further candidate"
-            )
+            lower = next(weights, None)
+            if lower is None:
+                return stop(why)
+            path.weigh(lower)
 
 
 def _prefix(
@@ -404,12 +416,12 @@ def _prefix(
     again: int,
     guard: float,
     errors: float,
-    source_weight: float,
+    source_weights: Sequence[float],
     guarded: Guarded,
     progress: Callable[[float], None],
 ) -> Choice:
     del again, errors
-    path = _Path(images, source_weight=source_weight, guarded=guarded, said=images.outputs([], [], images.scored).at(0))
+    path = _Path(images, source_weight=source_weights[-1], guarded=guarded, said=images.outputs([], [], images.scored).at(0))
     for count in range(1, min(most, len(pool)) + 1):
         said = images.outputs(pool[:count], [], images.scored).at(0)
         path.accept(path.step(pool[:count], said), said)

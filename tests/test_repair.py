@@ -140,27 +140,38 @@ def attribution(setting_or_filters, value=None) -> Attribution:
 
 
 def forward_selection(
-    setting: Setting, pool: list[int], *, most: int, again: int, guard: float, errors: float, guarded: str = "accuracy"
+    setting: Setting,
+    pool: list[int],
+    *,
+    most: int,
+    again: int,
+    guard: float,
+    errors: float,
+    guarded: str = "accuracy",
+    weights: tuple[float, ...] = (1.0,),
 ) -> list[int]:
     """Forward selection, literally."""
     frozen: list[int] = []
     pool = list(pool)
-    last = dict.fromkeys(pool, 0.0)
-    while len(frozen) < most:
-        open_ = [player for player in pool if player not in frozen]
-        if frozen:
-            open_ = sorted(open_, key=lambda player: -last[player])[:again]
-        found = {player: setting.measure([*frozen, player], frozen, guarded=guarded) for player in open_}
-        last.update({player: numbers["gain"] for player, numbers in found.items()})
-        for player in sorted(open_, key=lambda player: -found[player]["gain"])[:8]:
-            if found[player]["gain"] <= errors * found[player]["standard_error"]:
-                return frozen
-            if found[player]["drop_bound"] <= guard + 1e-12:
-                frozen.append(player)
+    beside: dict[int, list[int]] = {}  # what was frozen when a player was last tried
+    for weight in weights:
+        while len(frozen) < most:
+            open_ = [player for player in pool if player not in frozen]
+            if frozen:
+                last = {player: setting.measure([*beside[player], player], beside[player], weight)["gain"] for player in open_}
+                open_ = sorted(open_, key=lambda player: -last[player])[:again]
+            beside.update({player: list(frozen) for player in open_})
+            found = {player: setting.measure([*frozen, player], frozen, weight, guarded) for player in open_}
+            before = len(frozen)
+            for player in sorted(open_, key=lambda player: -found[player]["gain"])[:8]:
+                if found[player]["gain"] <= errors * found[player]["standard_error"]:
+                    break
+                if found[player]["drop_bound"] <= guard + 1e-12:
+                    frozen.append(player)
+                    break
+                pool.remove(player)
+            if len(frozen) == before:
                 break
-            pool.remove(player)
-        else:
-            return frozen
     return frozen
 
 
@@ -238,6 +249,22 @@ def test_the_guard_may_hold_the_mean_probability_of_the_source_s_labels(setting,
     for count, step in enumerate(choice.path[1:], start=1):
         expected = setting.measure(choice.players[:count], guarded="probability")["drop_bound"]
         assert step.drop_bound == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize(("weights", "guard"), [((8.0, 1.0, 0.0), 0.1), ((4.0, 0.5, 0.0), 0.05), ((20.0, 0.0), 1.0)])
+def test_the_source_may_weigh_less_once_no_filter_gains(setting, weights, guard):
+    found = attribution(setting)
+    options = {"max_clean_drop": guard, "errors": 1.0, "again": 3, "source_for_gains": None}
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, **options, source_weights=weights)
+    pool = eligible(setting.filters, found, 40, cautious=True)
+    assert choice.players == forward_selection(setting, pool, most=16, again=3, guard=guard, errors=1.0, weights=weights)
+    at_first, at_last = (
+        choose(setting.classifier, setting.filters, found, *setting.worths, **options, source_weights=each).players
+        for each in (weights[:1], weights[-1:])
+    )
+    assert choice.players[: len(at_first)] == at_first
+    if guard < 1:
+        assert len(choice.players) > max(len(at_first), len(at_last))  # what costs little is taken while the guard has room
 
 
 def test_eight_filters_are_held_against_the_guard_before_choosing_gives_up(setting):
@@ -395,6 +422,7 @@ def test_groups_of_equal_size_are_strata_too():
     [
         ({"strategy": "greedy"}, "strategy must be 'forward' or 'prefix', got 'greedy'"),
         ({"max_clean_drop": -0.1}, "max_clean_drop must not be negative"),
+        ({"source_weights": ()}, "source_weights must hold one weight or more"),
         ({"max_filters": 0}, "must be at least 1"),
         ({"candidates": 0}, "must be at least 1"),
         ({"again": 0}, "must be at least 1"),
