@@ -175,8 +175,8 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         else "No truncation.",
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the highest values first (the paper)'} among up to {options.candidates} culprits, "
         f"on the margin of the label over the target on adversarial images (no more than {CEILING:g} counts), {PRICES[0] / 100:g} logits of which outweigh a point "
-        f"of the mean probability of the label on clean ones (when no filter wins that much {PRICES[1] / 100:g}, and in the end {PRICES[-1] / 100:g}), at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of that probability on the choose images, "
-        f"not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop / attacks.rounds:g} points"
+        f"of the mean probability of the label on clean ones (when no filter wins that much {PRICES[1] / 100:g}, and in the end {PRICES[-1] / 100:g}), at most {options.max_filters} filters; guard: the fall of accuracy on the clean images that choose and the "
+        f"one-sided 90 % bound on the fall of that probability, not adjusted for the number of filters tried, stay under {100 * options.max_clean_drop / attacks.rounds:g} points"
         f"{' in each round' if attacks.rounds > 1 else ''}.",
     ]
     for number, each in enumerate(findings.rounds, start=1):

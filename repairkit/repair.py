@@ -52,7 +52,7 @@ class Step:
         gain: change of the criterion by this step; standard_error: of that change over images.
         target, source: hard metrics on the choose images: mean subgroup recall, source accuracy.
         drop_bound: upper end of the one-sided 90 % interval of the fall of what the guard holds, paired (normal
-            approximation, and never below what as many images bound where none of them falls).
+            approximation, and never below the fall of accuracy itself nor what as many images bound where none of them falls).
     """
 
     filters: int
@@ -252,7 +252,7 @@ def choose(
         source_for_gains: source images, drawn once, that gains are measured on; None for all. The
             guard always looks at all of them.
         guarded: what the guard holds on the source: its accuracy, or the mean probability of its labels, which moves as
-            accuracy does with a smaller standard error and so needs fewer images.
+            accuracy does with a smaller standard error and so needs fewer images; accuracy itself must then not fall by more either.
         errors: standard errors that a step's gain must exceed.
         batch: images per pass.
         progress: told after every step.
@@ -330,11 +330,11 @@ class _Path:
     def step(self, frozen: Sequence[int], said: Said) -> Step:
         """The step to `frozen`; looks at the whole source for the guard."""
         source = self.images.outputs(frozen, [], self.images.source).at(0)
-        held, before = (each.correct.astype(float) if self.guarded == "accuracy" else each.probability for each in (source, self.original))
-        fall = before - held
         weights = self.images.source_weights
+        lost = self.original.correct.astype(float) - source.correct
+        fall = lost if self.guarded == "accuracy" else self.original.probability - source.probability
         bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, self.images.source_strata)
-        bound = max(bound, none_seen(len(fall), GUARD_CONFIDENCE))
+        bound = max(bound, float(weights @ lost), none_seen(len(fall), GUARD_CONFIDENCE))
         gain, error = self.gain(said.measured)
         accuracy = float(weights @ source.correct)
         return Step(len(frozen), frozen[-1], self.criterion(said.measured), gain, error, self.recall(said.correct), accuracy, bound)

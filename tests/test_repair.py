@@ -83,14 +83,17 @@ class Setting:
             gain += change.mean() / len(groups)
             variance += np.var(change, ddof=1) / members.sum() / len(groups) ** 2
             recall += target_correct[members].mean() / len(groups)
-        fall = original[1].astype(float) - source_correct if guarded == "accuracy" else original[0] - source
+        lost = original[1].astype(float) - source_correct
+        fall = lost if guarded == "accuracy" else original[0] - source
         return {
             "criterion": criterion,
             "gain": gain,
             "standard_error": math.sqrt(variance),
             "target": recall,
             "source": source_correct.mean(),
-            "drop_bound": max(fall.mean() + norm.ppf(0.9) * fall.std(ddof=1) / math.sqrt(len(fall)), 1 - 0.1 ** (1 / len(fall)))
+            "drop_bound": max(
+                fall.mean() + norm.ppf(0.9) * fall.std(ddof=1) / math.sqrt(len(fall)), lost.mean(), 1 - 0.1 ** (1 / len(fall))
+            )
             if players
             else 0.0,
         }

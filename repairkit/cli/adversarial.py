@@ -130,7 +130,9 @@ def adversarial(
     max_clean_drop: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Guard: one-sided 90 % bound on the fall of the label's mean probability on clean images, a share."
+            min=0,
+            max=1,
+            help="Guard: limit on the fall of clean accuracy, and on the one-sided 90 % bound on the fall of the label's mean probability, a share.",
         ),
     ] = MAX_CLEAN_DROP,
     rounds: Annotated[int, typer.Option(min=1, help="Find, freeze and attack again so many times.")] = 1,
