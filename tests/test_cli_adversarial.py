@@ -82,3 +82,19 @@ def test_an_attack_too_weak_to_fool_the_network_ends_with_code_1_and_a_report(fo
 def test_arguments_that_cannot_work(folders, tmp_path, arguments, expected, message):
     one_error(*adversarial(folders, "--out", tmp_path / "run", *arguments), expected=expected, message=message)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(1800)
+def test_a_small_network_of_digits_is_repaired_against_stored_images_beside_its_dropout_trained_rival(tmp_path):
+    """As a user tries it who has neither data nor weights: about six minutes on a core, without the fits."""
+    code, _, _ = call("adversarial", "--model", "squeezenet1_1", "--threads", "1", "--out", tmp_path / "run")
+    result = AdversarialResult.read(tmp_path / "run" / "result.json")
+    assert (code, result.verdict.outcome) == (0, "repaired against stored images")
+    changes = {(entry.metric, entry.group, entry.second): entry for entry in result.differences if entry.first == "original"}
+    assert changes["target success", "replay", "repaired"].high < -0.3
+    assert changes["clean accuracy", None, "repaired"].value > -0.03
+    assert {"original", "repaired", "dropout"} == {column.key for column in result.columns}
+    assert {"mobilenet_v3_small", "dropout-trained squeezenet1_1"} == {
+        entry.title.split(" from ")[1] for entry in result.adversaries if entry.kind == "transfer"
+    }
