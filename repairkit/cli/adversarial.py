@@ -68,9 +68,9 @@ from repairkit.unfinished import kept_setting
 
 REPAIRED = ("repaired", "repaired against stored images")
 """Outcomes with exit code 0."""
-EMBEDDED_BUDGET, EMBEDDED_CANDIDATES, EMBEDDED_DIGITS, EMBEDDED_BATCH = 6_000, 24, 900, 64
+EMBEDDED_BUDGET, EMBEDDED_CANDIDATES, EMBEDDED_DIGITS, EMBEDDED_BATCH = 6_000, 20, 900, 64
 EMBEDDED_IMAGES = (60, 60, 100)
-EMBEDDED_EFFORT = Effort(carried=60, adaptive=20, queries=200, checked=5)
+EMBEDDED_EFFORT = Effort(carried=40, adaptive=12, queries=200, checked=4)
 """For the embedded default, which is there to be tried in minutes."""
 
 
@@ -141,14 +141,14 @@ def adversarial(
     ] = 0,
     frontier: Annotated[int, typer.Option(min=1, help="Most filters on the frontier of success and clean accuracy.")] = 64,
     carried: Annotated[
-        int | None, typer.Option(min=1, help="Report images for every other attack than PGD. [default: 200; 60 for digits]")
+        int | None, typer.Option(min=1, help="Report images for every other attack than PGD. [default: 200; 40 for digits]")
     ] = None,
-    adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 20 for digits]")] = None,
+    adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 12 for digits]")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Queries of Square. [default: 500; 200 for digits]")] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
     apgd_steps: Annotated[int | None, typer.Option(min=1, help="Steps of APGD-T. [default: 30]")] = None,
     apgd_classes: Annotated[int | None, typer.Option(min=1, help="Classes that APGD-T aims at. [default: 1]")] = None,
-    checked: Annotated[int | None, typer.Option(min=1, help="Report images for checks of the attack. [default: 16; 5 for digits]")] = None,
+    checked: Annotated[int | None, typer.Option(min=1, help="Report images for checks of the attack. [default: 16; 4 for digits]")] = None,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda]")
     ] = False,
