@@ -189,6 +189,15 @@ class ConvFilters:
         flat = [torch.zeros_like(mask) if slope is None else slope for slope, mask in zip(slopes, masks, strict=True)]
         return torch.cat([slope.flatten(1) for slope in flat], dim=1).detach(), logits.detach()
 
+    def watch(self, images: Tensor, look: Callable[[int, Tensor], None]) -> Tensor:
+        """Logits with every filter live; `look` is shown each site's number and signal on the way, as parts of the graph where gradients are on."""
+
+        def shown(site: int, signal: Tensor) -> Tensor:
+            look(site, signal)
+            return signal.clone() if torch.is_grad_enabled() else signal  # what comes next may write in place
+
+        return self._runner.run(self._to_device(images), shown)[0]
+
     @property
     def network(self) -> nn.Module:
         """The private copy that passes run on; its parameters are those of the user's network."""

@@ -86,7 +86,12 @@ class ModelGame(Game):
         ]
         return np.unique(np.array(kinds), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
-    def _prepared(self, examples: Examples) -> Tensor:
+    def surrogate(self, logits: Tensor, examples: Examples) -> Tensor:
+        """Surrogate score of each row by the objective of its example, float32 (k,)."""
+        return self._score(logits, examples, smooth=True)
+
+    def prepared(self, examples: Examples) -> Tensor:
+        """Images of the examples as the network takes them, (k, 3, height, width)."""
         return self.classifier.prepare(take(self.stake, examples)).detach()
 
     def _score(self, logits: Tensor, examples: Examples, *, smooth: bool) -> Tensor:
@@ -123,7 +128,7 @@ class ModelGame(Game):
 
         def score(rows: slice) -> None:
             live = coalitions if len(coalitions) == 1 else coalitions[rows]
-            logits = check_logits(self.filters.forward(self._prepared(examples[rows]), live))
+            logits = check_logits(self.filters.forward(self.prepared(examples[rows]), live))
             values[rows] = self._score(logits, examples[rows], smooth=False).cpu().numpy()
 
         self._in_batches(len(examples), score)
@@ -135,7 +140,7 @@ class ModelGame(Game):
 
         def differentiate(rows: slice) -> None:
             chunk = examples[rows]
-            slope, logits = self.filters.gradients(self._prepared(chunk), rows_of[rows], partial(self._score, examples=chunk, smooth=True))
+            slope, logits = self.filters.gradients(self.prepared(chunk), rows_of[rows], partial(self.surrogate, examples=chunk))
             check_logits(logits)
             slopes[rows] = slope.cpu().numpy()
 
@@ -152,7 +157,7 @@ class ModelGame(Game):
 
         def flip(rows: slice) -> None:
             chunk, live = examples[rows], rows_of[rows]
-            logits, snapshot = self.filters.snapshot(self._prepared(chunk), live)
+            logits, snapshot = self.filters.snapshot(self.prepared(chunk), live)
             if snapshot is None:
                 raise ModelError("a network that can run again keeps a snapshot")
             base = self._score(check_logits(logits), chunk, smooth=False).cpu().numpy()
