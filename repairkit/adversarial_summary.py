@@ -161,6 +161,9 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
     found = first.attribution
     smooth = "sigmoid of the margin between the wanted logit and the next"
     reached = " and ".join(f"{int(findings.made[part].hit.sum())} of {len(findings.made[part])} ({part})" for part in PARTS)
+    price = f"{PRICES[-1] / 100:g} logits"  # the paper's order asks no other
+    if options.strategy == "forward":
+        price = f"{PRICES[0] / 100:g} logits ({PRICES[1] / 100:g} when no filter wins that much, and {PRICES[-1] / 100:g} in the end)"
     sentences = [
         f"The attack: {attack_in_words(attacks)}; it reached its target on {reached}.",
         f"Filters were ranked by {RANKINGS[attacks.ranking]}, {SCORES[options.score].format(smooth=smooth)}; the most positive values are the culprits.",
@@ -174,8 +177,8 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         if found.truncation is not None
         else "No truncation.",
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the highest values first (the paper)'} among up to {options.candidates} culprits, "
-        f"on the margin of the label over the target on adversarial images (no more than {CEILING:g} counts), {PRICES[0] / 100:g} logits of which outweigh a point "
-        f"of the mean probability of the label on clean ones (when no filter wins that much {PRICES[1] / 100:g}, and in the end {PRICES[-1] / 100:g}), at most {options.max_filters} filters; guard: the fall of accuracy on the clean images that choose and the "
+        f"on the margin of the label over the target on adversarial images (no more than {CEILING:g} counts), {price} of which outweigh a point "
+        f"of the mean probability of the label on clean ones, at most {options.max_filters} filters; guard: the fall of accuracy on the clean images that choose and the "
         f"one-sided 90 % bound on the fall of that probability, not adjusted for the number of filters tried, stay under {100 * options.max_clean_drop / attacks.rounds:g} points"
         f"{' in each round' if attacks.rounds > 1 else ''}.",
     ]

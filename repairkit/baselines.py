@@ -26,10 +26,8 @@ from repairkit.shapley.walk import Progress
 UNSIGNED = frozenset({"random", "weight norm", "response norm", "mean activation"})
 """Baselines without a harmful sign."""
 RIEMANN_STEPS = 50
-PUBLISHED_IMAGES = 100
-"""Images of the conductance that the paper compares with."""
 CHUNK = 8
-"""Images whose signals of all layers are held at once."""
+"""Images on the way from black whose signals of all layers are held at once."""
 
 
 def random(game: ModelGame, *, seed: int) -> Attribution:
@@ -92,12 +90,12 @@ def conductance(
     """Total conductance of each filter (Dhamdhere et al. 2018): how much of the score, on the way from a black image, flows through it.
 
     `sum over steps of (dF/dy at one image of the way) * (y at the next - y there)`, summed over the positions of a filter's signal y, F being
-    the surrogate score. Captum's `LayerConductance` with Riemann's left sum gives the same for one layer at a time; here one pass
+    the surrogate score. Captum's `LayerConductance` gives the same for one layer at a time (`method="riemann_trapezoid"`); here one pass
     serves all layers, without which no network of 94 layers could be compared at equal cost.
 
     Args:
         game: filters, images and worth.
-        images: how many are drawn (the paper: 100); or else
+        images: how many are drawn (the paper: 100), all where there are fewer; or else
         budget: image passes, of which one image takes `3 * (steps + 1)`.
         steps: of the sum.
         seed: draws the images.
@@ -121,12 +119,12 @@ def conductance(
     )
 
 
-def fairprune(game: ModelGame, *, seed: int, progress: Progress | None = None) -> Attribution:
+def fairprune(game: ModelGame, *, progress: Progress | None = None) -> Attribution:
     """How much more the group that is served worst needs a filter than the one that is served best, to second order (Wu et al. 2022, FairPrune).
 
     Need is half the mean squared derivative of the surrogate by the filter's mask, the diagonal of the Fisher information in place of the
     Hessian's. Deviation: filters in place of single weights, and the lowest and the highest of any number of groups; both count alike.
-    A score and a gradient for each image of the two groups, and a score for the others: 1 and 3 passes.
+    Costs a score for each image and a gradient for each of the two groups': 1 and 3 passes.
 
     Raises:
         UsageError: a worth without subgroups.
@@ -140,16 +138,18 @@ def fairprune(game: ModelGame, *, seed: int, progress: Progress | None = None) -
     right = game.scores(live, examples)
     order = sorted(np.unique(groups), key=lambda group: right[groups == group].mean())
     need, passes = [], float(len(examples))
-    for group in (order[0], order[-1]):
-        members = examples[groups == group]
+    compared = [examples[groups == group] for group in (order[0], order[-1])]
+    planned = passes + GRADIENT_COST * sum(map(len, compared))
+    for members in compared:
         squares = np.zeros(game.n)
         for start in range(0, len(members), game.batch):
-            squares += (game.gradients(live, members[start : start + game.batch]) ** 2).sum(axis=0)
+            some = members[start : start + game.batch]
+            squares += (game.gradients(live, some) ** 2).sum(axis=0)
+            passes += GRADIENT_COST * len(some)
             if progress:
-                progress("fairprune", 0, 0)
+                progress("fairprune", passes, planned)
         need.append(squares / len(members) / 2)
-        passes += GRADIENT_COST * len(members)
-    return _attribution(game, "fairprune", need[0] - need[1], passes=passes, samples=len(examples), seed=seed)
+    return _attribution(game, "fairprune", need[0] - need[1], passes=passes, samples=len(examples))
 
 
 def suspects(found: Attribution) -> Attribution:
@@ -220,8 +220,8 @@ def _mean(
     else:
         examples, factors = game.draw(np.random.default_rng(seed), count)
     total = np.zeros(game.n)
-    for start in range(0, count, CHUNK):
-        rows = slice(start, min(start + CHUNK, count))
+    for start in range(0, count, game.batch):
+        rows = slice(start, min(start + game.batch, count))
         total += factors[rows] @ contributions(examples[rows])
         if progress:
             progress(engine, rows.stop * cost, count * cost)

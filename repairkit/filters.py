@@ -131,10 +131,9 @@ class ConvFilters:
         sums = [torch.zeros(site.filters, dtype=torch.float64, device=self.device) for site in self.sites]
         counts = [0] * len(self.sites)
 
-        def accumulate(index: int, signal: Tensor) -> Tensor:
+        def accumulate(index: int, signal: Tensor) -> None:
             sums[index] += signal.sum(dim=(0, 2, 3), dtype=torch.float64)
             counts[index] += signal.numel() // signal.shape[1]
-            return signal
 
         with torch.inference_mode():
             for batch in batches:
@@ -142,7 +141,7 @@ class ConvFilters:
                 if not any(counts):
                     per_site = np.array(self._runner.shares(images))
                     self.shares = per_site[self.site_of]
-                self._runner.run(images, accumulate)
+                self.watch(images, accumulate)
         if not any(counts):
             raise ModelError("calibration needs at least one image, got none; give the attribution images")
         constants = torch.cat([total / max(count, 1) for total, count in zip(sums, counts, strict=True)]).cpu().numpy()

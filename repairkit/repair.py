@@ -372,8 +372,8 @@ def _forward(
         if path is not None and frozen:
             last = {player: path.criterion(changes[player]) for player in ahead}
             ahead = sorted(ahead, key=lambda player: -last[player])[:again]
-        if path is None or (set(ahead) - set(tried)):
-            new = [player for player in ahead if player not in tried]
+        new = [player for player in ahead if player not in tried]
+        if new or path is None:
             said = images.outputs(frozen, new, images.scored)
             path = path or _Path(images, source_weight=next(weights), guarded=guarded, said=said.at(0))
             for row, player in enumerate(new, start=1):

@@ -31,7 +31,7 @@ def test_every_baseline_is_an_attribution_of_all_filters_that_says_what_it_cost(
             baselines.leave_one_out(game, budget=1e6, seed=0),
             baselines.taylor(game, budget=1e6, seed=0),
             baselines.conductance(game, images=3, seed=0),
-            baselines.fairprune(game, seed=0),
+            baselines.fairprune(game),
         )
     }
     for each in found.values():
@@ -48,10 +48,11 @@ def test_every_baseline_is_an_attribution_of_all_filters_that_says_what_it_cost(
 
 def test_norms_are_those_of_the_weights_and_of_what_filters_send_on(game):
     network = game.filters.network
-    expected = np.concatenate(
-        [network.get_submodule(site.layer).weight.detach().numpy().reshape(site.filters, -1) for site in game.filters.sites[:1]]
-    )
-    np.testing.assert_allclose(baselines.weight_norm(game).value[: len(expected)], np.linalg.norm(expected, axis=1), rtol=1e-5)
+    expected = [
+        np.sqrt((network.get_submodule(name.layer).weight.detach().numpy()[name.channel].astype(float) ** 2).sum())
+        for name in game.filters.ids
+    ]
+    np.testing.assert_allclose(baselines.weight_norm(game).value, expected, rtol=1e-5)
     norms, means = np.zeros(game.n), np.zeros(game.n)
     for example in range(len(game.weights)):
         signals = {}
@@ -65,6 +66,7 @@ def test_norms_are_those_of_the_weights_and_of_what_filters_send_on(game):
                 means[site.start + channel] += row.mean() / len(game.weights)
     np.testing.assert_allclose(baselines.response_norm(game).value, norms, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(baselines.mean_activation(game).value, means, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(means, game.filters.constants, rtol=1e-4, atol=1e-6)
 
 
 def test_leave_one_out_is_what_the_worth_loses(game):
@@ -126,7 +128,7 @@ def test_conductance_is_captum_s(steps):
 
 
 def test_fairprune_compares_the_groups_served_worst_and_best(game):
-    found = baselines.fairprune(game, seed=0)
+    found = baselines.fairprune(game)
     images = game.stake.parts[0].images
     live = np.ones((1, game.n), dtype=bool)
     examples = np.arange(len(images))
@@ -137,7 +139,7 @@ def test_fairprune_compares_the_groups_served_worst_and_best(game):
     np.testing.assert_allclose(found.value, need[0] - need[1], atol=1e-9)
     alone = model_game(twelve_filters(), Accuracy().on(labelled(6, groups=("a",))))
     with pytest.raises(UsageError, match="fairprune compares subgroups"):
-        baselines.fairprune(alone, seed=0)
+        baselines.fairprune(alone)
 
 
 def test_random_values_are_those_of_the_seed_and_suspects_have_the_sign_of_harm(game):

@@ -141,14 +141,27 @@ def adversarial(
     ] = 0,
     frontier: Annotated[int, typer.Option(min=1, help="Most filters on the frontier of success and clean accuracy.")] = 64,
     carried: Annotated[
-        int | None, typer.Option(min=1, help="Report images for every other attack than PGD. [default: 200; 40 for digits]")
+        int | None,
+        typer.Option(
+            min=1, help=f"Report images for every other attack than PGD. [default: {Effort.carried}; {EMBEDDED_EFFORT.carried} for digits]"
+        ),
     ] = None,
-    adaptive: Annotated[int | None, typer.Option(min=1, help="Report images attacked afresh. [default: 64; 12 for digits]")] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="Queries of Square. [default: 500; 200 for digits]")] = None,
+    adaptive: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Report images attacked afresh. [default: {Effort.adaptive}; {EMBEDDED_EFFORT.adaptive} for digits]"),
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help=f"Queries of Square. [default: {Effort.queries}; {EMBEDDED_EFFORT.queries} for digits]")
+    ] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
     apgd_steps: Annotated[int | None, typer.Option(min=1, help="Steps of APGD-T. [default: 30]")] = None,
     apgd_classes: Annotated[int | None, typer.Option(min=1, help="Classes that APGD-T aims at. [default: 1]")] = None,
-    checked: Annotated[int | None, typer.Option(min=1, help="Report images for checks of the attack. [default: 16; 4 for digits]")] = None,
+    checked: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=f"Report images for checks of the attack. [default: {Effort.checked}; {EMBEDDED_EFFORT.checked} for digits]"
+        ),
+    ] = None,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda]")
     ] = False,
