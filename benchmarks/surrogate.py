@@ -3,7 +3,7 @@
     python benchmarks/surrogate.py [--data DATA] [--samples 400] [--keep FOLDER] [--only NAME ...]
 
 Networks: the two that ship with the package, on drawn faces of 64 x 64 pixels; and what the recipe
-`fairness_ppb_utkface` trained on real faces (from the cache), on the Pilot Parliaments Benchmark at 88 pixels. The worth is mean
+`fig3a_fairness` trained on real faces (from the cache), on the Pilot Parliaments Benchmark at 88 pixels. The worth is mean
 recall of the subgroups. A screen of 3,200 gradients, what `tmab` makes at a budget of 24,000, is judged
 against exact flips of some 200 filters: the 40 lowest and highest of every surrogate's screen, and 80 drawn at random
 from all, which no screen had a part in. All surrogates see the same gradients, and both scores the same flips.

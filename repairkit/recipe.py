@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -38,6 +37,10 @@ class DataSection(_Section):
 
     name: str
     folder: str | None = None
+
+    def paths(self) -> list[str]:
+        """What it takes below the data root: nothing where the images are drawn or a manifest says where they are."""
+        return [self.folder] if self.folder else [self.name] if self.name in loaders.PUBLISHED else []
 
 
 class StageSection(_Section):
@@ -89,6 +92,10 @@ class Recipe(_Section):
     size: int | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
+    def paths(self) -> list[str]:
+        """Files and folders that the recipe takes below the data root."""
+        raise NotImplementedError
+
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
         """The options of the run.
 
@@ -134,6 +141,11 @@ class FairnessRecipe(Recipe):
             raise ValueError("dropout_model goes with model; beside [training] give [training.dropout] or remove it")
         return self
 
+    def paths(self) -> list[str]:
+        """Files and folders that the recipe takes below the data root."""
+        init = [self.training.init] if self.training and self.training.init else []
+        return [*self.target.paths(), *self.source.paths(), *init]
+
     def varied(self, *, training_seed: int | None = None, rival: bool = True) -> FairnessRecipe:
         """The same experiment with networks trained from another seed, or without the dropout-trained rival.
 
@@ -175,6 +187,10 @@ class ClassifierRecipe(Recipe):
     per_class: int | None = Field(default=None, ge=1)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+
+    def paths(self) -> list[str]:
+        """Files and folders that the recipe takes below the data root."""
+        return [path for path in (self.data and self.data.folder, self.weights) if path]
 
 
 class CriticalRecipe(ClassifierRecipe):
@@ -264,6 +280,11 @@ class AdversarialRecipe(ClassifierRecipe):
     dropout_model: str | None = None
     attack: AttackSection = Field(default_factory=AttackSection)
 
+    def paths(self) -> list[str]:
+        """Files and folders that the recipe takes below the data root."""
+        others = (*(each.weights for each in self.carriers), self.elsewhere, self.dropout_model)
+        return super().paths() + [path for path in others if path]
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         self.attack_options()
@@ -296,33 +317,6 @@ RECIPES: dict[str, type[AnyRecipe]] = {
     "adversarial": AdversarialRecipe,
 }
 """The keys of each command's recipes."""
-
-
-def read_recipe(path: Path) -> AnyRecipe:
-    """Read and check a recipe.
-
-    Raises:
-        UsageError: no such file, no TOML, or a key that is unknown, missing or of another type.
-    """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"expected a recipe at {path}, could not read it; recipes of repairkit are in recipes/") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
-    command = content.get("command")
-    if command not in list(RECIPES):
-        raise UsageError(f"{path}: command: expected {' or '.join(RECIPES)}, got {command!r}; correct this key")
-    try:
-        recipe = RECIPES[command].model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        text = first["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            f"{path}: {'.'.join(map(str, first['loc']))}: {text}; correct this key" if first["loc"] else f"{path}: {text}"
-        ) from None
-    recipe.run_options(path)
-    return recipe
 
 
 def prepare(

@@ -15,7 +15,8 @@ from repairkit.evaluation.adversaries import Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.models import zoo
 from repairkit.options import Options
-from repairkit.recipe import FairnessRecipe, prepare, read_recipe
+from repairkit.recipe import FairnessRecipe, prepare
+from repairkit.recipe_file import WAYS, read_recipe, ways_of
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "recipes").glob("*.toml"))
@@ -85,17 +86,20 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
-def test_committed_recipes_are_sound(file):
-    recipe = read_recipe(file)
-    assert recipe.title
-    assert recipe.run_options(file).budget > 0
-    if isinstance(recipe, FairnessRecipe):
-        assert recipe.target.name in loaders.NAMES
-        assert recipe.source.name in loaders.NAMES
+def test_committed_recipes_are_sound_in_each_of_their_ways(file):
+    ways = ways_of(file)
+    assert tuple(ways) == WAYS
+    for recipe in ways.values():
+        assert recipe.run_options(file).budget > 0
+        if isinstance(recipe, FairnessRecipe):
+            assert recipe.target.name in loaders.NAMES
+            assert recipe.source.name in loaders.NAMES
+    assert ways["embedded"].paths() == []
+    assert ways["small"].paths()
 
 
 def test_there_is_a_recipe_of_each_command():
-    assert {read_recipe(file).command for file in COMMITTED} >= {"fairness", "recall", "accuracy", "adversarial"}
+    assert {read_recipe(file, way="embedded").command for file in COMMITTED} >= {"fairness", "recall", "accuracy", "adversarial"}
 
 
 def test_options_reach_the_run_as_written(write):

@@ -22,6 +22,7 @@ from repairkit.cli.attribution import attribution
 from repairkit.cli.console import say, show_warning
 from repairkit.cli.critical import accuracy, recall
 from repairkit.cli.fairness import fairness
+from repairkit.cli.recipes import recipes
 from repairkit.cli.report import report
 from repairkit.cli.run import run
 from repairkit.cli.train import train
@@ -69,7 +70,7 @@ def ended(error: BaseException, text: str, code: int) -> int:
 
 
 app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (fairness, adversarial, recall, accuracy, apply, train, run, report, attribution):
+for command in (fairness, adversarial, recall, accuracy, apply, train, run, recipes, report, attribution):
     app.command()(guarded(command))
 
 

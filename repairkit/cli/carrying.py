@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +31,7 @@ class Running:
         started: `time.monotonic()` when the command began.
         name: what the run directory is called where `out` does not say.
         workers, memory, out, resume, as_json, dry_run: the options of these names.
+        arguments: the command line that gives this run, by default the one that was given.
     """
 
     started: float
@@ -42,6 +43,7 @@ class Running:
     resume: bool
     as_json: bool
     dry_run: bool
+    arguments: Sequence[str] = field(default_factory=lambda: sys.argv[1:])
 
     def with_batch(self, options: Options, classifier: Classifier, images: LabelledImages) -> Options:
         """The options with the images of a pass that an earlier session kept, else as many as the memory holds."""
@@ -63,7 +65,7 @@ class Running:
         """
         place = self.out or Path("reports") / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}"
         check_place(place, resume=self.resume)
-        arguments = sys.argv[1:]
+        arguments = list(self.arguments)
         unfinished = Unfinished(place, configuration, command=resume_command(arguments, place, out_given=self.out is not None))
         earlier = sum(unfinished.seconds().values())
         with unfinished.told():

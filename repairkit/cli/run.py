@@ -1,17 +1,20 @@
-"""`repairkit run`: an experiment from a recipe."""
+"""`repairkit run`: an experiment from a recipe, or those of all recipes."""
 
 from __future__ import annotations
 
+import shlex
 import time
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
 from repairkit.adversarial import AdversarialTask
 from repairkit.cli.adversarial import carry_out as carry_out_adversarial
 from repairkit.cli.carrying import Running
-from repairkit.cli.console import Reporter
+from repairkit.cli.console import Reporter, say
 from repairkit.cli.critical import carry_out as carry_out_critical
 from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
@@ -27,17 +30,57 @@ from repairkit.cli.options import (
     check_workers,
     set_threads,
 )
-from repairkit.cli.train import Telling
+from repairkit.cli.train import Telling, given_options
 from repairkit.data.images import LabelledImages
-from repairkit.errors import UsageError
+from repairkit.errors import RepairkitError, UsageError
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, FairnessRecipe, prepare, read_recipe
+from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, FairnessRecipe, prepare
+from repairkit.recipe_file import Way, read_recipe, recipes_in
+from repairkit.report import index
+from repairkit.rundir import require_free
 from repairkit.unfinished import kept_setting
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the command line asks of every recipe that it runs; None leaves a choice to the recipe.
+
+    Attributes:
+        arguments: the command line that asks the same of a recipe alone, without its file and its run directory.
+    """
+
+    arguments: tuple[str, ...]
+    way: Way | None
+    data_root: Path | None
+    seed: int | None
+    training_seed: int | None
+    rival: bool
+    device: str | None
+    threads: int | None
+    workers: int
+    batch: int | None
+    memory: float | None
+    resume: bool
+    as_json: bool
+    dry_run: bool
+
+
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, for instance recipes/fairness_ppb_utkface.toml.")],
+    context: typer.Context,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe, for instance recipes/fig3a_fairness.toml; with --all a folder of them.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Run every recipe of the folder (recipes/), and write a page that lists them.")
+    ] = False,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Run on what comes with repairkit: short for --way embedded.")] = False,
+    way: Annotated[
+        str | None,
+        typer.Option(
+            help="paper, small or embedded: which of a recipe's data and networks. [default: paper, else small, by what the data root holds]"
+        ),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipe's folders are relative to.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="In place of the recipe's.")] = None,
     training_seed: Annotated[
@@ -50,7 +93,9 @@ def run(
     workers: WorkersOption = 1,
     batch: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_HELP} [default: the recipe's, else {Options.batch}]")] = None,
     memory: MemoryOption = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/NAME-...]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; with --all, of which each recipe has a folder. [default: reports/NAME-...]")
+    ] = None,
     resume: ResumeOption = False,
     as_json: JsonOption = False,
     dry_run: Annotated[
@@ -58,35 +103,104 @@ def run(
     ] = False,
 ) -> int:
     """Run an experiment from a recipe: train what it needs, find, repair, report."""
+    if embedded and (way not in (None, "embedded") or data_root is not None):
+        raise UsageError(f"--embedded takes neither {'another --way' if way else '--data-root'}: leave one of the two out")
+    if way is not None and way not in get_args(Way):
+        raise UsageError(f"--way must be {' or '.join(get_args(Way))}, got {way!r}")
+    asked = Asked(
+        arguments=arguments_of(context),
+        way="embedded" if embedded else cast("Way | None", way),
+        data_root=data_root, seed=seed, training_seed=training_seed, rival=rival, device=device, threads=threads, workers=workers,
+        batch=batch, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
+    )  # fmt: skip
+    if everything:
+        if as_json or training_seed is not None or not rival:
+            raise UsageError("--json, --training-seed and --no-rival go with one recipe; leave them out beside --all")
+        return run_all(recipe or Path("recipes"), asked, out)
+    if recipe is None:
+        raise UsageError("give a recipe, for instance recipes/fig3a_fairness.toml, or --all; repairkit recipes lists those there are")
+    return run_one(recipe, asked, out)
+
+
+def arguments_of(context: typer.Context) -> tuple[str, ...]:
+    """The options as they were given, without the recipe, `--all`, the run directory and `--resume`, which differ from run to run."""
+    given = [
+        (option.opts if context.params[option.name] is not False else option.secondary_opts, context.params[option.name])
+        for option in context.command.params
+        if option.name in given_options(context) - {"recipe", "everything", "out", "resume"}
+    ]
+    return tuple(piece for names, value in given for piece in ([names[0]] if isinstance(value, bool) else [names[0], str(value)]))
+
+
+def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
+    """Run every recipe of a folder into folders of one directory, with a page that lists them; one that fails does not stop the others.
+
+    Returns:
+        0 if each has run, whatever it found, else the exit code of the last that failed.
+    """
+    files = recipes_in(folder)
+    place = out or Path("reports") / f"all-{datetime.now():%Y%m%d-%H%M%S}"
+    if not asked.resume:
+        require_free(place)
+    entries: list[index.Entry] = []
+    failure = 0
+    for number, file in enumerate(files, start=1):
+        say(f"recipe {number} of {len(files)}: {file}")
+        own = place / file.stem
+        error = ""
+        if not (asked.resume and own.is_dir()):
+            unfinished = asked.resume and own.with_name(f"{own.name}.unfinished").exists()
+            try:
+                run_one(file, replace(asked, resume=unfinished), own)
+            except RepairkitError as problem:
+                error, failure = str(problem), problem.exit_code
+                say(f"error: {error}")
+            except KeyboardInterrupt as interrupt:
+                command = ["repairkit", "run", str(folder), "--all", *asked.arguments, "--out", str(place), "--resume"]
+                interrupt.add_note(f"to go on with all recipes: {shlex.join(command)}")
+                raise
+        entries.append(index.Entry(file.stem, error))
+        if not asked.dry_run:
+            index.write(entries, place)
+    if not asked.dry_run:
+        say(f"reports: {place / 'index.html'}")
+    return failure
+
+
+def run_one(file: Path, asked: Asked, out: Path | None) -> int:
+    """Run one recipe; returns the exit code."""
     started = time.monotonic()
-    plan = read_recipe(recipe)
-    if isinstance(plan, FairnessRecipe):
-        plan = plan.varied(training_seed=training_seed, rival=rival)
-    elif training_seed is not None or not rival:
-        raise UsageError(f"--training-seed and --no-rival are for recipes of fairness, got one of {plan.command}; leave them out")
-    check_place(out, resume=resume)
-    given: dict[str, object] = {"device": device, "seed": seed, "batch": batch}
-    options = plan.run_options(recipe, **{name: value for name, value in given.items() if value is not None})
+    recipe = read_recipe(file, way=asked.way, data_root=asked.data_root)
+    if isinstance(recipe, FairnessRecipe):
+        recipe = recipe.varied(training_seed=asked.training_seed, rival=asked.rival)
+    elif asked.training_seed is not None or not asked.rival:
+        raise UsageError(f"--training-seed and --no-rival are for recipes of fairness, got one of {recipe.command}; leave them out")
+    check_place(out, resume=asked.resume)
+    given: dict[str, object] = {"device": asked.device, "seed": asked.seed, "batch": asked.batch}
+    options = recipe.run_options(file, **{name: value for name, value in given.items() if value is not None})
     check_device(options.device)
-    check_workers(workers, options)
-    set_threads(threads or kept_setting(out, "threads"), workers=workers)
-    running = Running(started, recipe.stem, workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run)
-    if isinstance(plan, FairnessRecipe):
+    check_workers(asked.workers, options)
+    set_threads(asked.threads or kept_setting(out, "threads"), workers=asked.workers)
+    running = Running(
+        started, file.stem, asked.workers, asked.memory, out, resume=asked.resume, as_json=asked.as_json, dry_run=asked.dry_run,
+        arguments=("run", str(file), *asked.arguments, *(("--out", str(out)) if out else ())),
+    )  # fmt: skip
+    if isinstance(recipe, FairnessRecipe):
         with Reporter("training steps").running() as reporter:
-            task = prepare(plan, data_root, device=options.device, threads=threads, progress=Telling(reporter))
-        return carry_out_fairness(task, options, running, title=plan.title)
-    if isinstance(plan, AdversarialRecipe):
-        model, images = load(plan, data_root, options.device)
+            task = prepare(recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter))
+        return carry_out_fairness(task, options, running, title=recipe.title)
+    model, images = load(recipe, asked.data_root, options.device)
+    if isinstance(recipe, AdversarialRecipe):
         others = load_adversaries(
             model,
             images,
-            carriers=[(each.model, below(data_root, each.weights)) for each in plan.carriers] if plan.carriers else None,
-            elsewhere_root=below(data_root, plan.elsewhere),
-            dropout_model=below(data_root, plan.dropout_model),
+            carriers=[(each.model, below(asked.data_root, each.weights)) for each in recipe.carriers] if recipe.carriers else None,
+            elsewhere_root=below(asked.data_root, recipe.elsewhere),
+            dropout_model=below(asked.data_root, recipe.dropout_model),
             device=options.device,
         )
-        return carry_out_adversarial(AdversarialTask(model, images, *others), options, plan.attack_options(), running, title=plan.title)
-    return carry_out_critical(plan.tasks(*load(plan, data_root, options.device)), options, running, title=plan.title)
+        return carry_out_adversarial(AdversarialTask(model, images, *others), options, recipe.attack_options(), running, title=recipe.title)
+    return carry_out_critical(recipe.tasks(model, images), options, running, title=recipe.title)
 
 
 def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[LoadedModel, LabelledImages]:

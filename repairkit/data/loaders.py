@@ -10,7 +10,8 @@ from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
 from repairkit.errors import UsageError
 
-NAMES = ("drawn", "ppb", "utkface", "celeba")
+PUBLISHED = ("ppb", "utkface", "celeba")
+NAMES = ("drawn", *PUBLISHED)
 
 
 def load(

@@ -26,11 +26,16 @@ def _environment() -> Environment:
 def render(result: Result) -> str:
     """The page as text; every string of the result is escaped, and equal results give equal text."""
     kind = kind_of(result)
-    page_style = files("repairkit.report").joinpath("templates/report.css").read_text(encoding="utf-8")
     drawings = [(figure, Markup(figure.svg()) if figure.body else None) for figure in kind.draw(result)]  # noqa: S704  (figures escape)
+    words = tables.words(result.kind)
+    return page(f"{kind.template}.html.j2", result=result, tables=tables, own=kind.tables, words=words, drawings=drawings)
+
+
+def page(template: str, **shown: object) -> str:
+    """A page of one of the templates in the style of the reports; what is shown is escaped."""
+    page_style = files("repairkit.report").joinpath("templates/report.css").read_text(encoding="utf-8")
     style = Markup(drawing.style() + page_style)  # noqa: S704  (our own files)
-    template = _environment().get_template(f"{kind.template}.html.j2")
-    return template.render(result=result, tables=tables, own=kind.tables, words=tables.words(result.kind), drawings=drawings, style=style)
+    return _environment().get_template(template).render(style=style, **shown)
 
 
 def write(result: Result, path: Path) -> None:

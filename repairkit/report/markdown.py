@@ -85,8 +85,13 @@ def _environment() -> Environment:
 def render(result: Result, drawings: list[Figure], folder: str = "figures") -> str:
     """The report as text; everything that is not marked safe is escaped on its way out."""
     kind = kind_of(result)
-    template = _environment().get_template(f"{kind.template}.md.j2")
-    return template.render(result=result, tables=tables, own=kind.tables, words=tables.words(result.kind), drawings=drawings, folder=folder)
+    words = tables.words(result.kind)
+    return page(f"{kind.template}.md.j2", result=result, tables=tables, own=kind.tables, words=words, drawings=drawings, folder=folder)
+
+
+def page(template: str, **shown: object) -> str:
+    """A page of one of the templates; what is shown is escaped."""
+    return _environment().get_template(template).render(**shown)
 
 
 def write(result: Result, path: Path) -> None:

@@ -1,0 +1,37 @@
+"""`repairkit recipes`: the experiments there are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repairkit.recipe_file import facts_of, read_recipe, recipes_in, ways_of
+
+
+def recipes(
+    folder: Annotated[Path, typer.Argument(help="Folder of recipes.")] = Path("recipes"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects on stdout.")] = False,
+) -> None:
+    """List the recipes: where each comes from in the paper, its data, hardware, minutes, expected figures and ways of running."""
+    found = [describe(file) for file in recipes_in(folder)]
+    if as_json:
+        print(json.dumps(found, indent=1))  # noqa: T201
+        return
+    for recipe in found:
+        lines = [f"  {name}: {value}" for name, value in recipe.items() if name != "recipe" and value]
+        print("\n".join([recipe["recipe"], *lines, ""]))  # noqa: T201
+
+
+def describe(file: Path) -> dict[str, str]:
+    """What the file says of itself.
+
+    Raises:
+        UsageError: it is no recipe.
+    """
+    ways = ways_of(file)
+    recipe = next(iter(ways.values())) if ways else read_recipe(file)
+    facts = {name.lower(): text for name, text in facts_of(file).items()}
+    return {"recipe": str(file), "title": recipe.title, "command": recipe.command, "ways": ", ".join(ways), **facts}

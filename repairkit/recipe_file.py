@@ -1,0 +1,148 @@
+"""Recipe files: what their headers say, and the ways of running that one file holds.
+
+The keys of a file hold for every way. A table `[paper]`, `[small]` or `[embedded]` holds keys that one way adds or has in their place:
+the paper's own data, smaller published data, or what comes with repairkit. A file without such tables runs in one way, as it stands.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from repairkit.errors import DataError, UsageError
+from repairkit.recipe import RECIPES, AnyRecipe
+
+Way = Literal["paper", "small", "embedded"]
+WAYS: tuple[Way, ...] = get_args(Way)
+FACTS = ("Source", "Data", "Hardware", "Minutes", "Expected")
+"""What the header of a recipe of repairkit says, each in a paragraph of its own that begins with the word."""
+_FACT = re.compile(rf"# ({'|'.join(FACTS)}): +(.*)")
+_MORE = re.compile(r"# {3,}(\S.*)")
+
+
+def recipes_in(folder: Path) -> list[Path]:
+    """The recipes of a folder, by name.
+
+    Raises:
+        UsageError: it holds none.
+    """
+    if found := sorted(folder.glob("*.toml")):
+        return found
+    raise UsageError(f"expected a folder of recipes at {folder}, found no .toml file there; give the folder recipes/ of repairkit")
+
+
+def facts_of(path: Path) -> dict[str, str]:
+    """The paragraphs of a recipe's header by their first word, each as one line; those of `FACTS` that are there.
+
+    Raises:
+        UsageError: no such file.
+    """
+    found: dict[str, str] = {}
+    last = ""
+    for line in _text_of(path).splitlines():
+        if not line.startswith("#"):
+            break
+        if fact := _FACT.fullmatch(line):
+            last, found[last] = fact[1], fact[2].strip()
+        elif last and (more := _MORE.fullmatch(line)):
+            found[last] += f" {more[1].strip()}"
+        else:
+            last = ""
+    return found
+
+
+def ways_of(path: Path) -> dict[Way, AnyRecipe]:
+    """Every way of running a recipe, checked; empty where the file has but one, as it stands.
+
+    Raises:
+        UsageError: as `read_recipe`.
+    """
+    content = _content_of(path)
+    return {way: _checked(_merged(content, way), f"{path} ({way})") for way in WAYS if way in content}
+
+
+def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = None) -> AnyRecipe:
+    """Read and check a recipe.
+
+    Args:
+        path: the file.
+        way: which of its ways to run; by default the first of "paper" and "small" whose files are all there.
+        data_root: the folder that its paths are relative to.
+
+    Raises:
+        UsageError: no such file, no TOML, a key that is unknown, missing or of another type, a way that the file does not have, or
+            nothing that says which way to run.
+        DataError: the data root holds the files of no way.
+    """
+    content = _content_of(path)
+    there = [each for each in WAYS if each in content]
+    if way is not None and way not in there:
+        has = f"it has {', '.join(there)}" if there else "it has but one, so leave this out"
+        raise UsageError(f"{path} has no way of running called {way!r}; {has}")
+    if not there:
+        return _checked(content, str(path))
+    if way is not None:
+        return _checked(_merged(content, way), f"{path} ({way})")
+    possible = {each: _checked(_merged(content, each), f"{path} ({each})") for each in there if each != "embedded"}
+    if data_root is None:
+        embedded = " or --embedded, which needs no data" if "embedded" in there else ""
+        holding = " or ".join(f"{', '.join(recipe.paths())} ({each})" for each, recipe in possible.items())
+        raise UsageError(f"{path} runs in {len(there)} ways: give --data-root, a folder with {holding}{embedded}")
+    missing = {each: [str(file) for file in recipe.paths() if not (data_root / file).exists()] for each, recipe in possible.items()}
+    for each, files in missing.items():
+        if not files:
+            return possible[each]
+    lacking = "; ".join(f"{each}: {', '.join(files)}" for each, files in missing.items())
+    raise DataError(f"{data_root} lacks what {path} takes ({lacking}); give the folder that holds these with --data-root, or --embedded")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"expected a recipe at {path}, could not read it; recipes of repairkit are in recipes/") from None
+
+
+def _content_of(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(_text_of(path))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    for way in WAYS:
+        if not isinstance(content.get(way, {}), dict):
+            raise UsageError(
+                f"{path}: {way}: expected a table of the keys that this way of running has, got {content[way]!r}; correct this key"
+            )
+    return content
+
+
+def _merged(content: Mapping[str, Any], way: Way) -> dict[str, Any]:
+    """The keys of one way: its own over those of all, table by table."""
+
+    def over(own: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+        both = {key: over(own[key], common[key]) for key in own if isinstance(own[key], dict) and isinstance(common.get(key), dict)}
+        return {**common, **own, **both}
+
+    return over(content[way], {key: value for key, value in content.items() if key not in WAYS})
+
+
+def _checked(content: Mapping[str, Any], where: str) -> AnyRecipe:
+    """The keys as the recipe of their command; `where` names the file in errors."""
+    command = content.get("command")
+    if command not in list(RECIPES):
+        raise UsageError(f"{where}: command: expected {' or '.join(RECIPES)}, got {command!r}; correct this key")
+    try:
+        recipe = RECIPES[command].model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        text = first["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"{where}: {'.'.join(map(str, first['loc']))}: {text}; correct this key" if first["loc"] else f"{where}: {text}"
+        ) from None
+    recipe.run_options(where)
+    return recipe

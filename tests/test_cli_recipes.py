@@ -1,0 +1,116 @@
+"""`repairkit recipes` and `repairkit run --all`."""
+
+import json
+import sys
+
+import pytest
+from command_line import call, one_error
+
+from repairkit.errors import DataError
+from repairkit.report import index
+from repairkit.report.result import FairnessResult
+
+TINY = """# Tiny.
+#
+# Source:   nowhere
+command = "fairness"
+title = "{title}"
+model = "squeezenet_celeba"
+[options]
+max_clean_drop = 1
+budget = 700
+top = 4
+candidates = 6
+max_filters = 2
+curve = [1]
+[embedded]
+size = 48
+target.name = "{folder}/target.csv"
+source.name = "{folder}/source.csv"
+[small]
+target.name = "ppb"
+source.name = "utkface"
+"""
+
+
+@pytest.fixture
+def recipes(faces, tmp_path):
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    for name in ("one", "two"):
+        (folder / f"{name}.toml").write_text(TINY.format(title=f"Recipe {name}", folder=faces))
+    return folder
+
+
+def test_recipes_are_listed_with_their_facts(recipes):
+    code, stdout, _ = call("recipes", recipes)
+    assert code == 0
+    assert stdout.split("\n")[:5] == [
+        f"{recipes}/one.toml",
+        "  title: Recipe one",
+        "  command: fairness",
+        "  ways: small, embedded",
+        "  source: nowhere",
+    ]
+    code, stdout, _ = call("recipes", recipes, "--json")
+    assert [entry["title"] for entry in json.loads(stdout)] == ["Recipe one", "Recipe two"]
+    one_error(*call("recipes", recipes.parent), expected=2, message="expected a folder of recipes")
+
+
+def test_run_all_lists_every_report_and_what_failed(recipes, tmp_path):
+    (recipes / "two.toml").write_text((recipes / "two.toml").read_text().replace("target.csv", "none.csv"))
+    out = tmp_path / "all"
+    code, _, stderr = call("run", recipes, "--all", "--embedded", "--threads", "1", "--seed", "2", "--out", out)
+    assert code == 3
+    assert "error: expected a CSV or Parquet file" in stderr
+    result = FairnessResult.read(out / "one" / "result.json")
+    assert result.reproduction.command == f"repairkit run {recipes}/one.toml --embedded --seed 2 --threads 1 --out {out / 'one'}"
+    page, text = (out / "index.html").read_text(), (out / "index.md").read_text()
+    for shown in ("one/report.html", "Recipe one", result.verdict.outcome, "expected a CSV or Parquet file"):
+        assert shown in page
+    assert "[Recipe one](one/report.md)" in text
+    assert sorted(entry.name for entry in out.iterdir()) == ["index.html", "index.md", "one"]
+
+    # what stands is not run again
+    (recipes / "two.toml").unlink()
+    written = (out / "one" / "result.json").stat().st_mtime_ns
+    code, _, stderr = call("run", recipes, "--all", "--embedded", "--threads", "1", "--out", out, "--resume")
+    assert code == 0
+    assert (out / "one" / "result.json").stat().st_mtime_ns == written
+    assert "failed" not in (out / "index.html").read_text()
+    one_error(*call("run", recipes, "--all", "--embedded", "--out", out), expected=2, message="all already exists; give another --out")
+
+
+def test_an_interrupt_says_how_to_go_on_with_all(recipes, tmp_path, monkeypatch):
+    def interrupted(*_args, **_keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["repairkit.cli.run"], "run_one", interrupted)
+    code, _, stderr = call("run", recipes, "--all", "--embedded", "--out", tmp_path / "all")
+    assert code == 130
+    assert f"to go on with all recipes: repairkit run {recipes} --all --embedded --out {tmp_path / 'all'} --resume" in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give a recipe, for instance .*, or --all; repairkit recipes lists"),
+        (("one.toml", "--embedded", "--way", "small"), "--embedded takes neither another --way"),
+        (("one.toml", "--embedded", "--data-root", "."), "--embedded takes neither --data-root: leave one"),
+        (("one.toml", "--way", "big"), "--way must be paper or small or embedded, got 'big'"),
+        (("--all", "--json"), "--json, --training-seed and --no-rival go with one recipe"),
+        (("--all", "nowhere"), "expected a folder of recipes at nowhere"),
+    ],
+)
+def test_what_run_cannot_be_asked(arguments, message):
+    one_error(*call("run", *arguments), expected=2, message=message)
+
+
+def test_a_page_escapes_what_it_shows(tmp_path):
+    index.write([index.Entry("a", "<b> & |")], tmp_path)
+    assert "&lt;b&gt; &amp; |" in (tmp_path / "index.html").read_text()
+    assert r"&lt;b&gt; &amp; \|" in (tmp_path / "index.md").read_text()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "result.json").write_text("{}")
+    with pytest.raises(DataError, match="is not a result of this version"):
+        index.write([index.Entry("c")], tmp_path)
