@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -515,26 +515,50 @@ def part_screens(
     clock: Clock,
     unfinished: Unfinished | None = None,
 ) -> Floats:
-    """Gradient estimates of the values of attack success alone and of accuracy alone, for every filter; shape (2, n).
+    """Gradient estimates of the values of attack success alone and of accuracy alone, for every filter; shape (2, n)."""
+    parts = [AttackSuccess().on(made["attribute"].toward_targets), Accuracy().on(task.images.subset(split.attribute))]
+    return screens_of(
+        task.model.classifier,
+        first.filters,
+        parts,
+        options,
+        passes=CORRELATED_SHARE * options.budget,
+        t0=first.attribution.t0,
+        batch=first.halved or options.batch,
+        clock=clock,
+        part="correlation",
+        kept=unfinished.network("correlation") if unfinished else None,
+    )
 
-    Each has random numbers of its own: the same coalitions would feign agreement.
+
+def screens_of(
+    classifier: Classifier,
+    filters: ConvFilters,
+    worths: Sequence[Worth],
+    options: Options,
+    *,
+    passes: float,
+    t0: float,
+    batch: int,
+    clock: Clock,
+    part: str,
+    kept: KeptNetwork | None,
+) -> Floats:
+    """Gradient estimates of the values of every filter for each worth, shape (len(worths), n); booked under this part of the work.
+
+    Each has random numbers of its own, also of the same worth: the same coalitions would feign agreement.
     """
-    kept = unfinished.network("correlation") if unfinished else None
-    passes = CORRELATED_SHARE * options.budget
     if kept is not None and (saved := kept.arrays("screens")) is not None:
-        clock.restore("correlation", 2 * passes)
+        clock.restore(part, len(worths) * passes)
         found: Floats = saved["screens"]
         return found
-    parts = (AttackSuccess().on(made["attribute"].toward_targets), Accuracy().on(task.images.subset(split.attribute)))
     screens = []
-    with clock.part("correlation"):
-        for number, worth in enumerate(parts):
-            game = ModelGame(task.model.classifier, first.filters, worth, batch=first.halved or options.batch, precision=options.precision)
-            how = partial(
-                screen, game, passes=passes, seed=derived_seed(options.seed, number), t0=first.attribution.t0, progress=clock.tell
-            )
-            screens.append(within_memory(game, how, kept=None, name="correlation"))
-            clock.add("correlation", passes)
+    with clock.part(part):
+        for number, worth in enumerate(worths):
+            game = ModelGame(classifier, filters, worth, batch=batch, precision=options.precision)
+            how = partial(screen, game, passes=passes, seed=derived_seed(options.seed, number), t0=t0, progress=clock.tell)
+            screens.append(within_memory(game, how, kept=None, name=part))
+            clock.add(part, passes)
     if kept is not None:
         kept.keep_arrays("screens", screens=np.stack(screens))
     return np.stack(screens)

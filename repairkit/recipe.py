@@ -261,6 +261,24 @@ class AttackSection(_Section):
     thorough: bool = False
 
 
+def attack_options(section: AttackSection) -> AttackOptions:
+    """The adversary that a recipe describes.
+
+    Raises:
+        ValueError: a value out of its range, or no such field of the effort.
+    """
+    if unknown := sorted(set(section.effort) - set(Effort.__dataclass_fields__)):
+        raise ValueError(f"attack.effort.{unknown[0]} is no setting; there are {', '.join(Effort.__dataclass_fields__)}")
+    try:
+        return AttackOptions(
+            method=PGD(eps=section.eps / 255, step=section.step / 255, steps=section.steps, random_start=section.random_start),
+            effort=replace(THOROUGH if section.thorough else Effort(), **section.effort),
+            **section.model_dump(include={"ranking", "images", "rounds", "finetune_epochs", "frontier"}),
+        )
+    except UsageError as error:
+        raise ValueError(f"attack: {error}") from None
+
+
 class AdversarialRecipe(ClassifierRecipe):
     """Repair of a network that is easy to fool.
 
@@ -291,30 +309,43 @@ class AdversarialRecipe(ClassifierRecipe):
         return self
 
     def attack_options(self) -> AttackOptions:
-        """The adversary of the run.
-
-        Raises:
-            ValueError: a value out of its range, or no such field of the effort.
-        """
-        section = self.attack
-        if unknown := sorted(set(section.effort) - set(Effort.__dataclass_fields__)):
-            raise ValueError(f"attack.effort.{unknown[0]} is no setting; there are {', '.join(Effort.__dataclass_fields__)}")
-        try:
-            return AttackOptions(
-                method=PGD(eps=section.eps / 255, step=section.step / 255, steps=section.steps, random_start=section.random_start),
-                effort=replace(THOROUGH if section.thorough else Effort(), **section.effort),
-                **section.model_dump(include={"ranking", "images", "rounds", "finetune_epochs", "frontier"}),
-            )
-        except UsageError as error:
-            raise ValueError(f"attack: {error}") from None
+        """The adversary of the run."""
+        return attack_options(self.attack)
 
 
-AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe
+class CorrelationRecipe(ClassifierRecipe):
+    """Whether attacks need the filters that accuracy needs.
+
+    Attributes:
+        attack: the adversary: `eps`, `step`, `steps`, `random_start`, and of `images` the first number.
+    """
+
+    defaults = {"budget": 80_000}  # shared out among four values of every filter
+    unfit = (
+        "ranking", "folds", "source_counts", "target_shares", "stability", "curve", "engine", "top", "truncation", "guarantee", "tolerance",
+        "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop",
+    )  # fmt: skip
+
+    command: Literal["correlation"]
+    attack: AttackSection = Field(default_factory=AttackSection)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        self.attack_options()
+        return self
+
+    def attack_options(self) -> AttackOptions:
+        """The adversary of the run."""
+        return attack_options(self.attack)
+
+
+AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {
     "fairness": FairnessRecipe,
     "recall": CriticalRecipe,
     "accuracy": CriticalRecipe,
     "adversarial": AdversarialRecipe,
+    "correlation": CorrelationRecipe,
 }
 """The keys of each command's recipes."""
 

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from torch import nn
 
 from repairkit.adversarial import AdversarialFindings, AdversarialTask
+from repairkit.correlation import CorrelationFindings
 from repairkit.critical import CriticalFindings, CriticalTask
 from repairkit.data.record import write_record
 from repairkit.errors import UsageError
@@ -136,6 +138,20 @@ def write_adversarial_run(out: Path, task: AdversarialTask, findings: Adversaria
                 write_record(directory / "repaired.safetensors", task.images.subset(findings.split.attribute), init=task.model.weights)
         constants = findings.patch.constants if findings.patch else {}
         write_text(directory / "run.json", json.dumps(_configuration(result, constants, findings.passes), indent=1) + "\n")
+
+
+def write_correlation_run(out: Path, findings: CorrelationFindings, result: Result) -> None:
+    """Write the run directory of a correlation: `run.json`, `result.json` and its views, the adversarial images and `values.parquet`, a row for each filter."""
+    with whole_directory(out) as directory:
+        result.write(directory / "result.json")
+        write_views(result, directory)
+        findings.made.write(directory / "adversarial" / "attribute.npz")
+        names = ("success", "accuracy", "success again", "accuracy again")
+        ids = [str(name) for name in findings.filters.ids]
+        pd.DataFrame({"filter": ids} | dict(zip(names, findings.screens, strict=True))).to_parquet(
+            directory / "values.parquet", index=False
+        )
+        write_text(directory / "run.json", json.dumps(_configuration(result, {}, findings.passes), indent=1) + "\n")
 
 
 def class_folders(tasks: Sequence[CriticalTask]) -> list[str]:

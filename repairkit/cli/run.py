@@ -15,6 +15,7 @@ from repairkit.adversarial import AdversarialTask
 from repairkit.cli.adversarial import carry_out as carry_out_adversarial
 from repairkit.cli.carrying import Running
 from repairkit.cli.console import Reporter, say
+from repairkit.cli.correlation import carry_out as carry_out_correlation
 from repairkit.cli.critical import carry_out as carry_out_critical
 from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
@@ -35,7 +36,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, FairnessRecipe, prepare
+from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, CorrelationRecipe, FairnessRecipe, prepare
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
@@ -200,6 +201,8 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
             device=options.device,
         )
         return carry_out_adversarial(AdversarialTask(model, images, *others), options, recipe.attack_options(), running, title=recipe.title)
+    if isinstance(recipe, CorrelationRecipe):
+        return carry_out_correlation(AdversarialTask(model, images), options, recipe.attack_options(), running, title=recipe.title)
     return carry_out_critical(recipe.tasks(model, images), options, running, title=recipe.title)
 
 

@@ -17,6 +17,7 @@ from repairkit.report.result import Correlation, Difference, Share, Strength, Sw
 from repairkit.shapley.game import Floats
 
 SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"
+BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"
 FIXED = ("replay", "worst")
 """Adversaries that the verdict rests on."""
 PAIRS = (("original", "repaired"), ("finetuned", "repaired"), ("dropout", "repaired"), ("original", "finetuned"))
@@ -105,7 +106,7 @@ def strengths(sweeps: Mapping[str, Sweep], checks: Mapping[str, Sanity]) -> list
     return records
 
 
-def correlation(screens: Floats, level: float) -> Correlation | None:
+def correlation(screens: Floats, level: float, of: str = BOTH_VALUES) -> Correlation | None:
     """Spearman's rank correlation of the two rows over the filters that move either; None for fewer than four of them, or where a row is constant.
 
     The interval is Bonett and Wright's (2000). Filters are no random sample, and the noise of the screens pulls the value toward zero.
@@ -123,7 +124,7 @@ def correlation(screens: Floats, level: float) -> Correlation | None:
     spread = float(stats.norm.isf((1 - level) / 2)) * math.sqrt((1 + value**2 / 2) / (n - 3))
     centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
     return Correlation(
-        of="attack-success and accuracy values (gradient screens of every filter that moves either)",
+        of=of,
         n=n,
         value=value,
         low=math.tanh(centre - spread),

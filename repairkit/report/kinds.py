@@ -15,9 +15,18 @@ from typing import Any
 from pydantic import BaseModel
 
 from repairkit.errors import DataError
-from repairkit.report import adversarial_figures, adversarial_tables, critical_figures, critical_tables, fairness_tables, figures
+from repairkit.report import (
+    adversarial_figures,
+    adversarial_tables,
+    correlation_figures,
+    correlation_tables,
+    critical_figures,
+    critical_tables,
+    fairness_tables,
+    figures,
+)
 from repairkit.report.drawing import Figure
-from repairkit.report.result import AdversarialResult, CriticalResult, FairnessResult, Result, read_record
+from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, FairnessResult, Result, read_record
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ KINDS = {
     "fairness": Kind(FairnessResult, "fairness", fairness_tables, figures.draw),
     "critical filters": Kind(CriticalResult, "critical", critical_tables, critical_figures.draw),
     "adversarial": Kind(AdversarialResult, "adversarial", adversarial_tables, adversarial_figures.draw),
+    "correlation": Kind(CorrelationResult, "correlation", correlation_tables, correlation_figures.draw),
 }
 
 

@@ -109,6 +109,14 @@ class Histogram(Record):
     culprits: list[float]
 
 
+class SharedTop(Record):
+    """Of the k filters of highest value by either of two values, how many are the same."""
+
+    k: int
+    shared: int
+    chance: float  # expected where the values have nothing to do with each other
+
+
 class Overlap(Record):
     """Of k filters that each half of the attribution images names, the share that both name; over folds."""
 
@@ -269,6 +277,7 @@ class Verdict(Record):
         "no repair",
         "cannot be fooled",
         "critical filters found",
+        "measured",
     ]
     headline: str
     sentences: list[str]
@@ -376,6 +385,19 @@ class AdversarialResult(Result):
     sweep: list[SweepPoint]
     strengths: list[Strength]
     correlation: Correlation | None
+
+
+class CorrelationResult(Result):
+    """Whether attacks need the filters that accuracy needs: how alike both values rank the filters of one network."""
+
+    kind: Literal["correlation"]
+    images: str
+    attack: str
+    players: int
+    correlations: list[Correlation]  # of both values, then of each with itself; fewer where one is not defined
+    corrected: float | None  # the first, for the noise that the others show; None where noise is all there is
+    tops: list[SharedTop]
+    cells: list[list[int]]  # filters by tenth of the ranking by accuracy (rows, lowest first) and by attack success (columns)
 
 
 def read_record(model: type[Model], path: Path) -> Model:

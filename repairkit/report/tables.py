@@ -24,6 +24,7 @@ OUTCOME_SYMBOL = {
     "no repair": "●",
     "cannot be fooled": "●",
     "critical filters found": "▲",
+    "measured": "●",
 }
 LOWER_IS_BETTER = frozenset({"gap", "target success"})
 REPAIRED = frozenset({"repaired", "dropout_repaired"})

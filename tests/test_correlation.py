@@ -1,0 +1,149 @@
+"""Rank correlation of attack success and accuracy."""
+
+from dataclasses import replace
+
+import brittle
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import call
+from scipy.stats import spearmanr
+
+from repairkit.adversarial import AdversarialTask, AttackOptions
+from repairkit.correlation import find, plan
+from repairkit.correlation_summary import ACCURACY, BOTH, SUCCESS, cells, correlations, shared_tops, summarise, without_noise
+from repairkit.errors import DataError
+from repairkit.evaluation.attack_methods import PGD
+from repairkit.options import Options
+from repairkit.report import kinds
+from repairkit.report.result import Correlation
+from repairkit.rundir import write_correlation_run, write_views
+from repairkit.unfinished import Unfinished
+
+OPTIONS = Options(budget=12_000, t0=0.5)
+ATTACKS = AttackOptions(method=PGD(steps=6, step=6 / 255), images=(40, 10, 10))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fresh_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPAIRKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def task(*, fragile=True, per_class=40):
+    return AdversarialTask(brittle.model(brittle=fragile), brittle.images(per_class))
+
+
+def result_of(asked, findings):
+    return summarise(asked, OPTIONS, ATTACKS, findings, title="Toy", command="repairkit run", minutes=0.1, notices=[])
+
+
+@pytest.fixture(scope="module")
+def measured():
+    asked = task()
+    findings = find(asked, OPTIONS, ATTACKS)
+    return asked, findings, result_of(asked, findings)
+
+
+def test_culprits_are_high_for_the_attack_and_colours_for_accuracy(measured):
+    _, findings, result = measured
+    names = [str(name) for name in findings.filters.ids]
+    success, accuracy = (dict(zip(names, row, strict=True)) for row in findings.screens[:2])
+    assert min(success[name] for name in brittle.CULPRITS) > 0 > max(success[f"0:{colour}"] for colour in range(3))
+    assert min(accuracy[f"0:{colour}"] for colour in range(3)) > max(abs(accuracy[name]) for name in brittle.CULPRITS)
+    assert result.verdict.outcome == "measured"
+    assert result.correlations[0].value < 0
+    assert {each.of: each.value for each in result.correlations}[SUCCESS] > 0.5
+
+
+def test_both_times_have_random_numbers_of_their_own_and_are_booked(measured):
+    asked, findings, _ = measured
+    assert not np.array_equal(findings.screens[0], findings.screens[2])
+    np.testing.assert_allclose(findings.screens[0], findings.screens[2], atol=0.1)
+    planned = plan(asked, OPTIONS, ATTACKS)
+    assert findings.passes["screens"] == planned["screens"] == OPTIONS.budget
+    assert findings.passes["attack"] == planned["attack"]
+
+
+def test_resuming_gives_the_same_bits(measured, tmp_path):
+    asked, findings, _ = measured
+    unfinished = Unfinished(tmp_path / "run", {}, command="")
+    first = find(asked, OPTIONS, ATTACKS, unfinished=unfinished)
+    again = find(asked, OPTIONS, ATTACKS, unfinished=Unfinished(tmp_path / "run", {}, command=""))
+    np.testing.assert_array_equal(first.screens, findings.screens)
+    np.testing.assert_array_equal(again.screens, findings.screens)
+    assert again.seconds.get("screens", 0) == pytest.approx(first.seconds["screens"], abs=1)
+
+
+def test_a_network_that_cannot_be_fooled_says_so(tmp_path):
+    asked = task(fragile=False)
+    findings = find(asked, replace(OPTIONS, budget=400), ATTACKS)
+    result = result_of(asked, findings)
+    assert (result.verdict.outcome, result.correlations, result.cells, result.corrected) == ("cannot be fooled", [], [], None)
+    assert "reaches its target on 0 of 40 images" in result.verdict.headline
+    write_views(result, tmp_path)
+
+
+def test_the_run_directory_holds_every_value(measured, tmp_path):
+    _, findings, result = measured
+    write_correlation_run(tmp_path / "run", findings, result)
+    kept = pd.read_parquet(tmp_path / "run" / "values.parquet")
+    assert list(kept["filter"]) == [str(name) for name in findings.filters.ids]
+    np.testing.assert_array_equal(kept["accuracy again"], findings.screens[3])
+    assert kinds.read(tmp_path / "run" / "result.json") == result
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert BOTH in text
+    assert "Highest filters by either value" not in text  # nine filters have no 25 highest
+
+
+# ---- the arithmetic ----
+
+
+def noisy(reliability, correlation, n=4000):
+    """Screens of two values that correlate, with noise that makes each repeat at this correlation."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(2, n))
+    true = np.stack([shared[0], correlation * shared[0] + np.sqrt(1 - correlation**2) * shared[1]])
+    noise = np.sqrt(1 / reliability - 1)
+    return np.concatenate([true + noise * rng.normal(size=(2, n)), true + noise * rng.normal(size=(2, n))])
+
+
+def test_correlation_is_scipys_of_the_means_and_the_correction_finds_the_one_without_noise():
+    screens = noisy(0.5, 0.6)
+    found = correlations(screens, 0.95)
+    means = (screens[:2] + screens[2:]) / 2
+    assert [each.of for each in found] == [BOTH, SUCCESS, ACCURACY]
+    assert found[0].value == pytest.approx(spearmanr(*means).statistic)
+    assert found[1].value == pytest.approx(spearmanr(screens[0], screens[2]).statistic)
+    assert found[0].value < 0.45
+    assert without_noise(found) == pytest.approx(0.6, abs=0.04)
+
+
+@pytest.mark.parametrize("low", [-0.1, 0.0])
+def test_no_correction_of_values_that_do_not_repeat(low):
+    found = [Correlation(of=name, n=9, value=0.3, low=low if name == ACCURACY else 0.1, high=0.5) for name in (BOTH, SUCCESS, ACCURACY)]
+    assert without_noise(found) is None
+    assert without_noise(found[:2]) is None
+
+
+def test_shared_tops_and_tenths_are_counts():
+    screens = np.tile(np.stack([np.arange(100.0), np.roll(np.arange(100.0), 10)]), (2, 1))
+    (top, fifty) = shared_tops(screens)
+    literal = {k: len(set(np.argsort(screens[0])[-k:]) & set(np.argsort(screens[1])[-k:])) for k in (25, 50)}
+    assert [(top.k, top.shared, top.chance), (fifty.k, fifty.shared)] == [(25, literal[25], 6.25), (50, literal[50])]
+    counts = np.array(cells(screens))
+    assert counts.sum() == 100
+    np.testing.assert_array_equal(counts, np.roll(10 * np.eye(10, dtype=int), -1, axis=0))
+
+
+def test_too_few_images():
+    with pytest.raises(DataError, match="has 8 images, but 10 are needed"):
+        plan(task(per_class=2), OPTIONS, ATTACKS)
+
+
+def test_a_recipe_runs_it(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('command = "correlation"\ntitle = "T"\nmodel = "squeezenet1_1"\nsize = 48\n[options]\ntop = 3\n')
+    code, _, stderr = call("run", recipe)
+    assert (code, "options.top is no option" in stderr) == (2, True)
