@@ -42,8 +42,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/inception.py --data $(DATA)
 
-# Tables in README and recipe headers, from the committed result JSON.
+# Tables in README, recipe headers and reports/paper.md, from the committed result JSON.
 figures: $(STAMP)
+	$(BIN)/python -m repairkit.report.paper reports
 	$(BIN)/python -m repairkit.report.embed README.md recipes/*.toml
 
 # The two networks that ship with the package, trained anew (about 20 minutes on one core).

@@ -1,0 +1,221 @@
+"""The paper's figures beside ours: `reports/paper.md`, rendered from committed results.
+
+    python -m repairkit.report.paper reports
+
+Every claim of Ghorbani & Zou 2020 that has a number is a row. Ours on real data is read from `reports/RECIPE/result.json`, ours on the
+embedded default from `reports/embedded/RECIPE/result.json`; both are what `repairkit run recipes/RECIPE.toml` wrote.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repairkit.errors import RepairkitError, UsageError
+from repairkit.files import write_text
+from repairkit.report import kinds, markdown
+from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, Difference, Result
+from repairkit.report.tables import NONE, Cell, Table, count, interval, percent, points, signed
+
+NOT_RUN = "not run yet"
+LEAD = """# The paper's figures and ours
+
+Each row is a claim of Ghorbani & Zou, *Neuron Shapley: Discovering the Responsible Neurons* (NeurIPS 2020), that has a number. The data are
+not the paper's (ImageNet and CelebA): ours are smaller published sets, which each recipe's header names, and the embedded default, which is
+no evidence about photographs. Rendered from the committed results by `make figures`; intervals are of 95 % unless they say otherwise.
+"""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What one result says about a claim: in words, and whether it reaches the paper's figure by its estimate."""
+
+    text: str
+    reached: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure of the paper.
+
+    Attributes:
+        recipe: that measures it; name of the folder of its result.
+        what: is claimed.
+        paper: the paper's figure.
+        ours: the same of a result.
+        reason: why ours on real data falls short, where it does.
+    """
+
+    recipe: str
+    what: str
+    paper: str
+    ours: Callable[[Any], Ours]
+    reason: str = ""
+
+
+def changed(metric: str, group: str | None, *, by: float) -> Callable[[Result], Ours]:
+    """A share before and after a repair, held against the paper's change (`by`, with its sign)."""
+
+    def read(result: Result) -> Ours:
+        if not any(column.key == "repaired" for column in result.columns):
+            return Ours(f"no repair ({result.verdict.outcome})", reached=False)
+        before, after = (result.share(column, metric, group) for column in ("original", "repaired"))
+        change = _difference(result, metric, group)
+        reached = change.value >= by if by > 0 else change.value <= by
+        return Ours(f"{percent(before.value)} → {percent(after.value)} ({_points(change)}; n = {count(after.n)})", reached=reached)
+
+    return read
+
+
+def replayed(result: AdversarialResult) -> Ours:
+    """Target success of the stored images, and with how many filters."""
+    found = changed("target success", "replay", by=-0.999)(result)
+    return Ours(f"{found.text}, {len(result.frozen)} filters", reached=found.reached and len(result.frozen) <= 16)
+
+
+def clean(result: AdversarialResult) -> Ours:
+    """What clean accuracy lost."""
+    found = changed("clean accuracy", None, by=-1)(result)
+    if not result.frozen:
+        return found
+    return Ours(found.text, reached=_difference(result, "clean accuracy", None).value >= -0.07)
+
+
+def carried_over(result: AdversarialResult) -> Ours:
+    """Target success of images made against other networks: every change, since the paper's is a mean."""
+    keys = {each.key: each.title for each in result.adversaries if each.kind == "transfer" and each.targeted}
+    found = {key: each for each in result.differences if each.group in keys and _of_repair(each, "target success") and (key := each.group)}
+    if not found:
+        return Ours("nobody was asked", reached=False)
+    text = "; ".join(f"{keys[key]} {_points(each)}" for key, each in found.items())
+    return Ours(
+        f"{text}; n = {count(next(iter(found.values())).n)} each", reached=sum(each.value for each in found.values()) / len(found) <= -0.37
+    )
+
+
+def destroyed(result: CriticalResult) -> Ours:
+    """Accuracy with 20 and with 40 filters frozen."""
+    curve = {point.filters: point for point in result.removal if (point.series, point.metric) == ("critical", "accuracy")}
+    shown = [count_ for count_ in (20, 40) if count_ in curve]
+    text = "; ".join(f"{n} frozen: {percent(curve[n].value)} ({interval(curve[n].low, curve[n].high, percent)})" for n in shown)
+    near = curve[shown[-1]].low <= 2 * result.chance
+    return Ours(f"{percent(curve[0].value)} → {text}; n = {count(curve[0].n)}, chance {percent(result.chance)}", reached=near)
+
+
+def correlated(result: CorrelationResult) -> Ours:
+    """The rank correlation and what it is without noise."""
+    if not result.correlations:
+        return Ours(result.verdict.outcome, reached=False)
+    found = result.correlations[0]
+    without = "" if result.corrected is None else f", {_number(result.corrected)} corrected for noise"
+    return Ours(f"{_number(found.value)} ({interval(found.low, found.high, _number)}; n = {count(found.n)} filters){without}", reached=True)
+
+
+def cost(result: Result) -> Ours:
+    """Time and image passes of a whole run."""
+    passes = sum(each.passes for each in result.costs)
+    return Ours(
+        f"{result.reproduction.minutes:.0f} minutes, {result.reproduction.machine}; {count(round(passes))} image passes", reached=True
+    )
+
+
+CLAIMS = (
+    Claim("fig1_critical_filters", "Removing 30 filters destroys the accuracy of Inception-v3", "near chance", destroyed),
+    Claim("fig1_critical_filters", "Cost of the values of Inception-v3", "21 hours on 1,200 cores", cost),
+    Claim(
+        "fig3a_fairness",
+        "Recall of darker women, repaired",
+        "54.7 → 81.9 %",
+        changed("recall", "darker women", by=0.272),
+        "Forward selection weighs all four subgroups alike, and a guard keeps accuracy on the source; the gain is paid for in recall of men, see the report.",
+    ),
+    Claim(
+        "fig3a_fairness",
+        "Mean recall over the four subgroups, repaired",
+        "84.9 → 91.7 %",
+        changed("mean recall", None, by=0.068),
+        "The first of three networks starts fairest; the second gains 8.5 points. Chosen on all of PPB, its report images included, the best seven filters won 5.5.",
+    ),
+    Claim("fig3b_adversarial", "Targeted PGD at eps 16/255, replayed after freezing 16 filters", "~100 → 0.1 %", replayed),
+    Claim("fig3b_adversarial", "Clean accuracy that this costs", "74 → 67 %", clean),
+    Claim("fig3b_adversarial", "Black-box success, mean change", "−37 points", carried_over),
+    Claim("correlation_attack_accuracy", "Rank correlation of attack-success and accuracy values", "0.3", correlated),
+)
+
+
+def render(reports: Path) -> str:
+    """The page for the results that lie below `reports`.
+
+    Raises:
+        DataError: a result of another version.
+    """
+    rows, reasons = [], []
+    for claim in CLAIMS:
+        real, embedded = (_read(reports / place / claim.recipe / "result.json") for place in (".", "embedded"))
+        ours = [claim.ours(result) if result else None for result in (real, embedded)]
+        command = real.reproduction.command if real else f"repairkit run recipes/{claim.recipe}.toml --data-root DATA"
+        rows.append(
+            (
+                Cell(claim.what, kind="text"),
+                Cell(claim.paper),
+                *(Cell(NOT_RUN if each is None else each.text) for each in ours),
+                Cell(_status(ours[0])),
+                Cell(command, kind="code"),
+            )
+        )
+        if ours[0] and not ours[0].reached:
+            reasons.append(f"- **{markdown.escape(claim.what)}.** {markdown.escape(claim.reason or 'No reason was found yet.')}\n")
+    table = Table(
+        key="paper",
+        caption="Claims with a number",
+        heads=("Claim", "Paper", "Ours, real data", "Ours, embedded default", "Real data", "Command"),
+        kinds=("text", "text", "text", "text", "text", "code"),
+        bodies=(tuple(rows),),
+    )
+    why = f"\n## Where ours is worse, and why\n\n{''.join(reasons)}" if reasons else ""
+    return f"{LEAD}\n{markdown.table(table)}\n{why}"
+
+
+def _read(file: Path) -> Result | None:
+    return kinds.read(file) if file.exists() else None
+
+
+def _status(ours: Ours | None) -> str:
+    return NONE if ours is None else "reached" if ours.reached else "worse"
+
+
+def _difference(result: Result, metric: str, group: str | None) -> Difference:
+    return next(each for each in result.differences if _of_repair(each, metric) and each.group == group)
+
+
+def _of_repair(each: Difference, metric: str) -> bool:
+    return (each.first, each.second, each.metric) == ("original", "repaired", metric)
+
+
+def _points(change: Difference) -> str:
+    return f"{points(change.value)} points, {interval(change.low, change.high, points)}"
+
+
+def _number(value: float) -> str:
+    return signed(f"{value:.2f}")
+
+
+def main(arguments: list[str]) -> None:
+    """Write `paper.md` into the folder of reports.
+
+    Raises:
+        UsageError: not one folder.
+    """
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        raise UsageError(f"give the folder of reports, got {' '.join(arguments) or 'nothing'}; it is reports/ in repairkit")
+    write_text(Path(arguments[0]) / "paper.md", render(Path(arguments[0])))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except RepairkitError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,80 @@
+"""`reports/paper.md`: the paper's figures beside ours."""
+
+import re
+from pathlib import Path
+
+import pytest
+from report_example import example_result
+
+from repairkit.errors import UsageError
+from repairkit.recipe_file import recipes_in
+from repairkit.report import kinds, paper
+from repairkit.report.result import FairnessResult
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_committed_page_is_what_the_committed_results_give():
+    assert (ROOT / "reports" / "paper.md").read_text(encoding="utf-8") == paper.render(ROOT / "reports")
+
+
+def test_every_claim_has_a_recipe():
+    assert {claim.recipe for claim in paper.CLAIMS} <= {file.stem for file in recipes_in(ROOT / "recipes")}
+
+
+def row(text, what):
+    return next(line for line in text.splitlines() if line.startswith(f"| {what}"))
+
+
+def with_recall(before, after):
+    """The example with another recall of darker women, and a difference to match."""
+    result = example_result()
+    shares = [
+        share.model_copy(update={"value": {"original": before, "repaired": after}[share.column]})
+        if (share.metric, share.group) == ("recall", "darker women") and share.column in ("original", "repaired")
+        else share
+        for share in result.shares
+    ]
+    differences = [
+        each.model_copy(update={"value": after - before})
+        if (each.first, each.second, each.metric, each.group) == ("original", "repaired", "recall", "darker women")
+        else each
+        for each in result.differences
+    ]
+    return FairnessResult(**(dict(result) | {"shares": shares, "differences": differences}))
+
+
+@pytest.mark.parametrize(("after", "status"), [(0.82, "reached"), (0.70, "worse")])
+def test_a_row_holds_figure_and_interval_and_a_miss_its_reason(tmp_path, after, status):
+    with_recall(0.5, after).write(tmp_path / "fig3a_fairness" / "result.json")
+    text = paper.render(tmp_path)
+    shown = row(text, "Recall of darker women")
+    assert "54.7 → 81.9 %" in shown
+    assert f"50.0% → {100 * after:.1f}%" in shown
+    assert re.search(r"points, .* to .*; n = 136", shown)
+    assert f"| {status} |" in shown
+    assert ("**Recall of darker women, repaired.** Forward selection" in text) == (status == "worse")
+    # other recipes have not run
+    assert row(text, "Clean accuracy").count("not run yet") == 2
+
+
+def test_the_embedded_default_has_a_column_of_its_own(tmp_path):
+    with_recall(0.4, 0.9).write(tmp_path / "embedded" / "fig3a_fairness" / "result.json")
+    shown = row(paper.render(tmp_path), "Recall of darker women")
+    assert re.search(r"\| not run yet \| 40.0% → 90.0% .*\| — \|", shown)
+
+
+def test_figures_of_other_kinds_are_read_from_their_results():
+    """Whatever kind a committed result is of, its claims can be read."""
+    for claim in paper.CLAIMS:
+        for place in (".", "embedded"):
+            file = ROOT / "reports" / place / claim.recipe / "result.json"
+            if file.exists():
+                assert claim.ours(kinds.read(file)).text
+
+
+def test_it_takes_one_folder(tmp_path):
+    with pytest.raises(UsageError, match="give the folder of reports, got nothing"):
+        paper.main([])
+    paper.main([str(tmp_path)])
+    assert (tmp_path / "paper.md").read_text() == paper.render(tmp_path)
