@@ -4,7 +4,6 @@ import importlib
 import json
 import shutil
 
-import numpy as np
 import pytest
 import tiny_faces
 import torch
@@ -13,11 +12,12 @@ from torch import nn
 
 from repairkit import dropout
 from repairkit.data import digits
+from repairkit.fairness import data_hash
 from repairkit.models import embedded, zoo
 from repairkit.models.classifier import Classifier
 from repairkit.report.result import DropoutResult
 
-command = importlib.import_module("repairkit.cli.dropout")
+command, run = (importlib.import_module(f"repairkit.cli.{name}") for name in ("dropout", "run"))
 QUICK = ["--size", "48", "--budget", "560", "--top", "2", "--threads", "1"]
 
 
@@ -199,13 +199,16 @@ def recipe(folders, tmp_path):
     return file, "--data-root", root, "--threads", "1"
 
 
-def test_run_a_recipe(recipe, finished, tmp_path):
-    code, stdout, _ = call("run", *recipe, "--json", "--out", tmp_path / "run")
-    result = DropoutResult.model_validate_json(stdout)
-    assert (code, result.title) == (0, "Dropout by recipe")
-    by_command = DropoutResult.read(finished[-1] / "result.json")
-    assert [p.value for p in result.removal] == [p.value for p in by_command.removal]
-    assert np.isclose(result.differences[0].value, by_command.differences[0].value)
+def test_run_a_recipe(recipe, finished, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "carry_out_dropout", lambda task, options, running, *, title: asked.append((task, options, title)) or 0)
+    assert call("run", *recipe, "--seed", "4")[0] == 0
+    ((task, options, title),) = asked
+    by_command = DropoutResult.read(finished[-1] / "result.json").reproduction.hashes
+    assert (task.model.sha256, task.dropout.sha256, data_hash(task.images)) == tuple(
+        by_command[key] for key in ("model", "dropout model", "images")
+    )
+    assert (options.budget, options.top, options.seed, options.ranking, title) == (560, 2, 4, "recall", "Dropout by recipe")
 
 
 def test_a_recipe_of_faces(recipe, faces, tmp_path):
