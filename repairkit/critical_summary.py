@@ -84,11 +84,12 @@ def _frozen(findings: CriticalFindings) -> list[FrozenFilter]:
 def extremes(findings: CriticalFindings) -> list[Extreme]:
     """Both ends of the values; the low end from the attribution that sought it, where a repair made one."""
     low = findings.repair.attribution if findings.repair else findings.attribution
-    return [_extreme(findings.attribution, "high"), _extreme(low, "low")]
+    return [extreme(findings.attribution, "high"), extreme(low, "low")]
 
 
-def _extreme(found: Attribution, end: End) -> Extreme:
-    players = [int(player) for player in found.extremes()[end]]
+def extreme(found: Attribution, end: End, most: int | None = None) -> Extreme:
+    """The filters at one end of the values, as many as were sought or `most` of them."""
+    players = [int(player) for player in found.extremes()[end][:most]]
     return Extreme(
         end=end,
         heading=found.heading(end, len(players)),

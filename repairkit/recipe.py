@@ -17,6 +17,7 @@ from repairkit.critical import CriticalTask
 from repairkit.data import loaders
 from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
+from repairkit.dropout import DropoutTask
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.adversaries import THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
@@ -339,13 +340,70 @@ class CorrelationRecipe(ClassifierRecipe):
         return attack_options(self.attack)
 
 
-AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe
+class DropoutRecipe(Recipe):
+    """A network beside its dropout-trained rival: what accuracy of each depends on.
+
+    Three ways to networks and images: `model` and `dropout_model` with class folders (`data`) or with faces (`source`); `source` and
+    [training], which trains both networks on images drawn from the source and asks about those that are left; `model` alone, a
+    classifier of torchvision without weights, the embedded default on handwritten digits.
+
+    Attributes:
+        model, dropout_model: torchvision's name, one of our own, or a weights file of ours relative to the data root; none beside [training].
+        weights, dropout_weights: for networks given by their architecture's name, relative to the data root.
+        data: class folders, relative to the data root.
+        source: a data set of `repairkit.data.loaders`, in place of class folders.
+        training: how to get both networks; its [training.dropout] is the rival.
+        per_class: of class folders, load at most so many images of each class.
+        mean, std: that both networks' images are normalised with, where their files do not say.
+    """
+
+    defaults = {"ranking": "recall"}  # the worth has one part
+    unfit = ("ranking", "folds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop")
+
+    command: Literal["dropout"]
+    model: str | None = None
+    weights: str | None = None
+    dropout_model: str | None = None
+    dropout_weights: str | None = None
+    data: FolderSection | None = None
+    source: DataSection | None = None
+    training: TrainingSection | None = None
+    per_class: int | None = Field(default=None, ge=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def paths(self) -> list[str]:
+        """Files and folders that the recipe takes below the data root."""
+        named = [name for name in (self.model, self.dropout_model) if name and Path(name).suffix]
+        folders = [*([self.data.folder] if self.data else []), *(self.source.paths() if self.source else [])]
+        init = self.training.init if self.training else None
+        return [*folders, *named, *(path for path in (self.weights, self.dropout_weights, init) if path)]
+
+    @model_validator(mode="after")
+    def _one_way_to_networks_and_images(self) -> Self:
+        if (self.training is None) == (self.model is None):
+            raise ValueError("give either a [training] section or a model, not both or neither")
+        if self.data is not None and self.source is not None:
+            raise ValueError("give class folders as [data] or a data set as [source], not both")
+        if self.training is not None:
+            named = {"dropout_model": self.dropout_model, "dropout_weights": self.dropout_weights, "weights": self.weights}
+            if given := [name for name, value in named.items() if value is not None]:
+                raise ValueError(f"{given[0]} goes with model; beside [training] give [training.dropout]")
+            if self.training.dropout is None:
+                raise ValueError("training.dropout: give the stage that trains the rival")
+            if self.source is None:
+                raise ValueError("source: give the data that [training] draws from")
+        return self
+
+
+AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe | DropoutRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {
     "fairness": FairnessRecipe,
     "recall": CriticalRecipe,
     "accuracy": CriticalRecipe,
     "adversarial": AdversarialRecipe,
     "correlation": CorrelationRecipe,
+    "dropout": DropoutRecipe,
 }
 """The keys of each command's recipes."""
 
@@ -361,15 +419,52 @@ def prepare(
         classes = model.classifier.classes
         target = _load(recipe.target, data_root, recipe.size, classes=classes, source=False)
         return Task(model, rival, target, _load(recipe.source, data_root, recipe.size, classes=classes, source=True))
-    plan = recipe.training
     source = _load(recipe.source, data_root, recipe.size, source=True)
     target = _load(recipe.target, data_root, recipe.size, classes=source.classes, source=False)
+    training, remaining = _draw(recipe.training, source)
+    networks = _networks(recipe.training, training, data_root, device=device, threads=threads, progress=progress)
+    return Task(*networks, target, remaining, training)
+
+
+def prepare_dropout(
+    recipe: DropoutRecipe, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None
+) -> DropoutTask:
+    """Load the source, train both networks on a part of it (or take them from the cache), and ask about the rest.
+
+    Raises:
+        UsageError: the recipe has no [training] and no source.
+        DataError, ModelError: as the loaders, the training and `DropoutTask`.
+    """
+    if recipe.training is None or recipe.source is None:
+        raise UsageError("the recipe has no [training] with a source")
+    source = _load(recipe.source, data_root, recipe.size, source=True)
+    training, remaining = _draw(recipe.training, source)
+    model, rival = _networks(recipe.training, training, data_root, device=device, threads=threads, progress=progress)
+    if rival is None:
+        raise UsageError("the recipe trains no rival; give [training.dropout]")
+    return DropoutTask(model, rival, remaining, training)
+
+
+def _draw(plan: TrainingSection, source: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """Images to train on, and what is left of the source."""
     chosen, rest = draw(source, plan.quotas, plan.seed)
-    training = source.subset(chosen, name=f"{source.name} training part")
     left = [i for i in rest if any(fnmatchcase(source.groups[i], pattern) for pattern in plan.source_groups)]
     if not left:
         raise DataError(f"{source.name}: no image of {', '.join(plan.source_groups)} is left for the source; lower the quotas")
-    remaining = source.subset(np.array(left), name=f"{source.name} source part")
+    training = source.subset(chosen, name=f"{source.name} training part")
+    return training, source.subset(np.array(left), name=f"{source.name} source part")
+
+
+def _networks(
+    plan: TrainingSection,
+    training: LabelledImages,
+    data_root: Path | None,
+    *,
+    device: str,
+    threads: int | None,
+    progress: TrainingProgress | None,
+) -> tuple[zoo.LoadedModel, zoo.LoadedModel | None]:
+    """The network and its rival, if there is to be one, trained now or found in the cache."""
     init = None
     if plan.init:
         if data_root is None:
@@ -377,8 +472,7 @@ def prepare(
         init = data_root / plan.init
     plain = _trained(plan, plan.plain, training, init, device=device, threads=threads, progress=progress)
     dropout = _trained(plan, plan.dropout, training, plain, device=device, threads=threads, progress=progress) if plan.dropout else None
-    rival = zoo.load(dropout, device=device) if dropout else None
-    return Task(zoo.load(plain, device=device), rival, target, remaining, training)
+    return zoo.load(plain, device=device), zoo.load(dropout, device=device) if dropout else None
 
 
 def _load(

@@ -19,6 +19,7 @@ from repairkit.adversarial import AdversarialFindings, AdversarialTask
 from repairkit.correlation import CorrelationFindings
 from repairkit.critical import CriticalFindings, CriticalTask
 from repairkit.data.record import write_record
+from repairkit.dropout import DropoutFindings
 from repairkit.errors import UsageError
 from repairkit.fairness import Findings, Task
 from repairkit.files import write_text
@@ -108,6 +109,26 @@ def write_critical_run(out: Path, task: CriticalTask, findings: CriticalFindings
             _save_repaired(directory, task.model, repair.classifier.network, repair.patch)
             constants = repair.patch.constants
         write_text(directory / "run.json", json.dumps(_configuration(result, constants, passes), indent=1) + "\n")
+
+
+def write_dropout_run(out: Path, findings: DropoutFindings, result: Result) -> None:
+    """Write the run directory of filter dropout: `run.json`, `result.json` and its views, and the attributions.
+
+    That of the highest filters of the original network is `attribution.parquet`; the others lie in `networks/`: `original-lowest-fold-1`,
+    `dropout-fold-1` and `dropout-lowest-fold-1`, where no guarantee spoke of both ends at once.
+    """
+    with whole_directory(out) as directory:
+        result.write(directory / "result.json")
+        write_views(result, directory)
+        for column, network in findings.networks.items():
+            place = directory if column == "original" else directory / "networks" / f"{column}-fold-1"
+            place.mkdir(parents=True, exist_ok=True)
+            network.highest.write(place / "attribution.parquet")
+            if network.lowest is not network.highest:
+                lowest = directory / "networks" / f"{column}-lowest-fold-1"
+                lowest.mkdir(parents=True)
+                network.lowest.write(lowest / "attribution.parquet")
+        write_text(directory / "run.json", json.dumps(_configuration(result, {}, findings.passes), indent=1) + "\n")
 
 
 def write_adversarial_run(out: Path, task: AdversarialTask, findings: AdversarialFindings, result: Result) -> None:

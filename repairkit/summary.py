@@ -17,6 +17,7 @@ from repairkit.evaluation.alternatives import threshold_curve
 from repairkit.evaluation.fairness import SOURCE
 from repairkit.evaluation.verdict import verdict
 from repairkit.fairness import Findings, RepairedNetwork, Task, data_hash
+from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 from repairkit.report.result import (
     Agreement,
@@ -150,9 +151,14 @@ def explanation(column: str, task: Task) -> str:
     """What a column is; for the dropout-trained network with the dropout it was trained with, as its train.json says."""
     if column != "dropout" or task.dropout is None:
         return COLUMNS[column][1]
-    p = task.dropout.stages[-1].settings.filter_dropout if task.dropout.stages else None
+    return dropout_explanation(task.dropout)
+
+
+def dropout_explanation(model: LoadedModel) -> str:
+    """What a dropout-trained network is, with its dropout as its train.json says."""
+    p = model.stages[-1].settings.filter_dropout if model.stages else None
     known = " (p unknown)" if p is None else f" (p = {p:g} at the end of training)"
-    return COLUMNS[column][1].replace("filter dropout", f"filter dropout{known}")
+    return COLUMNS["dropout"][1].replace("filter dropout", f"filter dropout{known}")
 
 
 def frozen_filters(network: RepairedNetwork, folds: int) -> list[FrozenFilter]:

@@ -6,12 +6,15 @@ import json
 import numpy as np
 import pytest
 import tiny_faces
+import torch
 from command_line import call, fairness, one_error
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_faces import STAND_IN
 
+from repairkit.data import digits
 from repairkit.models import zoo
+from repairkit.models.training_checkpoint import TrainingCheckpoint
 
 training_command = importlib.import_module("repairkit.cli.train")
 
@@ -125,4 +128,103 @@ def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
 def test_train_that_cannot_work(faces, tmp_path, monkeypatch, arguments, expected, message):
     monkeypatch.chdir(tmp_path)
     one_error(*train(faces, *arguments.split()), expected=expected, message=message)
+    assert list(tmp_path.iterdir()) == []
+
+
+LONG = ["--epochs", "3", "--patience", "2", "--validation-share", "0.25", "--batch-size", "15", "--filter-dropout", "0.2"]
+
+
+def test_patience_holds_images_out_and_says_so(faces, tmp_path):
+    out = tmp_path / "own.safetensors"
+    code, _, stderr = train(faces, "--out", out, *LONG)
+    assert code == 0
+    assert "validation accuracy" in stderr
+    assert "kept epoch " in stderr
+    (stage,) = json.loads((tmp_path / "own.train.json").read_text())["stages"]
+    settings = stage["settings"]
+    assert (settings["images"], settings["validation"]["images"], settings["batch_size"], settings["patience"]) == (45, 15, 15, 2)
+    assert settings["validation"]["data"] == "source, held out"
+    assert 1 <= stage["kept_epoch"] <= len(stage["history"]) <= 3
+    assert stage["ended"]
+    # those held out chose the epoch, so they count as seen
+    assert len((tmp_path / "own.train-images.txt").read_text().splitlines()) == 1 + 60
+
+
+def test_an_interrupted_training_goes_on_by_the_command_that_it_prints(faces, tmp_path, monkeypatch):
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "own.safetensors"
+    assert train(faces, "--out", whole, *LONG)[0] == 0
+    write = TrainingCheckpoint.write
+
+    def interrupted(self, configuration, state):
+        write(self, configuration, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingCheckpoint, "write", interrupted)
+    code, _, stderr = train(faces, "--out", out, *LONG)
+    assert code == 130
+    assert "the epochs so far are kept; to go on: repairkit" in stderr
+    assert "--resume" in stderr
+    assert sorted(entry.name for entry in tmp_path.glob("own*")) == ["own.safetensors.unfinished"]
+    monkeypatch.undo()
+    one_error(
+        *train(faces, "--out", out, *LONG), expected=2, message="own.safetensors.unfinished holds the work of a run that did not finish"
+    )
+    message = "own.safetensors.unfinished was made with seed 0, this run has seed 1; go on with the same configuration"
+    one_error(*train(faces, "--out", out, *LONG, "--resume", "--seed", "1"), expected=2, message=message)
+    assert train(faces, "--out", out, *LONG, "--resume")[0] == 0
+    for name, tensor in load_file(whole).items():
+        assert torch.equal(tensor, load_file(out)[name])
+    assert sorted(entry.name for entry in tmp_path.glob("own*")) == ["own.safetensors", "own.train-images.txt", "own.train.json"]
+    one_error(*train(faces, "--out", out, *LONG, "--resume"), expected=2, message="own.safetensors already exists")
+    gone = tmp_path / "gone.safetensors"
+    one_error(
+        *train(faces, "--out", gone, *LONG, "--resume"), expected=2, message="there is no unfinished run at .*gone.safetensors.unfinished"
+    )
+
+
+def recorded(monkeypatch):
+    """What the command would train on, without training."""
+    calls = []
+
+    def instead(images, **settings):
+        calls.append((images, settings))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_command, "fit", instead)
+    return calls
+
+
+def test_train_on_class_folders_and_digits(folders, tmp_path, monkeypatch):
+    calls = recorded(monkeypatch)
+    out = tmp_path / "own.safetensors"
+    parted = tmp_path / "parted"
+    parted.mkdir()
+    for part in ("train", "val"):
+        (parted / part).symlink_to(folders)
+    call("train", "--data", folders, "--size", "48", "--out", out, "--per-class", "5", "--threads", "1")
+    call("train", "--data", parted, "--size", "48", "--out", out, "--threads", "1")
+    call("train", "--data", parted, "--size", "48", "--out", out, "--threads", "1", "--parts", "val", "--no-flip")
+    call("train", "--data", folders, "--arch", "alexnet", "--per-class", "1", "--out", out, "--threads", "1")
+    call("train", "--data", "digits", "--size", "16", "--out", out, "--threads", "1", "--patience", "1")
+    (few, settings), (train_part, _), (val_part, unflipped), (usual, _), (written, of_digits) = calls
+    assert (few.classes, len(few), settings["flip"], settings["validation"]) == (("female", "male"), 10, True, None)
+    assert (train_part.sources[0].split("/")[0], len(train_part)) == ("train", 64)
+    assert (val_part.sources[0].split("/")[0], unflipped["flip"]) == ("val", False)
+    assert usual.pixels.shape[1:3] == (224, 224)
+    assert (len(written), of_digits["flip"], len(of_digits["validation"])) == (540, False, 60)  # a mirrored digit is another
+    assert set(written.hashes) | set(of_digits["validation"].hashes) == set(digits.training_digits(size=16).hashes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "digits", "--data-root", "here"], "--data-root does not go with --data digits; leave it out"),
+        (["--parts", "val"], "--parts does not go with --data .*source.csv; leave it out"),
+        (["--data", "digits", "--per-class", "3"], "--per-class does not go with --data digits"),
+        (["--validation-share", "0.2"], "--validation-share is what --patience holds out, got 0.2 without it"),
+        (["--patience", "1", "--validation-share", "0.9"], "a share above 0 and up to 0.5 of the images, got 0.9"),
+    ],
+)
+def test_data_and_options_that_do_not_go_together(faces, tmp_path, arguments, message):
+    one_error(*train(faces, "--out", tmp_path / "own.safetensors", *arguments), expected=2, message=message)
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from repairkit.evaluation.adversaries import Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.models import zoo
 from repairkit.options import Options
-from repairkit.recipe import FairnessRecipe, prepare
+from repairkit.recipe import FairnessRecipe, prepare, prepare_dropout
 from repairkit.recipe_file import WAYS, read_recipe, ways_of
 
 ROOT = Path(__file__).parent.parent
@@ -354,3 +354,36 @@ def test_folders_are_relative_to_the_data_root(data, write):
     recipe = read_recipe(write(text.replace("size = 48", 'size = 48\nmodel = "squeezenet_celeba"')))
     task = prepare(recipe, data, device="cpu", threads=1)
     assert len(task.target) == len(replace(tiny_faces.target()))
+
+
+DROPOUT = TRAINED.replace('"fairness"', '"dropout"').replace('[target]\nname = "target"\n', "")
+
+
+def test_a_recipe_of_dropout_trains_both_networks_and_asks_about_the_rest_of_the_source(data, write):
+    recipe = read_recipe(write(DROPOUT))
+    assert recipe.run_options().ranking == "recall"
+    task = prepare_dropout(recipe, data, device="cpu", threads=1)
+    fair = prepare(read_recipe(write(TRAINED)), data, device="cpu", threads=1)  # the same networks, out of the cache
+    assert (task.model.sha256, task.dropout.sha256) == (fair.model.sha256, fair.dropout.sha256)
+    assert task.dropout.stages[-1].settings.filter_dropout == 0.1
+    assert len(task.images) == len(tiny_faces.source()) - 40
+    assert not set(task.images.hashes) & set(task.training.hashes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([("size = 48", 'size = 48\nmodel = "squeezenet_celeba"')], r"give either a \[training\] section or a model, not both or neither"),
+        (
+            [("size = 48", 'size = 48\ndropout_weights = "x"')],
+            r"dropout_weights goes with model; beside \[training\] give \[training.dropout\]",
+        ),
+        ([("[training.dropout]\nepochs = 1\nlearning_rate = 1e-5\nfilter_dropout = 0.1\n", "")], "training.dropout: give the stage"),
+        ([('[source]\nname = "source"\n', "")], r"source: give the data that \[training\] draws from"),
+        ([("[training]", '[data]\nfolder = "x"\n[training]')], r"give class folders as \[data\] or a data set as \[source\], not both"),
+        ([("[training]", "[options]\nmax_filters = 3\n[training]")], "options.max_filters is no option"),
+    ],
+)
+def test_a_recipe_of_dropout_that_is_wrong_names_the_key(write, changes, message):
+    with pytest.raises(UsageError, match=message):
+        read_recipe(write(DROPOUT, *changes)).run_options()

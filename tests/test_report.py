@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from adversarial_example import adversarial_cases
 from bs4 import BeautifulSoup
+from dropout_example import dropout_cases
 from jinja2 import Environment, nodes
 from markdown_it import MarkdownIt
 from report_example import example_result
@@ -27,6 +28,10 @@ ORDER = {
     "adversarial": [
         "Verdict", "Against which adversary", "What got worse", "Paired differences", "How many filters to freeze", "How large a change it takes",
         "Filters changed", "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
+    ],
+    "dropout": [
+        "Verdict", "Accuracy of both networks", "What is worse", "Paired differences", "Filters frozen one by one", "Highest and lowest values",
+        "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
     ],
 }  # fmt: skip
 HOSTILE = [
@@ -151,7 +156,7 @@ def edge_cases() -> dict[str, FairnessResult]:
     return cases | {"bare": bare, "many groups": many, "flat": flat, "perfect": perfect}
 
 
-CASES = edge_cases() | adversarial_cases()
+CASES = edge_cases() | adversarial_cases() | dropout_cases()
 
 
 @pytest.fixture(params=list(CASES))

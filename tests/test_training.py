@@ -8,9 +8,12 @@ from torch import nn
 from torchvision.models import resnet18, squeezenet1_0
 
 from repairkit.data.images import LabelledImages
-from repairkit.errors import ModelError, UsageError
+from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import training, zoo
-from repairkit.models.training import FilterDropout, train
+from repairkit.models.early_stopping import EarlyStopping, hold_out
+from repairkit.models.filter_dropout import FilterDropout
+from repairkit.models.training import Epoch, train
+from repairkit.models.training_checkpoint import TrainingCheckpoint
 
 
 def blobs(n=96, *, noise=False, size=32, classes=("dark", "bright")) -> LabelledImages:
@@ -222,3 +225,206 @@ def test_stand_ins_are_written_where_the_named_models_look(tmp_path, monkeypatch
         assert len(stages) == (1 if name.endswith("dropout") else 2)
     assert [call.get("filter_dropout", 0.0) for call in calls] == [0.0, 0.0, 0.5]
     assert [call.get("init") is None for call in calls] == [True, False, False]
+
+
+def stopping_on(accuracies, *, patience, levels=None, dropout=0.0):
+    """Early stopping shown epochs of these validation accuracies, whose networks hold the number of the epoch, until it ends."""
+    stopping = EarlyStopping(patience, dropout=dropout)
+    network = nn.Linear(1, 1)
+    for number, accuracy in enumerate(accuracies, start=1):
+        nn.init.constant_(network.weight, number)
+        level = levels[number - 1] if levels else 0.0
+        stopping.see(Epoch(number, 1.0, 1.0, 1e-3, level, 1.0, validation_accuracy=accuracy), network)
+        if stopping.ended:
+            break
+    stopping.restore(network)
+    return stopping, int(network.weight), number
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "kept", "last"),
+    [
+        ([0.5, 0.7, 0.6, 0.65, 0.9], 2, 2, 4),
+        ([0.5, 0.7, 0.6, 0.65, 0.9], 3, 5, 5),
+        ([0.7, 0.7, 0.7], 2, 1, 3),  # of equals the first, and an equal is no higher one
+        ([0.5, 0.6, 0.7], 1, 3, 3),
+        ([0.9, 0.8], 1, 1, 2),
+    ],
+)
+def test_the_best_epoch_is_kept_and_patience_ends(accuracies, patience, kept, last):
+    stopping, weight, seen = stopping_on(accuracies, patience=patience)
+    assert (weight, seen, stopping.best.epoch) == (kept, last, kept)
+
+
+def test_epochs_with_less_dropout_than_asked_for_neither_count_nor_wait():
+    stopping, weight, seen = stopping_on([0.9, 0.8, 0.5, 0.6, 0.4, 0.4], patience=2, levels=[0.1, 0.3, 0.5, 0.5, 0.5, 0.5], dropout=0.5)
+    assert (weight, seen) == (4, 6)
+    stopping, weight, _ = stopping_on([0.9, 0.8], patience=1, levels=[0.1, 0.3], dropout=0.5)
+    assert (stopping.best, weight) == (None, 2)
+
+
+def test_a_training_keeps_the_network_that_validation_liked_best():
+    images, validation = hold_out(blobs(120), 0.2, seed=1)
+    told = []
+    settings = FAST | {"epochs": 8, "learning_rate": 3e-3}
+    kept = train(images, validation=validation, patience=2, progress=lambda *now: told.append(now), **settings)
+    best = kept.history[kept.kept_epoch - 1]
+    assert best.validation_accuracy == max(epoch.validation_accuracy for epoch in kept.history)
+    assert all(epoch.validation_accuracy < best.validation_accuracy for epoch in kept.history[: kept.kept_epoch - 1])
+    assert len(kept.history) == kept.kept_epoch + 2 < 8
+    assert kept.ended == "2 epochs in a row brought no higher validation accuracy"
+    # the network is that of its epoch: a training of the same schedule that is cut there has the same bits
+    states = []
+
+    def note(_step, _steps, epoch):
+        if epoch:
+            states.append(epoch.epoch)
+            if epoch.epoch == kept.kept_epoch + 1:
+                raise KeyboardInterrupt
+
+    class Noting(TrainingCheckpoint):
+        def write(self, configuration, state):
+            states.append(zoo.hash_state(state["loop"]["network"]))
+
+        def read(self, configuration):
+            return None
+
+    with pytest.raises(KeyboardInterrupt):
+        train(images, validation=validation, checkpoint=Noting("nowhere"), progress=note, **settings)
+    assert states[-2] == zoo.hash_state(kept.network.state_dict())
+    record = kept.record()
+    assert (record["kept_epoch"], record["ended"], record["settings"]["patience"]) == (kept.kept_epoch, kept.ended, 2)
+    assert record["settings"]["validation"]["images"] == 24
+    assert record["settings"]["validation"]["groups"] == {"even": 12, "odd": 12}
+    assert record["settings"]["images"] == 96
+
+
+def test_held_out_images_are_in_no_training():
+    images = blobs(120)
+    twice = images.subset([*range(120), 0, 1, 2])  # copies stay on one side
+    training_part, validation = hold_out(twice, 0.25, seed=3)
+    assert not set(training_part.hashes) & set(validation.hashes)
+    assert len(training_part) + len(validation) == 123
+    assert abs(np.bincount(validation.labels)[0] - len(validation) / 2) <= 1
+    with pytest.raises(DataError, match=r"blobs: a share of 0.1 of 60 images holds out 6, but 10 are needed"):
+        hold_out(blobs(60), seed=0)
+    with pytest.raises(UsageError, match=r"a share above 0 and up to 0\.5 of the images, got 0\.8"):
+        hold_out(images, 0.8, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"patience": 0}, UsageError, "a patience of at least 1 epoch, got 0"),
+        ({"validation": None}, UsageError, "patience needs validation images"),
+        ({"filter_dropout": 0.5, "ramp": 1.0}, UsageError, "filter dropout must be at its height before the last step"),
+        ({"settle_norms": True}, UsageError, "settled norms are not those that validation measured"),
+        ({"validation": blobs(32)}, DataError, "training and validation share"),
+    ],
+)
+def test_patience_that_cannot_work(wrong, error, message):
+    images, validation = hold_out(blobs(), 0.2, seed=1)
+    with pytest.raises(error, match=message):
+        train(blobs() if error is DataError else images, **{**FAST, "patience": 2, "validation": validation, **wrong})
+
+
+class Killed(TrainingCheckpoint):
+    """A checkpoint whose process is killed in a moment of its choice."""
+
+    def __init__(self, path, *, after=None):
+        super().__init__(path)
+        self.after, self.written = after, 0
+
+    def write(self, configuration, state):
+        super().write(configuration, state)
+        self.written += 1
+        if self.written == self.after:
+            raise KeyboardInterrupt
+
+
+DROPPED = {"filter_dropout": 0.3, "learning_rate": 1e-3, "epochs": 3, "batch_size": 16, "patience": 2}
+
+
+@pytest.mark.parametrize(("architecture", "after"), [("squeezenet1_0", 1), ("shufflenet_v2_x0_5", 2)])  # without and with batch norm
+def test_a_killed_training_ends_with_the_same_bits(tmp_path, trained, monkeypatch, architecture, after):
+    monkeypatch.setattr(training, "_check_learned", lambda *_: None)  # thirty steps teach the second nothing
+    images, validation = hold_out(blobs(120), 0.2, seed=1)
+    init = trained.network.state_dict() if architecture == "squeezenet1_0" else None
+    settings = DROPPED | {"architecture": architecture, "validation": validation, "init": init}
+    whole = train(images, **settings)
+    path = tmp_path / "own.safetensors.unfinished"
+    with pytest.raises(KeyboardInterrupt):
+        train(images, checkpoint=Killed(path, after=after), **settings)
+    # killed once more in the middle of the next epoch, which is then trained again
+    calls = []
+
+    def mid_epoch(step, _steps, _epoch):
+        calls.append(step)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(images, checkpoint=TrainingCheckpoint(path), progress=mid_epoch, **settings)
+    assert calls[0] == after * 6 + 1
+    torch.manual_seed(99)  # what the process drew before does not matter
+    again = train(images, checkpoint=TrainingCheckpoint(path), **settings)
+    assert zoo.hash_state(again.network.state_dict()) == zoo.hash_state(whole.network.state_dict())
+    assert [replace(epoch, seconds=0) for epoch in again.history] == [replace(epoch, seconds=0) for epoch in whole.history]
+    assert (again.kept_epoch, again.ended) == (whole.kept_epoch, whole.ended)
+    # killed after the last epoch, before the weights were written: nothing is trained again
+    done = train(images, checkpoint=TrainingCheckpoint(path), progress=lambda *_: pytest.fail("trained again"), **settings)
+    assert zoo.hash_state(done.network.state_dict()) == zoo.hash_state(whole.network.state_dict())
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("killed") / "own.safetensors.unfinished"
+    with pytest.raises(KeyboardInterrupt):
+        train(blobs(), checkpoint=Killed(path, after=1), **FAST)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "was made with seed 0, this run has seed 3; go on with the same configuration, or remove it"),
+        ({"learning_rate": 2e-3}, "was made with learning_rate 0.001, this run has learning_rate 0.002"),
+        ({"epochs": 7}, "was made with epochs 6, this run has epochs 7"),
+        ({"images": blobs(80)}, "was made with training images"),
+        ({"images": replace(blobs(), labels=1 - blobs().labels)}, "was made with training images"),
+        ({"init": squeezenet1_0(num_classes=2).state_dict()}, "was made with init None, this run has init the stage before"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_by_name(killed, change, message):
+    before = killed.read_bytes()
+    with pytest.raises(UsageError, match=message):
+        train(**{"images": blobs(), "checkpoint": TrainingCheckpoint(killed), **FAST, **change})
+    assert killed.read_bytes() == before
+
+
+class Evil:
+    def __reduce__(self):
+        return (pytest.fail, ("code was run",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"half a file", "evil", {"loop": {}}, {"configuration": "[]", "loop": {}, "stopping": None, "history": [], "seconds": 1.0}],
+)
+def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path, content):
+    path = tmp_path / "own.safetensors.unfinished"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(Evil() if content == "evil" else content, path)
+    with pytest.raises(DataError, match=r"expected the checkpoint of a training at .*remove it to begin anew"):
+        train(blobs(), checkpoint=TrainingCheckpoint(path), **FAST)
+
+
+def test_a_checkpoint_with_other_weights_is_refused(killed, tmp_path):
+    content = torch.load(killed, weights_only=True)
+    content["loop"]["network"].popitem()
+    path = tmp_path / "own.safetensors.unfinished"
+    torch.save(content, path)
+    with pytest.raises(DataError, match=r"expected the checkpoint of a training .*\(RuntimeError\)"):
+        train(blobs(), checkpoint=TrainingCheckpoint(path), **FAST)

@@ -21,6 +21,7 @@ from repairkit.cli.apply import apply
 from repairkit.cli.attribution import attribution
 from repairkit.cli.console import say, show_warning
 from repairkit.cli.critical import accuracy, recall
+from repairkit.cli.dropout import dropout
 from repairkit.cli.fairness import fairness
 from repairkit.cli.recipes import recipes
 from repairkit.cli.report import report
@@ -70,7 +71,7 @@ def ended(error: BaseException, text: str, code: int) -> int:
 
 
 app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (fairness, adversarial, recall, accuracy, apply, train, run, recipes, report, attribution):
+for command in (fairness, adversarial, recall, accuracy, dropout, apply, train, run, recipes, report, attribution):
     app.command()(guarded(command))
 
 

@@ -33,7 +33,12 @@ def attribution(
         int | None,
         typer.Option(min=1, help="How many filters of each end. [default: as many as were sought; every filter with --json]"),
     ] = None,
-    network: Annotated[str, typer.Option(help="repaired, or dropout_repaired for the dropout-trained rival.")] = HANDED_OVER[0],
+    network: Annotated[
+        str,
+        typer.Option(
+            help="repaired, or dropout_repaired for the dropout-trained rival; of repairkit dropout: original-lowest, dropout, dropout-lowest."
+        ),
+    ] = HANDED_OVER[0],
     fold: Annotated[int, typer.Option(min=1, help="Fold of a cross-fitted run.")] = HANDED_OVER[1],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout: the facts, and a row for each filter.")] = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,7 @@ def load_network_and_images(
         if unfit := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{unfit[0]} goes with --data-root, got it without; give the images, or leave it out")
         side = size or digits.SIZE
-        with Reporter("training steps").running() as reporter:
-            fitted = embedded.load(model, size=side, threads=torch.get_num_threads(), device=device, progress=Telling(reporter))
-        return fitted, digits.held_out_digits(size=side)
+        return fitted_digits(model, side, device=device), digits.held_out_digits(size=side)
     images = imagenet.load(
         data_root,
         size=size or usual_size(model),
@@ -78,6 +77,23 @@ def load_network_and_images(
     )
     loaded = zoo.load(model, weights=weights, classes=images.classes, mean=mean, std=std, device=device)
     return loaded, relabel(images, loaded.classifier.classes)
+
+
+def fitted_digits(architecture: str, side: int, *, device: str, filter_dropout: float = 0.0) -> zoo.LoadedModel:
+    """The embedded default of an architecture, fitted now, with progress, unless the cache has it.
+
+    Raises:
+        ModelError: as `repairkit.models.embedded.load`.
+    """
+    with Reporter("training steps").running() as reporter:
+        return embedded.load(
+            architecture,
+            size=side,
+            threads=torch.get_num_threads(),
+            device=device,
+            progress=Telling(reporter),
+            filter_dropout=filter_dropout,
+        )
 
 
 def usual_size(model: str) -> int:
@@ -129,17 +145,7 @@ def load_adversaries(
     if elsewhere is None and digital:
         elsewhere = digits.typed_digits(TYPED, size=side)
 
-    def fitted(architecture: str, filter_dropout: float = 0.0) -> zoo.LoadedModel:
-        with Reporter("training steps").running() as reporter:
-            return embedded.load(
-                architecture,
-                size=side,
-                threads=torch.get_num_threads(),
-                device=device,
-                progress=Telling(reporter),
-                filter_dropout=filter_dropout,
-            )
-
+    fitted = partial(fitted_digits, side=side, device=device)
     others: tuple[zoo.LoadedModel, ...]
     if carriers is None:
         others = (fitted(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
@@ -152,7 +158,7 @@ def load_adversaries(
         rival: zoo.LoadedModel | None = zoo.load(dropout_model, classes=classes, device=device)
     else:
         rival = (
-            fitted(model.architecture, EMBEDDED_DROPOUT)
+            fitted(model.architecture, filter_dropout=EMBEDDED_DROPOUT)
             if digital and (model.architecture in DROPOUT_TRAINED or device == "cuda")
             else None
         )

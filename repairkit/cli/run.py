@@ -17,6 +17,8 @@ from repairkit.cli.carrying import Running
 from repairkit.cli.console import Reporter, say
 from repairkit.cli.correlation import carry_out as carry_out_correlation
 from repairkit.cli.critical import carry_out as carry_out_critical
+from repairkit.cli.dropout import carry_out as carry_out_dropout
+from repairkit.cli.dropout import face_task, folder_task
 from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
@@ -32,11 +34,13 @@ from repairkit.cli.options import (
     set_threads,
 )
 from repairkit.cli.train import Telling, given_options
+from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
+from repairkit.dropout import DropoutTask
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, CorrelationRecipe, FairnessRecipe, prepare
+from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, CorrelationRecipe, DropoutRecipe, FairnessRecipe, prepare, prepare_dropout
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
@@ -190,6 +194,9 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
         with Reporter("training steps").running() as reporter:
             task = prepare(recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter))
         return carry_out_fairness(task, options, running, title=recipe.title)
+    if isinstance(recipe, DropoutRecipe):
+        pair = load_dropout(recipe, asked.data_root, options, asked.threads)
+        return carry_out_dropout(pair, options, running, title=recipe.title)
     model, images = load(recipe, asked.data_root, options.device)
     if isinstance(recipe, AdversarialRecipe):
         others = load_adversaries(
@@ -225,6 +232,35 @@ def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[L
         std=plan.std,
         device=device,
     )
+
+
+def load_dropout(plan: DropoutRecipe, data_root: Path | None, options: Options, threads: int | None) -> DropoutTask:
+    """Both networks and the images of a recipe, trained or loaded as `repairkit dropout` loads them.
+
+    Raises:
+        UsageError: paths in the recipe, but no data root that they are relative to.
+        DataError, ModelError: as the loaders.
+    """
+    if plan.model is None:
+        with Reporter("training steps").running() as reporter:
+            return prepare_dropout(plan, data_root, device=options.device, threads=threads, progress=Telling(reporter))
+
+    def network(name: str) -> str:
+        return str(below(data_root, name)) if Path(name).suffix else name
+
+    files = below(data_root, plan.weights), below(data_root, plan.dropout_weights)
+    rival = network(plan.dropout_model) if plan.dropout_model else None
+    if plan.source is not None:
+        root = data_root / plan.source.folder if data_root and plan.source.folder else data_root
+        return face_task(
+            network(plan.model), files[0], rival, files[1], plan.source.name, root,
+            size=plan.size, classes=drawn.CLASSES, seed=options.seed, device=options.device, mean=plan.mean, std=plan.std,
+        )  # fmt: skip
+    folder, parts = (plan.data.folder, plan.data.parts) if plan.data else (None, None)
+    return folder_task(
+        network(plan.model), files[0], rival, files[1], below(data_root, folder) if folder else data_root,
+        parts=parts, per_class=plan.per_class, size=plan.size, device=options.device, mean=plan.mean, std=plan.std,
+    )  # fmt: skip
 
 
 def below(data_root: Path | None, relative: str | None) -> Path | None:

@@ -30,7 +30,7 @@ EPOCHS, EPOCHS_OF_SLOW_LEARNERS = 8, 25
 """Passes over the 600 training digits; more for networks without batch norm, and for small ones (MobileNetV3: .77 after 8)."""
 _SMALL = 5_000_000
 _DROPOUT_SETTINGS = {"learning_rate": 5e-4, "ramp": 1.0}
-"""As the stand-ins on drawn faces: begun at the network without, p rises to the end (`repairkit.models.training` tells why)."""
+"""As the stand-ins on drawn faces: begun at the network without, p rises to the end (`repairkit.models.filter_dropout` tells why)."""
 
 
 def needed(name: str, weights: Path | None = None) -> bool:

@@ -1,12 +1,4 @@
-"""Training a classifier from labelled images, with or without filter dropout.
-
-Filter dropout (the remedy that Neuron Shapley repairs are compared with): while training, the
-signal of every filter is zeroed with probability p, anew for each image, and scaled by 1 / (1 - p)
-otherwise, so that no single filter becomes indispensable. At p = 0.5 on all convolutions a
-SqueezeNet did not learn from scratch: on drawn faces its logits died in the first epoch and the loss
-stayed at log 2. What trains: start from the weights trained without (`init`) and let p rise linearly
-over the first half of the steps (`ramp`).
-"""
+"""Training a classifier from labelled images, with or without filter dropout (`repairkit.models.filter_dropout`)."""
 
 from __future__ import annotations
 
@@ -14,8 +6,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +19,13 @@ from torch import nn
 
 from repairkit.data.images import Indices, LabelledImages
 from repairkit.errors import ModelError, UsageError
+from repairkit.evaluation.splits import check_disjoint
 from repairkit.files import write_text
 from repairkit.models import zoo
 from repairkit.models.classifier import Classifier, try_one
+from repairkit.models.early_stopping import EarlyStopping
+from repairkit.models.filter_dropout import FilterDropout, head_of
+from repairkit.models.training_checkpoint import TrainingCheckpoint
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,9 @@ class Trained:
         settings: every argument of the training, JSON-ready.
         notes: what was done beyond the settings, for instance a head that was replaced.
         history: one entry per epoch.
-        seconds: wall time.
+        seconds: wall time, of all sessions.
+        kept_epoch: the epoch whose weights these are.
+        ended: why the training ended when it did.
     """
 
     network: nn.Module
@@ -73,6 +71,8 @@ class Trained:
     notes: tuple[str, ...]
     history: tuple[Epoch, ...]
     seconds: float
+    kept_epoch: int | None = None
+    ended: str = ""
 
     def write(self, weights: Path, *, half: bool = True, before: tuple[Trained, ...] = ()) -> None:
         """Write the weights, and beside them `<name>.train.json`; `before` are the stages this one continued."""
@@ -86,11 +86,12 @@ class Trained:
         write_text(weights.with_suffix(".train.json"), json.dumps(record, indent=1) + "\n")
 
     def record(self) -> dict[str, object]:
-        """Settings, notes, history and time of this training, JSON-ready."""
+        """Settings, notes, history, end and time of this training, JSON-ready."""
         history = [
             {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(epoch).items()} for epoch in self.history
         ]
-        return {"settings": self.settings, "notes": list(self.notes), "seconds": round(self.seconds, 1), "history": history}
+        ending = {} if self.kept_epoch is None else {"kept_epoch": self.kept_epoch, "ended": self.ended}
+        return {"settings": self.settings, "notes": list(self.notes), "seconds": round(self.seconds, 1), **ending, "history": history}
 
 
 def train(
@@ -109,6 +110,8 @@ def train(
     settle_norms: bool = False,
     seed: int = 0,
     validation: LabelledImages | None = None,
+    patience: int | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
     progress: TrainingProgress | None = None,
     threads: int | None = None,
     device: str | torch.device = "cpu",
@@ -132,13 +135,20 @@ def train(
             training of a few hundred steps the running ones lag behind: a MobileNetV3, which moves them by a
             hundredth a step, then answers at chance in eval mode.
         seed: fixes fresh weights, order, flips and dropout: same seed and threads, same weights.
-        validation: measured after every epoch, never trained on.
+        validation: measured after every epoch, never trained on; `repairkit.models.early_stopping.hold_out` cuts some off.
+        patience: keep the weights of the epoch of highest validation accuracy, and end after so many epochs in a row without a
+            higher one (`repairkit.models.early_stopping` says what that means for the schedule and for dropout that rises). None
+            trains all epochs and keeps the last.
+        checkpoint: where the state is kept after each epoch, and taken up again if it is there. On a CPU, with the same threads, a
+            training that goes on ends with the same bits as one that was never interrupted. The caller removes it.
         progress: see `TrainingProgress`.
         threads: CPU threads; None leaves torch's setting.
         device: where to train.
 
     Raises:
-        UsageError: a setting outside its range.
+        UsageError: a setting outside its range, patience without validation images or with settings that it cannot go with, or a
+            checkpoint of another configuration.
+        DataError: validation and training share an image, or the checkpoint cannot be read.
         ModelError: the network cannot take images of this size, the loss is not finite, or the network ends at chance.
     """
     if epochs < 1 or batch_size < 2 or not learning_rate > 0 or not 0 <= filter_dropout < 1 or not 0 <= ramp <= 1:
@@ -146,6 +156,8 @@ def train(
             "expected epochs >= 1, batch size >= 2, learning rate > 0 0 <= filter dropout < 1 and 0 <= ramp <= 1; "
             f"got {epochs}, {batch_size}, {learning_rate}, {filter_dropout}, {ramp}"
         )
+    if patience is not None:
+        _check_patience(patience, images, validation, dropout_rises_to_the_end=filter_dropout > 0 and ramp == 1, settles=settle_norms)
     started = time.perf_counter()
     settings: dict[str, object] = {
         "architecture": architecture,
@@ -162,18 +174,31 @@ def train(
         "seed": seed,
         "threads": threads or torch.get_num_threads(),
         "data": images.name,
-        "images": len(images),
-        "images_sha256": hashlib.sha256("".join(sorted(images.hashes.tolist())).encode()).hexdigest(),
-        "groups": {group: int((images.groups == group).sum()) for group in images.group_names},
+        **_facts(images),
+        "patience": patience,
+        "validation": None if validation is None else {"data": validation.name, **_facts(validation)},
         "torch": torch.__version__,
     }
+    stopping = None if patience is None else EarlyStopping(patience, dropout=filter_dropout)
     with _threads(threads), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         network, notes = _start(architecture, len(images.classes), init)
         classifier = Classifier(network, classes=images.classes, size=size).to(device).to(memory_format=torch.channels_last)
         try_one(classifier.eval(), images)
-        run = TrainingLoop(classifier, images, batch_size, learning_rate, weight_decay, epochs, filter_dropout, ramp, flip)
-        history = tuple(run.epochs(validation, progress))
+        loop = TrainingLoop(classifier, images, batch_size, learning_rate, weight_decay, epochs, filter_dropout, ramp, flip)
+        configuration = _configuration(settings, images, validation, init, device)
+        history, earlier = _take_up(checkpoint, configuration, loop, stopping)
+        with closing(loop.epochs(validation, progress)) as to_come:
+            while not (stopping and stopping.ended) and (epoch := next(to_come, None)):
+                history.append(epoch)
+                if stopping:
+                    stopping.see(epoch, network)
+                if checkpoint:
+                    kept = {"loop": loop.state(), "stopping": stopping.state() if stopping else None}
+                    seconds = earlier + time.perf_counter() - started
+                    checkpoint.write(configuration, kept | {"history": [asdict(each) for each in history], "seconds": seconds})
+        if stopping:
+            stopping.restore(network)
         if settle_norms:
             _settle_norms(classifier, images, batch_size)
         _check_learned(classifier.eval(), images)
@@ -184,9 +209,75 @@ def train(
         trained_on=f"{images.name}, {len(images)} images",
         settings=settings,
         notes=notes,
-        history=history,
-        seconds=time.perf_counter() - started,
+        history=tuple(history),
+        seconds=earlier + time.perf_counter() - started,
+        kept_epoch=stopping.best.epoch if stopping and stopping.best else len(history),
+        ended=f"{patience} epochs in a row brought no higher validation accuracy"
+        if stopping and stopping.ended
+        else f"all {epochs} epochs were trained",
     )
+
+
+def _facts(images: LabelledImages) -> dict[str, object]:
+    """How many images there are, of which groups, and a hash of them in any order."""
+    return {
+        "images": len(images),
+        "images_sha256": hashlib.sha256("".join(sorted(images.hashes.tolist())).encode()).hexdigest(),
+        "groups": {group: int((images.groups == group).sum()) for group in images.group_names},
+    }
+
+
+def _configuration(
+    settings: Mapping[str, object],
+    images: LabelledImages,
+    validation: LabelledImages | None,
+    init: Path | Mapping[str, torch.Tensor] | None,
+    device: str | torch.device,
+) -> dict[str, object]:
+    """All that decides the bits of a training, for its checkpoint; images by a hash of them and their labels in their order."""
+    start = None if init is None else zoo.hash_state(zoo.read_weights(init)[0] if isinstance(init, Path) else init)
+
+    def hashed(each: LabelledImages | None) -> str | None:
+        return None if each is None else hashlib.sha256("".join(each.hashes.tolist()).encode() + each.labels.tobytes()).hexdigest()[:16]
+
+    shown = {name: value for name, value in settings.items() if name not in ("images", "images_sha256", "groups", "validation")}
+    return shown | {
+        "device": str(device),
+        "training images": hashed(images),
+        "validation images": hashed(validation),
+        "weights to start from": start,
+    }
+
+
+def _check_patience(
+    patience: int, images: LabelledImages, validation: LabelledImages | None, *, dropout_rises_to_the_end: bool, settles: bool
+) -> None:
+    if patience < 1:
+        raise UsageError(f"expected a patience of at least 1 epoch, got {patience}; leave it out to train all epochs")
+    if validation is None:
+        raise UsageError("patience needs validation images, got none; give some that are not trained on")
+    if dropout_rises_to_the_end:
+        raise UsageError("with patience, filter dropout must be at its height before the last step, got ramp 1; give a smaller ramp")
+    if settles:
+        raise UsageError("settled norms are not those that validation measured; leave patience or settle_norms out")
+    check_disjoint(training=images, validation=validation)
+
+
+def _take_up(
+    checkpoint: TrainingCheckpoint | None, configuration: Mapping[str, object], loop: TrainingLoop, stopping: EarlyStopping | None
+) -> tuple[list[Epoch], float]:
+    """Epochs and seconds of earlier sessions, whose state goes into loop and stopping; none where nothing is kept."""
+    found = checkpoint.read(configuration) if checkpoint else None
+    if checkpoint is None or found is None:
+        return [], 0.0
+    try:
+        history = [Epoch(**epoch) for epoch in found["history"]]
+        loop.load_state(found["loop"])
+        if stopping:
+            stopping.load_state(found["stopping"], history)
+        return history, float(found["seconds"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise checkpoint.damaged(type(error).__name__) from None
 
 
 @contextmanager
@@ -202,7 +293,7 @@ def _threads(count: int | None) -> Iterator[None]:
 def _start(architecture: str, classes: int, init: Path | Mapping[str, torch.Tensor] | None) -> tuple[nn.Module, tuple[str, ...]]:
     """A network to start from, and what to note about it."""
     network = zoo.build(architecture, classes)
-    head = _head(network)
+    head = head_of(network)
     if init is None:
         # SqueezeNet's logits pass a ReLU: with its bias at 0 both logits can die in the first steps.
         if isinstance(head, nn.Conv2d) and head.bias is not None:
@@ -219,80 +310,6 @@ def _start(architecture: str, classes: int, init: Path | Mapping[str, torch.Tens
             state[key] = own[key]
     zoo.fit(network, state, where=str(init) if isinstance(init, Path) else "the initial weights")
     return network, tuple(notes)
-
-
-def _head(network: nn.Module) -> nn.Module:
-    """The last linear layer, or the last convolution where there is none."""
-    modules = list(network.modules())
-    linear: list[nn.Module] = [module for module in modules if isinstance(module, nn.Linear)]
-    return (linear or [module for module in modules if isinstance(module, nn.Conv2d)])[-1]
-
-
-class FilterDropout:
-    """Hooks that drop each filter's signal with probability `p`, anew per image; a context manager.
-
-    The signal is taken after the batch norm that follows a convolution, else at the convolution
-    itself: before a ReLU, which for zeroing and scaling is the same as after it. The classifier's
-    own convolution is left alone.
-
-    Example:
-        >>> network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-        >>> with FilterDropout(network, torch.rand(1, 3, 4, 4)) as dropout:
-        ...     dropout.p = 0.5
-        ...     len(dropout.modules)
-        1
-    """
-
-    def __init__(self, network: nn.Module, example: torch.Tensor) -> None:
-        self.p = 0.0
-        self.modules = _signal_modules(network, example)
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def __enter__(self) -> FilterDropout:
-        self._handles = [module.register_forward_hook(self._drop) for module in self.modules]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def _drop(self, module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
-        if self.p == 0 or not module.training:
-            return output
-        keep = torch.rand(output.shape[:2], device=output.device) >= self.p
-        return output * (keep / (1 - self.p))[:, :, None, None]
-
-
-def _signal_modules(network: nn.Module, example: torch.Tensor) -> list[nn.Module]:
-    """For each convolution but the classifier's: the batch norm that takes its output, else itself."""
-    head = _head(network)
-    made: dict[int, nn.Conv2d] = {}
-    kept: list[torch.Tensor] = []  # alive until the end, so that an id names one tensor
-    carrier: dict[nn.Conv2d, nn.Module] = {}
-
-    def after_convolution(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-        if isinstance(module, nn.Conv2d) and module is not head:
-            kept.append(output)
-            made[id(output)] = module
-            carrier.setdefault(module, module)
-
-    def before_norm(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        convolution = made.get(id(inputs[0]))
-        if convolution is not None:
-            carrier[convolution] = module
-
-    handles = [m.register_forward_hook(after_convolution) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    handles += [m.register_forward_pre_hook(before_norm) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    training = network.training
-    try:
-        with torch.no_grad():
-            network.eval()(example)
-    finally:
-        network.train(training)
-        for handle in handles:
-            handle.remove()
-    return list(carrier.values())
 
 
 @dataclass
@@ -314,22 +331,52 @@ class TrainingLoop:
     flip: bool
     keep_norms: bool = False
 
-    def epochs(self, validation: LabelledImages | None, progress: TrainingProgress | None) -> Iterator[Epoch]:
-        """Train, an epoch at a time; the validation images are measured after each.
+    def __post_init__(self) -> None:
+        self._per_epoch = max(1, len(self.images) // self.batch_size)
+        self._steps = self.count * self._per_epoch
+        self._done = 0
+        self._optimizer = torch.optim.AdamW(self.classifier.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        warm = max(0.1, 2 / (self._steps + 1))  # one step at least: in ten total steps, OneCycleLR divides a tenth of them by zero
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, self.learning_rate, total_steps=self._steps + 1, pct_start=warm
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, between two epochs: tensors, numbers and text."""
+        return {
+            "done": self._done,
+            "network": self.classifier.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "random": torch.get_rng_state(),
+            "random on devices": torch.cuda.get_rng_state_all() if self.classifier.mean.is_cuda else [],
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of this training.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: it is one of another network or none.
+        """
+        self.classifier.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["random"])
+        torch.cuda.set_rng_state_all(state["random on devices"])
+        self._done = int(state["done"])
+
+    def epochs(self, validation: LabelledImages | None, progress: TrainingProgress | None) -> Generator[Epoch]:
+        """Train, an epoch at a time, those that are still to come; the validation images are measured after each.
 
         Raises:
             ModelError: the loss is not finite.
         """
-        per_epoch = max(1, len(self.images) // self.batch_size)
-        steps = self.count * per_epoch
-        optimizer = torch.optim.AdamW(self.classifier.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        warm = max(0.1, 2 / (steps + 1))  # one step at least: in ten total steps, OneCycleLR divides a tenth of them by zero
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps + 1, pct_start=warm)
+        per_epoch, steps, optimizer, schedule = self._per_epoch, self._steps, self._optimizer, self._schedule
         device = self.classifier.mean.device
         labels = torch.from_numpy(self.images.labels)
         example = self.classifier.prepare(self.images.batch(np.arange(1)).to(device))
         with FilterDropout(self.classifier.network, example) as dropout:
-            for epoch in range(self.count):
+            for epoch in range(self._done, self.count):
                 began, total, right = time.perf_counter(), 0.0, 0
                 self._enter_training_mode()
                 order = torch.randperm(len(self.images))
@@ -362,6 +409,7 @@ class TrainingLoop:
                 )
                 if progress:
                     progress((epoch + 1) * per_epoch, steps, entry)
+                self._done = epoch + 1
                 yield entry
 
     def _enter_training_mode(self) -> None:

@@ -22,11 +22,13 @@ from repairkit.report import (
     correlation_tables,
     critical_figures,
     critical_tables,
+    dropout_figures,
+    dropout_tables,
     fairness_tables,
     figures,
 )
 from repairkit.report.drawing import Figure
-from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, FairnessResult, Result, read_record
+from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, DropoutResult, FairnessResult, Result, read_record
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Kind:
 KINDS = {
     "fairness": Kind(FairnessResult, "fairness", fairness_tables, figures.draw),
     "critical filters": Kind(CriticalResult, "critical", critical_tables, critical_figures.draw),
+    "dropout": Kind(DropoutResult, "dropout", dropout_tables, dropout_figures.draw),
     "adversarial": Kind(AdversarialResult, "adversarial", adversarial_tables, adversarial_figures.draw),
     "correlation": Kind(CorrelationResult, "correlation", correlation_tables, correlation_figures.draw),
 }

@@ -25,6 +25,8 @@ OUTCOME_SYMBOL = {
     "cannot be fooled": "●",
     "critical filters found": "▲",
     "measured": "●",
+    "less dependent": "▲",
+    "more dependent": "▼",
 }
 LOWER_IS_BETTER = frozenset({"gap", "target success"})
 REPAIRED = frozenset({"repaired", "dropout_repaired"})

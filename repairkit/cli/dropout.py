@@ -1,0 +1,283 @@
+"""`repairkit dropout`: what a network and one of the same architecture that was trained with filter dropout depend on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from repairkit.cli.carrying import Running
+from repairkit.cli.console import say
+from repairkit.cli.fairness import CELEBA, DRAWN_NOTICE
+from repairkit.cli.loading import EMBEDDED_DROPOUT, fitted_digits, load_network_and_images
+from repairkit.cli.options import (
+    BatchOption,
+    ContestedOption,
+    DeviceOption,
+    DryRunOption,
+    EngineOption,
+    FreezeAtOption,
+    GuaranteeOption,
+    JsonOption,
+    MeanOption,
+    MemoryOption,
+    PartsOption,
+    PerClassOption,
+    PrecisionOption,
+    ResumeOption,
+    ScoreOption,
+    SeedOption,
+    SizeOption,
+    StdOption,
+    T0Option,
+    ThreadsOption,
+    ToleranceOption,
+    TruncationOption,
+    WeightsOption,
+    WorkersOption,
+    check_device,
+    check_place,
+    check_workers,
+    model_notices,
+    parse_channels,
+    parse_parts,
+    parse_t0,
+    set_threads,
+    show_passes,
+)
+from repairkit.data import drawn, loaders
+from repairkit.dropout import DropoutTask, configuration, find, plan
+from repairkit.dropout_summary import summarise
+from repairkit.errors import UsageError
+from repairkit.models import embedded, zoo
+from repairkit.options import Options, Score
+from repairkit.rundir import write_dropout_run
+from repairkit.shapley import Engine
+from repairkit.shapley.model_game import Precision
+from repairkit.tracing import FreezeAt
+from repairkit.unfinished import kept_setting
+
+EMBEDDED_BUDGET, EMBEDDED_TOP, DRAWN_IMAGES = 2_000, 16, 600
+"""Keep `repairkit dropout` with nothing given within two minutes on two free cores; each network has two attributions."""
+NO_DROPOUT = (
+    "{file} was trained without filter dropout, as its train.json says: this compares two networks, and says nothing about dropout."
+)
+
+
+def dropout(
+    model: Annotated[
+        str, typer.Option(help="The network trained without: squeezenet_celeba, a torchvision name, or a weights FILE of repairkit train.")
+    ] = CELEBA[0],
+    weights: WeightsOption = None,
+    dropout_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Its rival of the same architecture, likewise. [default: squeezenet_celeba_dropout for squeezenet_celeba, an embedded one for digits]"
+        ),
+    ] = None,
+    dropout_weights: Annotated[Path | None, typer.Option(help="Weights for a rival given by its architecture's name.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Faces: drawn, ppb, utkface, celeba, or a .csv/.parquet manifest. [default: drawn for squeezenet_celeba]"),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of images: for --data that of the faces; else one folder for each class, or an annotation file. [default: embedded digits]"
+        ),
+    ] = None,
+    parts: PartsOption = None,
+    per_class: PerClassOption = None,
+    size: SizeOption = None,
+    classes: Annotated[str, typer.Option(help="Class names of --data, by commas, where the weights file does not say.")] = "female,male",
+    mean: MeanOption = None,
+    std: StdOption = None,
+    engine: EngineOption = "tmab",
+    score: ScoreOption = None,
+    freeze_at: FreezeAtOption = "post",
+    precision: PrecisionOption = "float32",
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help=f"Image passes for each network and end. [default: 20,000; {EMBEDDED_BUDGET:,} for drawn faces and embedded digits]"
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"How many filters of each end to look for, and to remove one by one. [default: 40; {EMBEDDED_TOP} for drawn faces and embedded digits; 100 for the walks]",
+        ),
+    ] = None,
+    t0: T0Option = None,
+    truncation: TruncationOption = None,
+    contested: ContestedOption = None,
+    guarantee: GuaranteeOption = None,
+    tolerance: ToleranceOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    workers: WorkersOption = 1,
+    batch: BatchOption = Options.batch,
+    memory: MemoryOption = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/dropout-...]")] = None,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> int:
+    """Compare what a network and its dropout-trained rival depend on: values, and accuracy as the highest and lowest filters are removed."""
+    started = time.monotonic()
+    check_place(out, resume=resume)
+    data = data or ("drawn" if model in CELEBA and data_root is None else None)
+    quick = engine == "tmab" and guarantee is None and (data == "drawn" or (data is None and data_root is None))
+    options = Options(
+        engine=cast(Engine, engine),
+        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
+        freeze_at=cast(FreezeAt, freeze_at),
+        precision=cast(Precision, precision),
+        budget=budget or (EMBEDDED_BUDGET if quick else Options.budget),
+        top=top or (EMBEDDED_TOP if quick else None),
+        t0=parse_t0(t0),
+        truncation=truncation,
+        contested=contested,
+        guarantee=guarantee,
+        tolerance=tolerance,
+        ranking="recall",  # the worth has one part
+        seed=seed,
+        device=check_device(device),
+        batch=batch,
+    )
+    check_workers(workers, options)
+    set_threads(threads or kept_setting(out, "threads"), workers=workers)
+    channels = {"mean": parse_channels("--mean", mean), "std": parse_channels("--std", std)}
+    if data is not None:
+        if given := [name for name, value in (("--parts", parts), ("--per-class", per_class)) if value is not None]:
+            raise UsageError(f"{given[0]} goes with class folders, got it with --data {data}; leave one of them out")
+        task = face_task(
+            model, weights, dropout_model, dropout_weights, data, data_root,
+            size=size, classes=tuple(classes.split(",")), seed=seed, device=device, **channels,
+        )  # fmt: skip
+    else:
+        task = folder_task(
+            model, weights, dropout_model, dropout_weights, data_root,
+            parts=parse_parts(parts), per_class=per_class, size=size, device=device, **channels,
+        )  # fmt: skip
+    return carry_out(
+        task,
+        options,
+        Running(started, f"dropout-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
+        title=f"What {Path(model).stem} and its dropout-trained rival depend on, on {task.images.name}",
+    )
+
+
+def face_task(
+    model: str,
+    weights: Path | None,
+    dropout_model: str | None,
+    dropout_weights: Path | None,
+    data: str,
+    data_root: Path | None,
+    *,
+    size: int | None,
+    classes: tuple[str, ...],
+    seed: int,
+    device: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> DropoutTask:
+    """Two networks, and faces or images of a manifest; of drawn ones those of the population that the networks were made for.
+
+    Raises:
+        UsageError: no rival is named, or what the loaders refuse.
+        DataError, ModelError: as the loaders and `DropoutTask`.
+    """
+    if dropout_model is None and model == CELEBA[0]:
+        dropout_model = CELEBA[1]
+    first = zoo.load(model, weights=weights, classes=classes, mean=mean, std=std, device=device)
+    second = zoo.load(_named(dropout_model), weights=dropout_weights, classes=classes, mean=mean, std=std, device=device)
+    if data == "drawn":
+        loaders.check_drawn(size=size)
+        images = drawn.source_faces(n=DRAWN_IMAGES, seed=seed)
+    else:
+        images = loaders.load(data, root=data_root, size=size, classes=first.classifier.classes)
+    return DropoutTask(first, second, images)
+
+
+def folder_task(
+    model: str,
+    weights: Path | None,
+    dropout_model: str | None,
+    dropout_weights: Path | None,
+    data_root: Path | None,
+    *,
+    parts: Sequence[str] | None,
+    per_class: int | None,
+    size: int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    device: str,
+) -> DropoutTask:
+    """Two networks, and class folders or a folder with an annotation file; without, both embedded, and digits.
+
+    Raises:
+        UsageError: no rival is named, or what `load_network_and_images` refuses.
+        DataError, ModelError: as the loaders and `DropoutTask`.
+    """
+    digital = data_root is None and embedded.needed(model, weights)
+    if not digital:
+        _named(dropout_model)  # before anything is loaded
+    first, images = load_network_and_images(
+        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device
+    )
+    if dropout_model is None and digital:
+        second = fitted_digits(model, images.pixels.shape[1], device=device, filter_dropout=EMBEDDED_DROPOUT)
+    else:
+        classes = first.classifier.classes
+        second = zoo.load(_named(dropout_model), weights=dropout_weights, classes=classes, mean=mean, std=std, device=device)
+    return DropoutTask(first, second, images)
+
+
+def _named(dropout_model: str | None) -> str:
+    if dropout_model is None:
+        raise UsageError(
+            "give --dropout-model: weights of the same architecture trained with filter dropout, for instance by repairkit train --filter-dropout"
+        )
+    return dropout_model
+
+
+def carry_out(task: DropoutTask, options: Options, running: Running, *, title: str) -> int:
+    """Plan or run a comparison and write its run directory; returns the exit code, 0 whatever was found."""
+    options = running.with_batch(options, task.model.classifier, task.images)
+    notices = notices_of(task)
+    for notice in notices:
+        say(f"note: {notice}")
+    if running.dry_run:
+        heading = f"images: {task.images.name}, {len(task.images):,}; networks: {task.model.architecture} and its dropout-trained rival"
+        show_passes(task.model.classifier, task.images, plan(task, options), options, heading=heading, as_json=running.as_json)
+        return 0
+    result, place = running.carry_out(
+        configuration(task, options),
+        find=lambda reporter, unfinished: find(task, options, progress=reporter, workers=running.workers, unfinished=unfinished),
+        summarise=partial(summarise, task, options, title=title, notices=notices),
+        write=write_dropout_run,
+    )
+    networks = "; of the rival: add --network dropout, of the lowest filters original-lowest or dropout-lowest"
+    running.tell(
+        result, place, weights=task.model.weights, repaired=False, otherwise=f"all values: repairkit attribution {place}{networks}"
+    )
+    return 0
+
+
+def notices_of(task: DropoutTask) -> list[str]:
+    """What a reader must know before any number."""
+    stages = task.dropout.stages
+    without = bool(stages) and all(stage.settings.filter_dropout == 0 for stage in stages)
+    return [
+        *([DRAWN_NOTICE] if task.images.drawn else []),
+        *model_notices(task.model, task.dropout),
+        *([NO_DROPOUT.format(file=task.dropout.weights.name)] if without else []),
+    ]
