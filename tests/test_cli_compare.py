@@ -115,3 +115,14 @@ def test_a_recipe_is_compared(faces, tmp_path, few, options, flag, expected):
     assert result.reproduction.command == " ".join(
         map(str, ["repairkit", "run", recipe, "--embedded", *flag, "--threads", 1, "--out", tmp_path / "run"])
     )
+
+
+def test_a_recipe_that_has_nothing_to_compare_says_so_and_runs(tmp_path, monkeypatch):
+    run = sys.modules["repairkit.cli.run"]
+    monkeypatch.setattr(run, "load_dropout", lambda *_: None)
+    monkeypatch.setattr(run, "carry_out_dropout", lambda _pair, options, *_, **__: 1 if options.compare else 0)
+    recipe = tmp_path / "pair.toml"
+    recipe.write_text('command = "dropout"\ntitle = "A pair"\n[embedded]\nmodel = "resnet18"\n')
+    code, _, stderr = call("run", recipe, "--embedded", "--compare", "--threads", "1")
+    assert code == 0
+    assert "note: recipes of dropout are not compared with baselines" in stderr

@@ -32,6 +32,7 @@ from repairkit.repair import eligible
 from repairkit.unfinished import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
+CHEAP = {"budget": 800, "candidates": 4, "max_filters": 2}
 EVERY = suited(fairness=True)
 
 
@@ -53,7 +54,7 @@ def compared_colours(name):
 
 @cache
 def compared_faces(folds=1):
-    return tiny_faces.small_run(folds=folds, compare=("random", "weight norm"))
+    return tiny_faces.small_run(folds=folds, compare=("random", "weight norm"), **CHEAP)
 
 
 # ---- removal curves ----
@@ -342,10 +343,11 @@ def test_an_unsigned_baseline_accuses_what_matters_most_and_a_signed_one_what_ha
     np.testing.assert_array_equal(by_value(slope), slope.value)
 
 
-def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_choosing():
+def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_choosing(tmp_path, monkeypatch):
     options = replace(OPTIONS, compare=("random", "mean activation", "weight norm", "leave-one-out"))
     asked = adversarial_task()
-    findings = adversarial.repair(asked, options, ATTACKS)
+    unfinished = Unfinished(tmp_path / "run", adversarial.configuration(asked, options, ATTACKS), command="repairkit adversarial --resume")
+    findings = adversarial.repair(asked, options, ATTACKS, unfinished=unfinished)
     result = adversarial_result(asked, options, ATTACKS, findings)
     ours = row(result, SHAPLEY)
     line = [point for point in result.frontier if point.series == "highest value first"]
@@ -361,6 +363,14 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
     assert row(result, "leave-one-out").selections[0].value == 0
     assert any("the selection alone wins about" in sentence for sentence in result.comparison.sentences)
     assert findings.passes["baselines"] <= adversarial.plan(asked, options, ATTACKS)["baselines"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fairness, "choose", lambda *_, **__: pytest.fail("chosen again"))
+        patch.setattr(adversarial, "said_with", lambda *_, **__: pytest.fail("measured again"))
+        resumed = adversarial.repair(asked, options, ATTACKS, unfinished=unfinished)
+    assert adversarial_result(asked, options, ATTACKS, resumed).comparison == result.comparison
+    assert resumed.passes == findings.passes
+
     again = adversarial.repair(asked, OPTIONS, ATTACKS)
     assert again.rounds[0].choice == findings.rounds[0].choice
     assert again.passes == {part: passes for part, passes in findings.passes.items() if part != "baselines"}
@@ -373,7 +383,7 @@ def test_a_network_that_is_not_fooled_is_not_compared():
 
 
 def test_a_fairness_repair_that_compares_is_the_same_repair():
-    _, _, alone, _ = tiny_faces.small_run()
+    _, _, alone, _ = tiny_faces.small_run(**CHEAP)
     _, _, findings, _ = compared_faces()
     assert alone.repairs[0].choice == findings.repairs[0].choice
     np.testing.assert_array_equal(alone.repairs[0].attribution.value, findings.repairs[0].attribution.value)
