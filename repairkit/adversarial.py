@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from repairkit.attributing import attribute, game_of, within_memory, zone_of
+from repairkit.baselines import suspects
 from repairkit.clock import Clock
+from repairkit.comparing import Compared, by_harm, compare, planned, with_after
 from repairkit.critical import grid, said_with
 from repairkit.data.images import Indices, LabelledImages
 from repairkit.data.record import check_unseen
@@ -214,6 +216,7 @@ class AdversarialFindings:
         frontier: of the filters of the first round.
         screens: of attack success and of accuracy for every filter, shape (2, n).
         ended: why no further round was played, in words; empty where all were.
+        compared: the first round with baselines; None where nobody asked, or no round was played.
     """
 
     split: Split
@@ -225,6 +228,7 @@ class AdversarialFindings:
     frontier: list[FrontierLine]
     screens: Floats | None
     ended: str
+    compared: Compared | None
     passes: dict[str, float]
     seconds: dict[str, float]
 
@@ -272,6 +276,13 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0)
     points = 2 * len(grid(attacks.frontier)) + 1
     training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
+    compared = planned(
+        options,
+        images=sizes["attribute"] + (len(split.attribute) if attacks.ranking == "success - accuracy" else 0),
+        points=len(grid(attacks.frontier)),
+        report=sizes["report"] + len(split.report),
+        choosing=choosing,
+    )
     return (
         {"attack": attacked * (sizes["report"] + attacks.rounds * (sizes["attribute"] + sizes["choose"]))}
         | {"calibration": float(attacks.rounds * len(split.attribute))}
@@ -280,6 +291,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         | {"choosing": attacks.rounds * choosing}
         | ({"fine-tuning": training} if training else {})
         | {"frontier": float(points * (sizes["report"] + len(split.report)))}
+        | ({"baselines": compared} if options.compare else {})
         | {
             "evaluation": columns * len(split.report)
             + attacks.effort.passes(
@@ -401,7 +413,10 @@ def repair(
             kept=unfinished.network("evaluation") if unfinished else None,
             clock=clock,
         )
-    return AdversarialFindings(split, made, rounds, networks, right, judged, frontier, screens, ended, clock.passes, clock.seconds)
+    compared = compare_first(task, rounds, frontier, made["report"], split, options, attacks, clock, unfinished)
+    return AdversarialFindings(
+        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds
+    )
 
 
 def fooled(made: dict[str, Attacked]) -> bool:
@@ -456,24 +471,42 @@ def find_and_freeze(
     with clock.part("attribution"):
         found = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
         clock.add("attribution", sum(found.passes.values()))
-    chosen_on = task.images.subset(split.choose)
-    choice = choose_once(
-        classifier,
-        game.filters,
-        found,
-        (Accuracy().on(ungrouped(made["choose"].images)), Accuracy().on(chosen_on)),
-        replace(options, max_clean_drop=options.max_clean_drop / attacks.rounds),
-        clock,
-        kept,
-        measure=margins(made["choose"], chosen_on),
-        source_weights=PRICES,
-        guarded="probability",
-        source_for_gains=len(made["choose"]),
-    )
+    choice = choose_against(task, classifier, game.filters, found, made["choose"], split, options, attacks, clock, kept)
     patch = patch_of(task.model, game.filters, found, choice, game.stake, options.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
     halved = game.batch if game.batch < options.batch else None
     return Round(made, game.filters, found, choice, patch, zone, halved), repaired
+
+
+def choose_against(
+    task: AdversarialTask,
+    classifier: Classifier,
+    filters: ConvFilters,
+    found: Attribution,
+    adversarial: Attacked,
+    split: Split,
+    options: Options,
+    attacks: AttackOptions,
+    clock: Clock,
+    kept: KeptNetwork | None,
+    part: str = "choosing",
+) -> Choice:
+    """What to freeze of an attribution's culprits, on the adversarial and the clean images that choose; booked under a part of the run."""
+    clean = task.images.subset(split.choose)
+    return choose_once(
+        classifier,
+        filters,
+        found,
+        (Accuracy().on(ungrouped(adversarial.images)), Accuracy().on(clean)),
+        replace(options, max_clean_drop=options.max_clean_drop / attacks.rounds),
+        clock,
+        kept,
+        measure=margins(adversarial, clean),
+        source_weights=PRICES,
+        guarded="probability",
+        source_for_gains=len(adversarial),
+        part=part,
+    )
 
 
 def train_on(
@@ -605,3 +638,55 @@ def frontier_of(
             if kept is not None:
                 kept.keep_arrays(series.replace(" ", "-"), **saved)
         yield FrontierLine(series, counts, saved["hit"], saved["clean"], len(chosen) if series == "order of choosing" else None)
+
+
+def compare_first(
+    task: AdversarialTask,
+    rounds: Sequence[Round],
+    frontier: Sequence[FrontierLine],
+    stored: Attacked,
+    split: Split,
+    options: Options,
+    attacks: AttackOptions,
+    clock: Clock,
+    unfinished: Unfinished | None = None,
+) -> Compared | None:
+    """Baselines beside the Shapley values of the first round: along the frontier, and choosing from their candidates.
+
+    What is counted of a stored image is whether it gets the target, of a clean one whether it is right; stored images come first. None where
+    nobody asked or no round was played.
+    """
+    if not rounds or not options.compare:
+        return None
+    first = rounds[0]
+    classifier, filters = task.model.classifier, first.filters
+    clean = task.images.subset(split.report)
+    worth = worth_on(first.made["attribute"], task.images.subset(split.attribute), options, attacks)
+    game = ModelGame(classifier, filters, worth, batch=first.halved or options.batch, precision=options.precision)
+    counted = {line.series: np.concatenate([line.hit, line.clean], axis=1) for line in frontier}
+    lines = {line.series: line for line in frontier}
+
+    def measure(frozen: Sequence[int]) -> Booleans:
+        players = np.array(frozen, dtype=np.int64)
+        hit = said_with(classifier, filters, stored.images, players, options.batch) == stored.targets
+        return np.concatenate([hit, said_with(classifier, filters, clean, players, options.batch) == clean.labels])
+
+    compared = compare(
+        game,
+        first.attribution,
+        options,
+        seed=options.seed,
+        counts=lines["highest value first"].counts,
+        score=by_harm,
+        order=lambda found: eligible(filters, suspects(found), attacks.frontier),
+        measure=measure,
+        clock=clock,
+        right=counted["highest value first"],
+        choose=lambda found, own: choose_against(
+            task, classifier, filters, suspects(found), first.made["choose"], split, options, attacks, clock, own, part="baselines"
+        ),
+        choice=first.choice,
+        kept=unfinished.network("round-1") if unfinished else None,
+    )
+    chosen = lines["order of choosing"].counts.index(first.choice.chosen)
+    return with_after(compared, counted["order of choosing"][chosen].astype(np.float64))

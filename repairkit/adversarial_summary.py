@@ -12,10 +12,11 @@ from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial_verdict import not_fooled
 from repairkit.evaluation.adversarial_verdict import verdict as conclude
+from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.result import AdversarialResult, Adversary, Column, Cost, FrontierPoint, FrozenFilter, Verdict
+from repairkit.report.result import AdversarialResult, Adversary, Column, Comparison, Cost, FrontierPoint, FrozenFilter, Verdict
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 RANKINGS = {
@@ -109,6 +110,28 @@ def summarise(
         sweep=evaluation.sweep_points(findings.judged.sweeps, level),
         strengths=strengths,
         correlation=None if findings.screens is None else evaluation.correlation(findings.screens, level),
+        comparison=compared(options, attacks, findings),
+    )
+
+
+def compared(options: Options, attacks: AttackOptions, findings: AdversarialFindings) -> Comparison | None:
+    """The first round held against baselines; None where nobody asked."""
+    if findings.compared is None:
+        return None
+    first = findings.frontier[0]
+    strata = np.repeat(["stored", "clean"], [first.hit.shape[1], first.clean.shape[1]])
+    success = Metric(evaluation.SUCCESS, strata, {"stored": 1.0}, lower_is_better=True)
+    accuracy = Metric(evaluation.CLEAN, strata, {"clean": 1.0})
+    both = Metric(f"{evaluation.SUCCESS} minus {evaluation.CLEAN}", strata, {"stored": 1.0, "clean": -1.0}, lower_is_better=True)
+    return comparison(
+        findings.compared,
+        both if attacks.ranking == "success - accuracy" else success,
+        order="most harmful first",
+        before=np.concatenate([first.hit[0], first.clean[0]]).astype(np.float64),
+        judged=(success, accuracy),
+        strategy=options.strategy,
+        level=options.level,
+        seed=options.seed,
     )
 
 

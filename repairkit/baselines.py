@@ -17,12 +17,24 @@ from torch import Tensor
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.models.classifier import check_logits
+from repairkit.objectives import Smooth, SubgroupRecall
 from repairkit.shapley.attribution import Attribution, names
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.rounds import GRADIENT_COST
 from repairkit.shapley.walk import Progress
 
+BASELINES = {
+    "random": "An order drawn at random: what any other must beat.",
+    "weight norm": "The largest l2 norm of the filter's weights first, as in magnitude pruning.",
+    "response norm": "The largest l2 norm of what the filter sends on first.",
+    "mean activation": "The largest mean of what the filter sends on first.",
+    "leave-one-out": "What the worth loses when the filter alone is frozen, on as many images as the passes of the Shapley values pay for.",
+    "taylor": "The derivative of the worth by the filter's mask at the whole network (leave-one-out to first order), for at most as many passes.",
+    "conductance": "Neuron conductance: how much of the score, on the way from a black image, flows through the filter (50 Riemann steps).",
+    "fairprune": "How much more the group that is served worst needs the filter than the one served best, to second order (after FairPrune).",
+}
+"""Name of every baseline, and what it is in a sentence."""
 UNSIGNED = frozenset({"random", "weight norm", "response norm", "mean activation"})
 """Baselines without a harmful sign."""
 RIEMANN_STEPS = 50
@@ -131,8 +143,9 @@ def fairprune(game: ModelGame, *, progress: Progress | None = None) -> Attributi
     """
     part = game.stake.parts[0]
     groups = part.images.groups
-    if len(np.unique(groups)) < 2:
-        raise UsageError(f"fairprune compares subgroups, got {game.stake!r}, whose images name none; it is for repairs of fairness")
+    objective = part.objective.objective if isinstance(part.objective, Smooth) else part.objective
+    if not isinstance(objective, SubgroupRecall) or len(np.unique(groups)) < 2:
+        raise UsageError(f"fairprune compares subgroups, got {game.stake!r}; it is for repairs of fairness")
     live = np.ones((1, game.n), dtype=bool)
     examples = np.arange(len(part.images))
     right = game.scores(live, examples)
@@ -170,7 +183,7 @@ def _conductances(game: ModelGame, example: Examples, steps: int) -> Floats:
         with torch.enable_grad():
             logits = game.filters.watch(points, partial(_note, seen))
             score = game.surrogate(check_logits(logits), np.repeat(example, len(points)))
-            slopes = torch.autograd.grad(score.sum(), [signal for _, signal in seen])
+            slopes = torch.autograd.grad(score.sum(), [signal for _, signal in seen], allow_unused=True, materialize_grads=True)
         here = [(signal.detach(), slope) for (_, signal), slope in zip(seen, slopes, strict=True)]
         joined = [tuple(map(torch.cat, zip(before, now, strict=True))) for before, now in zip(last, here, strict=True)] if last else here
         for (index, _), (signal, slope) in zip(seen, joined, strict=True):

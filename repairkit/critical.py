@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from repairkit import baselines
 from repairkit.attributing import attribute, game_of, zone_of
 from repairkit.clock import Clock
+from repairkit.comparing import Choose, Compared, by_value, compare, planned, with_after
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
@@ -116,6 +118,7 @@ class CriticalFindings:
         repair: where it was asked for.
         zone: where t0 was measured.
         halved: images of a pass of the attribution, where memory ran out.
+        compared: with baselines; None where nobody asked.
     """
 
     split: Split
@@ -125,6 +128,7 @@ class CriticalFindings:
     repair: ClassRepair | None
     zone: Zone | None
     halved: int | None
+    compared: Compared | None
     passes: dict[str, float]
     seconds: dict[str, float]
 
@@ -180,12 +184,15 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
     both = task.repair and options.guarantee is None
+    found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
+    compared = planned(options, images=found, points=points + 1, report=report, choosing=choosing * task.repair)
     return (
         {"calibration": float(len(split.attribute))}
         | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | {"attribution": options.budget * (2 if both else 1)}
         | ({"choosing": choosing} if task.repair else {})
         | {"evaluation": float(report * (1 + points + 2 * task.repair)), "control": float(report * points * DRAWS)}
+        | ({"baselines": compared} if options.compare else {})
     )
 
 
@@ -307,7 +314,8 @@ def find(
         repair = repair_class(task, task.label, game, lowest, split, options, clock, kept)
     removal = remove(task, filters, attribution, split, options, clock, control)
     halved = game.batch if game.batch < options.batch else None
-    return CriticalFindings(split, attribution, filters, removal, repair, zone, halved, clock.passes, clock.seconds)
+    compared = compare_removal(task, game, attribution, removal, repair, split, options, clock, kept) if options.compare else None
+    return CriticalFindings(split, attribution, filters, removal, repair, zone, halved, compared, clock.passes, clock.seconds)
 
 
 def repair_class(
@@ -322,16 +330,59 @@ def repair_class(
 ) -> ClassRepair:
     """Freeze culprits of a class: chosen on its recall under a guard on accuracy on the other classes, judged on the report images."""
     classifier = task.model.classifier
-    choose_on = task.images.subset(split.choose)
-    own = choose_on.labels == label
-    worths = ClassRecall(label).on(choose_on.subset(np.flatnonzero(own))), Accuracy().on(choose_on.subset(np.flatnonzero(~own)))
-    choice = choose_once(classifier, game.filters, lowest, worths, options, clock, kept)
+    choice = choose_once(classifier, game.filters, lowest, choose_worths(task, label, split), options, clock, kept)
     patch = patch_of(task.model, game.filters, lowest, choice, game.stake, options.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network))
     report_on = task.images.subset(split.report)
     with clock.part("evaluation"):
         original, after = (outputs(each, report_on, options, clock).argmax(1) == report_on.labels for each in (classifier, repaired))
     return ClassRepair(lowest, choice, patch, repaired, original, after)
+
+
+def choose_worths(task: CriticalTask, label: int, split: Split) -> tuple[Worth, Worth]:
+    """What a repair of a class is chosen by, and what its guard holds."""
+    choose_on = task.images.subset(split.choose)
+    own = choose_on.labels == label
+    return ClassRecall(label).on(choose_on.subset(np.flatnonzero(own))), Accuracy().on(choose_on.subset(np.flatnonzero(~own)))
+
+
+def compare_removal(
+    task: CriticalTask,
+    game: ModelGame,
+    attribution: Attribution,
+    removal: Removal,
+    repair: ClassRepair | None,
+    split: Split,
+    options: Options,
+    clock: Clock,
+    kept: KeptNetwork | None = None,
+) -> Compared:
+    """The removal curves of baselines beside that of the Shapley values, and where the class is repaired, choosing from their candidates."""
+    images = task.images.subset(split.report)
+    choose: Choose | None = None
+    if repair is not None and task.label is not None:
+        worths = choose_worths(task, task.label, split)
+
+        def choose(found: Attribution, own: KeptNetwork | None) -> Choice:
+            suspects = baselines.suspects(found)
+            return choose_once(task.model.classifier, game.filters, suspects, worths, options, clock, own, part="baselines")
+
+    compared = compare(
+        game,
+        attribution,
+        options,
+        seed=options.seed,
+        counts=removal.counts,
+        score=by_value,
+        order=lambda found: np.argsort(-found.value, kind="stable")[: removal.counts[-1]].tolist(),
+        measure=lambda frozen: right_with(task.model.classifier, game.filters, images, np.array(frozen, dtype=np.int64), options.batch),
+        clock=clock,
+        right=removal.critical,
+        choose=choose,
+        choice=repair.choice if repair else None,
+        kept=kept,
+    )
+    return with_after(compared, repair.repaired.astype(np.float64)) if repair else compared
 
 
 def worth_on(task: CriticalTask, images: LabelledImages, options: Options) -> Worth:

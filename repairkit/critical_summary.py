@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 
 import numpy as np
 
 from repairkit.critical import DRAWS, CriticalFindings, CriticalTask
 from repairkit.data.record import read_record
-from repairkit.evaluation.critical import compare, verdict_of_removal, verdict_of_repair
+from repairkit.evaluation.comparison import Metric, comparison
+from repairkit.evaluation.critical import RESAMPLES, Removal, compare, verdict_of_removal, verdict_of_repair
 from repairkit.fairness import data_hash, finite_or_none
 from repairkit.filters import FilterId
 from repairkit.options import Options
-from repairkit.report.result import Column, Cost, CriticalResult, Difference, Extreme, FrozenFilter, LayerCount, Share, ValuedFilter
+from repairkit.report.result import (
+    Column,
+    Comparison,
+    Cost,
+    CriticalResult,
+    Difference,
+    Extreme,
+    FrozenFilter,
+    LayerCount,
+    Share,
+    ValuedFilter,
+)
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
@@ -73,7 +86,39 @@ def summarise(
         removal=points,
         layers=layers(findings),
         extremes=extremes(findings),
+        comparison=compared(task, options, findings),
     )
+
+
+def compared(task: CriticalTask, options: Options, findings: CriticalFindings) -> Comparison | None:
+    """The run held against baselines; None where nobody asked."""
+    if findings.compared is None:
+        return None
+    metrics = metrics_of(findings.removal)
+    repair = findings.repair
+    return comparison(
+        findings.compared,
+        replace(metrics[0], lower_is_better=True),
+        order="highest value first",
+        beside=metrics[1] if task.label is not None else None,
+        before=repair.original.astype(np.float64) if repair else None,
+        judged=metrics if repair else (),
+        strategy=options.strategy,
+        level=options.level,
+        seed=options.seed,
+    )
+
+
+def metrics_of(removal: Removal) -> list[Metric]:
+    """Recall of the class and mean recall of the other classes, or accuracy."""
+    everyone = np.zeros(len(removal.labels), dtype=np.int64)
+    if removal.label is None:
+        return [Metric("accuracy", everyone, {0: 1.0})]
+    others = sorted(set(removal.labels.tolist()) - {removal.label})
+    return [
+        Metric(f"recall of {removal.classes[removal.label]}", removal.labels, {removal.label: 1.0}),
+        Metric("mean recall of the other classes", removal.labels, {label: 1 / len(others) for label in others}, resamples=RESAMPLES),
+    ]
 
 
 def _frozen(findings: CriticalFindings) -> list[FrozenFilter]:

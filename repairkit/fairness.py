@@ -13,7 +13,9 @@ import numpy.typing as npt
 import torch
 
 from repairkit.attributing import attribute_network
+from repairkit.baselines import suspects
 from repairkit.clock import Clock
+from repairkit.comparing import Compared, by_harm, compare, planned
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
@@ -27,7 +29,18 @@ from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, SubgroupRecall, Worth
 from repairkit.options import Options
 from repairkit.patch import Culprit, Patch
-from repairkit.repair import GUARD_CONFIDENCE, GUARD_TRIES, SOURCE_FOR_GAINS, Choice, Guarded, Measure, choose, eligible, removal_curve
+from repairkit.repair import (
+    GUARD_CONFIDENCE,
+    GUARD_TRIES,
+    SOURCE_FOR_GAINS,
+    Choice,
+    Guarded,
+    Measure,
+    choose,
+    correct_with,
+    eligible,
+    removal_curve,
+)
 from repairkit.shapley import Attribution
 from repairkit.shapley.stability import Stability
 from repairkit.shapley.walk import Progress
@@ -94,6 +107,7 @@ class RepairedNetwork:
     zone: Zone | None = None  # where t0 was measured
     stability: Stability | None = None  # where it was asked for
     halved: int | None = None  # images of a pass of the attribution, where memory ran out
+    compared: Compared | None = None  # with baselines, where it was asked for
 
 
 @dataclass
@@ -167,16 +181,29 @@ def plan(task: Task, options: Options) -> dict[str, float]:
             halves(task.target.subset(fold.attribute), seed=options.seed + number)
     calibration = networks / len(folds) * sum(len(fold.attribute) + len(source.attribute) for fold in folds)
     parts = 2 if options.ranking == "recall + source" else 1
+    choosing = chosen_on * (steps + DOWNSTREAM * tried) + (steps + refused) * len(source.choose)
+    compared = sum(
+        planned(
+            options,
+            images=len(fold.attribute) + (parts - 1) * len(source.attribute),
+            points=len(options.curve) + 1,
+            report=len(fold.report) + len(source.report),
+            choosing=choosing,
+            shapley=True,
+        )
+        for fold in folds
+    )
     return (
         {"calibration": calibration}
         | ({"live zone": networks * parts * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | ({"stability": calibration + networks * options.budget} if options.stability else {})
         | {
             "attribution": networks * options.budget,
-            "choosing": networks * (chosen_on * (steps + DOWNSTREAM * tried) + (steps + refused) * len(source.choose)),
+            "choosing": networks * choosing,
             "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6)
             + networks / len(folds) * (len(task.target) + len(task.source)),
         }
+        | ({"baselines": compared} if options.compare else {})
     )
 
 
@@ -310,6 +337,8 @@ def repair_one(
     repaired = classifier.with_network(patch.apply(classifier.network))
     removal: tuple[tuple[int, float, float], ...] = ()
     path: tuple[tuple[int, float, float], ...] = ()
+    halved = found.game.batch if found.game.batch < options.batch else None
+    compared: Compared | None = None
     if column == "repaired":
         report_worths = SubgroupRecall().on(task.target.subset(split.report)), Accuracy().on(task.source.subset(source.report))
         with clock.part("evaluation"):
@@ -317,8 +346,26 @@ def repair_one(
             removal = removal_curve(classifier, filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
             path = removal_curve(classifier, filters, choice.players, range(choice.chosen + 1), *report_worths, batch=options.batch)
             clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))
-    halved = found.game.batch if found.game.batch < options.batch else None
-    return RepairedNetwork(number, column, attribution, choice, patch, repaired, removal, path, found.zone, found.stability, halved)
+        if options.compare:
+            compared = compare(
+                found.game,
+                attribution,
+                options,
+                seed=options.seed + number,
+                counts=sorted({0, *options.curve}),
+                score=by_harm,
+                order=lambda each: eligible(filters, suspects(each), max(options.curve, default=0)),
+                measure=correct_with(classifier, filters, *report_worths, batch=options.batch),
+                clock=clock,
+                choose=lambda each, own: choose_once(
+                    classifier, filters, suspects(each), choose_worths, options, clock, own, part="baselines"
+                ),
+                choice=choice,
+                kept=kept,
+            )
+    return RepairedNetwork(
+        number, column, attribution, choice, patch, repaired, removal, path, found.zone, found.stability, halved, compared
+    )
 
 
 def choose_once(
@@ -334,10 +381,14 @@ def choose_once(
     source_weights: Sequence[float] = (1.0,),
     source_for_gains: int = SOURCE_FOR_GAINS,
     guarded: Guarded = "accuracy",
+    part: str = "choosing",
 ) -> Choice:
-    """The choice by the options on the worths of target and source (what the guard holds); one that an earlier session kept is not made again."""
+    """The choice by the options on the worths of target and source (what the guard holds), booked under a part of the run.
+
+    One that an earlier session kept is not made again.
+    """
     choice = kept.choice() if kept else None
-    with clock.part("choosing", restored=choice is not None):
+    with clock.part(part, restored=choice is not None):
         choice = choice or choose(
             classifier,
             filters,
@@ -355,7 +406,7 @@ def choose_once(
             progress=clock.tell,
             memory=kept,
         )
-        clock.add("choosing", choice.passes)
+        clock.add(part, choice.passes)
         if kept:
             kept.keep_choice(choice)
     return choice

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from repairkit.baselines import BASELINES
 from repairkit.errors import UsageError
 from repairkit.repair import Strategy
 from repairkit.shapley import Engine
@@ -52,6 +53,7 @@ class Options:
         level: of all intervals.
         batch: images per pass, at most; see `repairkit.memory`.
         curve: numbers of most negative filters at which the removal curve is measured.
+        compare: names of `repairkit.baselines.BASELINES` to compare the Shapley values with, see `repairkit.comparing`; empty for none.
     """
 
     engine: Engine = "tmab"
@@ -79,6 +81,7 @@ class Options:
     device: str = "cpu"
     batch: int = 32
     curve: tuple[int, ...] = (2, 4, 8)
+    compare: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = {"engine": Engine, "ranking": Ranking, "score": Score, "freeze_at": FreezeAt, "precision": Precision, "strategy": Strategy}
@@ -102,6 +105,8 @@ class Options:
                 raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")
         if min(self.curve, default=1) < 1:
             raise UsageError(f"curve must hold numbers of filters, at least 1 each, got {self.curve}")
+        if unknown := next((name for name in self.compare if name not in BASELINES), None):
+            raise UsageError(f"compare must hold names of baselines, got {unknown!r}; there are {', '.join(BASELINES)}")
         if self.device not in ("cpu", "cuda"):
             raise UsageError(f"device must be cpu or cuda, got {self.device!r}")
         if not 0 < self.budget < math.inf:

@@ -324,7 +324,7 @@ class CorrelationRecipe(ClassifierRecipe):
     defaults = {"budget": 80_000}  # shared out among four values of every filter
     unfit = (
         "ranking", "folds", "source_counts", "target_shares", "stability", "curve", "engine", "top", "truncation", "guarantee", "tolerance",
-        "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop",
+        "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop", "compare",
     )  # fmt: skip
 
     command: Literal["correlation"]
@@ -358,7 +358,9 @@ class DropoutRecipe(Recipe):
     """
 
     defaults = {"ranking": "recall"}  # the worth has one part
-    unfit = ("ranking", "folds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop")
+    unfit = (
+        "ranking", "folds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "compare",
+    )  # fmt: skip
 
     command: Literal["dropout"]
     model: str | None = None

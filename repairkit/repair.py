@@ -447,10 +447,19 @@ def removal_curve(
     Returns:
         (number frozen, worth of the target, worth of the source) for each count that there are players for.
     """
-    images = _ChooseImages(classifier, filters, target, source, batch=batch)
+    right = correct_with(classifier, filters, target, source, batch=batch)
     points = []
     for count in counts:
         if count <= len(players):
-            correct = images.outputs(players[:count], [], np.concatenate([images.target, images.source])).correct[0]
+            correct = right(players[:count])
             points.append((count, float(target.weights @ correct[: len(target)]), float(source.weights @ correct[len(target) :])))
     return tuple(points)
+
+
+def correct_with(
+    classifier: Classifier, filters: ConvFilters, target: Worth, source: Worth, *, batch: int = 32
+) -> Callable[[Sequence[int]], npt.NDArray[np.bool_]]:
+    """A function that says of every image, those of the target first, whether it is classified correctly with given players frozen."""
+    images = _ChooseImages(classifier, filters, target, source, batch=batch)
+    every = np.concatenate([images.target, images.source])
+    return lambda frozen: images.outputs(frozen, [], every).correct[0]

@@ -11,10 +11,12 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from repairkit.comparing import join, with_after
 from repairkit.data.record import read_record
 from repairkit.evaluation import fairness as evaluation
 from repairkit.evaluation.alternatives import threshold_curve
-from repairkit.evaluation.fairness import SOURCE
+from repairkit.evaluation.comparison import Metric, comparison
+from repairkit.evaluation.fairness import MEAN, SOURCE
 from repairkit.evaluation.verdict import verdict
 from repairkit.fairness import Findings, RepairedNetwork, Task, data_hash
 from repairkit.models.zoo import LoadedModel
@@ -22,6 +24,7 @@ from repairkit.options import Options
 from repairkit.report.result import (
     Agreement,
     Column,
+    Comparison,
     Cost,
     CurvePoint,
     Difference,
@@ -120,6 +123,35 @@ def summarise(
                 if model is not None and model.stages
             },
         ),
+        comparison=compared(options, findings, repaired),
+    )
+
+
+def compared(options: Options, findings: Findings, repaired: list[RepairedNetwork]) -> Comparison | None:
+    """The repair held against baselines, cross-fitted as it is; None where nobody asked."""
+    folds = [network.compared for network in repaired if network.compared is not None]
+    if not folds:
+        return None
+    outcomes = findings.outcomes
+    strata = np.concatenate([np.char.add("target: ", outcomes.groups), np.full(len(findings.source_report), "source")])
+    own = [fold.contenders[0].right.shape[1] - len(findings.source_report) for fold in folds]
+    before, after = (
+        np.concatenate([outcomes.correct[column].astype(np.float64), outcomes.source_correct[column]])
+        for column in ("original", "repaired")
+    )
+    groups = {f"target: {name}": 1 / len(outcomes.names) for name in outcomes.names}
+    recall = Metric(MEAN, strata, groups)
+    source = Metric(SOURCE, strata, {"source": 1.0}, newcombe=False)
+    ranked = Metric(f"{MEAN} plus {SOURCE}", strata, groups | {"source": 1.0}) if options.ranking == "recall + source" else recall
+    return comparison(
+        with_after(join(folds, own), after),
+        ranked,
+        order="most harmful first",
+        before=before,
+        judged=(recall, source),
+        strategy=options.strategy,
+        level=options.level,
+        seed=options.seed,
     )
 
 

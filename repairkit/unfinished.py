@@ -16,6 +16,7 @@ import numpy.typing as npt
 from repairkit.errors import DataError, UsageError
 from repairkit.files import replacing, write_text
 from repairkit.repair import Choice, Step
+from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, check_same
 
 
@@ -32,6 +33,7 @@ class Unfinished:
             choice.json         what it ended with
             square.arrays.npz   what one part of the evaluation measured; a file for each (in folders correlation, frontier and evaluation)
             tuned-....arrays.npz  weights that were trained on after a round
+            baselines/taylor/   a folder for each baseline that is compared: attribution.parquet, curve.arrays.npz and what it chose
         control/random.npz      who is right with random filters frozen, for all classes
 
     The directory is made when the first checkpoint is saved, so that bad input leaves nothing behind.
@@ -114,7 +116,12 @@ class KeptNetwork:
 
     def __init__(self, unfinished: Unfinished, name: str) -> None:
         self._unfinished = unfinished
+        self._name = name
         self._folder = unfinished.path / name
+
+    def within(self, name: str) -> KeptNetwork:
+        """What is kept of one part of its work, in a folder below."""
+        return KeptNetwork(self._unfinished, f"{self._name}/{name}")
 
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of one of its attributions."""
@@ -161,6 +168,20 @@ class KeptNetwork:
         """Keep a finished choice."""
         self._unfinished.begin()
         write_text(self._folder / "choice.json", json.dumps(asdict(choice), indent=1) + "\n")
+
+    def attribution(self) -> Attribution | None:
+        """The finished attribution, every bit as it was; None where there is none. One that is made in rounds is kept as a `checkpoint`.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        file = self._folder / "attribution.parquet"
+        return Attribution.read(file) if file.exists() else None
+
+    def keep_attribution(self, found: Attribution) -> None:
+        """Keep a finished attribution."""
+        self._unfinished.begin()
+        found.write(self._folder / "attribution.parquet")
 
     def arrays(self, name: str) -> Arrays | None:
         """The arrays kept under this name, every bit as they were; None where none were.

@@ -18,6 +18,7 @@ from repairkit.cli.console import say
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
     BATCH_HELP,
+    CompareOption,
     ContestedOption,
     DataRootOption,
     DeviceOption,
@@ -54,6 +55,7 @@ from repairkit.cli.options import (
     set_threads,
     show_passes,
 )
+from repairkit.comparing import suited
 from repairkit.errors import UsageError
 from repairkit.evaluation.adversaries import THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
@@ -165,6 +167,7 @@ def adversarial(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda]")
     ] = False,
+    compare: CompareOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -197,6 +200,7 @@ def adversarial(
         max_filters=max_filters,
         max_clean_drop=max_clean_drop,
         target_shares=SHARES,
+        compare=suited(fairness=False) if compare else (),
         seed=seed,
         device=check_device(device),
         batch=batch or (EMBEDDED_BATCH if digits else Options.batch),

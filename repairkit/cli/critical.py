@@ -14,6 +14,7 @@ from repairkit.cli.console import say
 from repairkit.cli.loading import load_network_and_images
 from repairkit.cli.options import (
     BatchOption,
+    CompareOption,
     ContestedOption,
     DataRootOption,
     DeviceOption,
@@ -51,6 +52,7 @@ from repairkit.cli.options import (
     set_threads,
     show_passes,
 )
+from repairkit.comparing import suited
 from repairkit.critical import CriticalTask, configuration, find_each, plan_each
 from repairkit.critical_summary import summarise
 from repairkit.data.classes import find_class
@@ -103,6 +105,7 @@ def recall(
     candidates: Annotated[int, typer.Option(min=1, help="How many of the most harmful filters a repair tries.")] = Options.candidates,
     max_filters: Annotated[int, typer.Option(min=1, help="Most filters that a repair freezes.")] = Options.max_filters,
     max_clean_drop: MaxCleanDropOption = Options.max_clean_drop,
+    compare: CompareOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -120,7 +123,7 @@ def recall(
     options = _options(
         engine, score, freeze_at, precision, t0, budget=budget, digits=data_root is None, top=top, truncation=truncation, contested=contested,
         guarantee=guarantee, tolerance=tolerance, strategy=cast(Strategy, strategy), candidates=candidates, max_filters=max_filters,
-        max_clean_drop=max_clean_drop, seed=seed, device=check_device(device), batch=batch,
+        max_clean_drop=max_clean_drop, compare=suited(fairness=False) if compare else (), seed=seed, device=check_device(device), batch=batch,
     )  # fmt: skip
     check_workers(workers, options)
     set_threads(threads or kept_setting(out, "threads"), workers=workers)
@@ -157,6 +160,7 @@ def accuracy(
     contested: ContestedOption = None,
     guarantee: GuaranteeOption = None,
     tolerance: ToleranceOption = None,
+    compare: CompareOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -173,7 +177,7 @@ def accuracy(
     check_place(out, resume=resume)
     options = _options(
         engine, score, freeze_at, precision, t0, budget=budget, digits=data_root is None, top=top, truncation=truncation, contested=contested,
-        guarantee=guarantee, tolerance=tolerance, seed=seed, device=check_device(device), batch=batch,
+        guarantee=guarantee, tolerance=tolerance, compare=suited(fairness=False) if compare else (), seed=seed, device=check_device(device), batch=batch,
     )  # fmt: skip
     check_workers(workers, options)
     set_threads(threads or kept_setting(out, "threads"), workers=workers)

@@ -14,6 +14,7 @@ from repairkit.cli.carrying import Running
 from repairkit.cli.console import say
 from repairkit.cli.options import (
     BatchOption,
+    CompareOption,
     ContestedOption,
     DeviceOption,
     DryRunOption,
@@ -44,6 +45,7 @@ from repairkit.cli.options import (
     set_threads,
     show_passes,
 )
+from repairkit.comparing import suited
 from repairkit.data import loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.store import Crop
@@ -132,6 +134,7 @@ def fairness(
             help="Also attribute on each half of the images and say how many of 25 to 200 culprits both name; doubles that cost.",
         ),
     ] = False,
+    compare: CompareOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -167,6 +170,7 @@ def fairness(
         folds=folds,
         stability=stability,
         source_counts=DRAWN_SOURCE_COUNTS if (source_data or data) == "drawn" else None,
+        compare=suited(fairness=True) if compare else (),
         seed=seed,
         device=check_device(device),
         batch=batch,

@@ -106,6 +106,14 @@ ThreadsOption = Annotated[int | None, typer.Option(min=1, help=THREADS_HELP)]
 WorkersOption = Annotated[int, typer.Option(min=1, help=WORKERS_HELP)]
 BatchOption = Annotated[int, typer.Option(min=1, help=BATCH_HELP)]
 MemoryOption = Annotated[float | None, typer.Option(min=0, help=MEMORY_HELP)]
+CompareOption = Annotated[
+    bool,
+    typer.Option(
+        "--compare",
+        help="Compare with other answers to which filters matter (random, norms, leave-one-out, Taylor, conductance, for fairness FairPrune): "
+        "what freezing theirs does, and the same choosing from their candidates.",
+    ),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help=RESUME_HELP)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")]
 DryRunOption = Annotated[bool, typer.Option(help="Print the plan and what it costs (with --json as JSON), and stop.")]

@@ -23,6 +23,7 @@ from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
     BATCH_HELP,
+    CompareOption,
     JsonOption,
     MemoryOption,
     ResumeOption,
@@ -34,6 +35,7 @@ from repairkit.cli.options import (
     set_threads,
 )
 from repairkit.cli.train import Telling, given_options
+from repairkit.comparing import suited
 from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
@@ -61,6 +63,7 @@ class Asked:
     seed: int | None
     training_seed: int | None
     rival: bool
+    compare: bool
     device: str | None
     threads: int | None
     workers: int
@@ -93,6 +96,7 @@ def run(
         typer.Option(min=0, max=LARGEST_SEED, help="Draw the training images and train from this seed in place of the recipe's."),
     ] = None,
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
+    compare: CompareOption = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,
     threads: ThreadsOption = None,
     workers: WorkersOption = 1,
@@ -115,7 +119,7 @@ def run(
     asked = Asked(
         arguments=arguments_of(context),
         way="embedded" if embedded else cast("Way | None", way),
-        data_root=data_root, seed=seed, training_seed=training_seed, rival=rival, device=device, threads=threads, workers=workers,
+        data_root=data_root, seed=seed, training_seed=training_seed, rival=rival, compare=compare, device=device, threads=threads, workers=workers,
         batch=batch, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     if everything:
@@ -182,6 +186,10 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
         raise UsageError(f"--training-seed and --no-rival are for recipes of fairness, got one of {recipe.command}; leave them out")
     check_place(out, resume=asked.resume)
     given: dict[str, object] = {"device": asked.device, "seed": asked.seed, "batch": asked.batch}
+    if asked.compare and "compare" in recipe.unfit:
+        say(f"note: recipes of {recipe.command} are not compared with baselines, so --compare does nothing here")
+    elif asked.compare:
+        given["compare"] = suited(fairness=isinstance(recipe, FairnessRecipe))
     options = recipe.run_options(file, **{name: value for name, value in given.items() if value is not None})
     check_device(options.device)
     check_workers(asked.workers, options)

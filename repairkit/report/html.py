@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from repairkit.files import write_text
-from repairkit.report import drawing, tables
-from repairkit.report.kinds import kind_of
+from repairkit.report import comparison_tables, drawing, tables
+from repairkit.report.kinds import drawings_of, kind_of
 from repairkit.report.result import Result
 
 
@@ -26,9 +26,17 @@ def _environment() -> Environment:
 def render(result: Result) -> str:
     """The page as text; every string of the result is escaped, and equal results give equal text."""
     kind = kind_of(result)
-    drawings = [(figure, Markup(figure.svg()) if figure.body else None) for figure in kind.draw(result)]  # noqa: S704  (figures escape)
+    drawings = [(figure, Markup(figure.svg()) if figure.body else None) for figure in drawings_of(result)]  # noqa: S704  (figures escape)
     words = tables.words(result.kind)
-    return page(f"{kind.template}.html.j2", result=result, tables=tables, own=kind.tables, words=words, drawings=drawings)
+    return page(
+        f"{kind.template}.html.j2",
+        result=result,
+        tables=tables,
+        own=kind.tables,
+        compared=comparison_tables,
+        words=words,
+        drawings=drawings,
+    )
 
 
 def page(template: str, **shown: object) -> str:

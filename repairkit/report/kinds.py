@@ -18,6 +18,7 @@ from repairkit.errors import DataError
 from repairkit.report import (
     adversarial_figures,
     adversarial_tables,
+    comparison_figures,
     correlation_figures,
     correlation_tables,
     critical_figures,
@@ -65,6 +66,12 @@ class _Named(BaseModel):
 def kind_of(result: Result) -> Kind:
     """How this result is shown."""
     return KINDS[result.kind]
+
+
+def drawings_of(result: Result) -> list[Figure]:
+    """The figures of a result, and that of its comparison with baselines, where there is one."""
+    compared = [comparison_figures.draw(result.comparison)] if result.comparison else []
+    return [*kind_of(result).draw(result), *compared]
 
 
 def read(path: Path) -> Result:

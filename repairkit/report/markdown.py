@@ -10,9 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from repairkit.files import write_text
-from repairkit.report import tables
+from repairkit.report import comparison_tables, tables
 from repairkit.report.drawing import Figure
-from repairkit.report.kinds import kind_of
+from repairkit.report.kinds import drawings_of, kind_of
 from repairkit.report.result import Result
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~!$])")
@@ -86,7 +86,16 @@ def render(result: Result, drawings: list[Figure], folder: str = "figures") -> s
     """The report as text; everything that is not marked safe is escaped on its way out."""
     kind = kind_of(result)
     words = tables.words(result.kind)
-    return page(f"{kind.template}.md.j2", result=result, tables=tables, own=kind.tables, words=words, drawings=drawings, folder=folder)
+    return page(
+        f"{kind.template}.md.j2",
+        result=result,
+        tables=tables,
+        own=kind.tables,
+        compared=comparison_tables,
+        words=words,
+        drawings=drawings,
+        folder=folder,
+    )
 
 
 def page(template: str, **shown: object) -> str:
@@ -96,7 +105,7 @@ def page(template: str, **shown: object) -> str:
 
 def write(result: Result, path: Path) -> None:
     """Write the report to `path` and its figures to `figures/` beside it, each file whole or not at all."""
-    drawings = kind_of(result).draw(result)
+    drawings = drawings_of(result)
     for drawing in drawings:
         if drawing.body:
             write_text(path.parent / "figures" / f"{drawing.key}.svg", drawing.svg(standalone=True) + "\n")

@@ -83,6 +83,7 @@ def words(kind: str) -> dict[str, Any]:
         "titles": own["titles"],
         "leads": read["leads"] | own.get("leads", {}),
         "empty": read["empty"] | own.get("empty", {}),
+        "comparison": read["comparison"],
         **{part: [glossary[part][term] for term in own[part]] for part in glossary},
     }
 

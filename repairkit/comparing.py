@@ -1,0 +1,283 @@
+"""Comparing: what a run did with Shapley values, done with what baselines say of the same filters, at a known cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from repairkit import baselines
+from repairkit.attributing import within_memory
+from repairkit.baselines import BASELINES, RIEMANN_STEPS
+from repairkit.clock import Clock
+from repairkit.errors import RepairkitError, UsageError
+from repairkit.options import Options
+from repairkit.repair import Choice
+from repairkit.shapley import Attribution
+from repairkit.shapley.game import Floats
+from repairkit.shapley.model_game import ModelGame
+from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.walk import Progress
+from repairkit.unfinished import KeptNetwork
+
+SHAPLEY = "Shapley values"
+PUBLISHED_IMAGES = 100
+"""Images of a conductance as Ghorbani & Zou 2020 made it."""
+AS_PUBLISHED, AS_DEAR = f"conductance ({PUBLISHED_IMAGES} images)", "conductance (equal passes)"
+PART = "baselines"
+"""Under which the clock books everything here."""
+
+Outcomes = npt.NDArray[np.bool_]
+Measure = Callable[[Sequence[int]], Outcomes]
+"""Players to freeze -> for each report image, shape (N,), what is counted of it."""
+Choose = Callable[[Attribution, KeptNetwork | None], Choice]
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """One answer to which filters matter, and what came of it on the report images.
+
+    Attributes:
+        name: of the row in the report.
+        attributions: one for each fold; empty where none could be made.
+        scores: shape (n,) for each fold: what its order follows, the largest first; NaN where there is no value.
+        right: shape (k, N), in 0 .. 1: what is counted of each image with the first so many filters of the order frozen.
+        choices: what choosing from its candidates froze, for each fold; empty where the run repairs nothing.
+        after: shape (N,), in 0 .. 1: what is counted of each image after that; None likewise.
+        why_not: why there is no attribution, in words; empty where there is one.
+    """
+
+    name: str
+    attributions: tuple[Attribution, ...] = ()
+    scores: tuple[Floats, ...] = ()
+    right: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    choices: tuple[Choice, ...] = ()
+    after: Floats | None = None
+    why_not: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A run held against baselines.
+
+    Attributes:
+        counts: how many filters of each order were frozen, 0 first; shape (k,).
+        contenders: the Shapley values first.
+    """
+
+    counts: tuple[int, ...]
+    contenders: tuple[Contender, ...]
+
+
+def suited(*, fairness: bool) -> tuple[str, ...]:
+    """The baselines that a run can be compared with: all, but FairPrune for fairness alone."""
+    return tuple(name for name in BASELINES if fairness or name != "fairprune")
+
+
+def rows_of(names: Sequence[str]) -> list[str]:
+    """The rows that baselines have in a report, in its order: conductance has one as published and one at equal passes.
+
+    Example:
+        >>> rows_of(["conductance", "random"])
+        ['random', 'conductance (100 images)', 'conductance (equal passes)']
+    """
+    known = [name for name in BASELINES if name in names]
+    return [row for name in known for row in ((AS_PUBLISHED, AS_DEAR) if name == "conductance" else (name,))]
+
+
+def planned(options: Options, *, images: int, points: int, report: int, choosing: float = 0.0, shapley: bool = False) -> float:
+    """Image passes that comparing one game will cost, at most but for choosing.
+
+    Args:
+        options: names of the baselines, and the budget of the Shapley values.
+        images: that find.
+        points: numbers of filters frozen at which the curves are measured.
+        report: passes of measuring one network on report images.
+        choosing: passes of choosing once; 0 where the run repairs nothing.
+        shapley: whether the curve of the Shapley values is measured here, too.
+    """
+    one = GRADIENT_COST * (RIEMANN_STEPS + 1)
+    dear = {
+        "response norm": images,
+        "mean activation": images,
+        "leave-one-out": options.budget,
+        "taylor": min(options.budget, GRADIENT_COST * images),
+        AS_PUBLISHED: one * min(PUBLISHED_IMAGES, images),
+        AS_DEAR: min(options.budget, one * images),
+        "fairprune": (1 + GRADIENT_COST) * images,
+    }
+    rows = rows_of(options.compare)
+    each = (points + (choosing > 0)) * report + choosing
+    return sum(dear.get(row, 0.0) for row in rows) + len(rows) * each + shapley * points * report
+
+
+def by_value(found: Attribution) -> Floats:
+    """Scores whose largest are the critical filters."""
+    return found.value
+
+
+def by_harm(found: Attribution) -> Floats:
+    """Scores whose largest are the culprits; of a baseline that knows no harm, those that matter most."""
+    suspected = baselines.suspects(found)
+    harm: Floats = suspected.value * suspected.harmful
+    return harm
+
+
+def compare(
+    game: ModelGame,
+    shapley: Attribution,
+    options: Options,
+    *,
+    seed: int,
+    counts: Sequence[int],
+    score: Callable[[Attribution], Floats],
+    order: Callable[[Attribution], Sequence[int]],
+    measure: Measure,
+    clock: Clock,
+    right: Outcomes | None = None,
+    choose: Choose | None = None,
+    choice: Choice | None = None,
+    kept: KeptNetwork | None = None,
+) -> Compared:
+    """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
+
+    Baselines that can spend get the passes that the Shapley values took. One that cannot be made says why, and nothing fails.
+
+    Args:
+        game: filters, constants, images and worth.
+        shapley: the values that are compared with.
+        options: `compare` names the baselines.
+        seed: of the random order and of draws of images.
+        counts: numbers of filters at which the curves are measured, 0 first.
+        score: what an order follows; see `by_value` and `by_harm`.
+        order: the players of an attribution in the order in which they are frozen.
+        measure: what is counted on the report images.
+        clock: books everything under "baselines".
+        right: what the run has measured along the curve of the Shapley values, shape (k, N); measured here by default.
+        choose: chooses from an attribution's candidates; None where the run repairs nothing.
+        choice: what was chosen from those of the Shapley values.
+        kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
+    """
+    # one of its own, whose passes may shrink for want of memory without a word about the attribution's
+    game = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
+    budget = sum(shapley.passes.values())
+
+    def curve(found: Attribution, own: KeptNetwork | None) -> Floats:
+        return _curve(measure, order(found), counts, clock, own).astype(np.float64)
+
+    contenders = [
+        Contender(
+            SHAPLEY,
+            (shapley,),
+            (score(shapley),),
+            right.astype(np.float64) if right is not None else curve(shapley, kept.within(f"{PART}/shapley") if kept else None),
+            (choice,) if choice else (),
+        )
+    ]
+    for row in rows_of(options.compare):
+        folder = re.sub(r"\W+", "-", row).strip("-")
+        own = kept.within(f"{PART}/{folder}") if kept else None
+        found = own.attribution() if own else None
+        if found is not None:
+            clock.restore(PART, sum(found.passes.values()))
+        else:
+            try:
+                with clock.part(PART):
+                    found = within_memory(game, partial(_made, row, game, budget, seed, clock.tell), kept=own, name=row)
+                    clock.add(PART, sum(found.passes.values()))
+            except RepairkitError as error:
+                contenders.append(Contender(row, why_not=str(error)))
+                continue
+            if own is not None:
+                own.keep_attribution(found)
+        chosen = choose(found, own) if choose else None
+        after = _measured(measure, [chosen.players], clock, own, "after")[0].astype(np.float64) if chosen else None
+        contenders.append(Contender(row, (found,), (score(found),), curve(found, own), (chosen,) if chosen else (), after))
+    return Compared(tuple(counts), tuple(contenders))
+
+
+def join(folds: Sequence[Compared], targets: Sequence[int]) -> Compared:
+    """Folds as one: their own report images one after the other, and of the images that all of them report on the mean over the folds.
+
+    A baseline that could not be made in a fold is left out of all, with the reason.
+
+    Args:
+        folds: of the same baselines and counts.
+        targets: how many report images are a fold's own; they come first.
+    """
+
+    def joined(parts: Sequence[Floats]) -> Floats:
+        own = [part[..., :size] for part, size in zip(parts, targets, strict=True)]
+        shared = np.mean([part[..., size:] for part, size in zip(parts, targets, strict=True)], axis=0)
+        return np.concatenate([*own, shared], axis=-1)
+
+    contenders = []
+    for same in zip(*(fold.contenders for fold in folds), strict=True):
+        why_not = next((each.why_not for each in same if each.why_not), "")
+        if why_not:
+            contenders.append(Contender(same[0].name, why_not=why_not))
+            continue
+        after = [each.after for each in same if each.after is not None]
+        contenders.append(
+            Contender(
+                same[0].name,
+                tuple(found for each in same for found in each.attributions),
+                tuple(scores for each in same for scores in each.scores),
+                joined([each.right for each in same]),
+                tuple(choice for each in same for choice in each.choices),
+                joined(after) if after else None,
+            )
+        )
+    return Compared(folds[0].counts, tuple(contenders))
+
+
+def with_after(compared: Compared, after: Floats) -> Compared:
+    """The same, with what is counted of each report image after the repair that the run itself made."""
+    first, *others = compared.contenders
+    return replace(compared, contenders=(replace(first, after=after), *others))
+
+
+def _made(row: str, game: ModelGame, budget: float, seed: int, progress: Progress) -> Attribution:
+    """A baseline's attribution at the passes of the Shapley values."""
+    makers: Mapping[str, Callable[[], Attribution]] = {
+        "random": lambda: baselines.random(game, seed=seed),
+        "weight norm": lambda: baselines.weight_norm(game),
+        "response norm": lambda: baselines.response_norm(game, progress=progress),
+        "mean activation": lambda: baselines.mean_activation(game, progress=progress),
+        "leave-one-out": lambda: baselines.leave_one_out(game, budget=budget, seed=seed, progress=progress),
+        "taylor": lambda: baselines.taylor(game, budget=budget, seed=seed, progress=progress),
+        AS_PUBLISHED: lambda: baselines.conductance(game, images=PUBLISHED_IMAGES, seed=seed, progress=progress),
+        AS_DEAR: lambda: baselines.conductance(game, budget=budget, seed=seed, progress=progress),
+        "fairprune": lambda: baselines.fairprune(game, progress=progress),
+    }
+    found = makers[row]()
+    if not np.isfinite(found.value).all():
+        raise UsageError(f"{row} is not a number for {int((~np.isfinite(found.value)).sum()):,} filters of this network")
+    return found
+
+
+def _curve(measure: Measure, order: Sequence[int], counts: Sequence[int], clock: Clock, kept: KeptNetwork | None) -> Outcomes:
+    """What is counted of each image with the first so many of an order frozen, all of it where it is shorter; shape (k, N)."""
+    return _measured(measure, [order[:count] for count in counts], clock, kept, "curve")
+
+
+def _measured(measure: Measure, frozen: Sequence[Sequence[int]], clock: Clock, kept: KeptNetwork | None, name: str) -> Outcomes:
+    """What is counted of each image under each freeze; what an earlier session kept is not measured again."""
+    saved = kept.arrays(name) if kept else None
+    if saved is not None:
+        found: Outcomes = saved["right"]
+        clock.restore(PART, float(found.size))
+        return found
+    rows = []
+    with clock.part(PART):
+        for players in frozen:
+            rows.append(measure(players))
+            clock.add(PART, float(len(rows[-1])))
+            clock.tell(PART, 0, 0)
+    if kept is not None:
+        kept.keep_arrays(name, right=np.stack(rows))
+    return np.stack(rows)

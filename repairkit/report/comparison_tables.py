@@ -1,0 +1,167 @@
+"""Tables of a comparison with baselines, which a report of any kind may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from repairkit.report.result import Baseline, Comparison, Selection
+from repairkit.report.tables import NONE, STATUS, Cell, Kind, Table, count, interval, percent, points, signed, small
+
+Form = Callable[[float], str]
+
+
+def hundredths(value: float) -> str:
+    """A share, or a sum or difference of shares, times 100 and without a sign of percent.
+
+    Example:
+        >>> hundredths(0.8141), hundredths(-0.05), hundredths(1.7)
+        ('81.4', '−5.0', '170.0')
+    """
+    return signed(f"{100 * value:.1f}")
+
+
+def tables(comparison: Comparison, level: float) -> list[Table]:
+    """All of them: agreement and area, curves, choosing from each one's candidates, first filters side by side."""
+    made = [each for each in comparison.baselines if not each.why_not]
+    found = [agreement(comparison, made, level)]
+    if len(made[0].points) > 1:
+        found.append(curves(comparison, made, level))
+    if made[0].selections:
+        found.append(selections(made, level))
+    if comparison.ranked:
+        found.append(ranked(comparison))
+    return found
+
+
+def descriptions(comparison: Comparison) -> list[tuple[str, str]]:
+    """What each baseline is; of those that could not be made, why."""
+    return [(each.name, f"{each.what} Not compared: {each.why_not}." if each.why_not else each.what) for each in comparison.baselines]
+
+
+def agreement(comparison: Comparison, made: Sequence[Baseline], level: float) -> Table:
+    """What each cost, how far its order is that of the Shapley values, and who is ahead by area."""
+    chance = comparison.k / comparison.filters
+    rows = tuple(
+        (
+            Cell(each.name, kind="text"),
+            _optional(each.passes, count),
+            _optional(each.images, count),
+            _optional(each.rank_correlation, lambda value: signed(f"{value:.2f}"), f"{count(each.both)} filters" if each.both else ""),
+            _optional(each.overlap, percent),
+            _with_interval(each.area, each.area_low, each.area_high, hundredths),
+            *_lead(each),
+        )
+        for each in made
+    )
+    return Table(
+        key="baselines",
+        caption=f"Baselines: {comparison.order}; area under the curve of {comparison.metric} "
+        f"({'lower' if comparison.lower_is_better else 'higher'} is ahead), n = {count(comparison.n)}, with {level:.0%} intervals",
+        heads=(
+            "Values",
+            "Image passes",
+            "Images",
+            "Rank correlation",
+            f"Of the first {count(comparison.k)} (by chance {percent(chance)})",
+            "Area",
+            "Shapley ahead by, points",
+            "Claim for Shapley",
+        ),
+        kinds=("text", "number", "number", "number", "number", "number", "number", "status"),
+        bodies=((rows[0],), rows[1:]) if len(rows) > 1 else (rows,),
+    )
+
+
+def curves(comparison: Comparison, made: Sequence[Baseline], level: float) -> Table:
+    """The curve of each, a column for each number of filters frozen; a last one for the second metric at the end."""
+    rows = tuple(
+        (
+            Cell(each.name, kind="text"),
+            *(Cell(hundredths(point.value), interval(point.low, point.high, hundredths)) for point in each.points),
+            *((_optional(each.points[-1].beside, hundredths),) if comparison.beside else ()),
+        )
+        for each in made
+    )
+    counts = [count(point.filters) for point in made[0].points]
+    heads = ("Values", *counts, *((f"{count(made[0].points[-1].filters)}: {comparison.beside}",) if comparison.beside else ()))
+    numbers: list[Kind] = ["number"] * (len(heads) - 1)
+    return Table(
+        key="baseline-curves",
+        caption=f"{comparison.metric[0].upper()}{comparison.metric[1:]}, times 100, with so many filters frozen, {comparison.order}, "
+        f"n = {count(comparison.n)}, with {level:.0%} intervals",
+        heads=heads,
+        kinds=("text", *numbers),
+        bodies=(rows,),
+    )
+
+
+def selections(made: Sequence[Baseline], level: float) -> Table:
+    """What the same choosing makes of each one's candidates, a body for each metric."""
+
+    def row(each: Baseline, entry: Selection) -> tuple[Cell, ...]:
+        frozen = list(dict.fromkeys((min(each.frozen), max(each.frozen))))
+        return (
+            Cell(each.name, kind="text"),
+            Cell(" to ".join(map(count, frozen))),
+            Cell(f"{_optional(each.passes, count).text} + {_optional(each.choosing, count).text}"),
+            Cell(percent(entry.before)),
+            Cell(percent(entry.value), interval(entry.low, entry.high, percent)),
+            Cell(points(entry.change), interval(entry.change_low, entry.change_high, points)),
+            *_lead(entry),
+        )
+
+    metrics = [entry.metric for entry in made[0].selections]
+    return Table(
+        key="selections",
+        caption=f"The same choosing from the candidates of each, report images, with {level:.0%} intervals: "
+        + "; then ".join(
+            f"{entry.metric} ({'lower' if entry.lower_is_better else 'higher'} is better, n = {count(entry.n)})"
+            for entry in made[0].selections
+        ),
+        heads=(
+            "Candidates of",
+            "Frozen",
+            "Passes: values + choosing",
+            "Before",
+            "After",
+            "Change, points",
+            "Shapley better by, points",
+            "Claim for Shapley",
+        ),
+        kinds=("text", "number", "number", "number", "number", "number", "number", "status"),
+        bodies=tuple(tuple(row(each, each.selections[number]) for each in made if each.selections) for number in range(len(metrics))),
+    )
+
+
+def ranked(comparison: Comparison) -> Table:
+    """The first filters of the Shapley values and of another answer, with value and place under both."""
+    rows = tuple(
+        (
+            Cell(f"{entry.layer}:{entry.channel}", kind="code"),
+            _optional(entry.rank, count),
+            _optional(entry.value, small),
+            _optional(entry.other_rank, count),
+            _optional(entry.other_value, small),
+        )
+        for entry in comparison.ranked
+    )
+    return Table(
+        key="ranked",
+        caption=f"First filters: Shapley values against {comparison.other} (a dash where a filter has no value; each in its own unit)",
+        heads=("Filter", "Place by Shapley value", "Shapley value", "Place by conductance", "Conductance"),
+        kinds=("code", "number", "number", "number", "number"),
+        bodies=(rows,),
+    )
+
+
+def _lead(entry: Baseline | Selection) -> tuple[Cell, Cell]:
+    claim = Cell(NONE, kind="status") if entry.claim is None else Cell(STATUS[entry.claim], kind="status", claim=entry.claim)
+    return _with_interval(entry.lead, entry.lead_low, entry.lead_high, points), claim
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None, form: Form) -> Cell:
+    return Cell(NONE) if value is None or low is None or high is None else Cell(form(value), interval(low, high, form))
+
+
+def _optional(value: float | None, form: Form, detail: str = "") -> Cell:
+    return Cell(NONE) if value is None else Cell(form(value), detail)

@@ -1,0 +1,128 @@
+"""`--compare` on the four commands and on recipes."""
+
+import json
+import sys
+
+import pytest
+import tiny_faces
+from command_line import QUICK, call, one_error
+from test_cli_adversarial import QUICK as ATTACK
+
+from repairkit.comparing import AS_DEAR, AS_PUBLISHED
+from repairkit.report import kinds
+
+NETWORK = ["--model", tiny_faces.spoilt_weights()]
+CLASSES = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
+FEW = ("random", "weight norm")
+RECIPE = """
+command = "{command}"
+title = "A recipe"
+[options]
+budget = 700
+top = 2
+{options}
+[embedded]
+model = "{model}"
+size = 48
+{more}
+"""
+
+
+def arguments(command, faces, folders):
+    """What makes a quick run of a command."""
+    data = ["--data", faces / "target.csv", "--source-data", faces / "source.csv"]
+    return {
+        "fairness": ["fairness", *NETWORK, "--dropout-model", "none", *data, *QUICK, "--candidates", "6"],
+        "adversarial": ["adversarial", *NETWORK, "--data-root", folders, *ATTACK],
+        "recall": ["recall", *NETWORK, "--class", "male", "--data-root", folders, *CLASSES],
+        "accuracy": ["accuracy", *NETWORK, "--data-root", folders, *CLASSES],
+    }[command]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Baselines that cost next to nothing in place of all."""
+    for command in ("fairness", "adversarial", "critical", "run"):
+        monkeypatch.setattr(sys.modules[f"repairkit.cli.{command}"], "suited", lambda fairness: FEW + (("fairprune",) if fairness else ()))
+
+
+@pytest.mark.parametrize("command", ["fairness", "adversarial", "recall"])
+def test_a_run_shows_its_baselines(faces, folders, tmp_path, few, command):
+    out = tmp_path / "run"
+    code, stdout, stderr = call(*arguments(command, faces, folders), "--compare", "--json", "--out", out)
+    assert code in (0, 1), stderr
+    result = kinds.read(out / "result.json")
+    expected = ["Shapley values", *FEW, *(["fairprune"] if command == "fairness" else [])]
+    assert [each.name for each in result.comparison.baselines] == expected
+    assert not any(each.why_not for each in result.comparison.baselines)
+    assert [each["name"] for each in json.loads(stdout)["comparison"]["baselines"]] == expected
+    assert all(bool(each.selections) == (command != "recall") for each in result.comparison.baselines)
+    assert "weight norm" in (out / "report.md").read_text()
+    assert result.reproduction.settings["compare"].startswith("('random', 'weight norm'")
+    assert any(cost.part == "baselines" for cost in result.costs)
+
+
+def test_accuracy_is_compared_with_all_that_suit(faces, folders, tmp_path):
+    out = tmp_path / "run"
+    code, stdout, _ = call(*arguments("accuracy", faces, folders), "--per-class", "26", "--compare", "--out", out)
+    result = kinds.read(out / "result.json")
+    assert code in (0, 1)
+    assert stdout.startswith(result.verdict.headline)
+    reasons = {each.name: each.why_not for each in result.comparison.baselines}
+    assert list(reasons) == [
+        "Shapley values", "random", "weight norm", "response norm", "mean activation", "leave-one-out", "taylor", AS_PUBLISHED, AS_DEAR,
+    ]  # fmt: skip
+    assert "image passes for one image, got a budget of" in reasons["leave-one-out"]  # which flips all 2,976 filters
+    assert not any(reason for name, reason in reasons.items() if name != "leave-one-out")
+
+
+@pytest.mark.parametrize("command", ["fairness", "adversarial", "recall", "accuracy"])
+def test_the_plan_counts_them(faces, folders, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    plain, compared = (
+        json.loads(call(*arguments(command, faces, folders), *more, "--dry-run", "--json")[1])["passes"] for more in ([], ["--compare"])
+    )
+    assert compared.pop("baselines") > 700
+    assert compared == plain
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ('["lime"]', "options.compare must hold names of baselines, got 'lime'; there are random, weight norm, "),
+        ('"random"', "options.compare: "),
+    ],
+)
+def test_a_recipe_with_no_such_baseline_is_refused_before_any_work(tmp_path, given, message):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.format(command="accuracy", options=f"compare = {given}", model="none.safetensors", more=""))
+    one_error(*call("run", recipe, "--embedded"), expected=2, message=message)
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
+@pytest.mark.parametrize(
+    ("options", "flag", "expected"), [('compare = ["weight norm"]', [], ["weight norm"]), ("", ["--compare"], list(FEW))]
+)
+def test_a_recipe_is_compared(faces, tmp_path, few, options, flag, expected):
+    recipe = tmp_path / "tiny.toml"
+    data = f'target.name = "{faces}/target.csv"\nsource.name = "{faces}/source.csv"'
+    more = f"{options}\nmax_clean_drop = 1\ncandidates = 4\nmax_filters = 1\ncurve = [1]"
+    recipe.write_text(RECIPE.format(command="fairness", options=more, model=tiny_faces.spoilt_weights(), more=data))
+    code, _, stderr = call("run", recipe, "--embedded", "--threads", "1", *flag, "--out", tmp_path / "run")
+    assert code in (0, 1), stderr
+    result = kinds.read(tmp_path / "run" / "result.json")
+    assert [each.name for each in result.comparison.baselines][1:] == [*expected, *(["fairprune"] if flag else [])]
+    assert result.reproduction.command == " ".join(
+        map(str, ["repairkit", "run", recipe, "--embedded", *flag, "--threads", 1, "--out", tmp_path / "run"])
+    )
+
+
+def test_a_recipe_that_has_nothing_to_compare_says_so_and_runs(tmp_path, monkeypatch):
+    run = sys.modules["repairkit.cli.run"]
+    monkeypatch.setattr(run, "load_dropout", lambda *_: None)
+    monkeypatch.setattr(run, "carry_out_dropout", lambda _pair, options, *_, **__: 1 if options.compare else 0)
+    recipe = tmp_path / "pair.toml"
+    recipe.write_text('command = "dropout"\ntitle = "A pair"\n[embedded]\nmodel = "resnet18"\n')
+    code, _, stderr = call("run", recipe, "--embedded", "--compare", "--threads", "1")
+    assert code == 0
+    assert "note: recipes of dropout are not compared with baselines" in stderr
