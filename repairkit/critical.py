@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,9 @@ from repairkit.unfinished import KeptNetwork, Unfinished
 
 DRAWS = 3
 """Orders of random filters that the removal of critical ones is held against."""
+CRITICAL_T0: Literal["auto"] = "auto"
+"""Live zone of the engine tmab, unless told otherwise. Critical filters matter together, far from the whole network: on handwritten digits (SqueezeNet 1.1)
+the area under the removal curve was 64 % with values from t0 = 0.97, where repairs look, and 23 % from the zone that was measured (0.85)."""
 LEAST = 10
 """Images of the class that find and report at least: with fewer neither a value nor an interval says anything."""
 OTHERS = "other classes"

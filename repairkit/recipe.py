@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from repairkit.adversarial import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
-from repairkit.critical import CriticalTask
+from repairkit.critical import CRITICAL_T0, CriticalTask
 from repairkit.data import loaders
 from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
@@ -220,6 +220,11 @@ class CriticalRecipe(ClassifierRecipe):
         if self.command == "accuracy" and (self.classes or self.repair):
             raise ValueError('classes and repair go with command = "recall"; accuracy asks about all classes, so leave them out')
         return self
+
+    def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
+        """The options of the run; as with the commands, tmab measures the live zone unless t0 says otherwise."""
+        measured = self.options.get("engine", "tmab") == "tmab" and "t0" not in self.options
+        return super().run_options(path, **(({"t0": CRITICAL_T0} if measured else {}) | overrides))
 
     def tasks(self, model: zoo.LoadedModel, images: LabelledImages) -> list[CriticalTask]:
         """What is asked, one class after the other.

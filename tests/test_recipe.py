@@ -219,7 +219,9 @@ def test_a_recipe_of_an_attack_that_is_wrong_names_the_key(write, change, messag
 def test_a_recipe_of_classes_asks_about_each_as_the_command_does(write):
     recipe = read_recipe(write(CLASSES))
     assert (recipe.data.parts, recipe.mean, recipe.per_class) == (["train", "val"], (0.5, 0.5, 0.5), 30)
-    assert recipe.run_options() == Options(top=2, ranking="recall")
+    assert recipe.run_options() == Options(top=2, ranking="recall", t0="auto")
+    assert read_recipe(write(CLASSES, ("top = 2", "t0 = 0.9"))).run_options().t0 == 0.9
+    assert read_recipe(write(CLASSES, ("top = 2", 'engine = "monte-carlo"'))).run_options().t0 is None
     tasks = recipe.tasks(three_colours.model(), three_colours.images())
     assert [(task.subject, task.repair) for task in tasks] == [("red", False), ("blue", False)]
     accuracy = read_recipe(write(CLASSES, ('"recall"', '"accuracy"'), ('classes = ["red", "blue"]', "")))

@@ -53,7 +53,7 @@ from repairkit.cli.options import (
     show_passes,
 )
 from repairkit.comparing import suited
-from repairkit.critical import CriticalTask, configuration, find_each, plan_each
+from repairkit.critical import CRITICAL_T0, CriticalTask, configuration, find_each, plan_each
 from repairkit.critical_summary import summarise
 from repairkit.data.classes import find_class
 from repairkit.options import Options, Score
@@ -202,7 +202,7 @@ def _options(
         score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
         freeze_at=cast(FreezeAt, freeze_at),
         precision=cast(Precision, precision),
-        t0=parse_t0(t0),
+        t0=parse_t0(t0) if t0 or engine != "tmab" else CRITICAL_T0,
         budget=budget or (EMBEDDED_BUDGET if digits and others.get("guarantee") is None else Options.budget),
         ranking="recall",
         **others,  # type: ignore[arg-type]

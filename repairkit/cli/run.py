@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -128,7 +130,7 @@ def run(
         return run_all(recipe or Path("recipes"), asked, out)
     if recipe is None:
         raise UsageError("give a recipe, for instance recipes/fig3a_fairness.toml, or --all; repairkit recipes lists those there are")
-    return run_one(recipe, asked, out)
+    return run_one(recipe, asked, out, sys.argv[1:])
 
 
 def arguments_of(context: typer.Context) -> tuple[str, ...]:
@@ -160,7 +162,7 @@ def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
         if not (asked.resume and own.is_dir()):
             unfinished = asked.resume and own.with_name(f"{own.name}.unfinished").exists()
             try:
-                run_one(file, replace(asked, resume=unfinished), own)
+                run_one(file, replace(asked, resume=unfinished), own, ["run", str(file), *asked.arguments, "--out", str(own)])
             except RepairkitError as problem:
                 error, failure = str(problem), problem.exit_code
                 say(f"error: {error}")
@@ -176,8 +178,8 @@ def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
     return failure
 
 
-def run_one(file: Path, asked: Asked, out: Path | None) -> int:
-    """Run one recipe; returns the exit code."""
+def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]) -> int:
+    """Run one recipe; returns the exit code. The arguments are the command line that gives this run alone."""
     started = time.monotonic()
     recipe = read_recipe(file, way=asked.way, data_root=asked.data_root)
     if isinstance(recipe, FairnessRecipe):
@@ -196,7 +198,7 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
     set_threads(asked.threads or kept_setting(out, "threads"), workers=asked.workers)
     running = Running(
         started, file.stem, asked.workers, asked.memory, out, resume=asked.resume, as_json=asked.as_json, dry_run=asked.dry_run,
-        arguments=("run", str(file), *asked.arguments, *(("--out", str(out)) if out else ())),
+        arguments=arguments,
     )  # fmt: skip
     if isinstance(recipe, FairnessRecipe):
         with Reporter("training steps").running() as reporter:
