@@ -37,15 +37,28 @@ from repairkit.cli.options import (
 from repairkit.cli.train import Telling, given_options
 from repairkit.comparing import suited
 from repairkit.data import drawn
+from repairkit.cli.truncation import carry_out as carry_out_truncation
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, CorrelationRecipe, DropoutRecipe, FairnessRecipe, prepare, prepare_dropout
+from repairkit.recipe import (
+    AdversarialRecipe,
+    ClassifierRecipe,
+    CorrelationRecipe,
+    DropoutRecipe,
+    FairnessRecipe,
+    NetworkSection,
+    TruncationRecipe,
+    prepare,
+    prepare_dropout,
+    prepare_faces,
+)
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
+from repairkit.truncation import Subject
 from repairkit.unfinished import kept_setting
 
 
@@ -205,6 +218,9 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
     if isinstance(recipe, DropoutRecipe):
         pair = load_dropout(recipe, asked.data_root, options, asked.threads)
         return carry_out_dropout(pair, options, running, title=recipe.title)
+    if isinstance(recipe, TruncationRecipe):
+        subjects = [load_subject(each, asked, options.device) for each in recipe.networks]
+        return carry_out_truncation(subjects, options, recipe.truncation_options(), running, title=recipe.title)
     model, images = load(recipe, asked.data_root, options.device)
     if isinstance(recipe, AdversarialRecipe):
         others = load_adversaries(
@@ -219,6 +235,18 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
     if isinstance(recipe, CorrelationRecipe):
         return carry_out_correlation(AdversarialTask(model, images), options, recipe.attack_options(), running, title=recipe.title)
     return carry_out_critical(recipe.tasks(model, images), options, running, title=recipe.title)
+
+
+def load_subject(section: NetworkSection, asked: Asked, device: str) -> Subject:
+    """One network of a recipe of several, with its images.
+
+    Raises:
+        UsageError, DataError, ModelError: as `load` and `repairkit.recipe.prepare_faces`.
+    """
+    if section.target is None:
+        return Subject(section.name, *load(section.classifier(), asked.data_root, device))
+    with Reporter("training steps").running() as reporter:
+        return prepare_faces(section, asked.data_root, device=device, threads=asked.threads, progress=Telling(reporter))
 
 
 def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[LoadedModel, LabelledImages]:

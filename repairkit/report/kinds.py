@@ -27,9 +27,20 @@ from repairkit.report import (
     dropout_tables,
     fairness_tables,
     figures,
+    truncation_figures,
+    truncation_tables,
 )
 from repairkit.report.drawing import Figure
-from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, DropoutResult, FairnessResult, Result, read_record
+from repairkit.report.result import (
+    AdversarialResult,
+    CorrelationResult,
+    CriticalResult,
+    DropoutResult,
+    FairnessResult,
+    Result,
+    TruncationResult,
+    read_record,
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ KINDS = {
     "dropout": Kind(DropoutResult, "dropout", dropout_tables, dropout_figures.draw),
     "adversarial": Kind(AdversarialResult, "adversarial", adversarial_tables, adversarial_figures.draw),
     "correlation": Kind(CorrelationResult, "correlation", correlation_tables, correlation_figures.draw),
+    "truncation": Kind(TruncationResult, "truncation", truncation_tables, truncation_figures.draw),
 }
 
 
