@@ -18,15 +18,17 @@ from repairkit.data import loaders
 from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
+from repairkit.efficiency import EfficiencyOptions, Method
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.adversaries import THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import draw
 from repairkit.fairness import Task
 from repairkit.files import cache_directory
-from repairkit.models import zoo
+from repairkit.models import small, zoo
 from repairkit.models.training import TrainingProgress, train
 from repairkit.options import LARGEST_SEED, Options
+from repairkit.shapley.guarantee import End
 from repairkit.truncation import Subject, TruncationOptions
 
 
@@ -490,7 +492,58 @@ class TruncationRecipe(Recipe):
         return list(dict.fromkeys(path for network in self.networks for path in network.paths()))
 
 
-AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe | DropoutRecipe | TruncationRecipe
+class EfficiencyRecipe(ClassifierRecipe):
+    """Samples that the bandit takes against plain Monte Carlo, as in the paper's figure 8.
+
+    Attributes:
+        model: also "small", the network of `repairkit.models.small`, which brings its images.
+        channels: of the small network.
+        method, images, top, end, tolerances, permutations, evaluated_on, most, reference: fields of
+            `repairkit.efficiency.EfficiencyOptions`.
+    """
+
+    defaults = {"t0": 0.0}
+    unfit = tuple(
+        set(Options.__dataclass_fields__)
+        - {"budget", "t0", "contested", "score", "freeze_at", "precision", "seed", "level", "device", "batch"}
+    )
+
+    command: Literal["efficiency"]
+    channels: tuple[int, int, int, int] | None = None
+    method: Method = EfficiencyOptions.method
+    images: int = EfficiencyOptions.images
+    top: int = EfficiencyOptions.top
+    end: End = EfficiencyOptions.end
+    tolerances: tuple[float, ...] = EfficiencyOptions.tolerances
+    permutations: int = EfficiencyOptions.permutations
+    evaluated_on: int = EfficiencyOptions.evaluated_on
+    most: int = EfficiencyOptions.most
+    reference: float = EfficiencyOptions.reference
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.model != small.NAME and self.channels is not None:
+            raise ValueError(f'channels are those of model = "{small.NAME}"; leave them out')
+        if self.model == small.NAME and (self.weights or self.data or self.size or self.per_class or self.mean or self.std):
+            raise ValueError(
+                f'model = "{small.NAME}" brings its weights and images; leave out weights, data, size, per_class, mean and std'
+            )
+        self.efficiency_options()
+        return self
+
+    def efficiency_options(self) -> EfficiencyOptions:
+        """What is compared.
+
+        Raises:
+            ValueError: a value out of its range.
+        """
+        try:
+            return EfficiencyOptions(**self.model_dump(include=set(EfficiencyOptions.__dataclass_fields__)))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+
+AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe | DropoutRecipe | TruncationRecipe | EfficiencyRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {
     "fairness": FairnessRecipe,
     "recall": CriticalRecipe,
@@ -499,6 +552,7 @@ RECIPES: dict[str, type[AnyRecipe]] = {
     "correlation": CorrelationRecipe,
     "dropout": DropoutRecipe,
     "truncation": TruncationRecipe,
+    "efficiency": EfficiencyRecipe,
 }
 """The keys of each command's recipes."""
 

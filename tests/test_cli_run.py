@@ -7,7 +7,7 @@ import pytest
 import tiny_faces
 from command_line import call, one_error
 
-from repairkit.report.result import CriticalResult, FairnessResult, TruncationResult
+from repairkit.report.result import CriticalResult, EfficiencyResult, FairnessResult, TruncationResult
 from repairkit.truncation import Trajectory
 
 RECIPE = """
@@ -227,3 +227,54 @@ def test_recipes_of_truncation_that_cannot_work(truncation, tmp_path, change, me
     assert change[0] in before
     recipe.write_text(before.replace(*change))
     one_error(*call("run", *truncation, "--out", tmp_path / "run"), expected=2, message=message)
+
+
+EFFICIENCY = """
+command = "efficiency"
+title = "Samples"
+model = "small"
+channels = [3, 3, 3, 4]
+top = 2
+images = 40
+evaluated_on = 4
+permutations = 400
+most = 4000
+tolerances = [0.3, 0.2]
+[options]
+batch = 512
+"""
+
+
+def test_run_a_recipe_of_sample_efficiency(tmp_path):
+    recipe = tmp_path / "samples.toml"
+    recipe.write_text(EFFICIENCY)
+    code, stdout, stderr = call("run", recipe, "--threads", "1", "--dry-run", "--json")
+    assert (code, json.loads(stdout)["passes"]) == (0, {"calibration": 40, "permutations": 400 * (13 + 1) * 4})
+    code, stdout, stderr = call("run", recipe, "--threads", "1", "--out", tmp_path / "run", "--json")
+    result = EfficiencyResult.model_validate_json(stdout)
+    assert EfficiencyResult.read(tmp_path / "run" / "result.json") == result
+    assert code == (0 if result.verdict.outcome == "measured" else 1)
+    assert (result.filters, [stop.tolerance for stop in result.stops]) == (13, [0.3, 0.2])
+    assert {cost.part: cost.passes for cost in result.costs}["permutations"] == 400 * 14 * 4
+    assert result.reproduction.settings["tolerances"] == "(0.3, 0.2)"
+    assert "no weights were changed" in stderr
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run", "samples.toml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"small"', '"resnet18"'), 'channels are those of model = "small"; leave them out'),
+        (("top = 2", 'top = 2\nweights = "own.pth"'), 'model = "small" brings its weights and images'),
+        (("[0.3, 0.2]", "[0.0]"), "tolerances must be numbers above 0"),
+        (("top = 2", "top = 13"), "top must be less than the 13 filters of the network, got 13"),
+        (("top = 2", 'top = 2\nmethod = "both"'), "method: Input should be 'replay' or 'budget'"),
+        (("batch = 512", "folds = 5"), "options.folds is no option"),
+    ],
+)
+def test_recipes_of_sample_efficiency_that_cannot_work(tmp_path, change, message):
+    recipe = tmp_path / "samples.toml"
+    assert change[0] in EFFICIENCY
+    recipe.write_text(EFFICIENCY.replace(*change))
+    one_error(*call("run", recipe, "--threads", "1", "--out", tmp_path / "run"), expected=2, message=message)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["samples.toml"]

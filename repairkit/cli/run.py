@@ -19,6 +19,7 @@ from repairkit.cli.correlation import carry_out as carry_out_correlation
 from repairkit.cli.critical import carry_out as carry_out_critical
 from repairkit.cli.dropout import carry_out as carry_out_dropout
 from repairkit.cli.dropout import face_task, folder_task
+from repairkit.cli.efficiency import carry_out as carry_out_efficiency
 from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
@@ -35,12 +36,14 @@ from repairkit.cli.options import (
     set_threads,
 )
 from repairkit.cli.train import Telling, given_options
+from repairkit.cli.truncation import carry_out as carry_out_truncation
 from repairkit.comparing import suited
 from repairkit.data import drawn
-from repairkit.cli.truncation import carry_out as carry_out_truncation
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
+from repairkit.efficiency import EfficiencyTask
 from repairkit.errors import RepairkitError, UsageError
+from repairkit.models import small
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
 from repairkit.recipe import (
@@ -48,6 +51,7 @@ from repairkit.recipe import (
     ClassifierRecipe,
     CorrelationRecipe,
     DropoutRecipe,
+    EfficiencyRecipe,
     FairnessRecipe,
     NetworkSection,
     TruncationRecipe,
@@ -221,6 +225,9 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
     if isinstance(recipe, TruncationRecipe):
         subjects = [load_subject(each, asked, options.device) for each in recipe.networks]
         return carry_out_truncation(subjects, options, recipe.truncation_options(), running, title=recipe.title)
+    if isinstance(recipe, EfficiencyRecipe):
+        compared = load_compared(recipe, asked.data_root, options.device)
+        return carry_out_efficiency(compared, options, recipe.efficiency_options(), running, title=recipe.title)
     model, images = load(recipe, asked.data_root, options.device)
     if isinstance(recipe, AdversarialRecipe):
         others = load_adversaries(
@@ -247,6 +254,17 @@ def load_subject(section: NetworkSection, asked: Asked, device: str) -> Subject:
         return Subject(section.name, *load(section.classifier(), asked.data_root, device))
     with Reporter("training steps").running() as reporter:
         return prepare_faces(section, asked.data_root, device=device, threads=asked.threads, progress=Telling(reporter))
+
+
+def load_compared(recipe: EfficiencyRecipe, data_root: Path | None, device: str) -> EfficiencyTask:
+    """The network and the images of a recipe of sample efficiency, which may be the small ones that come with repairkit.
+
+    Raises:
+        UsageError, DataError, ModelError: as `load`.
+    """
+    if recipe.model == small.NAME:
+        return EfficiencyTask(small.load(recipe.channels or small.CHANNELS), small.held_out())
+    return EfficiencyTask(*load(recipe, data_root, device))
 
 
 def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[LoadedModel, LabelledImages]:

@@ -25,6 +25,8 @@ from repairkit.report import (
     critical_tables,
     dropout_figures,
     dropout_tables,
+    efficiency_figures,
+    efficiency_tables,
     fairness_tables,
     figures,
     truncation_figures,
@@ -36,6 +38,7 @@ from repairkit.report.result import (
     CorrelationResult,
     CriticalResult,
     DropoutResult,
+    EfficiencyResult,
     FairnessResult,
     Result,
     TruncationResult,
@@ -68,6 +71,7 @@ KINDS = {
     "adversarial": Kind(AdversarialResult, "adversarial", adversarial_tables, adversarial_figures.draw),
     "correlation": Kind(CorrelationResult, "correlation", correlation_tables, correlation_figures.draw),
     "truncation": Kind(TruncationResult, "truncation", truncation_tables, truncation_figures.draw),
+    "efficiency": Kind(EfficiencyResult, "efficiency", efficiency_tables, efficiency_figures.draw),
 }
 
 
