@@ -105,6 +105,7 @@ def test_there_is_a_recipe_of_each_command():
         "accuracy",
         "adversarial",
         "truncation",
+        "efficiency",
     }
 
 

@@ -48,8 +48,10 @@ from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
 from repairkit.recipe import (
     AdversarialRecipe,
+    AnyRecipe,
     ClassifierRecipe,
     CorrelationRecipe,
+    CriticalRecipe,
     DropoutRecipe,
     EfficiencyRecipe,
     FairnessRecipe,
@@ -215,6 +217,11 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
         started, file.stem, asked.workers, asked.memory, out, resume=asked.resume, as_json=asked.as_json, dry_run=asked.dry_run,
         arguments=("run", str(file), *asked.arguments, *(("--out", str(out)) if out else ())),
     )  # fmt: skip
+    return carry_out(recipe, asked, options, running)
+
+
+def carry_out(recipe: AnyRecipe, asked: Asked, options: Options, running: Running) -> int:
+    """Load what a recipe names and carry it out as its command does; returns the exit code."""
     if isinstance(recipe, FairnessRecipe):
         with Reporter("training steps").running() as reporter:
             task = prepare(recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter))
@@ -228,6 +235,13 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
     if isinstance(recipe, EfficiencyRecipe):
         compared = load_compared(recipe, asked.data_root, options.device)
         return carry_out_efficiency(compared, options, recipe.efficiency_options(), running, title=recipe.title)
+    return carry_out_on_folders(recipe, asked, options, running)
+
+
+def carry_out_on_folders(
+    recipe: CriticalRecipe | AdversarialRecipe | CorrelationRecipe, asked: Asked, options: Options, running: Running
+) -> int:
+    """Carry out a recipe of one network and class folders, or of their embedded default; returns the exit code."""
     model, images = load(recipe, asked.data_root, options.device)
     if isinstance(recipe, AdversarialRecipe):
         others = load_adversaries(
