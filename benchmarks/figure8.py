@@ -2,16 +2,8 @@
 
     python benchmarks/figure8.py [--quick] [--permutations 1000] [--pool FILE]
 
-Both are Algorithm 1 of Ghorbani & Zou 2020 on one game of 120 filters with a smooth score, with its
-bound (R = 1, delta = .1) and without truncation. They stop when no filter is contested: when no
-interval, narrowed by the tolerance, holds the k-th value. TMAB (`tmab-paper`) samples the contested
-filters only; Monte Carlo samples all of them in every permutation. A sample is one marginal
-contribution of one filter.
-
-Without truncation a filter's marginal in permutation t is the same whoever else is sampled. So
-permutations are walked once for all filters, and both algorithms are replayed on them: TMAB on one
-half, Monte Carlo on the other, and the other way round. What does not stop within a half is replayed
-on rows drawn from it with replacement and labelled as extrapolated.
+What `repairkit run recipes/fig8_sample_efficiency.toml` measures (`repairkit.efficiency`), of a network of 120 filters with a smooth score, at
+both ends and several tolerances.
 """
 
 from __future__ import annotations
@@ -20,113 +12,14 @@ import argparse
 import itertools
 import statistics
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from small_network import circumstances, digits_game
 
+from repairkit.efficiency import BATCH, Comparison, compare, permutation
 from repairkit.shapley import Game
-from repairkit.shapley.bounds import Moments
-from repairkit.shapley.walk import still_contested
-
-End = Literal["low", "high"]
-DELTA = 0.1
-BATCH = 128
-
-
-def permutation(game: Game, seed: int, index: int, *, batch: int = BATCH) -> np.ndarray:
-    """Marginals of all players in the engine's permutation `index`, in one large pass; float64 (n,)."""
-    rng = np.random.default_rng([seed, index])
-    examples, factors = game.draw(rng, batch)
-    order = rng.permutation(game.n)
-    live = np.ones((game.n + 1, game.n), dtype=bool)
-    for removed, player in enumerate(order):
-        live[removed + 1 :, player] = False
-    scores = game.scores(np.repeat(live, batch, axis=0), np.tile(examples, game.n + 1))
-    worths = (np.tile(factors, game.n + 1) * scores).reshape(game.n + 1, batch).mean(axis=1)
-    marginals = np.empty(game.n)
-    marginals[order] = worths[:-1] - worths[1:]
-    return marginals
-
-
-@dataclass(frozen=True, eq=False)
-class Replay:
-    """How one of the algorithms went: estimates, samples per filter, and whether it stopped by itself."""
-
-    values: np.ndarray
-    samples: np.ndarray
-    stopped: bool
-
-
-def replay(rows: Iterable[np.ndarray], n: int, *, bandit: bool, top: int, end: End, tolerance: float) -> Replay:
-    """Play Algorithm 1 on given permutations: the contested filters with `bandit`, else all of them, until nobody is contested."""
-    moments, everyone = Moments(n), np.arange(n)
-    active = np.ones(n, dtype=bool)
-    for marginals in rows:
-        sampled = np.flatnonzero(active) if bandit else everyone
-        moments.add(marginals[None, sampled], sampled)
-        active = still_contested(moments, top=top, end=end, delta=DELTA, tolerance=tolerance)
-        if not active.any():
-            return Replay(moments.mean, moments.count, stopped=True)
-    return Replay(moments.mean, moments.count, stopped=False)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """TMAB against Monte Carlo on independent permutations."""
-
-    tmab: Replay
-    plain: Replay
-
-    @property
-    def ratio(self) -> float:
-        """Samples of TMAB over those of Monte Carlo."""
-        return float(self.tmab.samples.sum() / self.plain.samples.sum())
-
-    @property
-    def rank(self) -> float:
-        """Spearman's rank correlation of the two sets of values."""
-        return float(spearmanr(self.tmab.values, self.plain.values).statistic)
-
-    @property
-    def r_squared(self) -> float:
-        """1 less the squared differences over the spread of Monte Carlo's values."""
-        residual = ((self.tmab.values - self.plain.values) ** 2).sum()
-        return float(1 - residual / ((self.plain.values - self.plain.values.mean()) ** 2).sum())
-
-
-def compare(pool: np.ndarray, *, top: int, end: End, tolerance: float, most: int, repeats: int) -> tuple[list[Comparison], bool]:
-    """Both ways round on the halves of the pool; where that does not stop, on rows drawn from the halves, up to `most`.
-
-    Returns:
-        The comparisons that stopped by themselves, and whether they are extrapolated.
-    """
-    halves = np.array_split(pool, 2)
-    settings = {"top": top, "end": end, "tolerance": tolerance}
-    real = [
-        Comparison(replay(mine, pool.shape[1], bandit=True, **settings), replay(other, pool.shape[1], bandit=False, **settings))
-        for mine, other in (halves, halves[::-1])
-    ]
-    if all(one.tmab.stopped and one.plain.stopped for one in real):
-        return real, False
-    drawn = []
-    for repeat in range(repeats):
-        rng = np.random.default_rng([9, repeat])
-        mine, other = (_resampled(half, rng, most) for half in (halves if repeat % 2 == 0 else halves[::-1]))
-        drawn.append(
-            Comparison(replay(mine, pool.shape[1], bandit=True, **settings), replay(other, pool.shape[1], bandit=False, **settings))
-        )
-    return [one for one in drawn if one.tmab.stopped and one.plain.stopped], True
-
-
-def _resampled(rows: np.ndarray, rng: np.random.Generator, most: int) -> Iterable[np.ndarray]:
-    for index in rng.integers(0, len(rows), size=most):
-        yield rows[index]
 
 
 def histogram(samples: np.ndarray) -> str:
@@ -164,7 +57,12 @@ def main() -> None:
         relative = 0.2 * abs(kth)
         for tolerance in sorted({*tolerances, *(() if arguments.quick else (relative,))}, reverse=True):
             found, extrapolated = compare(
-                pool, top=top, end=end, tolerance=tolerance, most=1000 if arguments.quick else arguments.most, repeats=arguments.repeats
+                np.array_split(pool, 2),
+                top=top,
+                end=end,
+                tolerance=tolerance,
+                most=1000 if arguments.quick else arguments.most,
+                repeats=arguments.repeats,
             )
             print(
                 row(tolerance, found, extrapolated=extrapolated, note="a fifth of the k-th value" if tolerance == relative else ""),

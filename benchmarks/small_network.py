@@ -1,7 +1,6 @@
 """A small network, its game, its true values and a worth over all images: what the benchmarks of estimators share.
 
-The network has 120 filters in four convolutions and reads scikit-learn's handwritten digits (8 x 8
-pixels, part of the package: nothing is downloaded). It is trained from a fixed seed in a few seconds.
+The network is that of `repairkit.models.small`, with 120 filters in four convolutions.
 """
 
 from __future__ import annotations
@@ -14,63 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from torch import nn
 
 import repairkit
-from repairkit.data.images import LabelledImages
 from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier
+from repairkit.models.small import TRAINED_ON, digits, trained_classifier
 from repairkit.objectives import Accuracy, Smooth
 from repairkit.shapley import Game
 from repairkit.shapley.model_game import ModelGame, prepared_batches
-
-CHANNELS = (16, 24, 32, 48)
-TRAINED_ON = 1200
-"""Of 1,797 digits; the game's images come from the others."""
-
-
-def digits() -> LabelledImages:
-    """All digits in a fixed random order, grey repeated over three channels."""
-    loaded = load_digits()
-    order = np.random.default_rng(0).permutation(len(loaded.target))
-    grey = np.round(loaded.images[order] * 255 / 16).astype(np.uint8)
-    return LabelledImages(
-        pixels=np.repeat(grey[..., None], 3, axis=-1),
-        labels=loaded.target[order].astype(np.int64),
-        groups=np.full(len(order), "digits"),
-        classes=tuple("0123456789"),
-        name="handwritten digits",
-    )
-
-
-def trained_classifier(images: LabelledImages, *, epochs: int = 30, seed: int = 0) -> Classifier:
-    """Four convolutions with ReLUs, mean over positions, a linear head; Adam on the first images."""
-    torch.manual_seed(seed)
-    first, second, third, fourth = CHANNELS
-    network = nn.Sequential(
-        nn.Conv2d(3, first, 3, padding=1, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(first, second, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(second, third, 3, padding=1, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(third, fourth, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(fourth, len(images.classes)),
-    )
-    classifier = Classifier(network, classes=images.classes, mean=(0.5,) * 3, std=(0.5,) * 3)
-    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
-    rng = np.random.default_rng(seed)
-    for _ in range(epochs):
-        for batch in np.split(rng.permutation(TRAINED_ON), np.arange(64, TRAINED_ON, 64)):
-            loss = nn.functional.cross_entropy(classifier(images.batch(batch)), torch.from_numpy(images.labels[batch]))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return classifier.eval().requires_grad_(False)
 
 
 def digits_game(images: int = 200, *, epochs: int = 30, smooth: bool = True) -> ModelGame:

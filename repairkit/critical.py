@@ -69,15 +69,7 @@ class CriticalTask:
     repair: bool = False
 
     def __post_init__(self) -> None:
-        classes = self.model.classifier.classes
-        if self.images.classes != classes:
-            raise DataError(
-                f"{self.images.name} has {len(self.images.classes)} classes, the model {len(classes)}; give data and a model of one task"
-            )
-        check_unseen(self.model.weights, report=self.images)
-        try_one(self.model.classifier, self.images)
-        with torch.inference_mode():
-            check_not_probabilities(self.model.classifier(self.images.batch(np.arange(min(4, len(self.images))))))
+        check_fit(self.model, self.images)
         if self.label is not None and (self.images.labels == self.label).all():
             raise DataError(f"{self.images.name} holds images of {self.subject} alone; give images of other classes to compare with")
 
@@ -135,6 +127,22 @@ class CriticalFindings:
     compared: Compared | None
     passes: dict[str, float]
     seconds: dict[str, float]
+
+
+def check_fit(model: LoadedModel, images: LabelledImages) -> None:
+    """The images are of the network's classes and new to it, and it answers them with logits.
+
+    Raises:
+        DataError: the images have other classes than the network, or were seen in training.
+        ModelError: the network cannot take images of this size, or answers with probabilities or what is not finite.
+    """
+    classes = model.classifier.classes
+    if images.classes != classes:
+        raise DataError(f"{images.name} has {len(images.classes)} classes, the model {len(classes)}; give data and a model of one task")
+    check_unseen(model.weights, report=images)
+    try_one(model.classifier, images)
+    with torch.inference_mode():
+        check_not_probabilities(model.classifier(images.batch(np.arange(min(4, len(images))))))
 
 
 def grid(most: int) -> tuple[int, ...]:

@@ -18,15 +18,18 @@ from repairkit.data import loaders
 from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
+from repairkit.efficiency import EfficiencyOptions, Method
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.adversaries import THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import draw
 from repairkit.fairness import Task
 from repairkit.files import cache_directory
-from repairkit.models import zoo
+from repairkit.models import small, zoo
 from repairkit.models.training import TrainingProgress, train
 from repairkit.options import LARGEST_SEED, Options
+from repairkit.shapley.guarantee import End
+from repairkit.truncation import Subject, TruncationOptions
 
 
 class _Section(BaseModel):
@@ -403,7 +406,149 @@ class DropoutRecipe(Recipe):
         return self
 
 
-AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe | DropoutRecipe
+class NetworkSection(_Section):
+    """One of several networks, with images of its own.
+
+    Either `target` (faces in subgroups, as in a recipe of fairness; then `training` with its `source` can say how to get the network) or the keys of
+    `ClassifierRecipe`.
+
+    Attributes:
+        name: what the report calls it.
+    """
+
+    name: str
+    model: str | None = None
+    weights: str | None = None
+    size: int | None = None
+    data: FolderSection | None = None
+    per_class: int | None = Field(default=None, ge=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    target: DataSection | None = None
+    source: DataSection | None = None
+    training: TrainingSection | None = None
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.target is not None and (self.data or self.weights or self.per_class or self.mean or self.std):
+            raise ValueError(f"{self.name}: target names faces in subgroups, so leave out data, weights, per_class, mean and std")
+        if self.target is None and (self.source or self.training):
+            raise ValueError(f"{self.name}: source and training go with a target; leave them out or give one")
+        if (self.training is None) == (self.model is None):
+            raise ValueError(f"{self.name}: give either a model or a training section, not both or neither")
+        if (self.training is None) != (self.source is None):
+            raise ValueError(f"{self.name}: training and source go together: it is trained on images of the source")
+        return self
+
+    def classifier(self) -> ClassifierRecipe:
+        """The keys of a classifier of torchvision."""
+        return ClassifierRecipe(title=self.name, **self.model_dump(exclude={"name", "target", "source", "training"}))
+
+    def fairness(self) -> FairnessRecipe:
+        """The keys of a network for faces, where it is to be trained."""
+        return FairnessRecipe(
+            command="fairness", title=self.name, **self.model_dump(include={"size", "target", "source", "training"})
+        ).varied(rival=False)
+
+    def paths(self) -> list[str]:
+        """Files and folders that it takes below the data root."""
+        if self.target is None:
+            return self.classifier().paths()
+        return self.fairness().paths() if self.training else self.target.paths()
+
+
+class TruncationRecipe(Recipe):
+    """Random filters removed from one or more networks, as in the paper's figure 5.
+
+    Attributes:
+        networks: whose filters.
+        trajectories, images, shares: fields of `repairkit.truncation.TruncationOptions`.
+    """
+
+    defaults = {"t0": "auto"}
+    unfit = tuple(set(Options.__dataclass_fields__) - {"t0", "freeze_at", "precision", "seed", "level", "device", "batch"})
+
+    command: Literal["truncation"]
+    networks: list[NetworkSection] = Field(min_length=1)
+    trajectories: int = TruncationOptions.trajectories
+    images: int = TruncationOptions.images
+    shares: tuple[float, ...] = TruncationOptions.shares
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if len({network.name for network in self.networks}) < len(self.networks):
+            raise ValueError("networks: two of them have the same name; the report tells them apart by it")
+        self.truncation_options()
+        return self
+
+    def truncation_options(self) -> TruncationOptions:
+        """How much is measured.
+
+        Raises:
+            ValueError: a value out of its range.
+        """
+        try:
+            return TruncationOptions(trajectories=self.trajectories, images=self.images, shares=self.shares)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    def paths(self) -> list[str]:
+        """Files and folders that the recipe takes below the data root."""
+        return list(dict.fromkeys(path for network in self.networks for path in network.paths()))
+
+
+class EfficiencyRecipe(ClassifierRecipe):
+    """Samples that the bandit takes against plain Monte Carlo, as in the paper's figure 8.
+
+    Attributes:
+        model: also "small", the network of `repairkit.models.small`, which brings its images.
+        channels: of the small network.
+        method, images, top, end, tolerances, permutations, evaluated_on, most, reference: fields of
+            `repairkit.efficiency.EfficiencyOptions`.
+    """
+
+    defaults = {"t0": 0.0}
+    unfit = tuple(
+        set(Options.__dataclass_fields__)
+        - {"budget", "t0", "contested", "score", "freeze_at", "precision", "seed", "level", "device", "batch"}
+    )
+
+    command: Literal["efficiency"]
+    channels: tuple[int, int, int, int] | None = None
+    method: Method = EfficiencyOptions.method
+    images: int = EfficiencyOptions.images
+    top: int = EfficiencyOptions.top
+    end: End = EfficiencyOptions.end
+    tolerances: tuple[float, ...] = EfficiencyOptions.tolerances
+    permutations: int = EfficiencyOptions.permutations
+    evaluated_on: int = EfficiencyOptions.evaluated_on
+    most: int = EfficiencyOptions.most
+    reference: float = EfficiencyOptions.reference
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.model != small.NAME and self.channels is not None:
+            raise ValueError(f'channels are those of model = "{small.NAME}"; leave them out')
+        if self.model == small.NAME and (self.weights or self.data or self.size or self.per_class or self.mean or self.std):
+            raise ValueError(
+                f'model = "{small.NAME}" brings its weights and images; leave out weights, data, size, per_class, mean and std'
+            )
+        self.efficiency_options()
+        return self
+
+    def efficiency_options(self) -> EfficiencyOptions:
+        """What is compared.
+
+        Raises:
+            ValueError: a value out of its range.
+        """
+        try:
+            return EfficiencyOptions(**self.model_dump(include=set(EfficiencyOptions.__dataclass_fields__)))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+
+AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe | DropoutRecipe | TruncationRecipe | EfficiencyRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {
     "fairness": FairnessRecipe,
     "recall": CriticalRecipe,
@@ -411,6 +556,8 @@ RECIPES: dict[str, type[AnyRecipe]] = {
     "adversarial": AdversarialRecipe,
     "correlation": CorrelationRecipe,
     "dropout": DropoutRecipe,
+    "truncation": TruncationRecipe,
+    "efficiency": EfficiencyRecipe,
 }
 """The keys of each command's recipes."""
 
@@ -480,6 +627,20 @@ def _networks(
     plain = _trained(plan, plan.plain, training, init, device=device, threads=threads, progress=progress)
     dropout = _trained(plan, plan.dropout, training, plain, device=device, threads=threads, progress=progress) if plan.dropout else None
     return zoo.load(plain, device=device), zoo.load(dropout, device=device) if dropout else None
+
+
+def prepare_faces(
+    section: NetworkSection, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None
+) -> Subject:
+    """A network for faces and its target, trained first (or taken from the cache) where the section says how."""
+    if section.training is not None:
+        task = prepare(section.fairness(), data_root, device=device, threads=threads, progress=progress)
+        return Subject(section.name, task.model, task.target, subgroups=True)
+    if section.model is None or section.target is None:
+        raise UsageError(f"{section.name} names no model or no target")
+    model = zoo.load(section.model, device=device)
+    target = _load(section.target, data_root, section.size, classes=model.classifier.classes, source=False)
+    return Subject(section.name, model, target, subgroups=True)
 
 
 def _load(

@@ -175,6 +175,14 @@ def write_correlation_run(out: Path, findings: CorrelationFindings, result: Resu
         write_text(directory / "run.json", json.dumps(_configuration(result, {}, findings.passes), indent=1) + "\n")
 
 
+def write_measured_run(out: Path, result: Result, passes: Mapping[str, float]) -> None:
+    """Write the run directory of a run that measures and changes no weights: `run.json`, `result.json` and its views."""
+    with whole_directory(out) as directory:
+        result.write(directory / "result.json")
+        write_views(result, directory)
+        write_text(directory / "run.json", json.dumps(_configuration(result, {}, passes), indent=1) + "\n")
+
+
 def class_folders(tasks: Sequence[CriticalTask]) -> list[str]:
     """Where in the folder of a run each class has its run directory: in one named after it, or in the folder itself where it is alone.
 

@@ -16,10 +16,8 @@ from repairkit.data.images import LabelledImages
 from repairkit.models.classifier import Classifier
 from repairkit.objectives import Smooth, SubgroupRecall
 from repairkit.objectives.base import Objective
-from repairkit.shapley import exact_values, walk
-from repairkit.shapley.attribution import Ledger
+from repairkit.shapley import exact_values
 from repairkit.shapley.model_game import ModelGame
-from repairkit.shapley.walk import permutation
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TMAB = ("tmab, both ends", "tmab, everyone")
@@ -105,26 +103,6 @@ def test_precision_counts_ties_as_right_and_names_only_what_was_measured(module)
     assert bench.precision(bench.Found(np.array([-3.0, 0, -2.0, 0, 1]), everyone), truth, errors, 2, low=True) == 1
     assert bench.precision(bench.Found(values, everyone & (values != -2.5)), truth, errors, 2, low=True) == 1
     assert bench.precision(bench.Found(values, everyone), truth, errors, 1, low=False) == 1
-
-
-def test_replays_are_what_the_engine_does(module):
-    """Permutations walked once for everybody give the engine's own TMAB, sample for sample."""
-    bench = module("figure8")
-    game = TableGame(6, 9)
-    settings = {"batch": 4, "seed": 3}
-    rows = [bench.permutation(game, 3, index, batch=4) for index in range(400)]
-    everyone = permutation(game, Ledger(1e9), np.random.default_rng([3, 0]), np.ones(6, dtype=bool), truncation=None, batch=4)
-    np.testing.assert_allclose(rows[0], everyone)
-    replayed = bench.replay(rows, 6, bandit=True, top=2, end="high", tolerance=0.05)
-    found = walk(game, budget=1e9, bandit=True, top=2, end="high", tolerance=0.05, delta=bench.DELTA, **settings)
-    assert replayed.stopped
-    np.testing.assert_allclose(replayed.values, found.value)
-    np.testing.assert_array_equal(replayed.samples, found.samples)
-    plain = bench.replay(rows, 6, bandit=False, top=2, end="high", tolerance=0.05)
-    assert plain.stopped
-    assert len(set(plain.samples)) == 1
-    assert replayed.samples.sum() <= plain.samples.sum()
-    assert bench.Comparison(replayed, plain).rank > 0.5
 
 
 @pytest.mark.extended

@@ -7,7 +7,8 @@ import pytest
 import tiny_faces
 from command_line import call, one_error
 
-from repairkit.report.result import CriticalResult, FairnessResult
+from repairkit.report.result import CriticalResult, EfficiencyResult, FairnessResult, TruncationResult
+from repairkit.truncation import Trajectory
 
 RECIPE = """
 command = "fairness"
@@ -146,3 +147,134 @@ def test_recipes_of_classes_that_cannot_work(classes, tmp_path, change, more, ex
 
 def test_paths_of_a_recipe_need_the_data_root(classes, tmp_path):
     one_error(*call("run", classes[0]), expected=2, message="the recipe takes own.safetensors: give --data-root, the folder that it is")
+
+
+TRUNCATION = """
+command = "truncation"
+title = "Random filters"
+trajectories = 3
+images = 24
+shares = [0.05, 0.3]
+[[networks]]
+name = "as faces"
+size = 48
+model = "{weights}"
+target.name = "{faces}/target.csv"
+[[networks]]
+name = "as classes"
+size = 48
+model = "squeezenet1_0"
+weights = "own.safetensors"
+data.folder = "faces"
+[options]
+t0 = 0.9
+"""
+
+
+@pytest.fixture
+def truncation(classes, own_faces):
+    classes[0].write_text(TRUNCATION.format(weights=tiny_faces.spoilt_weights(), faces=own_faces))
+    return classes
+
+
+def test_run_a_recipe_of_truncation(truncation, tmp_path, monkeypatch):
+    code, stdout, stderr = call("run", *truncation, "--dry-run", "--json")
+    assert code == 0, stderr
+    planned = json.loads(stdout)["passes"]
+    assert planned["as faces: trajectories"] == (24 * (2 + 3 * 2))
+    assert call("run", *truncation, "--dry-run")[1].startswith("3 orders of removal, each measured at 2 shares of the filters")
+
+    out = tmp_path / "run"
+    real = Trajectory.observe
+    with monkeypatch.context() as patch:
+        patch.setattr(Trajectory, "observe", lambda self, game: real(self, game) if self.index < 2 else interrupt())
+        assert call("run", *truncation, "--out", out)[0] == 130
+    assert not out.exists()
+    assert {file.name for file in (tmp_path / "run.unfinished" / "network-1").glob("*.npz")} == {
+        "trajectory-0.arrays.npz",
+        "trajectory-1.arrays.npz",
+    }
+    code, stdout, stderr = call("run", *truncation, "--out", out, "--resume", "--json")
+    result = TruncationResult.model_validate_json(stdout)
+    assert code == 0
+    assert TruncationResult.read(out / "result.json") == result
+    assert [curve.metric for curve in result.curves] == ["mean recall", "accuracy", "accuracy"]
+    assert {cost.part: cost.passes for cost in result.costs} == planned
+    assert "no weights were changed" in stderr
+    assert [entry.name for entry in tmp_path.iterdir() if "unfinished" in entry.name] == []
+    assert call("report", out)[1].startswith(result.verdict.headline)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("trajectories = 3", "trajectories = 1"), "expected at least 2 trajectories"),
+        (("0.05, 0.3", "0.3, 0.05"), "shares must rise and lie between 0 and 1"),
+        (("as classes", "as faces"), "networks: two of them have the same name"),
+        (("t0 = 0.9", "budget = 9"), "options.budget is no option; the options are"),
+        (('data.folder = "faces"', 'target.name = "drawn"'), "as classes: target names faces in subgroups, so leave out data, weights"),
+        (('model = "squeezenet1_0"', ""), "as classes: give either a model or a training section"),
+        (('data.folder = "faces"', 'source.name = "drawn"'), "as classes: source and training go with a target"),
+    ],
+)
+def test_recipes_of_truncation_that_cannot_work(truncation, tmp_path, change, message):
+    recipe = truncation[0]
+    before = recipe.read_text()
+    assert change[0] in before
+    recipe.write_text(before.replace(*change))
+    one_error(*call("run", *truncation, "--out", tmp_path / "run"), expected=2, message=message)
+
+
+EFFICIENCY = """
+command = "efficiency"
+title = "Samples"
+model = "small"
+channels = [3, 3, 3, 4]
+top = 2
+images = 40
+evaluated_on = 4
+permutations = 400
+most = 4000
+tolerances = [0.3, 0.2]
+[options]
+batch = 512
+"""
+
+
+def test_run_a_recipe_of_sample_efficiency(tmp_path):
+    recipe = tmp_path / "samples.toml"
+    recipe.write_text(EFFICIENCY)
+    code, stdout, stderr = call("run", recipe, "--threads", "1", "--dry-run", "--json")
+    assert (code, json.loads(stdout)["passes"]) == (0, {"calibration": 40, "permutations": 400 * (13 + 1) * 4})
+    code, stdout, stderr = call("run", recipe, "--threads", "1", "--out", tmp_path / "run", "--json")
+    result = EfficiencyResult.model_validate_json(stdout)
+    assert EfficiencyResult.read(tmp_path / "run" / "result.json") == result
+    assert code == (0 if result.verdict.outcome == "measured" else 1)
+    assert (result.filters, [stop.tolerance for stop in result.stops]) == (13, [0.3, 0.2])
+    assert {cost.part: cost.passes for cost in result.costs}["permutations"] == 400 * 14 * 4
+    assert result.reproduction.settings["tolerances"] == "(0.3, 0.2)"
+    assert "no weights were changed" in stderr
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run", "samples.toml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"small"', '"resnet18"'), 'channels are those of model = "small"; leave them out'),
+        (("top = 2", 'top = 2\nweights = "own.pth"'), 'model = "small" brings its weights and images'),
+        (("[0.3, 0.2]", "[0.0]"), "tolerances must be numbers above 0"),
+        (("top = 2", "top = 13"), "top must be less than the 13 filters of the network, got 13"),
+        (("top = 2", 'top = 2\nmethod = "both"'), "method: Input should be 'replay' or 'budget'"),
+        (("batch = 512", "folds = 5"), "options.folds is no option"),
+    ],
+)
+def test_recipes_of_sample_efficiency_that_cannot_work(tmp_path, change, message):
+    recipe = tmp_path / "samples.toml"
+    assert change[0] in EFFICIENCY
+    recipe.write_text(EFFICIENCY.replace(*change))
+    one_error(*call("run", recipe, "--threads", "1", "--out", tmp_path / "run"), expected=2, message=message)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["samples.toml"]

@@ -99,7 +99,14 @@ def test_committed_recipes_are_sound_in_each_of_their_ways(file):
 
 
 def test_there_is_a_recipe_of_each_command():
-    assert {read_recipe(file, way="embedded").command for file in COMMITTED} >= {"fairness", "recall", "accuracy", "adversarial"}
+    assert {read_recipe(file, way="embedded").command for file in COMMITTED} >= {
+        "fairness",
+        "recall",
+        "accuracy",
+        "adversarial",
+        "truncation",
+        "efficiency",
+    }
 
 
 def test_options_reach_the_run_as_written(write):

@@ -129,11 +129,7 @@ def show_passes(
     classifier: Classifier, images: LabelledImages, passes: Mapping[str, float], options: Options, *, heading: str, as_json: bool
 ) -> None:
     """A plan's cost in image passes and what that means on this machine, on stdout."""
-    some = images.subset(np.arange(min(64, len(images))))
-    outputs(classifier, some, options)
-    started = time.perf_counter()
-    outputs(classifier, some, options)
-    speed = len(some) / (time.perf_counter() - started)
+    speed = speed_of(classifier, images, options)
     total = sum(passes.values())
     if as_json:
         print(json.dumps({"passes": dict(passes), "passes_a_second": speed, "minutes": total / speed / 60}))  # noqa: T201
@@ -142,6 +138,15 @@ def show_passes(
     for part, number in passes.items():
         print(f"{part:12s} {number:12,.0f} image passes")  # noqa: T201
     print(f"{'in all':12s} {total:12,.0f} image passes, about {total / speed / 60:.0f} minutes at {speed:,.0f} passes a second")  # noqa: T201
+
+
+def speed_of(classifier: Classifier, images: LabelledImages, options: Options) -> float:
+    """Image passes a second, by some of the images."""
+    some = images.subset(np.arange(min(64, len(images))))
+    outputs(classifier, some, options)
+    started = time.perf_counter()
+    outputs(classifier, some, options)
+    return len(some) / (time.perf_counter() - started)
 
 
 def batch_within(memory: float | None, classifier: Classifier, images: LabelledImages, options: Options, *, workers: int) -> int:

@@ -21,6 +21,7 @@ from repairkit.cli.correlation import carry_out as carry_out_correlation
 from repairkit.cli.critical import carry_out as carry_out_critical
 from repairkit.cli.dropout import carry_out as carry_out_dropout
 from repairkit.cli.dropout import face_task, folder_task
+from repairkit.cli.efficiency import carry_out as carry_out_efficiency
 from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
@@ -37,17 +38,35 @@ from repairkit.cli.options import (
     set_threads,
 )
 from repairkit.cli.train import Telling, given_options
+from repairkit.cli.truncation import carry_out as carry_out_truncation
 from repairkit.comparing import suited
 from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
+from repairkit.efficiency import EfficiencyTask
 from repairkit.errors import RepairkitError, UsageError
+from repairkit.models import small
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, CorrelationRecipe, DropoutRecipe, FairnessRecipe, prepare, prepare_dropout
+from repairkit.recipe import (
+    AdversarialRecipe,
+    AnyRecipe,
+    ClassifierRecipe,
+    CorrelationRecipe,
+    CriticalRecipe,
+    DropoutRecipe,
+    EfficiencyRecipe,
+    FairnessRecipe,
+    NetworkSection,
+    TruncationRecipe,
+    prepare,
+    prepare_dropout,
+    prepare_faces,
+)
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
+from repairkit.truncation import Subject
 from repairkit.unfinished import kept_setting
 
 
@@ -200,6 +219,11 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
         started, file.stem, asked.workers, asked.memory, out, resume=asked.resume, as_json=asked.as_json, dry_run=asked.dry_run,
         arguments=arguments,
     )  # fmt: skip
+    return carry_out(recipe, asked, options, running)
+
+
+def carry_out(recipe: AnyRecipe, asked: Asked, options: Options, running: Running) -> int:
+    """Load what a recipe names and carry it out as its command does; returns the exit code."""
     if isinstance(recipe, FairnessRecipe):
         with Reporter("training steps").running() as reporter:
             task = prepare(recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter))
@@ -207,6 +231,19 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
     if isinstance(recipe, DropoutRecipe):
         pair = load_dropout(recipe, asked.data_root, options, asked.threads)
         return carry_out_dropout(pair, options, running, title=recipe.title)
+    if isinstance(recipe, TruncationRecipe):
+        subjects = [load_subject(each, asked, options.device) for each in recipe.networks]
+        return carry_out_truncation(subjects, options, recipe.truncation_options(), running, title=recipe.title)
+    if isinstance(recipe, EfficiencyRecipe):
+        compared = load_compared(recipe, asked.data_root, options.device)
+        return carry_out_efficiency(compared, options, recipe.efficiency_options(), running, title=recipe.title)
+    return carry_out_on_folders(recipe, asked, options, running)
+
+
+def carry_out_on_folders(
+    recipe: CriticalRecipe | AdversarialRecipe | CorrelationRecipe, asked: Asked, options: Options, running: Running
+) -> int:
+    """Carry out a recipe of one network and class folders, or of their embedded default; returns the exit code."""
     model, images = load(recipe, asked.data_root, options.device)
     if isinstance(recipe, AdversarialRecipe):
         others = load_adversaries(
@@ -221,6 +258,29 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
     if isinstance(recipe, CorrelationRecipe):
         return carry_out_correlation(AdversarialTask(model, images), options, recipe.attack_options(), running, title=recipe.title)
     return carry_out_critical(recipe.tasks(model, images), options, running, title=recipe.title)
+
+
+def load_subject(section: NetworkSection, asked: Asked, device: str) -> Subject:
+    """One network of a recipe of several, with its images.
+
+    Raises:
+        UsageError, DataError, ModelError: as `load` and `repairkit.recipe.prepare_faces`.
+    """
+    if section.target is None:
+        return Subject(section.name, *load(section.classifier(), asked.data_root, device))
+    with Reporter("training steps").running() as reporter:
+        return prepare_faces(section, asked.data_root, device=device, threads=asked.threads, progress=Telling(reporter))
+
+
+def load_compared(recipe: EfficiencyRecipe, data_root: Path | None, device: str) -> EfficiencyTask:
+    """The network and the images of a recipe of sample efficiency, which may be the small ones that come with repairkit.
+
+    Raises:
+        UsageError, DataError, ModelError: as `load`.
+    """
+    if recipe.model == small.NAME:
+        return EfficiencyTask(small.load(recipe.channels or small.CHANNELS), small.held_out())
+    return EfficiencyTask(*load(recipe, data_root, device))
 
 
 def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[LoadedModel, LabelledImages]:

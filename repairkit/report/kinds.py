@@ -25,11 +25,25 @@ from repairkit.report import (
     critical_tables,
     dropout_figures,
     dropout_tables,
+    efficiency_figures,
+    efficiency_tables,
     fairness_tables,
     figures,
+    truncation_figures,
+    truncation_tables,
 )
 from repairkit.report.drawing import Figure
-from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, DropoutResult, FairnessResult, Result, read_record
+from repairkit.report.result import (
+    AdversarialResult,
+    CorrelationResult,
+    CriticalResult,
+    DropoutResult,
+    EfficiencyResult,
+    FairnessResult,
+    Result,
+    TruncationResult,
+    read_record,
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,8 @@ KINDS = {
     "dropout": Kind(DropoutResult, "dropout", dropout_tables, dropout_figures.draw),
     "adversarial": Kind(AdversarialResult, "adversarial", adversarial_tables, adversarial_figures.draw),
     "correlation": Kind(CorrelationResult, "correlation", correlation_tables, correlation_figures.draw),
+    "truncation": Kind(TruncationResult, "truncation", truncation_tables, truncation_figures.draw),
+    "efficiency": Kind(EfficiencyResult, "efficiency", efficiency_tables, efficiency_figures.draw),
 }
 
 

@@ -273,6 +273,95 @@ class Correlation(Record):
     high: float
 
 
+class Estimate(Record):
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class TruncationPoint(Record):
+    """The worth of a network at one number of filters removed, over random orders of removal."""
+
+    filters: int
+    share: float  # of all filters
+    mean: float  # over the orders
+    low: float  # interval over orders and images
+    high: float
+    band_low: float  # 5 % and 95 % of the orders
+    band_high: float
+    dead: float  # share of the orders in which the network is dead by then; Wilson's interval over orders
+    dead_low: float
+    dead_high: float
+
+
+class TruncationCurve(Record):
+    """One network by one metric as its filters are removed in random orders, all measured on the same images."""
+
+    network: str
+    metric: Literal["accuracy", "mean recall"]
+    n: int  # images
+    chance: float  # the most that one answer to all images gets
+    dead_below: float  # a network of this worth or less is dead: chance within its interval
+    points: list[TruncationPoint]
+    trajectories: list[list[float]]  # worth in each order at each of the points
+    death: Estimate  # share removed at which the network is dead in half of the orders
+    earliest: float  # of all orders
+    latest: float
+    revived: float  # share of the orders in which it rose above chance again
+    threshold: float  # worth below which the paper ends a permutation
+    saved: Estimate | None  # share of a permutation's evaluations that this saves; None where the whole network is not worth that much
+    given_up: Estimate | None  # share of the worth that is then credited to no filter
+
+
+class TruncatedNetwork(Record):
+    """A network whose filters were removed."""
+
+    name: str
+    model: str
+    images: str
+    filters: int
+    classes: int
+    t0: float  # where the live zone begins
+    zone_measured: bool  # False where t0 was given
+    dead_in_zone: float  # share of the orders that are dead once 1 - t0 of the filters are removed
+
+
+class StoppedAlike(Record):
+    """TMAB and Monte Carlo, both as published, stopped by their own rule at one tolerance; both ways round on two sets of permutations."""
+
+    tolerance: float
+    extrapolated: bool  # permutations were drawn with replacement from those walked
+    stopped: bool  # False: neither the permutations nor the extrapolation sufficed, and nothing else is known
+    permutations: int = 0  # of Monte Carlo, means over both ways
+    share: Estimate | None = (
+        None  # samples of TMAB over those of Monte Carlo; interval over permutations, of what is extrapolated the range
+    )
+    ways: list[float] = Field(default_factory=list)  # the share either way round
+    evaluations: float | None = None  # of TMAB over those of Monte Carlo, expected
+    rank: Estimate | None = None  # Spearman's correlation of their values; interval over filters
+    r_squared: Estimate | None = None
+
+
+class AgreedAfter(Record):
+    """An engine after its budget, against a long reference."""
+
+    engine: str
+    passes: float
+    valued: int  # filters with exact flips or marginals; the others count with their screen, or 0
+    rank: Estimate  # Spearman's correlation with the reference over all filters; interval over filters
+    r_squared: Estimate
+    sought: Estimate  # of the k filters of the sought end, share that both name; Wilson's interval
+
+
+class Needed(Record):
+    """What TMAB as published needs at least: its bound at the values of the reference, had its marginals no variance."""
+
+    tolerance: float
+    passes: float
+
+
 class LayerCount(Record):
     """How many of the critical filters lie in one layer."""
 
@@ -527,6 +616,32 @@ class CorrelationResult(Result):
     corrected: float | None  # the first, for the noise that the others show; None where noise is all there is
     tops: list[SharedTop]
     cells: list[list[int]]  # filters by tenth of the ranking by accuracy (rows, lowest first) and by attack success (columns)
+
+
+class TruncationResult(Result):
+    """How few random filters networks bear to lose, and what ending permutations there saves."""
+
+    kind: Literal["truncation"]
+    trajectories: int  # orders of removal of each network
+    networks: list[TruncatedNetwork]
+    curves: list[TruncationCurve]
+
+
+class EfficiencyResult(Result):
+    """How many samples the bandit takes against plain Monte Carlo, and whether their values agree."""
+
+    kind: Literal["efficiency"]
+    images: str
+    compared_by: Literal["replay", "budget"]
+    filters: int
+    end: Literal["low", "high"]
+    top: int  # k
+    shown: str  # which comparison the figures show, in words
+    stops: list[StoppedAlike]  # widest tolerance first; of the method "replay"
+    agreements: list[AgreedAfter]  # of the method "budget"
+    needed: list[Needed]
+    samples: dict[str, list[int]]  # of each filter, by engine
+    values: dict[str, list[float]]  # of each filter, by engine; the reference last
 
 
 def read_record(model: type[Model], path: Path) -> Model:

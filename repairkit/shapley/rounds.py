@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -97,8 +97,16 @@ class Round:
         return pair_means(samples.factors[:, None] * marginals)
 
 
+class Piece(Protocol):
+    """A pure piece of work on a game, which other processes can be sent."""
+
+    def observe(self, game: Game) -> Floats:
+        """What comes of it; the same bits in any process."""
+        ...
+
+
 class Crew:
-    """Plays rounds in this process, or in several that each hold the game; results come in order.
+    """Plays rounds, or other pieces of work on a game, in this process, or in several that each hold the game; results come in order.
 
     The same machine and the same number of threads per process give the same bits for any number of
     workers. Use it as a context manager: on the way out, also after Ctrl-C, no process stays behind.
@@ -155,7 +163,7 @@ class Crew:
             self._pool = None
         self._files.close()
 
-    def play(self, rounds: Iterable[Round]) -> Iterator[Floats]:
+    def play(self, rounds: Iterable[Piece]) -> Iterator[Floats]:
         """What each round observes, in the order of the rounds."""
         if self._pool is None:
             for each in rounds:
@@ -206,7 +214,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _observe(each: Round) -> Floats:
+def _observe(each: Piece) -> Floats:
     if _game is None:
         raise UsageError("a worker was started without a game")
     return each.observe(_game)

@@ -208,11 +208,11 @@ def still_needed(
     kth = ordered[top - 1] if end == "low" else ordered[-top]
     gap = np.abs(moments.mean - kth)[active] + tolerance
     needed = published_count(moments.variance[active], gap, delta=delta)
-    saved = spent / (batch * _evaluations(moments.count, n))
-    return float(saved * batch * _evaluations(np.maximum(needed - moments.count[active], 0), n)) if active.any() else 0.0
+    saved = spent / (batch * evaluations(moments.count, n))
+    return float(saved * batch * evaluations(np.maximum(needed - moments.count[active], 0), n)) if active.any() else 0.0
 
 
-def _evaluations(permutations: Floats, n: int) -> float:
+def evaluations(permutations: Floats, n: int) -> float:
     """Expected evaluations without truncation when each player takes part in its number of permutations, all from the first on."""
     ordered = np.sort(permutations)
     together = np.arange(len(ordered), 0, -1)  # how many take part in the permutations up to each of these numbers
