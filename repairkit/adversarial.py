@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -24,13 +23,14 @@ from repairkit.evaluation.adversaries import Effort, Judged, judge
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.attacks import Attacked, Booleans, attack, check_attackable, derived_seed, draw_targets
 from repairkit.evaluation.splits import Split, check_disjoint, some, three_way, ungrouped
-from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, outputs, patch_of
+from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, try_one
 from repairkit.models.finetuning import finetune
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, AttackSuccess, Smooth, Worth
 from repairkit.options import Options
+from repairkit.outputs import outputs
 from repairkit.patch import Patch
 from repairkit.repair import Choice, Measure, eligible
 from repairkit.shapley import Attribution
@@ -528,8 +528,7 @@ def train_on(
     for name, network, held in (("repaired", repaired, frozen), ("alone", alone, None)):
         saved = kept.arrays(f"tuned-{name}") if kept else None
         if saved is not None:
-            tuned = network.with_network(copy.deepcopy(network.network))
-            tuned.network.load_state_dict({key: torch.from_numpy(value) for key, value in saved.items()}, strict=True)
+            tuned = network.with_weights({key: torch.from_numpy(value) for key, value in saved.items()})
         else:
             seed = options.seed + len(rounds) - 1
             tuned = finetune(network, clean, epochs=attacks.finetune_epochs, frozen=held, freeze_at=options.freeze_at, seed=seed)

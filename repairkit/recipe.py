@@ -207,7 +207,7 @@ class CriticalRecipe(ClassifierRecipe):
     """
 
     defaults = {"ranking": "recall"}  # the worth has one part
-    unfit = ("ranking", "folds", "source_counts", "stability", "curve")
+    unfit = ("ranking", "folds", "source_counts", "stability", "curve", "alternatives")
 
     command: Literal["recall", "accuracy"]
     classes: list[str] = Field(default_factory=list)

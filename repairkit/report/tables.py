@@ -178,8 +178,9 @@ def count(number: float) -> str:
 
 
 def column_label(result: Result, key: str) -> str:
-    """The label of a column; its key where the result does not list it."""
-    return next((column.label for column in result.columns if column.key == key), key)
+    """The label of a column or of an alternative; its key where the result lists neither."""
+    labels = {entry.column: entry.label for entry in result.alternatives} | {column.key: column.label for column in result.columns}
+    return labels.get(key, key)
 
 
 def row_label(metric: str, group: str | None) -> str:
