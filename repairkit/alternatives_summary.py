@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from repairkit.alternatives import GROUP_THRESHOLDS, LAST_LAYER, THRESHOLD, WHOLE_NETWORK, Tried
+from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.fairness import GAP, RECALL
 from repairkit.evaluation.verdict import in_words, points_of
-from repairkit.report.result import Alternative, Difference, Verdict
+from repairkit.report.result import Alternative, Claim, Difference, Verdict
 
-HARDENED = "adversarially_trained"
 FINDING = ("calibration", "live zone", "attribution", "choosing")
 """Parts of a run that a repair is made of; its evaluation is none, nor what was asked for in addition."""
 EXPLANATIONS = {
@@ -64,9 +64,16 @@ def row(key: str, *, images: int | None, passes: float | None, seconds: float | 
     )
 
 
-def repaired(passes: Mapping[str, float], seconds: Mapping[str, float], *, images: int, networks: int) -> Alternative:
-    """The row of the repair: what finding and choosing its filters cost, of a run that did so for several networks alike."""
-    spent, took = (sum(by.get(part, 0.0) for part in FINDING) / networks for by in (passes, seconds))
+def repaired(passes: Mapping[str, float], seconds: Mapping[str, float], *, images: int, shares: Mapping[str, float]) -> Alternative:
+    """The row of the repair: what finding and choosing its filters cost.
+
+    Args:
+        passes: of the run, by part.
+        seconds: likewise.
+        images: that find and choose, of one fold.
+        shares: of each part of the run, how much of it was for the repair.
+    """
+    spent, took = (sum(share * by.get(part, 0.0) for part, share in shares.items()) for by in (passes, seconds))
     return row("repaired", images=images, passes=spent, seconds=took)
 
 
@@ -108,8 +115,8 @@ def concluded(
     subject = "the network as it was given, since no filter was frozen," if verdict.outcome == "no repair" else "the repair"
     beaten, beats, alike = [], [], []
     for each in rows:
-        own = [entry for entry in differences if (entry.first, entry.second) == (each.column, "repaired") and entry.metric != GAP]
-        if each.column in NOT_TRIED or not own:
+        own = [] if each.column in NOT_TRIED else _against(each.column, differences)
+        if not own:
             continue
         lost = [f"{name(entry)} {_seen_from(entry, -1, level)}" for entry in own if entry.claim == "worse"]
         won = [f"{name(entry)} {_seen_from(entry, 1, level)}" for entry in own if entry.claim == "better"]
@@ -120,10 +127,23 @@ def concluded(
         if not lost and not won:
             alike.append(each.label)
     if alike:
-        last = f"{subject} cannot be told from {' or from '.join(alike)} by these images in anything measured."
+        last = f"{subject} cannot be told from {' or from '.join(alike)} by these images."
         beats.append(f"{last[0].upper()}{last[1:]}")
     start = len(verdict.worse) if verdict.worse or verdict.outcome != "no repair" else len(verdict.sentences)
     return verdict.model_copy(update={"sentences": [*verdict.sentences[:start], *beaten, *verdict.sentences[start:], *beats]})
+
+
+def _against(column: str, differences: Sequence[Difference]) -> list[Difference]:
+    """What the repair, or where there is none the network as it was given, has over an alternative."""
+    own = [entry for entry in differences if entry.metric != GAP]
+    if repair := [entry for entry in own if (entry.first, entry.second) == (column, "repaired")]:
+        return repair
+    turned: dict[Claim, Claim] = {"better": "worse", "worse": "better", "no claim": "no claim"}
+    return [
+        entry.model_copy(update={"value": -entry.value, "low": -entry.high, "high": -entry.low, "claim": turned[entry.claim]})
+        for entry in own
+        if (entry.first, entry.second) == ("original", column)
+    ]
 
 
 def _seen_from(entry: Difference, sign: int, level: float) -> str:
@@ -137,11 +157,13 @@ def fairness_name(entry: Difference) -> str:
     return f"recall of {entry.group}" if entry.metric == RECALL else entry.metric
 
 
-def method(rows: Sequence[Alternative]) -> list[str]:
-    """How the alternatives were made, a sentence each."""
+def method(rows: Sequence[Alternative], *, chosen: str) -> list[str]:
+    """How the alternatives were made, a sentence each; `chosen` is on what their settings were."""
     made = [f"{each.label}: {each.chosen}." for each in rows if each.chosen]
     missing = [f"{each.label} was left out: {each.left_out}." for each in rows if each.left_out]
-    start = "What one could do instead learned from the attribution images and was chosen on the images that choose, of every fold anew; report images had no part in it."
+    start = (
+        f"What one could do instead learned from the attribution images, and its settings were {chosen}; report images had no part in it."
+    )
     return [start, *made, *missing]
 
 

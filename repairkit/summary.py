@@ -108,7 +108,8 @@ def summarise(
                 [network.attribution for network in repaired], [culprit.value for network in repaired for culprit in network.patch.culprits]
             )
         ],
-        method=method(task, options, findings) + (instead.method(rows) if rows else []),
+        method=method(task, options, findings)
+        + (instead.method(rows, chosen="chosen on the choose images, in every fold anew") if rows else []),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         alternatives=rows,
         guarantees=[
@@ -170,10 +171,10 @@ def alternatives(task: Task, findings: Findings) -> list[Alternative]:
         return []
     rows = instead.tried_rows(findings.tried)
     images = next(each.images for each in rows if each.column == "whole_network")
-    networks = 2 if task.dropout else 1
+    share = 0.5 if task.dropout else 1.0  # the same was done to the dropout-trained network
     return [
         instead.row("original", images=None, passes=None, seconds=None),
-        instead.repaired(findings.passes, findings.seconds, images=images or 0, networks=networks),
+        instead.repaired(findings.passes, findings.seconds, images=images or 0, shares=dict.fromkeys(instead.FINDING, share)),
         *rows,
         *([instead.row("dropout", images=None, passes=None, seconds=None)] if task.dropout else []),
     ]

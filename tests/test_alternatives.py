@@ -411,5 +411,5 @@ def test_who_beats_whom_on_what():
         "Last layer refitted does better than the repair in mean recall (20.0 percentage points higher; 95% interval: 19.0 to 21.0 points higher; n = 100).",
         "It rose.",
         "The repair does better than Threshold moved in mean recall (5.0 percentage points higher; 95% interval: 4.0 to 6.0 points higher; n = 100).",
-        "The repair cannot be told from Fine-tuned by these images in anything measured.",
+        "The repair cannot be told from Fine-tuned by these images.",
     ]

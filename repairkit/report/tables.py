@@ -88,6 +88,12 @@ def words(kind: str) -> dict[str, Any]:
     }
 
 
+def sections(result: Result) -> list[tuple[str, str]]:
+    """Key and title of each section of the report, in order; what was not asked for has none."""
+    left_out = set() if result.alternatives else {"alternatives"}
+    return [(key, title) for key, title in words(result.kind)["titles"].items() if key not in left_out]
+
+
 def signed(text: str) -> str:
     """A number's text with a true minus sign, and none on a zero.
 
