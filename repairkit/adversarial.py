@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from repairkit.alternatives import PART, Tried
 from repairkit.attributing import attribute, game_of, within_memory, zone_of
 from repairkit.baselines import suspects
 from repairkit.clock import Clock
@@ -20,17 +21,21 @@ from repairkit.critical import grid, said_with
 from repairkit.data.images import Indices, LabelledImages
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.adversaries import Effort, Judged, judge
+from repairkit.evaluation.alternatives import adversarial_training
+from repairkit.evaluation.alternatives.adversarial_training import MOST_IMAGES
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.attacks import Attacked, Booleans, attack, check_attackable, derived_seed, draw_targets
 from repairkit.evaluation.splits import Split, check_disjoint, some, three_way, ungrouped
-from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, outputs, patch_of
+from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, try_one
 from repairkit.models.finetuning import finetune
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, AttackSuccess, Smooth, Worth
 from repairkit.options import Options
+from repairkit.outputs import outputs
 from repairkit.patch import Patch
 from repairkit.repair import Choice, Measure, eligible
 from repairkit.shapley import Attribution
@@ -217,6 +222,7 @@ class AdversarialFindings:
         screens: of attack success and of accuracy for every filter, shape (2, n).
         ended: why no further round was played, in words; empty where all were.
         compared: the first round with baselines; None where nobody asked, or no round was played.
+        hardened: what adversarial fine-tuning cost; None where nobody asked, or the attack does not fool the network.
     """
 
     split: Split
@@ -231,6 +237,7 @@ class AdversarialFindings:
     compared: Compared | None
     passes: dict[str, float]
     seconds: dict[str, float]
+    hardened: Tried | None = None
 
     @property
     def patch(self) -> Patch | None:
@@ -273,7 +280,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     scored = 2 * sizes["choose"]
     steps = min(6, options.max_filters)
     choosing = scored * (1 + steps + DOWNSTREAM * 3 * options.candidates) + steps * len(split.choose)
-    columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0)
+    columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0) + options.alternatives
     points = 2 * len(grid(attacks.frontier)) + 1
     training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
     compared = planned(
@@ -292,6 +299,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         | ({"fine-tuning": training} if training else {})
         | {"frontier": float(points * (sizes["report"] + len(split.report)))}
         | ({"baselines": compared} if options.compare else {})
+        | ({PART: adversarial_training.passes_of(attacks.method, min(MOST_IMAGES, len(split.attribute)))} if options.alternatives else {})
         | {
             "evaluation": columns * len(split.report)
             + attacks.effort.passes(
@@ -370,6 +378,7 @@ def repair(
     screens: Floats | None = None
     frontier: list[FrontierLine] = []
     ended = ""
+    hardened: Tried | None = None
     if fooled(made):
         repaired = alone = original
         clean = task.images.subset(split.attribute)
@@ -393,9 +402,8 @@ def repair(
         screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
         frontier = list(frontier_of(task, rounds[0], made["report"], split, options, attacks, clock, unfinished))
         if any(each.choice.chosen for each in rounds):
-            networks["repaired"] = repaired
-            if attacks.finetune_epochs:
-                networks["finetuned"] = alone
+            networks |= {"repaired": repaired} | ({"finetuned": alone} if attacks.finetune_epochs else {})
+        hardened = harden(task, networks, clean, options, attacks, clock, unfinished) if options.alternatives else None
     if task.dropout is not None:
         networks["dropout"] = task.dropout.classifier
     with clock.part("evaluation"):
@@ -415,7 +423,7 @@ def repair(
         )
     compared = compare_first(task, rounds, frontier, made["report"], split, options, attacks, clock, unfinished)
     return AdversarialFindings(
-        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds
+        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds, hardened
     )
 
 
@@ -528,8 +536,7 @@ def train_on(
     for name, network, held in (("repaired", repaired, frozen), ("alone", alone, None)):
         saved = kept.arrays(f"tuned-{name}") if kept else None
         if saved is not None:
-            tuned = network.with_network(copy.deepcopy(network.network))
-            tuned.network.load_state_dict({key: torch.from_numpy(value) for key, value in saved.items()}, strict=True)
+            tuned = network.with_weights({key: torch.from_numpy(value) for key, value in saved.items()})
         else:
             seed = options.seed + len(rounds) - 1
             tuned = finetune(network, clean, epochs=attacks.finetune_epochs, frozen=held, freeze_at=options.freeze_at, seed=seed)
@@ -537,6 +544,44 @@ def train_on(
                 kept.keep_arrays(f"tuned-{name}", **{key: value.cpu().numpy() for key, value in tuned.network.state_dict().items()})
         trained.append(tuned)
     return trained[0], trained[1]
+
+
+def harden(
+    task: AdversarialTask,
+    networks: dict[str, Classifier],
+    clean: LabelledImages,
+    options: Options,
+    attacks: AttackOptions,
+    clock: Clock,
+    unfinished: Unfinished | None,
+) -> Tried:
+    """What one would do instead is added to the networks: the original trained on clean attribution images, 500 at most, under a short attack."""
+    images = clean.subset(some(ungrouped(clean), MOST_IMAGES, seed=options.seed))
+    passes = adversarial_training.passes_of(attacks.method, len(images))
+    kept = unfinished.network("instead") if unfinished else None
+    saved = kept.arrays(HARDENED) if kept else None
+    classifier = task.model.classifier
+    with clock.part(PART, restored=saved is not None):
+        if saved is None:
+            began = time.perf_counter()
+            tuned = adversarial_training.train_against(
+                classifier,
+                images,
+                attacks.method,
+                batch_size=options.batch,
+                seed=options.seed,
+                progress=lambda step, steps, _: clock.tell("adversarial fine-tuning", passes * step / steps, passes),
+            )
+            saved = {f"network.{key}": value.cpu().numpy() for key, value in tuned.network.state_dict().items()}
+            saved["seconds"] = np.array(time.perf_counter() - began)
+            if kept is not None:
+                kept.keep_arrays(HARDENED, **saved)
+        clock.add(PART, passes)
+    weights = {key.removeprefix("network."): torch.from_numpy(value) for key, value in saved.items() if key.startswith("network.")}
+    short = adversarial_training.shortened(attacks.method)
+    about = f"{adversarial_training.EPOCHS} epochs over {len(images):,} images under {short.steps} steps of {short.step * 255:.3g}/255"
+    networks[HARDENED] = classifier.with_weights(weights)
+    return Tried(HARDENED, len(images), passes, float(saved["seconds"]), about)
 
 
 def part_screens(

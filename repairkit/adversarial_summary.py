@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from repairkit import alternatives_summary as instead
 from repairkit.adversarial import CEILING, CORRELATED_SHARE, PARTS, PRICES, AdversarialFindings, AdversarialTask, AttackOptions
 from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
+from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.adversarial_verdict import not_fooled
 from repairkit.evaluation.adversarial_verdict import verdict as conclude
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.result import AdversarialResult, Adversary, Column, Comparison, Cost, FrontierPoint, FrozenFilter, Verdict
+from repairkit.report.result import (
+    AdversarialResult,
+    Adversary,
+    Alternative,
+    Column,
+    Comparison,
+    Cost,
+    Difference,
+    FrontierPoint,
+    FrozenFilter,
+    Verdict,
+)
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 RANKINGS = {
@@ -24,10 +37,11 @@ RANKINGS = {
     "success": "target success on the stored adversarial images alone (the paper's)",
 }
 EXPLANATIONS = COLUMNS | {
+    HARDENED: instead.EXPLANATIONS[HARDENED],
     "finetuned": (
         "Fine-tuned alone",
         "The original network trained on the clean attribution images, for as many epochs, with no filter frozen.",
-    )
+    ),
 }
 
 
@@ -49,6 +63,7 @@ def summarise(
     strengths = evaluation.strengths(findings.judged.sweeps, findings.judged.checks)
     frozen = findings.patch.culprits if findings.patch else []
     verdict: Verdict
+    rows, decisive = alternatives(findings), [entry for entry in differences if entry.group in (None, *evaluation.FIXED)]
     if findings.rounds:
         epochs = attacks.finetune_epochs * len(findings.rounds)
         verdict = conclude(differences, attempts, strengths, filters=len(frozen), epochs=epochs, level=level)
@@ -63,7 +78,7 @@ def summarise(
         level=level,
         model=f"{task.model.architecture}: {task.model.provenance}",
         objective=RANKINGS[attacks.ranking],
-        verdict=verdict,
+        verdict=instead.concluded(verdict, rows, decisive, level=level, name=naming(findings)) if rows else verdict,
         columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks)) for key in findings.networks],
         groups=[attempt.key for attempt in attempts],
         shares=shares,
@@ -72,10 +87,12 @@ def summarise(
         histograms=[histogram_of([each.attribution for each in findings.rounds], [each.value for each in frozen])]
         if findings.rounds
         else [],
-        method=method(task, options, attacks, findings) if findings.rounds else [],
+        method=(method(task, options, attacks, findings) if findings.rounds else [])
+        + (instead.method(rows, chosen="fixed beforehand") if rows else []),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        alternatives=rows,
         guarantees=[entry for each in findings.rounds for entry in claims_of(each.attribution, "repaired", 0)],
-        limits=limits(task, options, attacks, findings),
+        limits=limits(task, options, attacks, findings) + list(instead.LIMITS if rows else ()),
         reproduction=reproduction(
             options,
             command=command,
@@ -133,6 +150,33 @@ def compared(options: Options, attacks: AttackOptions, findings: AdversarialFind
         level=options.level,
         seed=options.seed,
     )
+
+
+def alternatives(findings: AdversarialFindings) -> list[Alternative]:
+    """The repair beside adversarial fine-tuning and the other networks; empty where nobody asked, or the attack fools nobody."""
+    if findings.hardened is None:
+        return []
+    learned, found, chose, report = len(findings.split.attribute), *(len(findings.made[part]) for part in PARTS)
+    rounds = max(1, len(findings.rounds))
+    shares = dict.fromkeys(instead.FINDING, 1.0) | {
+        "attack": rounds * (found + chose) / (rounds * (found + chose) + report),  # the rest was made for the report
+        "fine-tuning": 0.5,  # the other half was done with no filter frozen
+    }
+    spent, took = (0.5 * by.get("fine-tuning", 0.0) for by in (findings.passes, findings.seconds))
+    rows = {
+        "original": instead.row("original", images=None, passes=None, seconds=None),
+        "repaired": instead.repaired(findings.passes, findings.seconds, images=learned + len(findings.split.choose), shares=shares),
+        "finetuned": instead.row("finetuned", images=learned, passes=spent, seconds=took),
+        HARDENED: instead.tried_rows([findings.hardened])[0],
+        "dropout": instead.row("dropout", images=None, passes=None, seconds=None),
+    }
+    return [rows[column] for column in rows if column in findings.networks]
+
+
+def naming(findings: AdversarialFindings) -> Callable[[Difference], str]:
+    """What a difference is about, the adversary by his title."""
+    titles = {attempt.key: attempt.title for attempt in findings.judged.attempts}
+    return lambda entry: entry.metric if entry.group is None else f"{entry.metric} under {titles[entry.group]}"
 
 
 def explanation(column: str, attacks: AttackOptions) -> str:
@@ -252,6 +296,8 @@ def limits(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         ]
     if task.dropout is None and findings.rounds:
         held.append(f"No dropout-trained {task.model.architecture} was compared: none was given.")
+    if options.alternatives and not findings.rounds:
+        held.append("Nothing was tried instead of a repair, since there was nothing to repair.")
     if not task.carriers and findings.rounds:
         held.append("No images of another architecture were carried over: none of the same classes was given.")
     return held

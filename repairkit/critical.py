@@ -21,12 +21,13 @@ from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
 from repairkit.evaluation.critical import Removal
 from repairkit.evaluation.splits import Split, three_way, ungrouped
-from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, outputs, patch_of
+from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits, check_not_probabilities, try_one
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
 from repairkit.options import Options
+from repairkit.outputs import outputs
 from repairkit.patch import Patch
 from repairkit.repair import Choice
 from repairkit.shapley import Attribution

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from repairkit.alternatives import PART, Fold, Tried, alternatives_of, passes_of
 from repairkit.attributing import attribute_network
 from repairkit.baselines import suspects
 from repairkit.clock import Clock
@@ -19,15 +20,16 @@ from repairkit.comparing import Compared, by_harm, compare, planned
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
-from repairkit.evaluation.alternatives import ThresholdPoint, best_threshold
+from repairkit.evaluation.alternatives.threshold import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way, ungrouped
 from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier, check_logits, try_one
+from repairkit.models.classifier import Classifier, try_one
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, SubgroupRecall, Worth
 from repairkit.options import Options
+from repairkit.outputs import Logits, outputs
 from repairkit.patch import Culprit, Patch
 from repairkit.repair import (
     GUARD_CONFIDENCE,
@@ -47,8 +49,6 @@ from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
 from repairkit.tracing import FreezeAt
 from repairkit.unfinished import KeptNetwork, Unfinished
-
-Logits = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ class Findings:
     target_report: npt.NDArray[np.int64]
     passes: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    tried: list[Tried] = field(default_factory=list)  # empty unless alternatives were asked for
 
 
 DOWNSTREAM = 0.32
@@ -204,6 +205,7 @@ def plan(task: Task, options: Options) -> dict[str, float]:
             + networks / len(folds) * (len(task.target) + len(task.source)),
         }
         | ({"baselines": compared} if options.compare else {})
+        | ({PART: sum(passes_of(len(task.target.classes), fold, source) for fold in folds)} if options.alternatives else {})
     )
 
 
@@ -307,8 +309,36 @@ def repair(
             moved[rows] = (margins[split.report] > choice.threshold) == task.target.labels[split.report]
             moved_source += (source_margins[source.report] > choice.threshold) == source_report.labels
         correct["threshold"], source_correct["threshold"] = moved, moved_source / len(folds)
+    tried: list[Tried] = []
+    if options.alternatives:
+        tried = instead(task, folds, source, plain["original"], options, clock, unfinished)
+        for key in dict.fromkeys(each.key for each in tried):
+            own = [each for each in tried if each.key == key]
+            if all(each.right is not None for each in own):
+                correct[key] = np.concatenate([each.right for each in own if each.right is not None])
+                source_correct[key] = np.mean([each.source_right for each in own if each.source_right is not None], axis=0)
     outcomes = Outcomes(task.target.groups[report], correct, source_correct)
-    return Findings(outcomes, repairs, thresholds, margins, source_margins, source.report, report, clock.passes, clock.seconds)
+    return Findings(outcomes, repairs, thresholds, margins, source_margins, source.report, report, clock.passes, clock.seconds, tried)
+
+
+def instead(
+    task: Task,
+    folds: list[Split],
+    source: Split,
+    plain: tuple[Logits, Logits],
+    options: Options,
+    clock: Clock,
+    unfinished: Unfinished | None,
+) -> list[Tried]:
+    """What one would do instead of repairing the original network, on every fold in turn; `plain` is what that network says."""
+    tried = []
+    for number, split in enumerate(folds):
+        clock.prefix = f"instead, fold {number + 1}" if options.folds > 1 else "instead"
+        kept = unfinished.network(f"instead-fold-{number + 1}") if unfinished else None
+        parts = (task.target, task.source, split, source, *plain)
+        tried += alternatives_of(Fold(task.model.classifier, *parts, options, options.seed + number, clock, kept))
+    clock.prefix = ""
+    return tried
 
 
 def repair_one(
@@ -442,27 +472,6 @@ def patch_of(
 def finite_or_none(number: float) -> float | None:
     """JSON has no NaN or infinity."""
     return float(number) if np.isfinite(number) else None
-
-
-def outputs(
-    classifier: Classifier,
-    images: LabelledImages,
-    options: Options,
-    clock: Clock | None = None,
-    which: npt.NDArray[np.int64] | None = None,
-) -> Logits:
-    """Logits, float64 (N, classes); with `which`, only of those images, and NaN for the others."""
-    device = torch.device(options.device)
-    classifier = classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    wanted = np.arange(len(images)) if which is None else which
-    logits: Logits = np.full((len(images), len(images.classes)), np.nan)
-    with torch.inference_mode():
-        for start in range(0, len(wanted), options.batch):
-            rows = wanted[start : start + options.batch]
-            logits[rows] = check_logits(classifier(images.batch(rows).to(device)), images.name).double().cpu().numpy()
-    if clock is not None:
-        clock.add("evaluation", len(wanted))
-    return logits
 
 
 def data_hash(images: LabelledImages) -> str:

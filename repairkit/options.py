@@ -54,6 +54,8 @@ class Options:
         batch: images per pass, at most; see `repairkit.memory`.
         curve: numbers of most negative filters at which the removal curve is measured.
         compare: names of `repairkit.baselines.BASELINES` to compare the Shapley values with, see `repairkit.comparing`; empty for none.
+        alternatives: also do what one would do instead of a repair, on the same images (`repairkit.alternatives`; against an attack
+            adversarial fine-tuning), and compare.
     """
 
     engine: Engine = "tmab"
@@ -82,6 +84,7 @@ class Options:
     batch: int = 32
     curve: tuple[int, ...] = (2, 4, 8)
     compare: tuple[str, ...] = ()
+    alternatives: bool = False
 
     def __post_init__(self) -> None:
         known = {"engine": Engine, "ranking": Ranking, "score": Score, "freeze_at": FreezeAt, "precision": Precision, "strategy": Strategy}

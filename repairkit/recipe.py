@@ -210,7 +210,7 @@ class CriticalRecipe(ClassifierRecipe):
     """
 
     defaults = {"ranking": "recall"}  # the worth has one part
-    unfit = ("ranking", "folds", "source_counts", "stability", "curve")
+    unfit = ("ranking", "folds", "source_counts", "stability", "curve", "alternatives")
 
     command: Literal["recall", "accuracy"]
     classes: list[str] = Field(default_factory=list)
@@ -332,7 +332,7 @@ class CorrelationRecipe(ClassifierRecipe):
     defaults = {"budget": 80_000}  # shared out among four values of every filter
     unfit = (
         "ranking", "folds", "source_counts", "target_shares", "stability", "curve", "engine", "top", "truncation", "guarantee", "tolerance",
-        "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop", "compare",
+        "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop", "compare", "alternatives",
     )  # fmt: skip
 
     command: Literal["correlation"]
@@ -367,7 +367,7 @@ class DropoutRecipe(Recipe):
 
     defaults = {"ranking": "recall"}  # the worth has one part
     unfit = (
-        "ranking", "folds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "compare",
+        "ranking", "folds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "compare", "alternatives",
     )  # fmt: skip
 
     command: Literal["dropout"]

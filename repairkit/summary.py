@@ -11,10 +11,11 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from repairkit import alternatives_summary as instead
 from repairkit.comparing import join, with_after
 from repairkit.data.record import read_record
 from repairkit.evaluation import fairness as evaluation
-from repairkit.evaluation.alternatives import threshold_curve
+from repairkit.evaluation.alternatives.threshold import threshold_curve
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.fairness import MEAN, SOURCE
 from repairkit.evaluation.verdict import verdict
@@ -23,6 +24,7 @@ from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 from repairkit.report.result import (
     Agreement,
+    Alternative,
     Column,
     Comparison,
     Cost,
@@ -56,6 +58,9 @@ PAIRS = (
     ("original", "dropout"),
     ("dropout", "repaired"),
     ("dropout", "dropout_repaired"),
+    ("group_thresholds", "repaired"),
+    ("last_layer", "repaired"),
+    ("whole_network", "repaired"),
 )
 RANKINGS = {
     "recall + source": "mean subgroup recall on the target plus accuracy on the source (the default)",
@@ -74,8 +79,11 @@ def summarise(
     """The result of a fairness repair; all arithmetic of the report happens here."""
     outcomes = findings.outcomes
     present = [key for key in COLUMNS if key in outcomes.correct]
-    differences = evaluation.differences(outcomes, [pair for pair in PAIRS if set(pair) <= set(present)], options.level, options.seed)
+    pairs = [pair for pair in PAIRS if set(pair) <= set(outcomes.correct)]
+    differences = evaluation.differences(outcomes, pairs, options.level, options.seed)
     repaired = [network for network in findings.repairs if network.column == "repaired"]
+    rows = alternatives(task, findings)
+    conclusion = verdict(differences, filters=[network.choice.chosen for network in repaired], level=options.level)
     return FairnessResult(
         kind="fairness",
         title=title,
@@ -87,10 +95,10 @@ def summarise(
         target=f"{task.target.name}, {len(task.target):,} images",
         source=f"{task.source.name}, {len(task.source):,} images",
         objective=RANKINGS[options.ranking],
-        verdict=verdict(differences, filters=[network.choice.chosen for network in repaired], level=options.level),
+        verdict=instead.concluded(conclusion, rows, differences, level=options.level, name=instead.fairness_name) if rows else conclusion,
         columns=[Column(key=key, label=COLUMNS[key][0], explanation=explanation(key, task)) for key in present],
         groups=list(outcomes.names),
-        shares=[share for share in evaluation.shares(outcomes, options.level, seed=options.seed) if share.column in present],
+        shares=evaluation.shares(outcomes, options.level, seed=options.seed),
         differences=differences,
         disparities=evaluation.disparities(outcomes),
         frozen=[entry for network in findings.repairs for entry in frozen_filters(network, options.folds)],
@@ -100,15 +108,17 @@ def summarise(
                 [network.attribution for network in repaired], [culprit.value for network in repaired for culprit in network.patch.culprits]
             )
         ],
-        method=method(task, options, findings),
+        method=method(task, options, findings)
+        + (instead.method(rows, chosen="chosen on the choose images, in every fold anew") if rows else []),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        alternatives=rows,
         guarantees=[
             entry
             for network in findings.repairs
             for entry in claims_of(network.attribution, network.column, network.fold + 1 if options.folds > 1 else 0)
         ],
         stability=agreements(findings.repairs),
-        limits=limits(task, options, findings) + broken_guard(differences, options.max_clean_drop),
+        limits=limits(task, options, findings) + broken_guard(differences, options.max_clean_drop) + list(instead.LIMITS if rows else ()),
         reproduction=reproduction(
             options,
             command=command,
@@ -153,6 +163,21 @@ def compared(options: Options, findings: Findings, repaired: list[RepairedNetwor
         level=options.level,
         seed=options.seed,
     )
+
+
+def alternatives(task: Task, findings: Findings) -> list[Alternative]:
+    """The repair among what one could do instead; empty where nobody asked."""
+    if not findings.tried:
+        return []
+    rows = instead.tried_rows(findings.tried)
+    images = next(each.images for each in rows if each.column == "whole_network")
+    share = 0.5 if task.dropout else 1.0  # the same was done to the dropout-trained network
+    return [
+        instead.row("original", images=None, passes=None, seconds=None),
+        instead.repaired(findings.passes, findings.seconds, images=images or 0, shares=dict.fromkeys(instead.FINDING, share)),
+        *rows,
+        *([instead.row("dropout", images=None, passes=None, seconds=None)] if task.dropout else []),
+    ]
 
 
 def reproduction(

@@ -70,10 +70,11 @@ class Site:
         return self.norm or self.layer
 
 
-class _Tracer(torch.fx.Tracer):
+class Tracer(torch.fx.Tracer):
     """Leaves convolutions and batch norms whole, also the user's own subclasses of them."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether calls of this module are one node."""
         return isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear) or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -99,7 +100,7 @@ class TracedNetwork:
     def __init__(self, network: nn.Module, *, freeze_at: FreezeAt) -> None:
         self.network = private_copy(network)
         try:
-            graph_module = torch.fx.GraphModule(self.network, _Tracer().trace(self.network))
+            graph_module = torch.fx.GraphModule(self.network, Tracer().trace(self.network))
         except Exception as error:  # torch.fx raises whatever the traced code raises
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"torch.fx cannot trace {type(network).__name__}: {reason}") from error

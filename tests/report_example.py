@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from repairkit.report.result import (
+    Alternative,
     Column,
     Cost,
     CurvePoint,
@@ -232,3 +233,31 @@ def example_result() -> FairnessResult:
             settings={"engine": "tmab", "budget": "40,000 image passes", "top": "40", "max-filters": "16", "max-clean-drop": "1 point"},
         ),
     )
+
+
+def with_alternatives() -> FairnessResult:
+    """The example with a table of what one could do instead: one that beats the repair, and one that could not be had."""
+    full = example_result()
+    shares = [
+        share.model_copy(update={"column": "last_layer", "value": 0.995, "high": 1.0})
+        for share in full.shares
+        if share.column == "repaired"
+    ]
+    lost = [
+        entry.model_copy(update={"first": "last_layer", "value": -0.05, "low": -0.08, "high": -0.02, "claim": "worse"})
+        for entry in full.differences
+        if (entry.first, entry.second) == ("threshold", "repaired")
+    ]
+
+    def row(column: str, label: str, **more: object) -> Alternative:
+        facts = {"minutes": 1.25, "passes": 100.0, "images": 1234, "changes_weights": True, "group_at_run_time": False} | more
+        return Alternative(column=column, label=label, explanation=f"What {label} is.", **facts)  # type: ignore[arg-type]
+
+    rows = [
+        row("original", "Original", minutes=None, passes=None, images=None, changes_weights=False),
+        row("repaired", "Repaired"),
+        row("group_thresholds", "By group", minutes=None, images=None, changes_weights=False, group_at_run_time=True, left_out="no group"),
+        row("last_layer", "Last layer", chosen="penalty 0.1"),
+        row("dropout", "Dropout-trained", minutes=None, images=None, training_data=True),
+    ]
+    return full.model_copy(update={"alternatives": rows, "shares": [*full.shares, *shares], "differences": [*full.differences, *lost]})

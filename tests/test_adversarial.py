@@ -26,6 +26,7 @@ from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial_verdict import verdict
 from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.alternatives import adversarial_training
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.attacks import Attacked, attack, draw_targets
 from repairkit.evaluation.robustness import Outcome, Sanity, Sweep
@@ -453,3 +454,82 @@ def test_success_minus_accuracy_is_harmful_where_it_is_high():
     asked, findings, _ = repaired()
     worth = AttackSuccess().on(findings.made["attribute"].toward_targets) - Accuracy().on(asked.images)
     assert (worth.harmful, worth.scale) == (1, pytest.approx(2.0))
+
+
+# ---- instead of a repair ----
+
+
+@cache
+def instead():
+    asked, options = task(), replace(OPTIONS, alternatives=True)
+    findings = repair(asked, options, ATTACKS)
+    return asked, options, findings, result_of(asked, options, ATTACKS, findings)
+
+
+def test_adversarial_fine_tuning_is_judged_by_every_adversary_beside_the_repair():
+    _, _, findings, result = instead()
+    assert list(findings.networks) == ["original", "repaired", "adversarially_trained"]
+    assert [column.key for column in result.columns] == list(findings.networks)
+    for group in result.groups:
+        assert 0 <= result.share("adversarially_trained", "recovered label", group).value <= 1
+    pairs = {(entry.first, entry.second) for entry in result.differences}
+    assert pairs == {("original", "repaired"), ("adversarially_trained", "repaired"), ("original", "adversarially_trained")}
+    rows = {each.column: each for each in result.alternatives}
+    assert list(rows) == ["original", "repaired", "adversarially_trained"]
+    assert (rows["adversarially_trained"].images, rows["repaired"].images) == (60, 120)
+    assert rows["adversarially_trained"].chosen == "3 epochs over 60 images under 6 steps of 6/255"
+    assert rows["adversarially_trained"].passes == 3 * 60 * (3 * 6 + 3)
+
+
+def test_the_verdict_says_on_what_the_repair_is_better_than_adversarial_fine_tuning():
+    """At its low learning rate a few steps leave this network as brittle as it was."""
+    _, _, _, result = instead()
+    said = next(sentence for sentence in result.verdict.sentences if "Adversarially fine-tuned" in sentence)
+    assert said.startswith("The repair does better than Adversarially fine-tuned in target success under Stored PGD images (")
+    assert "lower; 95% interval" in said
+
+
+def test_without_it_nothing_changes():
+    _, findings, plain = repaired()
+    _, _, more, result = instead()
+    assert plain.alternatives == []
+    assert findings.hardened is None
+    assert [share for share in result.shares if share.column != "adversarially_trained"] == plain.shares
+    assert [entry for entry in result.differences if "adversarially_trained" not in (entry.first, entry.second)] == plain.differences
+    assert {part: more.passes[part] for part in findings.passes if part != "evaluation"} == {
+        part: passes for part, passes in findings.passes.items() if part != "evaluation"
+    }
+
+
+def test_adversarial_fine_tuning_is_planned_kept_and_shown(tmp_path, monkeypatch):
+    asked, options, findings, result = instead()
+    assert plan(asked, options, ATTACKS)["alternatives"] == findings.passes["alternatives"]
+    unfinished = Unfinished(tmp_path / "run", configuration(asked, options, ATTACKS), command="again")
+
+    def stop(what, made, planned):
+        if what.startswith("eps sweep"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        repair(asked, options, ATTACKS, progress=_naming(stop, monkeypatch), unfinished=unfinished)
+    monkeypatch.undo()
+    monkeypatch.setattr(adversarial_training, "train_against", lambda *_, **__: pytest.fail("trained again"))
+    again = repair(asked, options, ATTACKS, unfinished=unfinished)
+    for name, weights in findings.networks["adversarially_trained"].network.state_dict().items():
+        assert torch.equal(again.networks["adversarially_trained"].network.state_dict()[name], weights)
+    assert result_of(asked, options, ATTACKS, again).shares == result.shares
+    write_adversarial_run(tmp_path / "done", asked, findings, result)
+    assert AdversarialResult.read(tmp_path / "done" / "result.json") == result
+    for view in ("report.html", "report.md"):
+        text = (tmp_path / "done" / view).read_text()
+        assert "What you could do instead" in text
+        assert "keeps no guard on clean accuracy" in text
+
+
+def test_a_network_that_cannot_be_fooled_has_nothing_to_be_done_instead():
+    asked, options = task(fragile=False), replace(OPTIONS, alternatives=True)
+    findings = repair(asked, options, ATTACKS)
+    result = result_of(asked, options, ATTACKS, findings)
+    assert list(findings.networks) == ["original"]
+    assert result.alternatives == []
+    assert "Nothing was tried instead of a repair, since there was nothing to repair." in result.limits

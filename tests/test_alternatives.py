@@ -1,122 +1,415 @@
-from itertools import pairwise
-from typing import Any
+"""What one would do instead of a fairness repair: on the images of the run, under its guard, and never on those of its report."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+import two_skins
 
-from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.evaluation.alternatives import best_threshold, threshold_curve
-
-
-def literal_point(data: dict[str, Any], threshold: float) -> tuple[float, float]:
-    """Mean recall and source accuracy of one threshold, image by image."""
-    right = (data["margin"] > threshold) == (data["labels"] == 1)
-    recalls = [right[data["groups"] == name].mean() for name in sorted(set(data["groups"]))]
-    return float(np.mean(recalls)), float(((data["source_margin"] > threshold) == (data["source_labels"] == 1)).mean())
-
-
-def literal_best(data: dict[str, Any], max_drop: float) -> float:
-    """Every midpoint tried in turn."""
-    values = sorted({*data["margin"].tolist(), *data["source_margin"].tolist()})
-    candidates = [0.0, *((a + b) / 2 for a, b in pairwise(values))]
-    original = literal_point(data, 0.0)[1]
-    allowed = [t for t in candidates if original - literal_point(data, t)[1] <= max_drop + 1e-12]
-    best = max(literal_point(data, t)[0] for t in allowed)
-    return min((t for t in allowed if literal_point(data, t)[0] > best - 1e-12), key=abs)
-
-
-def random_task(seed: int, *, digits: int = 6) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    groups = rng.choice(["m dark", "m light", "w dark", "w light"], size=70, p=[0.2, 0.3, 0.1, 0.4])
-    labels = np.where(np.char.startswith(groups, "w"), 1, 0)
-    shift = np.where(groups == "w dark", -1.2, 0.0)
-    source_labels = rng.integers(0, 2, size=90)
-    return {
-        "margin": np.round(rng.normal(3.0 * labels - 1.5 + shift, 1.3), digits),
-        "labels": labels,
-        "groups": groups,
-        "source_margin": np.round(rng.normal(3.0 * source_labels - 1.5, 1.2), digits),
-        "source_labels": source_labels,
-    }
-
-
-@pytest.mark.parametrize("digits", [6, 1])
-@pytest.mark.parametrize("max_drop", [0.0, 0.02, 0.1, 1.0])
-@pytest.mark.parametrize("seed", range(6))
-def test_the_choice_is_that_of_trying_every_midpoint(seed, max_drop, digits):
-    """One digit makes margins collide between images, groups and data sets."""
-    data = random_task(seed, digits=digits)
-    choice = best_threshold(**data, max_source_drop=max_drop)
-    assert choice.threshold == pytest.approx(literal_best(data, max_drop), abs=1e-12)
-    assert (choice.mean_recall, choice.source_accuracy) == pytest.approx(literal_point(data, choice.threshold))
-    original = literal_point(data, 0.0)
-    assert choice.mean_recall >= original[0] - 1e-12
-    assert original[1] - choice.source_accuracy <= max_drop + 1e-12
-
-
-def shifted_task() -> dict[str, Any]:
-    """Margins of the target lie too low, those of the source do not: every gain has a price."""
-    data = random_task(0)
-    return {**data, "margin": data["margin"] - 2.5}
-
-
-def test_a_guard_that_binds_costs_recall():
-    data = shifted_task()
-    free, bound = (best_threshold(**data, max_source_drop=drop) for drop in (1.0, 0.0))
-    assert free.mean_recall > bound.mean_recall
-    assert free.source_accuracy < bound.source_accuracy
-
-
-def test_with_confidence_the_guard_holds_for_the_upper_bound():
-    data = shifted_task()
-    source_right = {}
-    bounded = best_threshold(**data, max_source_drop=0.05, confidence=0.9)
-    plain = best_threshold(**data, max_source_drop=0.05)
-    for t in (0.0, bounded.threshold, plain.threshold):
-        source_right[t] = ((data["source_margin"] > t) == (data["source_labels"] == 1)).astype(float)
-
-    def upper(t: float) -> float:
-        fall = source_right[0.0] - source_right[t]
-        return float(fall.mean() + 1.2816 * fall.std() / len(fall) ** 0.5)
-
-    assert upper(bounded.threshold) <= 0.05
-    assert upper(plain.threshold) > 0.05
-    assert bounded.mean_recall < plain.mean_recall
-
-
-def test_equal_thresholds_tie_to_the_one_nearest_to_zero():
-    """Anything from -0.9 to 0.9 separates the classes; 0 is among it."""
-    choice = best_threshold([-2, -0.9, 0.9, 2], [0, 0, 1, 1], list("abab"), [-1, 1], [0, 1], max_source_drop=0.5)
-    assert choice.threshold == 0
-
-
-def test_the_curve_can_be_had_on_other_images():
-    data = random_task(1)
-    points = threshold_curve(**data, thresholds=[-1.0, 0.0, 0.7])
-    assert [(point.mean_recall, point.source_accuracy) for point in points] == [
-        pytest.approx(literal_point(data, t)) for t in (-1.0, 0.0, 0.7)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"margin": np.array([np.nan, 1.0])}, ModelError, "finite margins, got 1 that are not; check the model's logits"),
-        ({"margin": np.array([1.0])}, DataError, r"shapes \(1,\), \(2,\) and \(2,\)"),
-        ({"labels": np.array([0, 2])}, DataError, "two classes only"),
-        ({"source_margin": np.empty(0), "source_labels": np.empty(0, int)}, DataError, "one or more images"),
-        ({"max_source_drop": -0.1}, UsageError, "max_source_drop must not be negative, got -0.1"),
-        ({"confidence": 90}, UsageError, "confidence between 0.5 and 1, got 90"),
-    ],
+from repairkit import alternatives, fairness
+from repairkit.alternatives import (
+    EPOCHS,
+    KEPT_AS_IT_WAS,
+    LEARNING_RATES,
+    STRENGTHS,
+    alternatives_of,
+    last_layer,
+    passes_of,
+    thresholds,
+    whole_network,
 )
-def test_errors_say_what_came(change, error, message):
-    data = {
-        "margin": [-1.0, 1.0],
-        "labels": [0, 1],
-        "groups": ["a", "b"],
-        "source_margin": [1.0],
-        "source_labels": [1],
-        "max_source_drop": 0.02,
-    }
-    with pytest.raises(error, match=message):
-        best_threshold(**{**data, **change})
+from repairkit.alternatives_summary import concluded, fairness_name, row
+from repairkit.evaluation.alternatives.choosing import Scored, best, score
+from repairkit.evaluation.splits import three_way
+from repairkit.evaluation.statistics import none_seen
+from repairkit.fairness import Task, configuration, plan, repair
+from repairkit.models import finetuning
+from repairkit.models.classifier import Classifier
+from repairkit.options import Options
+from repairkit.report.result import Difference, FairnessResult, Verdict
+from repairkit.rundir import write_fairness_run
+from repairkit.summary import summarise
+from repairkit.unfinished import Unfinished
+
+
+def target(per_group=30, **changes):
+    return two_skins.images(per_group, **changes)
+
+
+def source(per_group=200):
+    return two_skins.images(per_group, skins=("lighter",), seed=1, name="source")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Rates at which a network of four filters learns in an epoch or two."""
+    monkeypatch.setattr(alternatives, "LEARNING_RATES", (3e-3, 3e-2))
+
+
+def mean_recall(right, groups):
+    return np.mean([right[groups == name].mean() for name in np.unique(groups)])
+
+
+# ---- each alternative on one fold
+
+
+def test_all_that_a_last_layer_needs_is_there_and_the_refitted_one_finds_it():
+    fold = two_skins.fold(target(), source())
+    before, _ = fold.judged(None)
+    found = last_layer(fold)
+    groups = fold.target.groups[fold.split.report]
+    assert mean_recall(before, groups) == pytest.approx(0.75)
+    assert mean_recall(found.right, groups) == 1.0
+    assert found.source_right.all()
+    assert found.chosen in {f"penalty {strength:g}" for strength in STRENGTHS}
+    assert found.images == sum(len(getattr(split, part)) for split in (fold.split, fold.source_split) for part in ("attribute", "choose"))
+
+
+def test_the_last_layer_learns_with_groups_alike_and_the_source_as_much_as_the_target(monkeypatch):
+    """Against scikit-learn on what enters the layer, with weights that are written out here."""
+    monkeypatch.setattr(alternatives, "STRENGTHS", (0.1,))
+    few = target().subset(np.r_[0:40, 60:120])  # darker men are as many as all who are lighter
+    fold = two_skins.fold(few, source())
+    layer, number = alternatives._fitted(fold, alternatives.Head(fold.classifier))
+    assert number == 1
+    entering, labels, weights = [], [], []
+    for images in fold.learned_from:
+        pixels = torch.from_numpy(np.asarray(images.pixels)).permute(0, 3, 1, 2) / 255
+        entering.append(fold.classifier.network[:4](pixels).double().numpy())
+        labels.append(images.labels)
+        whole = "target" if images.name == "target" else "source"
+        sizes = {name: int((images.groups == name).sum()) for name in images.group_names}
+        weights.append([1 / (2 * len(sizes) * sizes[name]) if whole == "target" else 1 / (2 * len(images)) for name in images.groups])
+    entering = np.concatenate(entering)
+    given = fold.classifier.network[4]
+    offsets = (entering @ given.weight.double().numpy().T) + given.bias.double().numpy()
+    probabilities = torch.softmax(layer(torch.from_numpy(entering)), 1)[:, 1].detach().numpy()
+    # the gradient of the loss at the optimum, by hand: weighted residuals against the penalty's pull
+    residual = np.concatenate(weights) * (np.concatenate(labels) - probabilities)
+    pull = 0.1 * entering.var(axis=0) * (layer.weight - given.weight).detach().numpy()[1]
+    np.testing.assert_allclose(residual @ entering, pull, atol=1e-5)
+    assert residual.sum() == pytest.approx(0, abs=1e-5)
+    assert np.abs(offsets[:, 1] - offsets[:, 0] - np.log(probabilities / (1 - probabilities))).max() > 1
+
+
+def test_fine_tuning_learns_what_the_network_lacked(quick):
+    fold = two_skins.fold(target(), source())
+    found = whole_network(fold)
+    assert mean_recall(found.right, fold.target.groups[fold.split.report]) > 0.9
+    assert found.source_right.mean() > 0.95
+    assert found.chosen.startswith(("1 epoch of", "2 epochs of", "3 epochs of"))
+    assert found.chosen.endswith((f"at most {EPOCHS} at a learning rate of 0.003", f"at most {EPOCHS} at a learning rate of 0.03"))
+
+
+def test_fine_tuning_sees_groups_alike_and_the_source_as_often_as_the_target(monkeypatch):
+    fold = two_skins.fold(target().subset(np.r_[0:10, 30:120]), source())
+    handed = {}
+    monkeypatch.setattr(alternatives, "finetune", lambda _classifier, images, **settings: handed.update(images=images, **settings))
+    whole_network(fold)
+    images, weights = handed["images"], handed["weights"]
+    count = len(fold.split.attribute)
+    assert images.hashes.tolist() == [*fold.target.hashes[fold.split.attribute], *fold.source.hashes[fold.source_split.attribute]]
+    assert weights[:count].sum() == pytest.approx(weights[count:].sum())
+    shares = [weights[:count][images.groups[:count] == name].sum() for name in fold.target.group_names]
+    np.testing.assert_allclose(shares, 0.25)
+
+
+@pytest.mark.usefixtures("quick")
+def test_report_images_decide_nothing():
+    """Their labels are turned round: every answer stays, so that whoever was right is wrong."""
+    given, others = target(), source()
+    splits = tuple(three_way(each, shares=(0.4, 0.3, 0.3), seed=0) for each in (given, others))
+    turned = []
+    for images, split in zip((given, others), splits, strict=True):
+        labels = images.labels.copy()
+        labels[split.report] = 1 - labels[split.report]
+        turned.append(replace(images, labels=labels))
+    straight = alternatives_of(two_skins.fold(given, others, splits=splits))
+    wrong = alternatives_of(two_skins.fold(*turned, splits=splits))
+    assert [each.key for each in straight] == ["threshold", "group_thresholds", "last_layer", "whole_network"]
+    for one, other in zip(straight, wrong, strict=True):
+        assert one.chosen == other.chosen
+        if one.right is not None:
+            np.testing.assert_array_equal(one.right, ~other.right)
+            np.testing.assert_array_equal(one.source_right, ~other.source_right)
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_no_setting_keeps_the_guard_the_network_stays():
+    """Nothing may fall at all, and no number of images shows that."""
+    fold = two_skins.fold(target(), source(), max_clean_drop=0.0)
+    as_given, source_as_given = fold.judged(None)
+    for found in (last_layer(fold), whole_network(fold)):
+        assert found.chosen == KEPT_AS_IT_WAS
+        np.testing.assert_array_equal(found.right, as_given)
+        np.testing.assert_array_equal(found.source_right, source_as_given)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("allowed", [0.05, 1.0])
+def test_the_guard_is_kept_on_the_choose_images(allowed, monkeypatch):
+    """Source images on which what the target teaches is wrong: darker men and women with their labels turned round."""
+    others = two_skins.images(150, seed=1, name="source")
+    dark = np.char.startswith(others.groups, "darker")
+    half = np.arange(len(others)) % 2 == 0
+    others = replace(others, labels=np.where(dark & half, 1 - others.labels, others.labels), groups=np.full(len(others), "all"))
+    networks = {}
+
+    def seen(fold, classifier):
+        networks["last"] = classifier
+        return fold_judged(fold, classifier)
+
+    fold_judged = alternatives.Fold.judged
+    monkeypatch.setattr(alternatives.Fold, "judged", seen)
+    fold = two_skins.fold(target(), others, max_clean_drop=allowed)
+    for alternative in (last_layer, whole_network):
+        found = alternative(fold)
+        _, chosen_on = fold.chosen_on
+        network = networks["last"] or fold.classifier
+        right = fold.outputs(network, chosen_on) == chosen_on.labels
+        before = fold.outputs(fold.classifier, chosen_on) == chosen_on.labels
+        fall = before.astype(float) - right
+        bound = max(fall.mean() + 1.2816 * fall.std() / len(fall) ** 0.5, none_seen(len(fall), 0.9))
+        assert bound <= allowed + 1e-4
+        assert (found.chosen == KEPT_AS_IT_WAS) == (networks["last"] is None)
+
+
+def test_thresholds_by_group_are_chosen_and_told_of():
+    fold = two_skins.fold(target(), two_skins.images(60, seed=1, skins=("lighter", "white"), name="source"))
+    moved, found = thresholds(fold)
+    assert moved.right is None
+    assert moved.images == len(fold.split.choose) + len(fold.source_split.choose)
+    assert found.images == len(fold.split.attribute) + len(fold.split.choose)
+    whites = np.char.startswith(fold.source.groups[fold.source_split.report], "white")
+    assert "in the groups darker, lighter; " in found.chosen
+    assert f"{whites.sum()} of {len(whites)} source report images are of other groups and keep the network's own answer" in found.chosen
+    own, own_source = fold.judged(None)
+    np.testing.assert_array_equal(found.source_right[whites], own_source[whites])
+    lighter = np.char.startswith(fold.target.groups[fold.split.report], "lighter")
+    assert own[lighter].all()
+
+
+def test_groups_that_say_nothing_but_the_label_leave_it_out():
+    given = target()
+    people = replace(given, groups=np.array(["women", "men"])[given.labels])
+    moved, found = thresholds(two_skins.fold(people, source()))
+    assert moved.left_out == ""
+    assert found.left_out.startswith("the group names say nothing but the label (men, women)")
+    assert found.right is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_with_three_classes_thresholds_are_left_out_and_the_rest_is_done():
+    classes = ("female", "male", "nobody")
+    network = two_skins.network()
+    wider = torch.nn.Linear(4, 3)
+    with torch.no_grad():
+        wider.weight.copy_(torch.cat([network[4].weight, torch.zeros(1, 4)]))
+        wider.bias.copy_(torch.cat([network[4].bias, torch.tensor([-5.0])]))
+    network[4] = wider.requires_grad_(requires_grad=False)
+    classifier = Classifier(network, classes=classes, mean=(0.0,) * 3, std=(1.0,) * 3).eval()
+    given, others = (replace(images, classes=classes) for images in (target(), source()))
+    found = alternatives_of(two_skins.fold(given, others, classifier=classifier))
+    assert [each.left_out for each in found] == ["it is a rule for two classes, and there are 3"] * 2 + ["", ""]
+    assert found[2].right.mean() == 1.0
+
+
+def test_what_is_kept_is_not_fitted_again(tmp_path, monkeypatch, quick):
+    kept = Unfinished(tmp_path / "run", {}, command="again").network("instead-fold-1")
+    splits = tuple(three_way(each, shares=(0.4, 0.3, 0.3), seed=0) for each in (target(), source()))
+    first = two_skins.fold(target(), source(), kept=kept, splits=splits)
+    one = alternatives_of(first)
+    for name in ("refit", "finetune"):
+        monkeypatch.setattr(alternatives, name, lambda *_, **__: pytest.fail("fitted again"))
+    second = two_skins.fold(target(), source(), kept=kept, splits=splits)
+    other = alternatives_of(second)
+    for before, after in zip(one[1:], other[1:], strict=True):
+        np.testing.assert_array_equal(before.right, after.right)
+        np.testing.assert_array_equal(before.source_right, after.source_right)
+        assert (before.chosen, before.passes, before.images) == (after.chosen, after.passes, after.images)
+    assert [each.seconds for each in one[2:]] == [each.seconds for each in other[2:]]
+    assert first.clock.passes == second.clock.passes == {"alternatives": passes_of(2, *splits)}
+
+
+# ---- choosing
+
+
+def test_recalls_count_alike_and_the_fall_is_bounded():
+    right, groups = np.array([True] * 9 + [False] * 3), np.array(["a"] * 9 + ["b"] * 3)
+    before, after = np.ones(100, dtype=bool), np.arange(100) >= 4
+    found = score(right, groups, after, before, 0.9)
+    assert (found.mean_recall, found.source_accuracy) == (0.5, 0.96)
+    assert found.fall == pytest.approx(0.04 + 1.281552 * (0.04 - 0.0016) ** 0.5 / 10)
+
+
+def test_the_first_of_equals_and_the_first_where_none_keeps_the_guard():
+    within, beyond = Scored(0.8, 0.9, 0.01), Scored(0.9, 0.9, 0.02)
+    assert best([Scored(0.7, 0.9, 0.0), within, beyond, within], 0.01) == 1
+    assert best([Scored(0.7, 0.9, 0.5), within, beyond], 0.001) == 0
+
+
+# ---- in a run
+
+
+OPTIONS = Options(
+    budget=900, top=1, candidates=3, max_filters=1, max_clean_drop=0.1, target_shares=(0.4, 0.3, 0.3), t0=0.3, curve=(1,), alternatives=True
+)
+
+
+def task(**changes) -> Task:
+    return Task(two_skins.model(), None, target(), source(), **changes)
+
+
+@pytest.fixture(scope="module")
+def run():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alternatives, "LEARNING_RATES", (3e-3, 3e-2))
+        findings = repair(task(), OPTIONS)
+        result = summarise(task(), OPTIONS, findings, title="Toy", command="repairkit fairness --alternatives", minutes=0.1, notices=[])
+    return findings, result
+
+
+def test_without_the_option_every_bit_is_the_same_and_nothing_is_told(run):
+    findings, result = run
+    plain_options = replace(OPTIONS, alternatives=False)
+    plain = repair(task(), plain_options)
+    assert plain.tried == []
+    assert set(findings.outcomes.correct) - set(plain.outcomes.correct) == {"group_thresholds", "last_layer", "whole_network"}
+    for column, right in plain.outcomes.correct.items():
+        np.testing.assert_array_equal(right, findings.outcomes.correct[column])
+        np.testing.assert_array_equal(plain.outcomes.source_correct[column], findings.outcomes.source_correct[column])
+    assert plain.repairs[0].patch == findings.repairs[0].patch
+    assert {part: passes for part, passes in findings.passes.items() if part != "alternatives"} == plain.passes
+    told = summarise(task(), plain_options, plain, title="Toy", command="repairkit fairness", minutes=0.1, notices=[])
+    assert told.alternatives == []
+    assert told.columns == result.columns
+    assert not any("instead" in sentence for sentence in told.method + told.limits + told.verdict.sentences)
+    assert "alternatives" not in plan(task(), plain_options)
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_the_plan_counts_its_passes(folds, run):
+    options = replace(OPTIONS, folds=folds)
+    planned = plan(task(), options)["alternatives"]
+    parts, source_split = fairness.splits(task(), options)
+    attribute = sum(len(split.attribute) for split in parts) + folds * len(source_split.attribute)
+    choose = sum(len(split.choose) for split in parts) + folds * len(source_split.choose)
+    report = sum(len(split.report) for split in parts) + folds * len(source_split.report)
+    thresholds_alone = sum(len(split.attribute) for split in parts)
+    runs = len(LEARNING_RATES) * EPOCHS
+    assert planned == thresholds_alone + (attribute + choose + report) + runs * (3 * attribute + choose) + report
+    if folds == 1:
+        assert run[0].passes["alternatives"] == planned
+
+
+def test_with_folds_every_image_is_judged_once_by_what_did_not_see_it(quick):
+    options = replace(OPTIONS, folds=3)
+    findings = repair(task(), options)
+    folds, _ = fairness.splits(task(), options)
+    result = summarise(task(), options, findings, title="Toy", command="repairkit fairness", minutes=0.1, notices=[])
+    (told,) = [each for each in result.alternatives if each.column == "last_layer"]
+    assert told.chosen.count("fold ") == 3
+    own = [each for each in findings.tried if each.key == "last_layer"]
+    np.testing.assert_array_equal(findings.outcomes.correct["last_layer"], np.concatenate([each.right for each in own]))
+    np.testing.assert_allclose(findings.outcomes.source_correct["last_layer"], np.mean([each.source_right for each in own], axis=0))
+    assert [len(each.right) for each in own] == [len(split.report) for split in folds]
+    assert told.passes == sum(each.passes for each in own)
+
+
+def test_the_result_holds_a_row_for_each_with_what_it_needs(run):
+    findings, result = run
+    rows = {each.column: each for each in result.alternatives}
+    assert list(rows) == ["original", "repaired", "threshold", "group_thresholds", "last_layer", "whole_network"]
+    assert [each.column for each in rows.values() if each.changes_weights] == ["repaired", "last_layer", "whole_network"]
+    assert [each.column for each in rows.values() if each.group_at_run_time] == ["group_thresholds"]
+    spent = sum(findings.passes[part] for part in ("calibration", "attribution", "choosing"))
+    assert rows["repaired"].passes == spent
+    assert rows["repaired"].minutes == pytest.approx(
+        sum(findings.seconds[part] for part in ("calibration", "attribution", "choosing")) / 60
+    )
+    assert rows["original"].minutes is None
+    compared = {(each.first, each.second) for each in result.differences}
+    assert {(key, "repaired") for key in ("threshold", "group_thresholds", "last_layer", "whole_network")} <= compared
+    right = findings.outcomes.correct["last_layer"]
+    assert result.share("last_layer", "recall", "darker women").value == right[findings.outcomes.groups == "darker women"].mean()
+
+
+def test_where_the_repair_loses_the_verdict_says_so_first(run):
+    """No filter of this network is to blame, so that a last layer does what no freezing can."""
+    _, result = run
+    (loss,) = [each for each in result.differences if (each.first, each.metric) == ("last_layer", "mean recall")]
+    assert loss.claim == "worse"
+    told = next(sentence for sentence in result.verdict.sentences if "does better than the" in sentence)
+    assert told.startswith("Last layer refitted does better than the ")
+    assert f"mean recall ({-100 * loss.value:.1f} percentage points higher; 95% interval: " in told
+
+
+def test_both_views_show_the_table_and_read_back(run, tmp_path):
+    findings, result = run
+    write_fairness_run(tmp_path / "run", task(), findings, result)
+    assert FairnessResult.read(tmp_path / "run" / "result.json") == result
+    for view in ("report.html", "report.md"):
+        text = (tmp_path / "run" / view).read_text()
+        for said in (
+            "What you could do instead",
+            "Last layer refitted",
+            "Group at run time?",
+            "It must be told the group of everyone",
+            "Chosen: penalty",
+        ):
+            assert said in text
+
+
+def test_an_interrupted_run_comes_to_the_same_end(tmp_path, monkeypatch, run, quick):
+    unfinished = Unfinished(tmp_path / "run", configuration(task(), OPTIONS), command="again")
+
+    def stop(what, _made, _planned):
+        if "fine-tuning at 0.03" in what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        repair(task(), OPTIONS, unfinished=unfinished, progress=stop)
+    rates = []
+
+    def watched(*given, **settings):
+        rates.append(settings["learning_rate"])
+        return finetuning.finetune(*given, **settings)
+
+    monkeypatch.setattr(alternatives, "finetune", watched)
+    findings = repair(task(), OPTIONS, unfinished=unfinished)
+    assert rates == [3e-2]
+    for column, right in run[0].outcomes.correct.items():
+        np.testing.assert_array_equal(right, findings.outcomes.correct[column])
+    assert findings.passes == run[0].passes
+
+
+# ---- the words
+
+
+def difference(first, claim, value, metric="mean recall", group=None):
+    half = 0.01 if claim != "no claim" else 0.5
+    return Difference(
+        metric=metric, group=group, first=first, second="repaired", n=100, value=value, low=value - half, high=value + half, claim=claim
+    )
+
+
+def test_who_beats_whom_on_what():
+    verdict = Verdict(outcome="repaired", headline="H", sentences=["It fell.", "It rose."], worse=["It fell."])
+    rows = [row(key, images=1, passes=1, seconds=1) for key in ("original", "repaired", "threshold", "last_layer", "whole_network")]
+    entries = [
+        difference("threshold", "better", 0.05),
+        difference("threshold", "worse", -0.03, "recall", "darker men"),
+        difference("last_layer", "worse", -0.2),
+        difference("last_layer", "worse", -0.1, "gap"),
+        difference("whole_network", "no claim", 0.1),
+    ]
+    told = concluded(verdict, rows, entries, level=0.95, name=fairness_name).sentences
+    assert told == [
+        "It fell.",
+        "Threshold moved does better than the repair in recall of darker men (3.0 percentage points higher; 95% interval: 2.0 to 4.0 points higher; n = 100).",
+        "Last layer refitted does better than the repair in mean recall (20.0 percentage points higher; 95% interval: 19.0 to 21.0 points higher; n = 100).",
+        "It rose.",
+        "The repair does better than Threshold moved in mean recall (5.0 percentage points higher; 95% interval: 4.0 to 6.0 points higher; n = 100).",
+        "The repair cannot be told from Fine-tuned by these images.",
+    ]

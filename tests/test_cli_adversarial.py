@@ -48,6 +48,17 @@ def test_every_kind_of_adversary_has_its_row(finished):
     assert np.isclose([entry.eps * 255 for entry in result.sweep][:9], [2.0**power for power in range(-4, 5)]).all()
 
 
+def test_adversarial_fine_tuning_is_one_more_column_where_it_is_asked_for(folders, finished, tmp_path):
+    code, *_ = adversarial(folders, "--carrier", "squeezenet_celeba", "--alternatives", "--out", tmp_path / "run")
+    result, plain = (AdversarialResult.read(out / "result.json") for out in (tmp_path / "run", finished[-1]))
+    assert code == finished[0]
+    assert [column.key for column in result.columns] == [*(column.key for column in plain.columns), "adversarially_trained"]
+    assert [share for share in result.shares if share.column != "adversarially_trained"] == plain.shares
+    assert [each.column for each in result.alternatives][-1] == "adversarially_trained"
+    assert plain.alternatives == []
+    assert {cost.part for cost in result.costs} - {cost.part for cost in plain.costs} == {"alternatives"}
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, stdout, _ = adversarial(folders, "--dry-run", "--json")

@@ -105,6 +105,23 @@ def test_a_run_is_a_whole_directory(finished):
     network.load_state_dict(load_file(out / "repaired.safetensors"), strict=True)
 
 
+def test_what_one_would_do_instead_is_in_the_report_where_it_is_asked_for(faces, finished, tmp_path):
+    code, stdout, _ = fairness(faces, "--alternatives", "--dry-run", "--json")
+    planned = json.loads(stdout)["passes"]["alternatives"]
+    code, stdout, stderr = fairness(faces, "--alternatives", "--out", tmp_path / "run")
+    result = FairnessResult.read(tmp_path / "run" / "result.json")
+    tried = ["group_thresholds", "last_layer", "whole_network"]
+    assert [each.column for each in result.alternatives] == ["original", "repaired", "threshold", *tried]
+    assert 0 < next(cost.passes for cost in result.costs if cost.part == "alternatives") <= planned
+    plain = FairnessResult.read(finished[-1] / "result.json")
+    assert plain.alternatives == []
+    assert [share for share in result.shares if share.column not in tried] == plain.shares
+    assert result.frozen == plain.frozen
+    assert "What you could do instead" in (tmp_path / "run" / "report.md").read_text()
+    assert "What you could do instead" not in (finished[-1] / "report.md").read_text()
+    assert code == finished[0], stderr
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "repair", lambda *_, **__: pytest.fail("a dry run repairs nothing"))

@@ -46,6 +46,21 @@ def test_run_a_recipe(faces, tmp_path):
     one_error(*again, expected=2, message="run already exists; give another --out or remove it")
 
 
+def test_alternatives_by_the_recipe_or_the_flag(faces, classes, tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    text = RECIPE.format(folder=faces)
+    planned = []
+    for more, written in (("", text), ("--alternatives", text), ("", f"{text}alternatives = true\n")):
+        recipe.write_text(written)
+        _, stdout, _ = call("run", recipe, "--threads", "1", "--dry-run", "--json", *more.split())
+        planned.append(json.loads(stdout)["passes"].get("alternatives"))
+    assert planned[0] is None
+    assert planned[1] == planned[2] > 0
+    code, _, stderr = call("run", *classes, "--alternatives", "--dry-run")
+    assert code == 0
+    assert "note: --alternatives is for recipes of fairness and adversarial; " in stderr
+
+
 @pytest.mark.parametrize(
     ("change", "expected", "message"),
     [

@@ -18,7 +18,7 @@ from repairkit.attributing import worth_of
 from repairkit.clock import Clock
 from repairkit.data.record import write_record
 from repairkit.errors import BudgetError, DataError, ModelError, UsageError
-from repairkit.evaluation.alternatives import best_threshold
+from repairkit.evaluation.alternatives.threshold import best_threshold
 from repairkit.fairness import Task, plan, repair, splits
 from repairkit.filters import ConvFilters
 from repairkit.models import zoo

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import three_colours
 import torch
@@ -169,3 +170,42 @@ def test_what_does_not_fit_is_refused():
         finetune(classifier(conv_relu()), labelled(4, size=2), epochs=1)
     with pytest.raises(BakeError, match="neither a bias nor a batch norm"):
         finetune(classifier(conv_without_bias()), images(), epochs=1, frozen={FilterId("conv1", 0): CONSTANT})
+
+
+def test_images_are_drawn_by_their_weights_and_may_be_disturbed():
+    given, pictures = classifier(randomised(conv_relu())), images(24)
+    weights = np.where(pictures.labels == 1, 1.0, 0.0)
+    seen = []
+
+    def disturb(network, batch, labels):
+        seen.append(labels.tolist())
+        assert batch.shape[1:] == (3, IMAGE, IMAGE)
+        assert network is not given
+        return torch.zeros_like(batch)
+
+    tuned = finetune(given, pictures, weights=weights, disturb=disturb, **HARD)
+    assert len(seen) == 6
+    assert {label for step in seen for label in step} == {1}
+    first = tuned.network.get_submodule("conv1").weight
+    plain = finetune(given, pictures, weights=weights, **HARD).network.get_submodule("conv1").weight
+    assert not torch.equal(first, plain)
+
+
+def test_the_network_after_each_epoch_can_be_looked_at():
+    given = classifier(randomised(conv_bn_relu()))
+    seen = []
+    tuned = finetune(given, images(), look=lambda epoch, now: seen.append((epoch, now)), **HARD)
+    assert [epoch for epoch, _ in seen] == [1, 2]
+    assert hash_state(seen[1][1].state_dict()) == hash_state(tuned.state_dict()) != hash_state(seen[0][1].state_dict())
+    for _, now in seen:
+        assert not now.training
+        assert not any(parameter.requires_grad for parameter in now.parameters())
+        assert not any(module._forward_hooks for module in now.modules())
+    alone = finetune(given, images(), **HARD)
+    assert hash_state(alone.state_dict()) == hash_state(tuned.state_dict())
+
+
+@pytest.mark.parametrize("weights", [np.ones(3), -np.ones(24), np.zeros(24)])
+def test_weights_that_cannot_be_drawn_by(weights):
+    with pytest.raises(UsageError, match="expected a weight of 0 or more for each of the 24 images"):
+        finetune(classifier(randomised(conv_relu())), images(24), weights=weights, **HARD)

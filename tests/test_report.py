@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from dropout_example import dropout_cases
 from jinja2 import Environment, nodes
 from markdown_it import MarkdownIt
-from report_example import example_result
+from report_example import example_result, with_alternatives
 
 from repairkit.report import drawing, fairness_tables, figures, html, kinds, markdown, tables
 from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, FairnessResult, Guaranteed, Histogram, Overlap, Result
@@ -22,11 +22,11 @@ TEMPLATES = Path(html.__file__).parent / "templates"
 SVG = "{http://www.w3.org/2000/svg}"
 ORDER = {
     "fairness": [
-        "Verdict", "Before and after", "What got worse", "Paired differences", "Disparities between groups", "Filters changed",
+        "Verdict", "Before and after", "What got worse", "What you could do instead", "Paired differences", "Disparities between groups", "Filters changed",
         "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
     ],
     "adversarial": [
-        "Verdict", "Against which adversary", "What got worse", "Paired differences", "How many filters to freeze", "How large a change it takes",
+        "Verdict", "Against which adversary", "What got worse", "What you could do instead", "Paired differences", "How many filters to freeze", "How large a change it takes",
         "Filters changed", "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
     ],
     "dropout": [
@@ -153,6 +153,7 @@ def edge_cases() -> dict[str, FairnessResult]:
         "stability": full.model_copy(update={"stability": halves}),
         "only stability": none.model_copy(update={"stability": halves[:1]}),
     }
+    cases["alternatives"] = with_alternatives()
     return cases | {"bare": bare, "many groups": many, "flat": flat, "perfect": perfect}
 
 
@@ -208,7 +209,9 @@ def test_page_is_accessible(case):
 
 def test_both_views_have_the_same_sections_in_the_agreed_order(case):
     for view in (soup_of(html.render(case)), markdown_soup(case)):
-        assert [heading.get_text(strip=True) for heading in view.find_all("h2")] == ORDER[case.kind]
+        assert [heading.get_text(strip=True) for heading in view.find_all("h2")] == [
+            title for title in ORDER[case.kind] if case.alternatives or title != "What you could do instead"
+        ]
 
 
 def test_both_views_show_the_same_tables_cell_by_cell(case):
@@ -569,3 +572,24 @@ def test_a_guarantee_is_stated_beside_the_method_in_one_sentence():
     for page in (soup_of(html.render(result)), markdown_soup(result)):
         listed = [" ".join(item.get_text().split()) for item in page.find_all("li")]
         assert [item for item in listed if item.startswith("Guarantee")] == sentences
+
+
+def test_what_one_could_do_instead_has_a_section_where_it_was_tried():
+    result = with_alternatives()
+    table = fairness_tables.alternatives(result)
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.bodies[0]}
+    assert rows["Last layer"][-4:] == ["1.2", "1,234", "yes", "no"]
+    assert rows["By group"] == ["—"] * 10
+    assert rows["Dropout-trained"][-3:] == ["the training data", "yes", "no"]
+    assert rows["Last layer"][:4] == ["99.5%"] * 4
+    assert rows["Original"][-4:] == ["—", "—", "no", "no"]
+    for page in (soup_of(html.render(result)), markdown_soup(result)):
+        text = page.get_text(" ", strip=True)
+        assert "What Last layer is. Chosen: penalty 0.1." in text
+        assert "Left out: no group." in text
+        assert "Repaired minus Last layer" in text
+        headings = [heading.get_text() for heading in page.find_all("h2")]
+        assert headings == ORDER["fairness"]
+    assert "What you could do instead" not in html.render(example_result())
+    assert fairness_tables.alternatives(example_result()) is None
+    assert fairness_tables.quoted(result)[-1] == table

@@ -18,6 +18,7 @@ from repairkit.cli.console import say
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
     BATCH_HELP,
+    AlternativesOption,
     CompareOption,
     ContestedOption,
     DataRootOption,
@@ -168,6 +169,7 @@ def adversarial(
         bool, typer.Option("--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda]")
     ] = False,
     compare: CompareOption = False,
+    alternatives: AlternativesOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -201,6 +203,7 @@ def adversarial(
         max_clean_drop=max_clean_drop,
         target_shares=SHARES,
         compare=suited(fairness=False) if compare else (),
+        alternatives=alternatives,
         seed=seed,
         device=check_device(device),
         batch=batch or (EMBEDDED_BATCH if digits else Options.batch),

@@ -13,6 +13,7 @@ import typer
 from repairkit.cli.carrying import Running
 from repairkit.cli.console import say
 from repairkit.cli.options import (
+    AlternativesOption,
     BatchOption,
     CompareOption,
     ContestedOption,
@@ -135,6 +136,7 @@ def fairness(
         ),
     ] = False,
     compare: CompareOption = False,
+    alternatives: AlternativesOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -169,6 +171,7 @@ def fairness(
         max_clean_drop=max_clean_drop,
         folds=folds,
         stability=stability,
+        alternatives=alternatives,
         source_counts=DRAWN_SOURCE_COUNTS if (source_data or data) == "drawn" else None,
         compare=suited(fairness=True) if compare else (),
         seed=seed,

@@ -18,11 +18,11 @@ from repairkit.cli.console import say
 from repairkit.cores import free_cores
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning, UsageError
-from repairkit.fairness import outputs
 from repairkit.memory import available, images_that_fit
 from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
+from repairkit.outputs import outputs
 from repairkit.rundir import require_free
 from repairkit.shapley.star import TOLERANCE
 from repairkit.unfinished import check_resumable, place_beside
@@ -99,6 +99,14 @@ ToleranceOption = Annotated[
 ]
 MaxCleanDropOption = Annotated[
     float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of source accuracy, a share.")
+]
+AlternativesOption = Annotated[
+    bool,
+    typer.Option(
+        "--alternatives",
+        help="Also do what one would do instead, on the same images, and compare: thresholds by group, another last layer, fine-tuning; "
+        "against an attack, adversarial fine-tuning. Takes several times as long.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, max=LARGEST_SEED)]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]

@@ -26,6 +26,7 @@ from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
     BATCH_HELP,
+    AlternativesOption,
     CompareOption,
     JsonOption,
     MemoryOption,
@@ -81,6 +82,7 @@ class Asked:
     arguments: tuple[str, ...]
     way: Way | None
     data_root: Path | None
+    alternatives: bool
     seed: int | None
     training_seed: int | None
     rival: bool
@@ -111,6 +113,7 @@ def run(
         ),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipe's folders are relative to.")] = None,
+    alternatives: AlternativesOption = False,
     seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="In place of the recipe's.")] = None,
     training_seed: Annotated[
         int | None,
@@ -140,7 +143,7 @@ def run(
     asked = Asked(
         arguments=arguments_of(context),
         way="embedded" if embedded else cast("Way | None", way),
-        data_root=data_root, seed=seed, training_seed=training_seed, rival=rival, compare=compare, device=device, threads=threads, workers=workers,
+        data_root=data_root, alternatives=alternatives, seed=seed, training_seed=training_seed, rival=rival, compare=compare, device=device, threads=threads, workers=workers,
         batch=batch, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     if everything:
@@ -205,8 +208,11 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
         recipe = recipe.varied(training_seed=asked.training_seed, rival=asked.rival)
     elif asked.training_seed is not None or not asked.rival:
         raise UsageError(f"--training-seed and --no-rival are for recipes of fairness, got one of {recipe.command}; leave them out")
+    alternatives = asked.alternatives and "alternatives" not in recipe.unfit
+    if asked.alternatives and not alternatives:
+        say(f"note: --alternatives is for recipes of fairness and adversarial; {file} is one of {recipe.command}, and runs without")
     check_place(out, resume=asked.resume)
-    given: dict[str, object] = {"device": asked.device, "seed": asked.seed, "batch": asked.batch}
+    given: dict[str, object] = {"device": asked.device, "seed": asked.seed, "batch": asked.batch, "alternatives": alternatives or None}
     if asked.compare and "compare" in recipe.unfit:
         say(f"note: recipes of {recipe.command} are not compared with baselines, so --compare does nothing here")
     elif asked.compare:

@@ -168,6 +168,28 @@ class LabelledImages:
         return chosen.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
 
 
+def together(first: LabelledImages, second: LabelledImages) -> LabelledImages:
+    """The images of two sets of the same classes and size, in that order, in memory.
+
+    Example:
+        >>> one = LabelledImages(pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]), groups=np.array(["a", "b"]),
+        ...     classes=("no", "yes"), name="some")
+        >>> both = together(one, one.subset([1]))
+        >>> both.name, both.labels.tolist(), both.pixels.shape
+        ('some and some', [0, 1, 1], (3, 8, 8, 3))
+    """
+    return LabelledImages(
+        pixels=np.concatenate([np.asarray(first.pixels), np.asarray(second.pixels)]),
+        labels=np.concatenate([first.labels, second.labels]),
+        groups=np.concatenate([first.groups, second.groups]),
+        classes=first.classes,
+        name=f"{first.name} and {second.name}",
+        hashes=np.concatenate([first.hashes, second.hashes]),
+        origins=np.concatenate([first.origins, second.origins]),
+        drawn=first.drawn or second.drawn,
+    )
+
+
 def hash_pixels(pixels: Pixels | ChosenPixels) -> npt.NDArray[np.str_]:
     """First 16 hex digits of the SHA-256 of each image's bytes, shape (N,)."""
     return np.array([hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16] for image in pixels], dtype=np.str_)

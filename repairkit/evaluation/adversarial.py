@@ -20,7 +20,15 @@ SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy
 BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"
 FIXED = ("replay", "worst")
 """Adversaries that the verdict rests on."""
-PAIRS = (("original", "repaired"), ("finetuned", "repaired"), ("dropout", "repaired"), ("original", "finetuned"))
+HARDENED = "adversarially_trained"
+PAIRS = (
+    ("original", "repaired"),
+    ("finetuned", "repaired"),
+    ("dropout", "repaired"),
+    ("original", "finetuned"),
+    (HARDENED, "repaired"),
+    ("original", HARDENED),
+)
 
 
 def shares(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], level: float) -> list[Share]:

@@ -74,6 +74,24 @@ def none_seen(n: int, confidence: float) -> float:
     return float(1 - (1 - confidence) ** (1 / n))
 
 
+def fall_bound(fall: npt.ArrayLike, moved: npt.ArrayLike, n: int, confidence: float) -> Floats:
+    """One-sided upper bound of a paired fall of accuracy: the normal approximation, and never below what as many images bound where none falls.
+
+    Args:
+        fall: share right before minus share right after, any shape.
+        moved: share of the images that are right only before or only after, of the same shape.
+        n: number of images, at least 1.
+        confidence: of the bound, in [0.5, 1).
+
+    Example:
+        >>> round(float(fall_bound(0.01, 0.03, 400, 0.9)), 4), round(float(fall_bound(0.0, 0.0, 230, 0.9)), 4)
+        (0.0211, 0.01)
+    """
+    drop, changed = np.asarray(fall, dtype=np.float64), np.asarray(moved, dtype=np.float64)
+    bound = drop + stats.norm.ppf(confidence) * np.sqrt(np.maximum(changed - drop**2, 0.0) / n)
+    return np.maximum(bound, none_seen(n, confidence))
+
+
 def newcombe_paired(before: npt.ArrayLike, after: npt.ArrayLike, level: float = 0.95) -> Interval:
     """Newcombe's interval for a paired difference of two shares, `after - before`.
 

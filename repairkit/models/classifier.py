@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -64,6 +65,22 @@ class Classifier(nn.Module):
         """The same classes and preparation around another network of the same task, in eval mode."""
         mean, std = (numbers.flatten().tolist() for numbers in (self.mean, self.std))
         return Classifier(network, classes=self.classes, mean=mean, std=std, size=self.size).eval().to(self.mean.device)
+
+    def with_weights(self, state: Mapping[str, torch.Tensor]) -> Classifier:
+        """The same around a copy of the network with these weights, in eval mode without gradients.
+
+        Args:
+            state: of `network`, all of it.
+
+        Example:
+            >>> classifier = Classifier(nn.Linear(2, 2), classes=("no", "yes"))
+            >>> other = classifier.with_weights({"weight": torch.eye(2), "bias": torch.zeros(2)})
+            >>> other.network.weight.tolist(), other.network is classifier.network
+            ([[1.0, 0.0], [0.0, 1.0]], False)
+        """
+        network = copy.deepcopy(self.network).requires_grad_(requires_grad=False)
+        network.load_state_dict(dict(state), strict=True)
+        return self.with_network(network)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (n, number of classes), of images in [0, 1]."""

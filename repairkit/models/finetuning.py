@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,7 +17,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError, UsageError
 from repairkit.freezing import Constants, bake, baked_rows
 from repairkit.models.classifier import Classifier, try_one
-from repairkit.models.training import TrainingLoop, TrainingProgress, check_loss
+from repairkit.models.training import Disturb, TrainingLoop, TrainingProgress, check_loss
 from repairkit.tracing import FreezeAt
 
 
@@ -30,6 +31,9 @@ def finetune(
     learning_rate: float = 1e-4,
     batch_size: int = 32,
     seed: int = 0,
+    weights: npt.NDArray[np.float64] | None = None,
+    disturb: Disturb | None = None,
+    look: Callable[[int, Classifier], None] | None = None,
     progress: TrainingProgress | None = None,
 ) -> Classifier:
     """Train a classifier further on a few labelled images; frozen filters send on their constants before, during and after.
@@ -50,6 +54,9 @@ def finetune(
             Over five epochs (.887, .887, .883), or without batch norm, a higher rate does as well or better.
         batch_size: images per step; those left over in an epoch wait for the next.
         seed: of order and dropout: same seed and threads, same weights.
+        weights: float64 (N,), how often each image is drawn, in proportion and with replacement, in place of once an epoch.
+        disturb: what to make of the images of a step before they are learned; see `repairkit.models.training.Disturb`.
+        look: shown the number of each epoch, from 1, and a copy of the classifier at its end, in eval mode without gradients.
         progress: see `TrainingProgress`.
 
     Returns:
@@ -72,6 +79,8 @@ def finetune(
     """
     if epochs < 1 or batch_size < 1 or not learning_rate > 0:
         raise UsageError(f"expected epochs >= 1, batch size >= 1 and learning rate > 0, got {epochs}, {batch_size}, {learning_rate}")
+    if weights is not None and (weights.shape != (len(images),) or not (weights >= 0).all() or not weights.any()):
+        raise UsageError(f"expected a weight of 0 or more for each of the {len(images)} images, got shape {weights.shape}")
     if len(images.classes) != len(classifier.classes):
         raise ModelError(
             f"the network knows {len(classifier.classes)} classes, {images.name} has {len(images.classes)}; give images and network of one task"
@@ -93,9 +102,12 @@ def finetune(
             ramp=0.0,
             flip=False,
             keep_norms=True,
+            weights=weights,
+            disturb=disturb,
         )
-        for _ in loop.epochs(None, progress):
-            pass
+        for epoch in loop.epochs(None, progress):
+            if look is not None:
+                look(epoch.epoch, classifier.with_weights(tuned.network.state_dict()))
     tuned.eval().requires_grad_(requires_grad=False)
     some = np.arange(min(batch_size, len(images)))
     logits = tuned(images.batch(some))

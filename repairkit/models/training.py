@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -44,6 +45,8 @@ class Epoch:
 
 TrainingProgress = Callable[[int, int, Epoch | None], None]
 """Called after each step with (step, steps, None) and each epoch with its `Epoch`."""
+Disturb = Callable[[Classifier, torch.Tensor, Indices], torch.Tensor]
+"""Called with the classifier as it is, images (k, 3, height, width) in [0, 1] and labels int64 (k,); the images to learn in their place."""
 
 
 @dataclass(frozen=True)
@@ -318,6 +321,8 @@ class TrainingLoop:
 
     With `keep_norms`, for a network that is trained already, only dropout is in training mode: batch norms apply their running
     statistics and leave them as they are, and no auxiliary head runs (Inception's cannot take images of less than 139 pixels).
+    With `weights` an epoch draws as many images as there are, each in proportion to its weight and put back. `disturb` changes the images of
+    every step before they are learned.
     """
 
     classifier: Classifier
@@ -330,6 +335,8 @@ class TrainingLoop:
     ramp: float
     flip: bool
     keep_norms: bool = False
+    weights: npt.NDArray[np.float64] | None = None
+    disturb: Disturb | None = None
 
     def __post_init__(self) -> None:
         self._per_epoch = max(1, len(self.images) // self.batch_size)
@@ -379,7 +386,7 @@ class TrainingLoop:
             for epoch in range(self._done, self.count):
                 began, total, right = time.perf_counter(), 0.0, 0
                 self._enter_training_mode()
-                order = torch.randperm(len(self.images))
+                order = self._order()
                 for index in range(per_epoch):
                     step = epoch * per_epoch + index
                     dropout.p = self.filter_dropout * (min(1.0, step / (self.ramp * steps)) if self.ramp else 1.0)
@@ -412,6 +419,11 @@ class TrainingLoop:
                 self._done = epoch + 1
                 yield entry
 
+    def _order(self) -> torch.Tensor:
+        if self.weights is None:
+            return torch.randperm(len(self.images))
+        return torch.multinomial(torch.from_numpy(self.weights), len(self.images), replacement=True)
+
     def _enter_training_mode(self) -> None:
         self.classifier.train(not self.keep_norms)
         for module in self.classifier.modules():
@@ -423,6 +435,8 @@ class TrainingLoop:
         if self.flip:
             mirrored = torch.rand(len(batch)) < 0.5
             batch[mirrored] = batch[mirrored].flip(3)
+        if self.disturb is not None:
+            batch = self.disturb(self.classifier, batch, self.images.labels[chosen])
         output = self.classifier(batch.to(self.classifier.mean.device).contiguous(memory_format=torch.channels_last))
         logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]  # Inception's auxiliary head
         return logits

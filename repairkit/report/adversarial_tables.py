@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from repairkit.report import tables
+from repairkit.report import alternatives_tables, tables
 from repairkit.report.result import AdversarialResult, Adversary, FrontierPoint, Share, Strength
 from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, signed, small
 
@@ -57,7 +57,22 @@ def summary(result: AdversarialResult) -> Table:
 
 def quoted(result: AdversarialResult) -> list[Table]:
     """What README and recipes show of one run."""
-    return adversaries(result)
+    instead = alternatives(result)
+    return [*adversaries(result), *([instead] if instead else [])]
+
+
+def alternatives(result: AdversarialResult) -> Table | None:
+    """The repair beside what one could do instead, against the stored images and the worst of the attacks afresh; None where nobody asked."""
+    wanted: list[tuple[str, str | None, str]] = [
+        (SUCCESS, "replay", "Target success, stored images (lower is better)"),
+        (RECOVERED, "replay", "Recovered label, stored images"),
+        (RECOVERED, "worst", "Recovered label, worst of the attacks afresh"),
+        (CLEAN, None, "Clean accuracy"),
+    ]
+    return alternatives_tables.table(result, wanted)
+
+
+described = alternatives_tables.described
 
 
 def design(result: AdversarialResult) -> str:

@@ -15,6 +15,7 @@ from importlib.resources import files
 
 WIDTH = 400
 _KNOWN = ("original", "repaired", "threshold", "dropout", "dropout_repaired")
+_STAND_IN = {"adversarially_trained": 4}  # no report has it beside a repaired dropout-trained network
 _STYLES = 6
 _INVALID_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -150,7 +151,7 @@ def marker(style_index: int, x: float, y: float, hint: str = "") -> str:
 
 def style_of(key: str) -> int:
     """The style of a column: one of its own for those that are usual, another for all others."""
-    return _KNOWN.index(key) if key in _KNOWN else _STYLES - 1
+    return _KNOWN.index(key) if key in _KNOWN else _STAND_IN.get(key, _STYLES - 1)
 
 
 def legend(entries: Sequence[tuple[int, str]], y: float) -> tuple[str, float]:

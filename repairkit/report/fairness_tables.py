@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from repairkit.report import alternatives_tables
 from repairkit.report.result import Agreement, FairnessResult
 from repairkit.report.tables import (
     NONE,
@@ -46,12 +47,22 @@ def summary(result: FairnessResult) -> Table:
 
 def quoted(result: FairnessResult) -> list[Table]:
     """What README and recipes show of one run."""
-    return [before_after(result)]
+    instead = alternatives(result)
+    return [before_after(result), *([instead] if instead else [])]
 
 
 def design(result: FairnessResult) -> str:
     """On which images, cut how, in a few words."""
     return f"{result.target}; {result.folds} fold(s)"
+
+
+def alternatives(result: FairnessResult) -> Table | None:
+    """The repair beside what one could do instead; None where nobody asked."""
+    wanted: list[tuple[str, str | None, str]] = [("recall", group, group) for group in result.groups]
+    return alternatives_tables.table(result, [*wanted, ("mean recall", None, "Mean recall"), ("source accuracy", None, "Source accuracy")])
+
+
+described = alternatives_tables.described
 
 
 def disparities(result: FairnessResult) -> Table:

@@ -462,6 +462,22 @@ class Cost(Record):
     seconds: float
 
 
+class Alternative(Record):
+    """What one could do, the original, the repair and whatever one would do instead; its shares and differences are those of its column."""
+
+    column: str
+    label: str
+    explanation: str  # what it is, and what it needs
+    minutes: float | None  # to fit and to choose, over all folds, without evaluation; None where nothing was done
+    passes: float | None  # image passes, likewise
+    images: int | None  # labelled images that it learned from or was chosen on, in each fold; None for none
+    training_data: bool = False  # it needs the data that the network was trained on
+    changes_weights: bool
+    group_at_run_time: bool  # it must be told the group of everyone whom it judges
+    chosen: str = ""  # settings, in words
+    left_out: str = ""  # why it could not be had; it has no shares then
+
+
 class Verdict(Record):
     """The conclusion in words, worst news first."""
 
@@ -521,6 +537,7 @@ class Result(Record):
     histograms: list[Histogram]
     method: list[str]  # how it was found, one sentence each
     costs: list[Cost]
+    alternatives: list[Alternative] = Field(default_factory=list)  # empty unless they were asked for
     guarantees: list[Guaranteed] = Field(default_factory=list)  # empty unless they were asked for
     limits: list[str]
     reproduction: Reproduction

@@ -88,6 +88,12 @@ def words(kind: str) -> dict[str, Any]:
     }
 
 
+def sections(result: Result) -> list[tuple[str, str]]:
+    """Key and title of each section of the report, in order; what was not asked for has none."""
+    left_out = set() if result.alternatives else {"alternatives"}
+    return [(key, title) for key, title in words(result.kind)["titles"].items() if key not in left_out]
+
+
 def signed(text: str) -> str:
     """A number's text with a true minus sign, and none on a zero.
 
@@ -178,8 +184,9 @@ def count(number: float) -> str:
 
 
 def column_label(result: Result, key: str) -> str:
-    """The label of a column; its key where the result does not list it."""
-    return next((column.label for column in result.columns if column.key == key), key)
+    """The label of a column or of an alternative; its key where the result lists neither."""
+    labels = {entry.column: entry.label for entry in result.alternatives} | {column.key: column.label for column in result.columns}
+    return labels.get(key, key)
 
 
 def row_label(metric: str, group: str | None) -> str:

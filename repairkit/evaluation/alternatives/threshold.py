@@ -1,4 +1,4 @@
-"""What one would do instead of a repair: move the decision threshold and freeze nothing."""
+"""Move the decision threshold and freeze nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.evaluation.statistics import none_seen
+from repairkit.evaluation.statistics import fall_bound
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,8 +69,7 @@ def best_threshold(
     recall, accuracy = target.recall(candidates), source.recall(candidates)
     drop = accuracy[zero] - accuracy
     if confidence is not None:
-        drop = drop + stats.norm.ppf(confidence) * np.sqrt(np.maximum(source.moved(candidates) - drop**2, 0.0) / source.size)
-        drop = np.maximum(drop, none_seen(source.size, confidence))
+        drop = fall_bound(drop, source.moved(candidates), source.size, confidence)
     allowed = drop <= max_source_drop + 1e-12
     allowed[zero] = True
     best = recall[allowed].max()

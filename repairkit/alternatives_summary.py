@@ -1,0 +1,174 @@
+"""From what was tried instead of a repair to its rows and sentences in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from repairkit.alternatives import GROUP_THRESHOLDS, LAST_LAYER, THRESHOLD, WHOLE_NETWORK, Tried
+from repairkit.evaluation.adversarial import HARDENED
+from repairkit.evaluation.fairness import GAP, RECALL
+from repairkit.evaluation.verdict import in_words, points_of
+from repairkit.report.result import Alternative, Claim, Difference, Verdict
+
+FINDING = ("calibration", "live zone", "attribution", "choosing")
+"""Parts of a run that a repair is made of; its evaluation is none, nor what was asked for in addition."""
+EXPLANATIONS = {
+    "original": ("Original", "The network as it was given."),
+    "repaired": ("Repaired", "Filters frozen in the plain weights; needs nothing at run time."),
+    THRESHOLD: ("Threshold moved", "One threshold for everybody, chosen under the guard of the repair."),
+    GROUP_THRESHOLDS: (
+        "Thresholds by group",
+        "fairlearn's ThresholdOptimizer on the network's margins, with a threshold or two for each group. It must be told the group of everyone whom it "
+        "judges, the label apart, draws lots for some answers (drawn once here, from the seed), and keeps no guard on the source.",
+    ),
+    LAST_LAYER: (
+        "Last layer refitted",
+        "Logistic regression on what enters the last layer, groups counting alike and the source as much as the target, held near the given weights by a "
+        "penalty that is chosen under the guard of the repair.",
+    ),
+    WHOLE_NETWORK: (
+        "Fine-tuned",
+        "All weights trained further on the same images, drawn so that groups count alike and the source as much as the target; learning rate and epochs "
+        "are chosen under the guard of the repair.",
+    ),
+    "dropout": ("Dropout-trained", "Another network, trained with filter dropout; needs the data that the original was trained on."),
+    "finetuned": ("Fine-tuned alone", "Trained further on the clean attribution images, with no filter frozen and no attack in training."),
+    HARDENED: (
+        "Adversarially fine-tuned",
+        "All weights trained for a few epochs on attribution images that a short attack of the run's adversary changes anew in every step, with no "
+        "filter frozen; keeps no guard on clean accuracy.",
+    ),
+}
+CHANGES_NOTHING = frozenset({"original", THRESHOLD, GROUP_THRESHOLDS})
+NOT_TRIED = frozenset({"original", "repaired", "dropout", "finetuned"})
+"""Columns that are compared with the repair elsewhere, or are it."""
+
+
+def row(key: str, *, images: int | None, passes: float | None, seconds: float | None, chosen: str = "", left_out: str = "") -> Alternative:
+    """One row; `key` is a column."""
+    label, explanation = EXPLANATIONS[key]
+    return Alternative(
+        column=key,
+        label=label,
+        explanation=explanation,
+        minutes=None if seconds is None else seconds / 60,
+        passes=passes,
+        images=images,
+        training_data=key == "dropout",
+        changes_weights=key not in CHANGES_NOTHING,
+        group_at_run_time=key == GROUP_THRESHOLDS,
+        chosen=chosen,
+        left_out=left_out,
+    )
+
+
+def repaired(passes: Mapping[str, float], seconds: Mapping[str, float], *, images: int, shares: Mapping[str, float]) -> Alternative:
+    """The row of the repair: what finding and choosing its filters cost.
+
+    Args:
+        passes: of the run, by part.
+        seconds: likewise.
+        images: that find and choose, of one fold.
+        shares: of each part of the run, how much of it was for the repair.
+    """
+    spent, took = (sum(share * by.get(part, 0.0) for part, share in shares.items()) for by in (passes, seconds))
+    return row("repaired", images=images, passes=spent, seconds=took)
+
+
+def tried_rows(tried: Sequence[Tried]) -> list[Alternative]:
+    """A row for each alternative, its folds together."""
+    rows = []
+    for key in dict.fromkeys(each.key for each in tried):
+        own = [each for each in tried if each.key == key]
+        left_out = next((each.left_out for each in own if each.left_out), "")
+        chosen = own[0].chosen
+        if len(own) > 1 and chosen:
+            chosen = "; ".join(f"fold {number}: {each.chosen}" for number, each in enumerate(own, start=1))
+        rows.append(
+            row(key, images=None, passes=None, seconds=None, left_out=left_out)
+            if left_out
+            else row(
+                key,
+                images=round(float(np.mean([each.images for each in own]))),
+                passes=sum(each.passes for each in own),
+                seconds=sum(each.seconds for each in own),
+                chosen=chosen,
+            )
+        )
+    return rows
+
+
+def concluded(
+    verdict: Verdict, rows: Sequence[Alternative], differences: Sequence[Difference], *, level: float, name: Callable[[Difference], str]
+) -> Verdict:
+    """The verdict with who beats whom, on what: whoever beats the repair right after what got worse.
+
+    Args:
+        verdict: of the repair.
+        rows: all alternatives.
+        differences: between all columns; those from an alternative to the repair are read.
+        level: of the intervals.
+        name: what a difference is about, in words.
+    """
+    subject = "the network as it was given, since no filter was frozen," if verdict.outcome == "no repair" else "the repair"
+    beaten, beats, alike = [], [], []
+    for each in rows:
+        own = [] if each.column in NOT_TRIED else _against(each.column, differences)
+        if not own:
+            continue
+        lost = [f"{name(entry)} {_seen_from(entry, -1, level)}" for entry in own if entry.claim == "worse"]
+        won = [f"{name(entry)} {_seen_from(entry, 1, level)}" for entry in own if entry.claim == "better"]
+        if lost:
+            beaten.append(f"{each.label} does better than {subject} in {'; '.join(lost)}.")
+        if won:
+            beats.append(f"{subject[0].upper()}{subject[1:]} does better than {each.label} in {'; '.join(won)}.")
+        if not lost and not won:
+            alike.append(each.label)
+    if alike:
+        last = f"{subject} cannot be told from {' or from '.join(alike)} by these images."
+        beats.append(f"{last[0].upper()}{last[1:]}")
+    start = len(verdict.worse) if verdict.worse or verdict.outcome != "no repair" else len(verdict.sentences)
+    return verdict.model_copy(update={"sentences": [*verdict.sentences[:start], *beaten, *verdict.sentences[start:], *beats]})
+
+
+def _against(column: str, differences: Sequence[Difference]) -> list[Difference]:
+    """What the repair, or where there is none the network as it was given, has over an alternative."""
+    own = [entry for entry in differences if entry.metric != GAP]
+    if repair := [entry for entry in own if (entry.first, entry.second) == (column, "repaired")]:
+        return repair
+    turned: dict[Claim, Claim] = {"better": "worse", "worse": "better", "no claim": "no claim"}
+    return [
+        entry.model_copy(update={"value": -entry.value, "low": -entry.high, "high": -entry.low, "claim": turned[entry.claim]})
+        for entry in own
+        if (entry.first, entry.second) == ("original", column)
+    ]
+
+
+def _seen_from(entry: Difference, sign: int, level: float) -> str:
+    """By how much the one side (-1: the first column) differs from the other."""
+    value, (low, high) = sign * entry.value, sorted((sign * entry.low, sign * entry.high))
+    return f"({points_of(value)} percentage points {'higher' if value > 0 else 'lower'}; {in_words(low, high, level, entry.n)})"
+
+
+def fairness_name(entry: Difference) -> str:
+    """What a difference of a fairness report is about."""
+    return f"recall of {entry.group}" if entry.metric == RECALL else entry.metric
+
+
+def method(rows: Sequence[Alternative], *, chosen: str) -> list[str]:
+    """How the alternatives were made, a sentence each; `chosen` is on what their settings were."""
+    made = [f"{each.label}: {each.chosen}." for each in rows if each.chosen]
+    missing = [f"{each.label} was left out: {each.left_out}." for each in rows if each.left_out]
+    start = (
+        f"What one could do instead learned from the attribution images, and its settings were {chosen}; report images had no part in it."
+    )
+    return [start, *made, *missing]
+
+
+LIMITS = (
+    "Claims about what one could do instead are adjusted over the groups (or adversaries) of one comparison, not over the alternatives: of many, one may "
+    "seem to differ by chance.",
+    "The alternatives were tried with few settings; someone with more patience may do better.",
+)
