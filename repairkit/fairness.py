@@ -146,7 +146,7 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     return rotations(task.target, options.folds, seed=options.seed), source
 
 
-def check_guard(images: int, allowed: float, name: str) -> None:
+def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-clean-drop") -> None:
     """That many images can show that accuracy on them falls by no more than what is allowed.
 
     Raises:
@@ -156,7 +156,7 @@ def check_guard(images: int, allowed: float, name: str) -> None:
         enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
         raise DataError(
             f"{name}: the {images} images that choose cannot show that accuracy falls by {100 * allowed:g} points "
-            f"at most, {enough}; give more source images or a larger --max-clean-drop"
+            f"at most, {enough}; give more source images or a larger {option}"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self, get_type_hints
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from repairkit import pruning
 from repairkit.adversarial import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
 from repairkit.critical import CriticalTask
 from repairkit.data import loaders
@@ -398,7 +399,23 @@ class DropoutRecipe(Recipe):
         return self
 
 
-AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe | DropoutRecipe
+class PruneRecipe(ClassifierRecipe):
+    """Pruning under a guard on accuracy: `options.max_clean_drop` is what `repairkit prune --max-drop` gives.
+
+    Attributes:
+        freeze_only: freeze filters and take none out.
+    """
+
+    defaults = {"ranking": "recall", "target_shares": pruning.SHARES, "max_clean_drop": pruning.MAX_DROP}
+    unfit = (
+        "ranking", "folds", "source_counts", "stability", "curve", "guarantee", "tolerance", "strategy", "candidates", "max_filters",
+    )  # fmt: skip
+
+    command: Literal["prune"]
+    freeze_only: bool = False
+
+
+AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe | DropoutRecipe | PruneRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {
     "fairness": FairnessRecipe,
     "recall": CriticalRecipe,
@@ -406,6 +423,7 @@ RECIPES: dict[str, type[AnyRecipe]] = {
     "adversarial": AdversarialRecipe,
     "correlation": CorrelationRecipe,
     "dropout": DropoutRecipe,
+    "prune": PruneRecipe,
 }
 """The keys of each command's recipes."""
 

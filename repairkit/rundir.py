@@ -18,6 +18,7 @@ from torch import nn
 from repairkit.adversarial import AdversarialFindings, AdversarialTask
 from repairkit.correlation import CorrelationFindings
 from repairkit.critical import CriticalFindings, CriticalTask
+from repairkit.cutting import CUTS, WEIGHTS, cuts_of
 from repairkit.data.record import write_record
 from repairkit.dropout import DropoutFindings
 from repairkit.errors import UsageError
@@ -26,6 +27,7 @@ from repairkit.files import write_text
 from repairkit.filters import FilterId
 from repairkit.models import zoo
 from repairkit.patch import Patch
+from repairkit.pruning import PruningFindings
 from repairkit.report import html, markdown
 from repairkit.report.result import Result
 
@@ -173,6 +175,33 @@ def write_correlation_run(out: Path, findings: CorrelationFindings, result: Resu
             directory / "values.parquet", index=False
         )
         write_text(directory / "run.json", json.dumps(_configuration(result, {}, findings.passes), indent=1) + "\n")
+
+
+def write_pruning_run(out: Path, task: CriticalTask, findings: PruningFindings, result: Result) -> None:
+    """Write the run directory of a pruning: `run.json`, `attribution.parquet`, `result.json` and its views, and `patch.json` of what is frozen.
+
+    Where filters were taken out also `pruned.safetensors` and `pruned.json`, which `repairkit.load_pruned` makes a network of; its
+    weights are those of no ordinary architecture, and say so. The frozen weights alone are what `repairkit apply patch.json` gives.
+    """
+    with whole_directory(out) as directory:
+        result.write(directory / "result.json")
+        write_views(result, directory)
+        findings.attribution.write(directory / "attribution.parquet")
+        findings.patch.write(directory / "patch.json")
+        if findings.pruned is not None and findings.pruned.removed:
+            model = task.model
+            cuts_of(findings.pruned, model.classifier, model.architecture).write(directory / CUTS)
+            zoo.save(
+                findings.pruned.network,
+                directory / WEIGHTS,
+                architecture=f"{model.architecture} without {len(findings.pruned.removed)} filters (repairkit.load_pruned reads it)",
+                classes=model.classifier.classes,
+                **model.normalisation,
+                trained_on=f"{model.trained_on}; pruned by {len(findings.pruned.removed)} filters",
+                half=False,
+            )
+        configuration = _configuration(result, findings.patch.constants, findings.attribution.passes)
+        write_text(directory / "run.json", json.dumps(configuration, indent=1) + "\n")
 
 
 def class_folders(tasks: Sequence[CriticalTask]) -> list[str]:

@@ -34,15 +34,26 @@ from repairkit.cli.options import (
     check_workers,
     set_threads,
 )
+from repairkit.cli.prune import carry_out as carry_out_prune
 from repairkit.cli.train import Telling, given_options
 from repairkit.comparing import suited
+from repairkit.critical import CriticalTask
 from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe import AdversarialRecipe, ClassifierRecipe, CorrelationRecipe, DropoutRecipe, FairnessRecipe, prepare, prepare_dropout
+from repairkit.recipe import (
+    AdversarialRecipe,
+    ClassifierRecipe,
+    CorrelationRecipe,
+    DropoutRecipe,
+    FairnessRecipe,
+    PruneRecipe,
+    prepare,
+    prepare_dropout,
+)
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
@@ -218,6 +229,8 @@ def run_one(file: Path, asked: Asked, out: Path | None) -> int:
         return carry_out_adversarial(AdversarialTask(model, images, *others), options, recipe.attack_options(), running, title=recipe.title)
     if isinstance(recipe, CorrelationRecipe):
         return carry_out_correlation(AdversarialTask(model, images), options, recipe.attack_options(), running, title=recipe.title)
+    if isinstance(recipe, PruneRecipe):
+        return carry_out_prune(CriticalTask(model, images, None), options, running, remove=not recipe.freeze_only, title=recipe.title)
     return carry_out_critical(recipe.tasks(model, images), options, running, title=recipe.title)
 
 

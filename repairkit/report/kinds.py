@@ -27,9 +27,20 @@ from repairkit.report import (
     dropout_tables,
     fairness_tables,
     figures,
+    pruning_figures,
+    pruning_tables,
 )
 from repairkit.report.drawing import Figure
-from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, DropoutResult, FairnessResult, Result, read_record
+from repairkit.report.result import (
+    AdversarialResult,
+    CorrelationResult,
+    CriticalResult,
+    DropoutResult,
+    FairnessResult,
+    PruningResult,
+    Result,
+    read_record,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ KINDS = {
     "critical filters": Kind(CriticalResult, "critical", critical_tables, critical_figures.draw),
     "dropout": Kind(DropoutResult, "dropout", dropout_tables, dropout_figures.draw),
     "adversarial": Kind(AdversarialResult, "adversarial", adversarial_tables, adversarial_figures.draw),
+    "pruning": Kind(PruningResult, "pruning", pruning_tables, pruning_figures.draw),
     "correlation": Kind(CorrelationResult, "correlation", correlation_tables, correlation_figures.draw),
 }
 

@@ -27,6 +27,9 @@ OUTCOME_SYMBOL = {
     "measured": "●",
     "less dependent": "▲",
     "more dependent": "▼",
+    "pruned": "▲",
+    "frozen": "◐",
+    "nothing pruned": "●",
 }
 LOWER_IS_BETTER = frozenset({"gap", "target success"})
 REPAIRED = frozenset({"repaired", "dropout_repaired"})
