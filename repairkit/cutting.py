@@ -219,7 +219,7 @@ class Couplings:
         gone = [name for name in constants if (name.layer, name.channel) in gone_outputs]
         reasons: dict[str, list[FilterId]] = {}
         for name, reason in kept.items():
-            if name not in set(gone):
+            if (name.layer, name.channel) not in gone_outputs:
                 reasons.setdefault(reason, []).append(name)
         return Pruned(pruned, outputs, inputs, biased, gone, reasons)
 

@@ -208,7 +208,7 @@ class CriticalRecipe(ClassifierRecipe):
     """
 
     defaults = {"ranking": "recall"}  # the worth has one part
-    unfit = ("ranking", "folds", "source_counts", "stability", "curve")
+    unfit = ("ranking", "folds", "rounds", "source_counts", "stability", "curve")
 
     command: Literal["recall", "accuracy"]
     classes: list[str] = Field(default_factory=list)
@@ -292,7 +292,7 @@ class AdversarialRecipe(ClassifierRecipe):
     """
 
     defaults = {"target_shares": SHARES, "max_clean_drop": MAX_CLEAN_DROP}
-    unfit = ("ranking", "folds", "source_counts", "stability", "curve")
+    unfit = ("ranking", "folds", "rounds", "source_counts", "stability", "curve")
 
     command: Literal["adversarial"]
     carriers: list[CarrierSection] = Field(default_factory=list)
@@ -408,7 +408,8 @@ class PruneRecipe(ClassifierRecipe):
 
     defaults = {"ranking": "recall", "target_shares": pruning.SHARES, "max_clean_drop": pruning.MAX_DROP}
     unfit = (
-        "ranking", "folds", "source_counts", "stability", "curve", "guarantee", "tolerance", "strategy", "candidates", "max_filters",
+        "ranking", "folds", "rounds", "source_counts", "stability", "curve", "guarantee", "tolerance", "strategy", "candidates", "max_filters",
+        "compare",
     )  # fmt: skip
 
     command: Literal["prune"]

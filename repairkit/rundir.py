@@ -73,11 +73,11 @@ def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result
 
     Of the first fold that froze a filter, whose weights are handed over: `patch.json`, `repaired.safetensors` (float32,
     the same architecture), `attribution.parquet`. Other folds and the dropout-trained network keep
-    patch and attribution in `networks/`. `run.json` holds the configuration and hashes; `result.json`
+    patch and attribution in `networks/`, and so do later rounds their attributions (a patch holds the filters of all rounds). `run.json` holds the configuration and hashes; `result.json`
     is the truth, `report.html` and `report.md` are views of it.
     """
     with whole_directory(out) as directory:
-        handed_over = next((network for network in findings.repairs if network.choice.chosen), findings.repairs[0])
+        handed_over = next((network for network in findings.repairs if network.chosen), findings.repairs[0])
         result.write(directory / "result.json")
         write_views(result, directory)
         for network in findings.repairs:
@@ -85,6 +85,10 @@ def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result
             place.mkdir(parents=True, exist_ok=True)
             network.patch.write(place / "patch.json")
             network.attribution.write(place / "attribution.parquet")
+            for number, later in enumerate(network.rounds[1:], start=2):
+                place = directory / "networks" / f"{network.column}-fold-{network.fold + 1}-round-{number}"
+                place.mkdir(parents=True)
+                later.attribution.write(place / "attribution.parquet")
         _save_repaired(directory, task.model, handed_over.classifier.network, handed_over.patch)
         configuration = _configuration(result, handed_over.patch.constants, handed_over.attribution.passes)
         write_text(directory / "run.json", json.dumps(configuration, indent=1) + "\n")

@@ -100,6 +100,19 @@ class CurvePoint(Record):
     chosen: bool = False  # True at the number of filters (or the threshold) that was chosen
 
 
+class FrozenRound(Record):
+    """What one of several rounds of finding and freezing froze, and where that led on the report images."""
+
+    column: str  # "repaired" or "dropout_repaired"
+    fold: int  # 0 when there are no folds
+    round: int
+    filters: list[str]  # "layer:channel", in the order of choosing
+    stopped: str  # why choosing stopped there
+    passes: float  # image passes of attribution and choosing
+    mean_recall: float | None  # after the round; None where its path was not measured
+    source_accuracy: float | None
+
+
 class Histogram(Record):
     """Histogram of estimated values over filters, and where the culprits lie."""
 
@@ -142,6 +155,7 @@ class Guaranteed(Record):
 
     column: str  # "repaired" or "dropout_repaired"
     fold: int  # 0 when there are no folds
+    round: int = 1
     delta: float
     tolerance: float  # relative to the k-th value
     top: int  # k
@@ -511,6 +525,7 @@ class FairnessResult(Result):
     disparities: list[Disparity]
     curves: list[CurvePoint]
     stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
+    rounds: list[FrozenRound] = Field(default_factory=list)  # empty unless there could be several
 
 
 class CriticalResult(Result):
