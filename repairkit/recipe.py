@@ -324,8 +324,8 @@ class CorrelationRecipe(ClassifierRecipe):
 
     defaults = {"budget": 80_000}  # shared out among four values of every filter
     unfit = (
-        "ranking", "folds", "source_counts", "target_shares", "stability", "curve", "engine", "top", "truncation", "guarantee", "tolerance",
-        "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop", "compare",
+        "ranking", "folds", "rounds", "source_counts", "target_shares", "stability", "curve", "engine", "top", "truncation", "guarantee",
+        "tolerance", "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop", "compare",
     )  # fmt: skip
 
     command: Literal["correlation"]
@@ -360,7 +360,7 @@ class DropoutRecipe(Recipe):
 
     defaults = {"ranking": "recall"}  # the worth has one part
     unfit = (
-        "ranking", "folds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "compare",
+        "ranking", "folds", "rounds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "compare",
     )  # fmt: skip
 
     command: Literal["dropout"]
