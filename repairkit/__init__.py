@@ -1,5 +1,6 @@
 """repairkit: find the filters to blame, freeze them, show what it bought."""
 
+from repairkit.cutting import load_pruned
 from repairkit.errors import RepairkitError
 from repairkit.filters import ConvFilters, FilterId
 from repairkit.freezing import Freeze, bake
@@ -32,4 +33,5 @@ __all__ = [
     "bake",
     "estimate",
     "exact_values",
+    "load_pruned",
 ]

@@ -315,7 +315,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
 
 def configuration(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, object]:
     """Everything that decides the bits of a run, as JSON can hold it."""
-    return asdict(options) | {
+    return options.configuration | {
         "attack": asdict(attacks),
         "models": {name: [each.sha256[:16], *normalisation_of(each)] for name, each in {"": task.model, **task.named_others}.items()},
         "images": labelled_hash(task.images),

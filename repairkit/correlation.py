@@ -71,7 +71,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
 
 def configuration(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, object]:
     """Everything that decides the bits of a run, as JSON can hold it."""
-    return asdict(options) | {
+    return options.configuration | {
         "attack": asdict(attacks.method) | {"images": attacks.images[0]},
         "model": [task.model.sha256[:16], *normalisation_of(task.model)],
         "images": labelled_hash(task.images),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
@@ -221,7 +221,7 @@ def plan_each(tasks: Sequence[CriticalTask], options: Options) -> dict[str, floa
 
 def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
     """Everything that decides the bits of a run, as JSON can hold it."""
-    return asdict(options) | {
+    return options.configuration | {
         "class": task.subject,
         "repair": task.repair,
         "model": task.model.sha256[:16],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
@@ -140,7 +140,7 @@ def configuration(task: DropoutTask, options: Options) -> dict[str, object]:
     """Everything that decides the bits of a run, as JSON can hold it."""
     models = {"model": task.model, "dropout model": task.dropout}
     return (
-        asdict(options)
+        options.configuration
         | {name: model.sha256[:16] for name, model in models.items()}
         | {f"normalisation of the {name}": normalisation_of(model) for name, model in models.items()}
         | {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -44,6 +45,7 @@ from repairkit.repair import (
     removal_curve,
 )
 from repairkit.shapley import Attribution
+from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.stability import Stability
 from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
@@ -93,21 +95,81 @@ class Task:
 
 
 @dataclass(frozen=True)
-class RepairedNetwork:
-    """One network repaired on one fold."""
+class Round:
+    """One time that filters of one network were found and frozen on one fold.
 
-    fold: int
-    column: str
+    Attributes:
+        attribution, choice: what was found and chosen in the network as the earlier rounds left it.
+        patch: what this round froze; fits the weights as they were given only after the earlier rounds.
+        path: along the chosen path: number frozen in all rounds so far, mean recall, source accuracy; empty where it was not measured.
+        zone: where t0 was measured.
+        stability: where it was asked for.
+        halved: images of a pass of the attribution, where memory ran out.
+    """
+
     attribution: Attribution
     choice: Choice
     patch: Patch
+    path: tuple[tuple[int, float, float], ...]
+    zone: Zone | None = None
+    stability: Stability | None = None
+    halved: int | None = None
+
+
+@dataclass(frozen=True)
+class RepairedNetwork:
+    """One network repaired on one fold.
+
+    Attributes:
+        fold, column: which.
+        rounds: how it was found, in their order; one at least.
+        classifier: with all filters of all rounds frozen.
+        removal: number of most negative filters of the first round frozen, mean recall, source accuracy.
+        compared: with baselines, where it was asked for; then there is one round.
+    """
+
+    fold: int
+    column: str
+    rounds: tuple[Round, ...]
     classifier: Classifier
-    removal: tuple[tuple[int, float, float], ...]  # number of most negative filters frozen, mean recall, source accuracy
-    path: tuple[tuple[int, float, float], ...]  # the same along the chosen path
-    zone: Zone | None = None  # where t0 was measured
-    stability: Stability | None = None  # where it was asked for
-    halved: int | None = None  # images of a pass of the attribution, where memory ran out
-    compared: Compared | None = None  # with baselines, where it was asked for
+    removal: tuple[tuple[int, float, float], ...]
+    compared: Compared | None = None
+
+    @property
+    def attribution(self) -> Attribution:
+        """That of the network as it was given."""
+        return self.rounds[0].attribution
+
+    @property
+    def choice(self) -> Choice:
+        """That of the first round."""
+        return self.rounds[0].choice
+
+    @property
+    def zone(self) -> Zone | None:
+        """That of the first round."""
+        return self.rounds[0].zone
+
+    @property
+    def stability(self) -> Stability | None:
+        """Of the first round, where it was asked for."""
+        return self.rounds[0].stability
+
+    @property
+    def chosen(self) -> int:
+        """How many filters all rounds froze."""
+        return sum(each.choice.chosen for each in self.rounds)
+
+    @property
+    def patch(self) -> Patch:
+        """All filters of all rounds, for the weights as they were given."""
+        first = self.rounds[0].patch
+        return first.model_copy(update={"culprits": [culprit for each in self.rounds for culprit in each.patch.culprits]})
+
+    @property
+    def path(self) -> tuple[tuple[int, float, float], ...]:
+        """The chosen paths of all rounds, one after the other."""
+        return tuple(point for each in self.rounds for point in each.path)
 
 
 @dataclass
@@ -141,13 +203,13 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     # The source counts as one group: a subgroup that training saw little of may be missing from a part.
     shares = None if options.source_counts else options.target_shares
     source = three_way(ungrouped(task.source), counts=options.source_counts, shares=shares, seed=options.seed)
-    check_guard(len(source.choose), options.max_clean_drop, task.source.name)
+    check_guard(len(source.choose), options.max_clean_drop / options.rounds, task.source.name)
     if options.folds == 1:
         return [three_way(task.target, shares=options.target_shares, seed=options.seed)], source
     return rotations(task.target, options.folds, seed=options.seed), source
 
 
-def check_guard(images: int, allowed: float, name: str) -> None:
+def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-clean-drop") -> None:
     """That many images can show that accuracy on them falls by no more than what is allowed.
 
     Raises:
@@ -157,12 +219,12 @@ def check_guard(images: int, allowed: float, name: str) -> None:
         enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
         raise DataError(
             f"{name}: the {images} images that choose cannot show that accuracy falls by {100 * allowed:g} points "
-            f"at most, {enough}; give more source images or a larger --max-clean-drop"
+            f"at most, {enough}; give more source images or a larger {option}"
         )
 
 
 def plan(task: Task, options: Options) -> dict[str, float]:
-    """Image passes that a repair will make, by part.
+    """Image passes that a repair will make, by part, if every round is played.
 
     Exact for calibration and a limit for attribution and stability; choosing and evaluation assume a path of six filters (or
     as many as are allowed, if fewer) and a guard that then refuses as many as are held against it, the live zone a network that dies at a tenth of its filters.
@@ -194,14 +256,15 @@ def plan(task: Task, options: Options) -> dict[str, float]:
         )
         for fold in folds
     )
+    rounds = options.rounds
     return (
-        {"calibration": calibration}
-        | ({"live zone": networks * parts * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        {"calibration": rounds * calibration}
+        | ({"live zone": rounds * networks * parts * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | ({"stability": calibration + networks * options.budget} if options.stability else {})
         | {
-            "attribution": networks * options.budget,
-            "choosing": networks * choosing,
-            "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6)
+            "attribution": rounds * networks * options.budget,
+            "choosing": rounds * networks * choosing,
+            "evaluation": reported_on * (networks / len(folds) + len(options.curve) + 6 * rounds)
             + networks / len(folds) * (len(task.target) + len(task.source)),
         }
         | ({"baselines": compared} if options.compare else {})
@@ -213,7 +276,7 @@ def configuration(task: Task, options: Options) -> dict[str, object]:
     """Everything that decides the bits of a repair, as JSON can hold it."""
     models = {"model": task.model, "dropout model": task.dropout}
     return (
-        asdict(options)
+        options.configuration
         | {name: model.sha256[:16] if model else None for name, model in models.items()}
         | {f"normalisation of the {name}": normalisation_of(model) if model else None for name, model in models.items()}
         | {f"{name} images": labelled_hash(images) for name, images in (("target", task.target), ("source", task.source))}
@@ -353,49 +416,109 @@ def repair_one(
     workers: int = 1,
     kept: KeptNetwork | None = None,
 ) -> RepairedNetwork:
-    """Attribute, choose and freeze on one fold; the report images are used for the curves only."""
-    clock.prefix = f"{column.replace('_', ' ')}, fold {number + 1}" if options.folds > 1 else column.replace("_", " ")
-    classifier = model.classifier
+    """Attribute, choose and freeze on one fold, in rounds; the report images are used for the curves only."""
+    name = f"{column.replace('_', ' ')}, fold {number + 1}" if options.folds > 1 else column.replace("_", " ")
+    report_worths = SubgroupRecall().on(task.target.subset(split.report)), Accuracy().on(task.source.subset(source.report))
+    repaired = model.classifier
+    rounds: list[Round] = []
+    removal: tuple[tuple[int, float, float], ...] = ()
+    compared: Compared | None = None
+    while len(rounds) < options.rounds and (not rounds or rounds[-1].choice.chosen):
+        clock.prefix = f"{name}, round {len(rounds) + 1}" if options.rounds > 1 else name
+        own = kept.within(f"round-{len(rounds) + 1}") if kept and rounds else kept
+        classifier = repaired
+        found, game, repaired = find_and_freeze(task, model, classifier, number, split, source, options, rounds, clock, workers, own)
+        if column == "repaired":
+            with clock.part("evaluation"):
+                players, before = found.choice.players, sum(each.choice.chosen for each in rounds)
+                if not rounds:
+                    worst = eligible(game.filters, found.attribution, max(options.curve, default=0))
+                    removal = removal_curve(classifier, game.filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
+                counts = range(1 if rounds else 0, len(players) + 1)  # none of a later round is the last point of the one before
+                path = removal_curve(classifier, game.filters, players, counts, *report_worths, batch=options.batch)
+                clock.add("evaluation", (len(path) + (0 if rounds else len(removal))) * sum(len(part) for part in report_worths))
+            found = replace(found, path=tuple((before + count, recall, accuracy) for count, recall, accuracy in path))
+            if options.compare and not rounds:  # later rounds play another game
+                compared = compare(
+                    game,
+                    found.attribution,
+                    options,
+                    seed=options.seed + number,
+                    counts=sorted({0, *options.curve}),
+                    score=by_harm,
+                    order=partial(_most_suspect, game.filters, max(options.curve, default=0)),
+                    measure=correct_with(classifier, game.filters, *report_worths, batch=options.batch),
+                    clock=clock,
+                    choose=partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source), options, clock),
+                    choice=found.choice,
+                    kept=kept,
+                )
+        rounds.append(found)
+    return RepairedNetwork(number, column, tuple(rounds), repaired, removal, compared)
+
+
+def _most_suspect(filters: ConvFilters, most: int, found: Attribution) -> list[int]:
+    """The filters that a baseline would freeze first."""
+    return eligible(filters, suspects(found), most)
+
+
+def _choose_among(
+    classifier: Classifier,
+    filters: ConvFilters,
+    worths: tuple[Worth, Worth],
+    options: Options,
+    clock: Clock,
+    found: Attribution,
+    kept: KeptNetwork | None,
+) -> Choice:
+    """The same choosing, from a baseline's candidates."""
+    return choose_once(classifier, filters, suspects(found), worths, options, clock, kept, part="baselines")
+
+
+def choosing_worths(task: Task, split: Split, source: Split) -> tuple[Worth, Worth]:
+    """What filters are chosen by in one fold, and what the guard holds."""
+    return SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
+
+
+def find_and_freeze(
+    task: Task,
+    model: LoadedModel,
+    classifier: Classifier,
+    number: int,
+    split: Split,
+    source: Split,
+    options: Options,
+    earlier: Sequence[Round],
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
+) -> tuple[Round, ModelGame, Classifier]:
+    """One round on the network as the earlier rounds left it, and the game that was played; every round may spend an equal share of the guard."""
     target_part, source_part = task.target.subset(split.attribute), task.source.subset(source.attribute)
     found = attribute_network(
-        classifier, target_part, source_part, options, seed=options.seed + number, clock=clock, workers=workers, kept=kept
+        classifier,
+        target_part,
+        source_part,
+        replace(options, stability=options.stability and not earlier),
+        seed=options.seed + number + options.folds * len(earlier),
+        clock=clock,
+        workers=workers,
+        kept=kept,
     )
-    filters, attribution = found.game.filters, found.attribution
-    choose_worths = SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
-    choice = choose_once(classifier, filters, attribution, choose_worths, options, clock, kept)
+    filters = found.game.filters
+    attribution = without(found.attribution, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
+    guarded = replace(options, max_clean_drop=options.max_clean_drop / options.rounds)
+    choice = choose_once(classifier, filters, attribution, choosing_worths(task, split, source), guarded, clock, kept)
     patch = patch_of(model, filters, attribution, choice, found.game.stake, options.freeze_at)
-    repaired = classifier.with_network(patch.apply(classifier.network))
-    removal: tuple[tuple[int, float, float], ...] = ()
-    path: tuple[tuple[int, float, float], ...] = ()
+    repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
     halved = found.game.batch if found.game.batch < options.batch else None
-    compared: Compared | None = None
-    if column == "repaired":
-        report_worths = SubgroupRecall().on(task.target.subset(split.report)), Accuracy().on(task.source.subset(source.report))
-        with clock.part("evaluation"):
-            worst = eligible(filters, attribution, max(options.curve, default=0))
-            removal = removal_curve(classifier, filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
-            path = removal_curve(classifier, filters, choice.players, range(choice.chosen + 1), *report_worths, batch=options.batch)
-            clock.add("evaluation", (len(removal) + len(path)) * sum(len(part) for part in report_worths))
-        if options.compare:
-            compared = compare(
-                found.game,
-                attribution,
-                options,
-                seed=options.seed + number,
-                counts=sorted({0, *options.curve}),
-                score=by_harm,
-                order=lambda each: eligible(filters, suspects(each), max(options.curve, default=0)),
-                measure=correct_with(classifier, filters, *report_worths, batch=options.batch),
-                clock=clock,
-                choose=lambda each, own: choose_once(
-                    classifier, filters, suspects(each), choose_worths, options, clock, own, part="baselines"
-                ),
-                choice=choice,
-                kept=kept,
-            )
-    return RepairedNetwork(
-        number, column, attribution, choice, patch, repaired, removal, path, found.zone, found.stability, halved, compared
-    )
+    return Round(attribution, choice, patch, (), found.zone, found.stability, halved), found.game, repaired
+
+
+def without(attribution: Attribution, frozen: Sequence[str]) -> Attribution:
+    """The values with those of filters that are frozen already set to 0, which they are but for rounding: none is frozen twice."""
+    already = np.isin(np.array(attribution.ids), frozen) & ~np.isnan(attribution.value)
+    return replace(attribution, value=np.where(already, 0.0, attribution.value)) if already.any() else attribution
 
 
 def choose_once(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from repairkit.baselines import BASELINES
@@ -44,6 +44,8 @@ class Options:
             and everything that is reported on stay in float32: no evidence is measured in bfloat16.
         strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.choose`.
         folds: 1 for one split, 3 or more to cross-fit.
+        rounds: how often filters are found and frozen in each fold, each time in the network as the earlier rounds left it and for an
+            equal share of `max_clean_drop`; a round that freezes nothing is the last.
         target_shares: attribute, choose and report shares of the target images when folds is 1.
         source_counts: attribute, choose and report numbers of source images; None for the same shares.
         stability: also attribute on each half of the attribution images, with half the budget each,
@@ -75,6 +77,7 @@ class Options:
     max_filters: int = 16
     max_clean_drop: float = 0.01
     folds: int = 1
+    rounds: int = 1
     target_shares: tuple[float, float, float] = (0.4, 0.2, 0.4)
     source_counts: tuple[int, int, int] | None = None
     stability: bool = False
@@ -101,6 +104,7 @@ class Options:
             ("top", 1, math.inf),
             ("max_filters", 1, math.inf),
             ("candidates", 1, math.inf),
+            ("rounds", 1, math.inf),
             ("batch", 1, math.inf),
             ("seed", 0, LARGEST_SEED),
         ):
@@ -110,12 +114,19 @@ class Options:
             raise UsageError(f"curve must hold numbers of filters, at least 1 each, got {self.curve}")
         if unknown := next((name for name in self.compare if name not in BASELINES), None):
             raise UsageError(f"compare must hold names of baselines, got {unknown!r}; there are {', '.join(BASELINES)}")
+        if self.compare and self.rounds > 1:
+            raise UsageError(f"compare holds one round against baselines that choose once, got {self.rounds} rounds; give one of the two")
         if self.device not in ("cpu", "cuda"):
             raise UsageError(f"device must be cpu or cuda, got {self.device!r}")
         if not 0 < self.budget < math.inf:
             raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
         if self.folds != 1 and self.folds < 3:
             raise UsageError(f"folds must be 1 or at least 3 (attribute, choose and report each need a part), got {self.folds}")
+
+    @property
+    def configuration(self) -> dict[str, object]:
+        """All choices as a run that goes on compares them; newer ones that ask for nothing are left out, so that older work is taken up."""
+        return {name: value for name, value in asdict(self).items() if (name, value) not in (("rounds", 1), ("compare", ()))}
 
     @property
     def usual_top(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self, get_type_hints
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from repairkit import pruning
 from repairkit.adversarial import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
 from repairkit.critical import CRITICAL_T0, CriticalTask
 from repairkit.data import loaders
@@ -210,7 +211,7 @@ class CriticalRecipe(ClassifierRecipe):
     """
 
     defaults = {"ranking": "recall"}  # the worth has one part
-    unfit = ("ranking", "folds", "source_counts", "stability", "curve", "alternatives")
+    unfit = ("ranking", "folds", "rounds", "source_counts", "stability", "curve", "alternatives")
 
     command: Literal["recall", "accuracy"]
     classes: list[str] = Field(default_factory=list)
@@ -299,7 +300,7 @@ class AdversarialRecipe(ClassifierRecipe):
     """
 
     defaults = {"target_shares": SHARES, "max_clean_drop": MAX_CLEAN_DROP}
-    unfit = ("ranking", "folds", "source_counts", "stability", "curve")
+    unfit = ("ranking", "folds", "rounds", "source_counts", "stability", "curve")
 
     command: Literal["adversarial"]
     carriers: list[CarrierSection] = Field(default_factory=list)
@@ -331,7 +332,7 @@ class CorrelationRecipe(ClassifierRecipe):
 
     defaults = {"budget": 80_000}  # shared out among four values of every filter
     unfit = (
-        "ranking", "folds", "source_counts", "target_shares", "stability", "curve", "engine", "top", "truncation", "guarantee", "tolerance",
+        "ranking", "folds", "rounds", "source_counts", "target_shares", "stability", "curve", "engine", "top", "truncation", "guarantee", "tolerance",
         "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop", "compare", "alternatives",
     )  # fmt: skip
 
@@ -367,7 +368,7 @@ class DropoutRecipe(Recipe):
 
     defaults = {"ranking": "recall"}  # the worth has one part
     unfit = (
-        "ranking", "folds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "compare", "alternatives",
+        "ranking", "folds", "rounds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "compare", "alternatives",
     )  # fmt: skip
 
     command: Literal["dropout"]
@@ -548,7 +549,33 @@ class EfficiencyRecipe(ClassifierRecipe):
             raise ValueError(str(error)) from None
 
 
-AnyRecipe = FairnessRecipe | CriticalRecipe | AdversarialRecipe | CorrelationRecipe | DropoutRecipe | TruncationRecipe | EfficiencyRecipe
+class PruneRecipe(ClassifierRecipe):
+    """Pruning under a guard on accuracy: `options.max_clean_drop` is what `repairkit prune --max-drop` gives.
+
+    Attributes:
+        freeze_only: freeze filters and take none out.
+    """
+
+    defaults = {"ranking": "recall", "target_shares": pruning.SHARES, "max_clean_drop": pruning.MAX_DROP}
+    unfit = (
+        "ranking", "folds", "rounds", "source_counts", "stability", "curve", "guarantee", "tolerance", "strategy", "candidates", "max_filters",
+        "compare", "alternatives",
+    )  # fmt: skip
+
+    command: Literal["prune"]
+    freeze_only: bool = False
+
+
+AnyRecipe = (
+    FairnessRecipe
+    | CriticalRecipe
+    | AdversarialRecipe
+    | CorrelationRecipe
+    | DropoutRecipe
+    | TruncationRecipe
+    | EfficiencyRecipe
+    | PruneRecipe
+)
 RECIPES: dict[str, type[AnyRecipe]] = {
     "fairness": FairnessRecipe,
     "recall": CriticalRecipe,
@@ -558,6 +585,7 @@ RECIPES: dict[str, type[AnyRecipe]] = {
     "dropout": DropoutRecipe,
     "truncation": TruncationRecipe,
     "efficiency": EfficiencyRecipe,
+    "prune": PruneRecipe,
 }
 """The keys of each command's recipes."""
 

@@ -18,6 +18,7 @@ from torch import nn
 from repairkit.adversarial import AdversarialFindings, AdversarialTask
 from repairkit.correlation import CorrelationFindings
 from repairkit.critical import CriticalFindings, CriticalTask
+from repairkit.cutting import CUTS, WEIGHTS, cuts_of
 from repairkit.data.record import write_record
 from repairkit.dropout import DropoutFindings
 from repairkit.errors import UsageError
@@ -26,6 +27,7 @@ from repairkit.files import write_text
 from repairkit.filters import FilterId
 from repairkit.models import zoo
 from repairkit.patch import Patch
+from repairkit.pruning import PruningFindings
 from repairkit.report import html, markdown
 from repairkit.report.result import Result
 
@@ -71,11 +73,11 @@ def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result
 
     Of the first fold that froze a filter, whose weights are handed over: `patch.json`, `repaired.safetensors` (float32,
     the same architecture), `attribution.parquet`. Other folds and the dropout-trained network keep
-    patch and attribution in `networks/`. `run.json` holds the configuration and hashes; `result.json`
+    patch and attribution in `networks/`, and so do later rounds their attributions (a patch holds the filters of all rounds). `run.json` holds the configuration and hashes; `result.json`
     is the truth, `report.html` and `report.md` are views of it.
     """
     with whole_directory(out) as directory:
-        handed_over = next((network for network in findings.repairs if network.choice.chosen), findings.repairs[0])
+        handed_over = next((network for network in findings.repairs if network.chosen), findings.repairs[0])
         result.write(directory / "result.json")
         write_views(result, directory)
         for network in findings.repairs:
@@ -83,6 +85,10 @@ def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result
             place.mkdir(parents=True, exist_ok=True)
             network.patch.write(place / "patch.json")
             network.attribution.write(place / "attribution.parquet")
+            for number, later in enumerate(network.rounds[1:], start=2):
+                place = directory / "networks" / f"{network.column}-fold-{network.fold + 1}-round-{number}"
+                place.mkdir(parents=True)
+                later.attribution.write(place / "attribution.parquet")
         _save_repaired(directory, task.model, handed_over.classifier.network, handed_over.patch)
         configuration = _configuration(result, handed_over.patch.constants, handed_over.attribution.passes)
         write_text(directory / "run.json", json.dumps(configuration, indent=1) + "\n")
@@ -181,6 +187,33 @@ def write_measured_run(out: Path, result: Result, passes: Mapping[str, float]) -
         result.write(directory / "result.json")
         write_views(result, directory)
         write_text(directory / "run.json", json.dumps(_configuration(result, {}, passes), indent=1) + "\n")
+
+
+def write_pruning_run(out: Path, task: CriticalTask, findings: PruningFindings, result: Result) -> None:
+    """Write the run directory of a pruning: `run.json`, `attribution.parquet`, `result.json` and its views, and `patch.json` of what is frozen.
+
+    Where filters were taken out also `pruned.safetensors` and `pruned.json`, which `repairkit.load_pruned` makes a network of; its
+    weights are those of no ordinary architecture, and say so. The frozen weights alone are what `repairkit apply patch.json` gives.
+    """
+    with whole_directory(out) as directory:
+        result.write(directory / "result.json")
+        write_views(result, directory)
+        findings.attribution.write(directory / "attribution.parquet")
+        findings.patch.write(directory / "patch.json")
+        if findings.pruned is not None and findings.pruned.removed:
+            model = task.model
+            cuts_of(findings.pruned, model.classifier, model.architecture).write(directory / CUTS)
+            zoo.save(
+                findings.pruned.network,
+                directory / WEIGHTS,
+                architecture=f"{model.architecture} without {len(findings.pruned.removed)} filters (repairkit.load_pruned reads it)",
+                classes=model.classifier.classes,
+                **model.normalisation,
+                trained_on=f"{model.trained_on}; pruned by {len(findings.pruned.removed)} filters",
+                half=False,
+            )
+        configuration = _configuration(result, findings.patch.constants, findings.attribution.passes)
+        write_text(directory / "run.json", json.dumps(configuration, indent=1) + "\n")
 
 
 def class_folders(tasks: Sequence[CriticalTask]) -> list[str]:

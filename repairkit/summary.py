@@ -32,6 +32,7 @@ from repairkit.report.result import (
     Difference,
     FairnessResult,
     FrozenFilter,
+    FrozenRound,
     Guaranteed,
     Histogram,
     Overlap,
@@ -83,7 +84,7 @@ def summarise(
     differences = evaluation.differences(outcomes, pairs, options.level, options.seed)
     repaired = [network for network in findings.repairs if network.column == "repaired"]
     rows = alternatives(task, findings)
-    conclusion = verdict(differences, filters=[network.choice.chosen for network in repaired], level=options.level)
+    conclusion = verdict(differences, filters=[network.chosen for network in repaired], level=options.level)
     return FairnessResult(
         kind="fairness",
         title=title,
@@ -105,7 +106,8 @@ def summarise(
         curves=curves(task, findings, repaired),
         histograms=[
             histogram_of(
-                [network.attribution for network in repaired], [culprit.value for network in repaired for culprit in network.patch.culprits]
+                [each.attribution for network in repaired for each in network.rounds],
+                [culprit.value for network in repaired for culprit in network.patch.culprits],
             )
         ],
         method=method(task, options, findings)
@@ -115,9 +117,11 @@ def summarise(
         guarantees=[
             entry
             for network in findings.repairs
-            for entry in claims_of(network.attribution, network.column, network.fold + 1 if options.folds > 1 else 0)
+            for number, each in enumerate(network.rounds, start=1)
+            for entry in claims_of(each.attribution, network.column, network.fold + 1 if options.folds > 1 else 0, number)
         ],
         stability=agreements(findings.repairs),
+        rounds=rounds_of(findings.repairs, options) if options.rounds > 1 else [],
         limits=limits(task, options, findings) + broken_guard(differences, options.max_clean_drop) + list(instead.LIMITS if rows else ()),
         reproduction=reproduction(
             options,
@@ -284,8 +288,26 @@ def histogram_of(attributions: Sequence[Attribution], culprits: Sequence[float])
     )
 
 
-def claims_of(attribution: Attribution, column: str, fold: int) -> list[Guaranteed]:
-    """What an attribution claims; nothing where it was not asked to. Folds count from 1, and 0 stands for no folds."""
+def rounds_of(networks: Sequence[RepairedNetwork], options: Options) -> list[FrozenRound]:
+    """What each round of each network froze, what it cost, and where it led on the report images."""
+    return [
+        FrozenRound(
+            column=network.column,
+            fold=network.fold + 1 if options.folds > 1 else 0,
+            round=number,
+            filters=[str(culprit.filter) for culprit in each.patch.culprits],
+            stopped=each.choice.reason,
+            passes=sum(each.attribution.passes.values()) + each.choice.passes,
+            mean_recall=reached[-1][1] if (reached := [point for earlier in network.rounds[:number] for point in earlier.path]) else None,
+            source_accuracy=reached[-1][2] if reached else None,
+        )
+        for network in networks
+        for number, each in enumerate(network.rounds, start=1)
+    ]
+
+
+def claims_of(attribution: Attribution, column: str, fold: int, number: int = 1) -> list[Guaranteed]:
+    """What an attribution claims; nothing where it was not asked to. Folds and rounds count from 1, and fold 0 stands for no folds."""
     found = attribution.guarantee
     if found is None:
         return []
@@ -293,6 +315,7 @@ def claims_of(attribution: Attribution, column: str, fold: int) -> list[Guarante
     return [
         Guaranteed(
             fold=fold,
+            round=number,
             column=column,
             delta=found.delta,
             tolerance=found.tolerance,
@@ -346,36 +369,43 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
     """How the culprits were found, a sentence each."""
     first = findings.repairs[0]
     found = first.attribution
-    valued = [int((network.attribution.samples > 0).sum()) for network in findings.repairs]
+    every = [each for network in findings.repairs for each in network.rounds]
+    valued = [int((each.attribution.samples > 0).sum()) for each in every]
     smooth = "probability of the label" if len(task.target.classes) == 2 else "sigmoid of the margin between the label's logit and the next"
     sentences = [
         f"Filters were ranked by {RANKINGS[options.ranking]}, {SCORES[options.score].format(smooth=smooth)}; the most negative values are the culprits.",
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the attribution images.",
-        f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold; {_range(valued)} filters were valued by exact flips.",
-        f"Live zone t0 = {_range_of([network.attribution.t0 for network in findings.repairs])}: coalitions keep at least about that share of the "
+        f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold{' in each round' if options.rounds > 1 else ''}; {_range(valued)} filters were valued by exact flips.",
+        f"Live zone t0 = {_range_of([each.attribution.t0 for each in every])}: coalitions keep at least about that share of the "
         f"filters live (0 is the Shapley value itself){'; below it single filters hardly change a score' if first.zone else ''}."
         if found.engine == "tmab"
         else f"Truncation below a worth of {found.truncation:g}."
         if found.truncation is not None
         else "No truncation.",
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, "
-        f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy on the choose images, not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop:g} points.",
+        f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy on the choose images, not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop / options.rounds:g} points{' in each round' if options.rounds > 1 else ''}.",
     ]
+    if options.rounds > 1:
+        sentences.append(
+            f"Rounds: up to {options.rounds}. Filters were found and frozen again in the network as the earlier rounds left it, with constants measured there, on the same images "
+            "that find and choose, and for an equal share of what source accuracy may lose; a round that froze nothing was the last."
+        )
     if options.precision != "float32":
         sentences.append(
             f"The attribution's passes ran in {options.precision}; constants, choosing and every number of this report were measured in float32."
         )
-    if halved := [network.halved for network in findings.repairs if network.halved is not None]:
+    if halved := [each.halved for each in every if each.halved is not None]:
         sentences.append(
-            f"Memory ran out in {len(halved)} of {len(findings.repairs)} attributions, whose passes then carried {_range(halved)} images in place of "
+            f"Memory ran out in {len(halved)} of {len(every)} attributions, whose passes then carried {_range(halved)} images in place of "
             f"{options.batch}; that changes last digits only."
         )
     for network in findings.repairs:
         where = f" in fold {network.fold + 1}" if options.folds > 1 else ""
-        sentences.append(
-            f"{COLUMNS[network.column][0]}{where}: {network.choice.chosen} frozen; choosing stopped because {network.choice.reason}."
-        )
+        sentences += [
+            f"{COLUMNS[network.column][0]}{where}{f' in round {number}' if options.rounds > 1 else ''}: {each.choice.chosen} frozen; choosing stopped because {each.choice.reason}."
+            for number, each in enumerate(network.rounds, start=1)
+        ]
     if first.stability is not None:
         by_half = [number for network in findings.repairs if network.stability for number in network.stability.valued[:2]]
         sentences.append(

@@ -424,3 +424,17 @@ def test_threads_are_the_cores_that_other_work_leaves_free(monkeypatch, capsys, 
     assert threads == [expected]
     note = f"note: other work leaves {free} of 8 cores free, and this run takes no more; --threads sets another number\n"
     assert capsys.readouterr().err == (note if free < 8 and asked is None else "")
+
+
+def test_rounds_are_planned_and_reported(faces, tmp_path):
+    code, stdout, _ = fairness(faces, "--rounds", "2", "--dry-run", "--json")
+    twice = json.loads(stdout)["passes"]
+    once = json.loads(fairness(faces, "--dry-run", "--json")[1])["passes"]
+    assert (code, twice["attribution"], once["attribution"]) == (0, 1400, 700)
+    out = tmp_path / "run"
+    fairness(faces, "--rounds", "2", "--out", out)
+    result = FairnessResult.read(out / "result.json")
+    assert [entry.round for entry in result.rounds] == [1, 2][: len(result.rounds)]
+    assert [name for entry in result.rounds for name in entry.filters] == [f"{entry.layer}:{entry.channel}" for entry in result.frozen]
+    assert (out / "networks" / "repaired-fold-1-round-2" / "attribution.parquet").is_file() == (len(result.rounds) == 2)
+    assert call("attribution", out, "--round", str(len(result.rounds)))[0] == 0

@@ -478,7 +478,10 @@ def test_evidence_is_never_measured_in_bfloat16(monkeypatch):
 def test_the_report_says_where_memory_ran_out():
     task, options, findings, result = tiny_faces.small_run()
     assert not any("Memory" in sentence for sentence in result.method)
-    halved = replace(findings, repairs=[replace(network, halved=8) for network in findings.repairs])
+    halved = replace(
+        findings,
+        repairs=[replace(network, rounds=tuple(replace(each, halved=8) for each in network.rounds)) for network in findings.repairs],
+    )
     told = summarise(task, options, halved, title="Tiny", command="repairkit", minutes=0.1, notices=[]).method
     assert (
         "Memory ran out in 1 of 1 attributions, whose passes then carried 8 images in place of 32; that changes last digits only." in told

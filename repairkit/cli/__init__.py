@@ -1,6 +1,6 @@
 """The command line: one module per command.
 
-Exit codes: 0 repaired (mean recall, or recall of the class, rose with an interval above zero) or done, 1 ran but no repair
+Exit codes: 0 repaired (mean recall, or recall of the class, rose with an interval above zero), pruned or done, 1 ran but no repair
 was worth making, 2 usage, 3 data or model does not fit, 70 a mistake in repairkit itself, 130 interrupted.
 """
 
@@ -23,6 +23,7 @@ from repairkit.cli.console import say, show_warning
 from repairkit.cli.critical import accuracy, recall
 from repairkit.cli.dropout import dropout
 from repairkit.cli.fairness import fairness
+from repairkit.cli.prune import prune
 from repairkit.cli.recipes import recipes
 from repairkit.cli.report import report
 from repairkit.cli.run import run
@@ -71,7 +72,7 @@ def ended(error: BaseException, text: str, code: int) -> int:
 
 
 app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (fairness, adversarial, recall, accuracy, dropout, apply, train, run, recipes, report, attribution):
+for command in (fairness, adversarial, recall, accuracy, dropout, prune, apply, train, run, recipes, report, attribution):
     app.command()(guarded(command))
 
 

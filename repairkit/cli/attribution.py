@@ -40,10 +40,11 @@ def attribution(
         ),
     ] = HANDED_OVER[0],
     fold: Annotated[int, typer.Option(min=1, help="Fold of a cross-fitted run.")] = HANDED_OVER[1],
+    number: Annotated[int, typer.Option("--round", min=1, help="Round, of a run with several.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout: the facts, and a row for each filter.")] = False,
 ) -> None:
     """Show the values of the filters that a run found: the lowest and the highest, with half-widths."""
-    found = Attribution.read(run if run.is_file() else choose_file(run, network, fold))
+    found = Attribution.read(run if run.is_file() else choose_file(run, network, fold, number))
     result_file = run / "result.json"
     result = kinds.read(result_file) if result_file.is_file() else None
     if as_json:
@@ -52,8 +53,8 @@ def attribution(
         show(found, top, result, network)
 
 
-def choose_file(run: Path, network: str, fold: int) -> Path:
-    """The attribution of a network and fold in a run directory.
+def choose_file(run: Path, network: str, fold: int, number: int = 1) -> Path:
+    """The attribution of a network, fold and round in a run directory.
 
     Raises:
         DataError: no such directory, or no attribution in it.
@@ -67,9 +68,15 @@ def choose_file(run: Path, network: str, fold: int) -> Path:
         files = {handed_over: own} | files
     if not files:
         raise DataError(f"{run} holds no attribution.parquet; give the directory of a finished run")
-    if (name := _name(network, fold)) not in files:
-        raise UsageError(f"{run} holds no attribution of --network {network} --fold {fold}; it holds {', '.join(files)}")
-    return files[name]
+    later = f"round-{number}"
+    named = (
+        [_name(network, fold)] if number == 1 else [f"{_name(network, fold)}-{later}", later]
+    )  # an adversarial run has neither networks nor folds
+    found = next((name for name in named if name in files), None)
+    if found is None:
+        asked = f"--network {network} --fold {fold}{f' --round {number}' if number > 1 else ''}"
+        raise UsageError(f"{run} holds no attribution of {asked}; it holds {', '.join(files)}")
+    return files[found]
 
 
 def _name(network: str, fold: int) -> str:

@@ -128,6 +128,12 @@ def fairness(
     max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 3 for drawn faces]")] = None,
     max_clean_drop: MaxCleanDropOption = Options.max_clean_drop,
     folds: Annotated[int, typer.Option(min=1, help="1, or at least 3 to cross-fit.")] = 1,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Find and freeze so often, each time in the network as the last round left it; they share --max-clean-drop."
+        ),
+    ] = 1,
     stability: Annotated[
         bool,
         typer.Option(
@@ -170,6 +176,7 @@ def fairness(
         max_filters=max_filters or (DRAWN_MAX_FILTERS if quick else Options.max_filters),
         max_clean_drop=max_clean_drop,
         folds=folds,
+        rounds=rounds,
         stability=stability,
         alternatives=alternatives,
         source_counts=DRAWN_SOURCE_COUNTS if (source_data or data) == "drawn" else None,
@@ -292,6 +299,6 @@ def show_plan(task: Task, options: Options, *, as_json: bool) -> None:
     """The plan, its cost in image passes and what that means on this machine, on stdout."""
     heading = (
         f"target: {task.target.name}, {len(task.target):,} images; source: {task.source.name}, {len(task.source):,} images\n"
-        f"networks: {task.model.architecture}{' and its dropout-trained rival' if task.dropout else ''}, {options.folds} fold(s)"
+        f"networks: {task.model.architecture}{' and its dropout-trained rival' if task.dropout else ''}, {options.folds} fold(s){f', {options.rounds} rounds' if options.rounds > 1 else ''}"
     )
     show_passes(task.model.classifier, task.target, plan(task, options), options, heading=heading, as_json=as_json)

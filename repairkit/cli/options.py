@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 import warnings
@@ -202,6 +203,26 @@ def parse_t0(text: str | None) -> float | Literal["auto"] | None:
         return float(text)
     except ValueError:
         raise UsageError(f"t0 must be a number from 0 to 0.999, or auto, got {text!r}") from None
+
+
+def parse_share(option: str, text: str) -> float:
+    """A share as given on the command line, as percent or as a number.
+
+    Raises:
+        UsageError: neither, or not between 0 and 1.
+
+    Example:
+        >>> parse_share("--max-drop", "1%"), parse_share("--max-drop", "0.01")
+        (0.01, 0.01)
+    """
+    number, percent, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = math.nan
+    if rest or not 0 <= share <= 1:
+        raise UsageError(f"{option} must be a share from 0 to 1 such as 1% or 0.01, got {text!r}")
+    return share
 
 
 def parse_channels(option: str, text: str | None) -> tuple[float, ...] | None:

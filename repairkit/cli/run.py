@@ -38,9 +38,11 @@ from repairkit.cli.options import (
     check_workers,
     set_threads,
 )
+from repairkit.cli.prune import carry_out as carry_out_prune
 from repairkit.cli.train import Telling, given_options
 from repairkit.cli.truncation import carry_out as carry_out_truncation
 from repairkit.comparing import suited
+from repairkit.critical import CriticalTask
 from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
@@ -59,6 +61,7 @@ from repairkit.recipe import (
     EfficiencyRecipe,
     FairnessRecipe,
     NetworkSection,
+    PruneRecipe,
     TruncationRecipe,
     prepare,
     prepare_dropout,
@@ -247,7 +250,7 @@ def carry_out(recipe: AnyRecipe, asked: Asked, options: Options, running: Runnin
 
 
 def carry_out_on_folders(
-    recipe: CriticalRecipe | AdversarialRecipe | CorrelationRecipe, asked: Asked, options: Options, running: Running
+    recipe: CriticalRecipe | AdversarialRecipe | CorrelationRecipe | PruneRecipe, asked: Asked, options: Options, running: Running
 ) -> int:
     """Carry out a recipe of one network and class folders, or of their embedded default; returns the exit code."""
     model, images = load(recipe, asked.data_root, options.device)
@@ -263,6 +266,8 @@ def carry_out_on_folders(
         return carry_out_adversarial(AdversarialTask(model, images, *others), options, recipe.attack_options(), running, title=recipe.title)
     if isinstance(recipe, CorrelationRecipe):
         return carry_out_correlation(AdversarialTask(model, images), options, recipe.attack_options(), running, title=recipe.title)
+    if isinstance(recipe, PruneRecipe):
+        return carry_out_prune(CriticalTask(model, images, None), options, running, remove=not recipe.freeze_only, title=recipe.title)
     return carry_out_critical(recipe.tasks(model, images), options, running, title=recipe.title)
 
 

@@ -201,7 +201,7 @@ def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chan
     start = next(point for point in points if (point.series, point.metric, point.filters) == ("critical", metric, 0))
     subject = _subject(removal, metric)
     found = beyond.high < 0
-    random_words = f"with {most} random filter{'s' if most > 1 else ''} frozen it {_moved(random.change, random.change_low, random.change_high, level, random.n)}"
+    random_words = f"with {most} random filter{'s' if most > 1 else ''} frozen it {became(random.change, random.change_low, random.change_high, level, random.n)}"
     headline = (
         f"Freezing the {f'{most} filters' if most > 1 else 'filter'} of highest value takes {subject} from {100 * start.value:.1f} % to {100 * top.value:.1f} % "
         f"({in_words(top.change_low, top.change_high, level, top.n)})"
@@ -211,7 +211,7 @@ def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chan
     if removal.label is not None:
         for other in ("other classes", "accuracy"):
             entry = last["critical", other]
-            moved = _moved(entry.change, entry.change_low, entry.change_high, level, entry.n)
+            moved = became(entry.change, entry.change_low, entry.change_high, level, entry.n)
             sentences.append(f"With the same filters frozen {_subject(removal, other)} {moved}.")
     else:
         sentences.append(f"A guess is right in {100 * chance:.1f} % of cases.")
@@ -242,7 +242,7 @@ def verdict_of_repair(differences: Sequence[Difference], removal: Verdict, *, su
         for entry in fallen
     ]
     headline = (
-        f"Freezing {filters} filter{'s' if filters > 1 else ''}: recall of {subject} {_moved(own.value, own.low, own.high, level, own.n)}"
+        f"Freezing {filters} filter{'s' if filters > 1 else ''}: recall of {subject} {became(own.value, own.low, own.high, level, own.n)}"
     )
     if names := [_name(entry) for entry in fallen if entry.claim == "worse" and entry is not own]:
         headline += f"; measurably worse: {', '.join(names)}"
@@ -262,7 +262,7 @@ def _subject(removal: Removal, metric: Metric) -> str:
     return "the mean recall of the other classes" if metric == "other classes" else "accuracy"
 
 
-def _moved(value: float, low: float, high: float, level: float, n: int) -> str:
+def became(value: float, low: float, high: float, level: float, n: int) -> str:
     """What became of something, as the end of a sentence."""
     inside = in_words(low, high, level, n)
     if low > 0 or high < 0:

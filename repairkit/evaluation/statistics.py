@@ -92,6 +92,32 @@ def fall_bound(fall: npt.ArrayLike, moved: npt.ArrayLike, n: int, confidence: fl
     return np.maximum(bound, none_seen(n, confidence))
 
 
+def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Median with the interval between two order statistics, whatever the distribution of independent values.
+
+    The ends are the widest-apart pair that is needed: the chance that the median lies outside is at most 1 - level, half of it on either side.
+
+    Args:
+        values: shape (n,).
+        level: confidence level in (0, 1).
+
+    Raises:
+        DataError: so few values that even their whole range holds the median with less confidence (six suffice for 0.95).
+
+    Source: Thompson (1936), Annals of Mathematical Statistics 7:122.
+
+    Example:
+        >>> median_interval([3, 1, 4, 1, 5, 9])
+        Interval(value=3.5, low=1.0, high=9.0)
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    tail = (1 - _checked_level(level)) / 2
+    rank = int(stats.binom.ppf(tail, len(ordered), 0.5)) if len(ordered) else 0  # P(X < rank) <= tail
+    if rank < 1:
+        raise DataError(f"expected enough values for an interval of their median at {level}, got {len(ordered)}; measure more often")
+    return Interval(float(np.median(ordered)), float(ordered[rank - 1]), float(ordered[-rank]))
+
+
 def newcombe_paired(before: npt.ArrayLike, after: npt.ArrayLike, level: float = 0.95) -> Interval:
     """Newcombe's interval for a paired difference of two shares, `after - before`.
 

@@ -97,8 +97,8 @@ def removal(result: CriticalResult) -> list[Table]:
         rows = tuple(
             (
                 Cell(count(number), kind="text"),
-                *_cells(found["critical", number]),
-                *_cells(found["random", number]),
+                *point_cells(found["critical", number]),
+                *point_cells(found["random", number]),
             )
             for number in dict.fromkeys(number for _, number in found)
         )
@@ -115,7 +115,8 @@ def removal(result: CriticalResult) -> list[Table]:
     return tables
 
 
-def _cells(point: RemovalPoint) -> tuple[Cell, Cell]:
+def point_cells(point: RemovalPoint) -> tuple[Cell, Cell]:
+    """A point of a removal curve, and its change against none frozen."""
     change = Cell(points(point.change), interval(point.change_low, point.change_high, points)) if point.filters else Cell(NONE)
     return Cell(percent(point.value), interval(point.low, point.high, percent)), change
 

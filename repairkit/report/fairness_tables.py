@@ -15,6 +15,7 @@ from repairkit.report.tables import (
     aggregates,
     before_after,
     column_label,
+    count,
     interval,
     percent,
     points,
@@ -78,6 +79,37 @@ def disparities(result: FairnessResult) -> Table:
     )
     heads = ("Column", "Difference, points", "Ratio", "Lowest group")
     return Table("disparities", "Spread of recall over the groups", heads, ("text", "number", "number", "text"), (rows,) if rows else ())
+
+
+def rounds(result: FairnessResult) -> Table | None:
+    """What each round froze, what that cost and where it led; None where there was to be one round alone."""
+    if not result.rounds:
+        return None
+    folded = result.folds > 1
+    rows = tuple(
+        (
+            Cell(f"round {entry.round}", kind="text"),
+            *((Cell(str(entry.fold)),) if folded else ()),
+            Cell(column_label(result, entry.column), kind="text"),
+            Cell(", ".join(entry.filters) or NONE, kind="text"),
+            Cell(NONE if entry.mean_recall is None else percent(entry.mean_recall)),
+            Cell(NONE if entry.source_accuracy is None else percent(entry.source_accuracy)),
+            Cell(count(entry.passes)),
+            Cell(entry.stopped, kind="text"),
+        )
+        for entry in result.rounds
+    )
+    fold_kind: tuple[Kind, ...] = ("number",) if folded else ()
+    return Table(
+        key="rounds",
+        caption="What each round froze, and where that led on report images",
+        heads=(
+            "Round", *(("Fold",) if folded else ()), "Column", "Frozen in it", "Mean recall after it", "Source accuracy after it",
+            "Image passes", "Choosing stopped because",
+        ),
+        kinds=("text", *fold_kind, "text", "text", "number", "number", "number", "text"),
+        bodies=(rows,),
+    )  # fmt: skip
 
 
 def stability(result: FairnessResult) -> Table | None:

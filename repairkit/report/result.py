@@ -100,6 +100,19 @@ class CurvePoint(Record):
     chosen: bool = False  # True at the number of filters (or the threshold) that was chosen
 
 
+class FrozenRound(Record):
+    """What one of several rounds of finding and freezing froze, and where that led on the report images."""
+
+    column: str  # "repaired" or "dropout_repaired"
+    fold: int  # 0 when there are no folds
+    round: int
+    filters: list[str]  # "layer:channel", in the order of choosing
+    stopped: str  # why choosing stopped there
+    passes: float  # image passes of attribution and choosing
+    mean_recall: float | None  # after the round; None where its path was not measured
+    source_accuracy: float | None
+
+
 class Histogram(Record):
     """Histogram of estimated values over filters, and where the culprits lie."""
 
@@ -142,6 +155,7 @@ class Guaranteed(Record):
 
     column: str  # "repaired" or "dropout_repaired"
     fold: int  # 0 when there are no folds
+    round: int = 1
     delta: float
     tolerance: float  # relative to the k-th value
     top: int  # k
@@ -156,7 +170,7 @@ class Guaranteed(Record):
 class RemovalPoint(Record):
     """The network with the first `filters` of an order frozen, on the report images, and its paired change against none frozen."""
 
-    series: Literal["critical", "random"]  # highest value first, or drawn at random (mean over the draws)
+    series: Literal["critical", "least", "random"]  # highest value first, least absolute value first, or at random (mean over the draws)
     metric: Literal["recall", "other classes", "accuracy"]  # of the class; mean recall of all other classes; share of all images
     filters: int
     n: int
@@ -454,6 +468,51 @@ class Comparison(Record):
     ranked: list[RankedFilter]
 
 
+class PruningTry(Record):
+    """A number of filters of least absolute value frozen, on the choose images."""
+
+    filters: int
+    accuracy: float
+    drop_bound: float  # upper end of the one-sided 90 % interval of the fall of accuracy
+    held: bool  # within what was allowed
+
+
+class KeptFilters(Record):
+    """Frozen filters that were not taken out of the network."""
+
+    reason: str
+    filters: int
+
+
+class Footprint(Record):
+    """What one network costs to hold and to run."""
+
+    column: str
+    parameters: int
+    flops: int  # of one image, as torch counts them: two for each multiplication of convolutions and linear layers
+
+
+class Latency(Record):
+    """A pass of the original and of the pruned network, timed in turn."""
+
+    batch: int  # images of a pass
+    pairs: int
+    original: float  # seconds, median
+    pruned: float
+    ratio: float  # pruned over original, median over the pairs
+    low: float
+    high: float
+
+
+class LayerWidth(Record):
+    """How many filters of one layer were frozen, and how many of these are gone."""
+
+    layer: str
+    filters: int
+    frozen: int
+    removed: int
+
+
 class Cost(Record):
     """What one part of the run cost."""
 
@@ -492,6 +551,9 @@ class Verdict(Record):
         "measured",
         "less dependent",
         "more dependent",
+        "pruned",
+        "frozen",
+        "nothing pruned",
     ]
     headline: str
     sentences: list[str]
@@ -569,6 +631,7 @@ class FairnessResult(Result):
     disparities: list[Disparity]
     curves: list[CurvePoint]
     stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
+    rounds: list[FrozenRound] = Field(default_factory=list)  # empty unless there could be several
 
 
 class CriticalResult(Result):
@@ -659,6 +722,32 @@ class EfficiencyResult(Result):
     needed: list[Needed]
     samples: dict[str, list[int]]  # of each filter, by engine
     values: dict[str, list[float]]  # of each filter, by engine; the reference last
+
+
+class PruningResult(Result):
+    """How many filters of least absolute value accuracy can do without, and what the network costs when they are taken out.
+
+    `columns` are "original", "frozen" and "pruned", as far as there are such networks. The frozen filters themselves stand in the run's
+    `patch.json`, not in `frozen`: there may be thousands.
+    """
+
+    kind: Literal["pruning"]
+    images: str
+    parts: dict[str, int]  # images that find, choose and report
+    chance: float  # accuracy of a guess
+    draws: int  # orders of random filters
+    max_drop: float  # what was allowed, a share
+    filters: int
+    eligible: int  # that plain weights can hold frozen
+    chosen: int  # frozen
+    flipped: int  # of those frozen, ranked by exact flips; all others by their screen
+    removed: int  # of those frozen, taken out
+    kept: list[KeptFilters]
+    tries: list[PruningTry]
+    curve: list[RemovalPoint]
+    footprints: list[Footprint]
+    latencies: list[Latency]
+    layers: list[LayerWidth]  # those with a frozen filter, in the order in which the network runs them
 
 
 def read_record(model: type[Model], path: Path) -> Model:

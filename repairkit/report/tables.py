@@ -27,6 +27,9 @@ OUTCOME_SYMBOL = {
     "measured": "●",
     "less dependent": "▲",
     "more dependent": "▼",
+    "pruned": "▲",
+    "frozen": "◐",
+    "nothing pruned": "●",
 }
 LOWER_IS_BETTER = frozenset({"gap", "target success"})
 REPAIRED = frozenset({"repaired", "dropout_repaired"})
@@ -356,7 +359,7 @@ def method(result: Result) -> list[str]:
 
 
 def _guarantee(result: Result, entry: Guaranteed) -> str:
-    where = f"{column_label(result, entry.column)}{f' in fold {entry.fold}' if entry.fold else ''}"
+    where = f"{column_label(result, entry.column)}{f' in fold {entry.fold}' if entry.fold else ''}{f' in round {entry.round}' if entry.round > 1 else ''}"
     scope = "all" if entry.valued == entry.filters else f"{count(entry.valued)} contested and audited of"
     separated, certified, missed = (
         " and ".join(f"{count(numbers[end])}{of}" for end, of in ends.items() if end in numbers)

@@ -1,0 +1,420 @@
+"""Pruning from data to findings: freeze the filters of least absolute value, as many as accuracy allows, and take them out of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.clock import Clock
+from repairkit.critical import DRAWS, Control, CriticalTask, grid, right_with, worth_on
+from repairkit.critical import configuration as configuration_of_accuracy
+from repairkit.critical import split_of as split_of_accuracy
+from repairkit.cutting import Couplings, Pruned
+from repairkit.data.images import LabelledImages
+from repairkit.errors import UsageError
+from repairkit.evaluation.critical import Removal
+from repairkit.evaluation.footprint import flops, paired_timings, parameters
+from repairkit.evaluation.splits import Split
+from repairkit.evaluation.statistics import none_seen
+from repairkit.fairness import ZONE_SIZES, check_guard, finite_or_none
+from repairkit.filters import ConvFilters
+from repairkit.freezing import why_not_bakeable
+from repairkit.models.classifier import Classifier
+from repairkit.models.zoo import LoadedModel
+from repairkit.options import Options
+from repairkit.outputs import outputs
+from repairkit.patch import Culprit, Patch
+from repairkit.repair import GUARD_CONFIDENCE, GUARD_Z, weighted_standard_error
+from repairkit.shapley import Attribution
+from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.walk import Progress
+from repairkit.shapley.zone import POINT_PASSES, Zone
+from repairkit.unfinished import KeptNetwork, Unfinished
+
+SHARES = (0.3, 0.3, 0.4)
+"""Of the images, that find, choose and report, unless told otherwise: the guard on accuracy needs many that choose."""
+MAX_DROP = 0.01
+"""Guard, unless told otherwise."""
+CLOSE = 0.02
+"""The search ends where the next number of filters that was refused lies this share above the largest that held."""
+TRIES = 24
+"""Numbers of filters that a search of some thousands tries, for planning."""
+ALONG = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""Where the curve is measured, relative to the chosen number of filters."""
+BATCHES = (1, 32)
+"""Images of a pass that is timed."""
+
+Booleans = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Try:
+    """A number of filters frozen, on the choose images.
+
+    Attributes:
+        filters: how many.
+        accuracy: share of choose images that are right.
+        drop_bound: upper end of the one-sided 90 % interval of the fall of accuracy; see `drop_bound`.
+        held: whether that is within the guard.
+    """
+
+    filters: int
+    accuracy: float
+    drop_bound: float
+    held: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PruningFindings:
+    """Everything measured; `repairkit.pruning_summary` turns it into a result.
+
+    Attributes:
+        split: which images found, chose and reported.
+        attribution: values and screens of all filters.
+        filters: the players with their constants.
+        order: players that may be frozen, least absolute value first.
+        tries: the numbers that were tried, in that order; 0 first.
+        patch: the frozen filters.
+        pruned: the network without those that could be taken out; None with `remove` off or nothing frozen.
+        networks: the columns of the report.
+        right: for each column bool, shape (N,), who is right on the report images.
+        removal: accuracy against the number frozen, least value first and in random orders.
+        parameters, flops: by column.
+        timings: images of a pass -> seconds of original and pruned in pairs, shape (pairs, 2).
+        zone, halved, passes, seconds: as in `repairkit.critical.CriticalFindings`.
+    """
+
+    split: Split
+    attribution: Attribution
+    filters: ConvFilters
+    order: Examples
+    tries: tuple[Try, ...]
+    patch: Patch
+    pruned: Pruned | None
+    networks: dict[str, Classifier]
+    right: dict[str, Booleans]
+    removal: Removal
+    parameters: dict[str, int]
+    flops: dict[str, int]
+    timings: dict[int, Floats]
+    zone: Zone | None
+    halved: int | None
+    passes: dict[str, float]
+    seconds: dict[str, float]
+
+    @property
+    def chosen(self) -> int:
+        """How many filters are frozen."""
+        return len(self.patch.culprits)
+
+
+def split_of(task: CriticalTask, options: Options) -> Split:
+    """The images that find, choose and report, stratified by class.
+
+    Raises:
+        DataError: too few images, or too few that choose to show that the guard holds.
+    """
+    split = split_of_accuracy(task, options)
+    check_guard(len(split.choose), options.max_clean_drop, task.images.name, option="--max-drop")
+    return split
+
+
+def plan(task: CriticalTask, options: Options) -> dict[str, float]:
+    """Image passes that a run will make at most, by part; those that are timed are not in it.
+
+    Raises:
+        DataError: as `split_of`.
+    """
+    split = split_of(task, options)
+    report = len(split.report)
+    return (
+        {"calibration": float(len(split.attribute))}
+        | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | {"attribution": options.budget}
+        | {"choosing": float(len(split.choose) * TRIES)}
+        | {"evaluation": float(report * (4 + len(ALONG))), "control": float(report * len(ALONG) * DRAWS)}
+    )
+
+
+def configuration(task: CriticalTask, options: Options, *, remove: bool) -> dict[str, object]:
+    """Everything that decides the bits of a run, as JSON can hold it."""
+    return configuration_of_accuracy(task, options) | {"remove": remove}
+
+
+def prune(
+    task: CriticalTask,
+    options: Options,
+    *,
+    remove: bool = True,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unfinished: Unfinished | None = None,
+) -> PruningFindings:
+    """Freeze the filters of least absolute value of accuracy, as many as the choose images allow, and take them out.
+
+    Filters are ranked by `least_first`: by the screen of all, and by exact flips where those were made. How many are frozen is chosen by
+    `most_within` under `max_clean_drop` of the options. What Torch-Pruning can take out goes (`repairkit.cutting`); the rest stays frozen.
+
+    Args:
+        task: the network and images of its classes, asked about accuracy on all.
+        options: of the attribution; `max_clean_drop` is the guard, and what chooses culprits has no use here.
+        remove: whether to take frozen filters out of the network.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes that attribute (`tmab` only); any number gives the same bits.
+        unfinished: where the attribution and what was measured are kept as the work goes, and taken up again if they are there.
+
+    Raises:
+        UsageError: a task about one class.
+        ModelError: Torch-Pruning cannot follow the network.
+    """
+    if task.label is not None:
+        raise UsageError(f"pruning keeps accuracy on all classes, got a question about {task.subject}; leave the class out")
+    split = split_of(task, options)
+    classifier = task.model.classifier
+    couplings = couplings_of(task) if remove else None
+    kept = unfinished.network("network") if unfinished else None
+    clock = Clock(
+        progress,
+        sum(plan(task, options).values()),
+        earlier=unfinished.seconds() if unfinished else None,
+        note=unfinished.keep_seconds if unfinished else None,
+    )
+    with clock.part("calibration"):
+        found_on = task.images.subset(split.attribute)
+        game = game_of(classifier, worth_on(task, found_on, options), (found_on,), options)
+        clock.add("calibration", len(found_on))
+    filters = game.filters
+    zone, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
+    with clock.part("attribution"):
+        attribution = attribute(
+            game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, end="high"
+        )
+        clock.add("attribution", sum(attribution.passes.values()))
+    order = least_first(filters, attribution)
+    choose_on = task.images.subset(split.choose)
+    tries: list[Try] = []
+    with clock.part("choosing"):
+        measured = Measured(classifier, filters, order, choose_on, options, clock, kept)
+        tries = most_within(measured.right, len(order), options.max_clean_drop)
+        chosen = max(each.filters for each in tries if each.held)
+        patch = patch_of(task.model, filters, attribution, order[:chosen], repr(game.stake), options)
+        networks = {"original": classifier}
+        pruned = None
+        if chosen:
+            networks["frozen"] = classifier.with_network(patch.apply(classifier.network))
+        if chosen and couplings is not None:
+            pruned = couplings.prune(patch.constants, freeze_at=patch.freeze_at)
+            if pruned.removed:
+                networks["pruned"] = classifier.with_network(pruned.network)
+    report_on = task.images.subset(split.report)
+    removal = removal_of(classifier, filters, order, chosen, report_on, options, clock, kept)
+    with clock.part("evaluation"):
+        right = {name: outputs(each, report_on, options, clock).argmax(1) == report_on.labels for name, each in networks.items()}
+    timings: dict[int, Floats] = {}
+    with clock.part("timing"):
+        image = classifier.prepare(task.images.batch(np.array([0])))
+        sizes = {name: parameters(each.network) for name, each in networks.items()}
+        work = {name: flops(each.network, image) for name, each in networks.items()}
+        if "pruned" in networks:
+            for size in BATCHES:
+                images = classifier.prepare(report_on.batch(np.arange(size) % len(report_on)))
+                clock.tell("timing", 0, 0)
+                timings[size] = paired_timings(classifier.network, networks["pruned"].network, images)
+                clock.add("timing", 2.0 * size * len(timings[size]))
+    halved = game.batch if game.batch < options.batch else None
+    return PruningFindings(
+        split, attribution, filters, order, tuple(tries), patch, pruned, networks, right, removal, sizes, work, timings, zone, halved,
+        clock.passes, clock.seconds,
+    )  # fmt: skip
+
+
+def couplings_of(task: CriticalTask) -> Couplings:
+    """Which rows and columns of the network's layers go together.
+
+    Raises:
+        ModelError: Torch-Pruning cannot follow the network.
+    """
+    classifier = task.model.classifier
+    return Couplings(classifier.network, classifier.prepare(task.images.batch(np.array([0]))))
+
+
+def least_first(filters: ConvFilters, attribution: Attribution) -> Examples:
+    """The players that plain weights can hold frozen, by absolute value, least first; int64.
+
+    The value where exact flips were made, else the screen, which is in the same unit. Flips are spent on the highest filters of the
+    screen, so that of the thousands at the other end nearly all are ranked by their screen alone: which of them are frozen is a guess by
+    gradients, and how many is measured. A walk makes no screen; players that it did not value come in no order and are left out.
+    """
+    rank = np.abs(np.where(np.isnan(attribution.value), attribution.screen, attribution.value))
+    order = np.argsort(rank, kind="stable")
+    return np.array(
+        [
+            player
+            for player in order
+            if not np.isnan(rank[player])
+            and why_not_bakeable(filters.network, filters.sites[filters.site_of[player]], float(filters.constants[player])) is None
+        ],
+        dtype=np.int64,
+    )
+
+
+class Measured:
+    """Who is right on some images with the first so many of an order frozen; measured once, and kept for a run that goes on."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        filters: ConvFilters,
+        order: Examples,
+        images: LabelledImages,
+        options: Options,
+        clock: Clock,
+        kept: KeptNetwork | None,
+    ) -> None:
+        self._of = classifier, filters, order, images
+        self._options, self._clock, self._kept = options, clock, kept
+        self._found: dict[int, Booleans] = {}
+
+    def right(self, count: int) -> Booleans:
+        """Shape (N,)."""
+        if count not in self._found:
+            classifier, filters, order, images = self._of
+            name = f"choose-{count}"
+            saved = self._kept.arrays(name) if self._kept else None
+            if saved is None:
+                saved = {"right": right_with(classifier, filters, images, order[:count], self._options.batch)}
+                self._clock.add("choosing", len(images))
+                if self._kept is not None:
+                    self._kept.keep_arrays(name, **saved)
+            else:
+                self._clock.restore("choosing", len(images))
+            self._clock.tell("choosing", 0, 0)
+            self._found[count] = saved["right"]
+        return self._found[count]
+
+
+def drop_bound(before: Booleans, after: Booleans) -> float:
+    """Upper end of the one-sided 90 % interval of the fall of accuracy, paired by image.
+
+    Normal approximation, and never below what as many images bound where none of them falls (Clopper and Pearson), as the guard of a repair.
+
+    Example:
+        >>> right = np.ones(230, dtype=bool)
+        >>> round(drop_bound(right, right), 4)
+        0.01
+    """
+    lost = before.astype(np.float64) - after
+    weights = np.full(len(lost), 1 / len(lost))
+    error = weighted_standard_error(lost, weights, np.zeros(len(lost), dtype=str))
+    return max(float(lost.mean()) + GUARD_Z * error, float(lost.mean()), none_seen(len(lost), GUARD_CONFIDENCE))
+
+
+def most_within(right: Callable[[int], Booleans], most: int, allowed: float) -> list[Try]:
+    """Numbers of filters tried, 0 first: 1, 2, 5, 10, ... until two in a row break the guard, then halves of what lies between.
+
+    Args:
+        right: who is right on the choose images with so many frozen, shape (N,).
+        most: how many may be frozen.
+        allowed: guard on `drop_bound`, a share.
+
+    Example:
+        >>> tries = most_within(lambda count: np.arange(1000) >= (count > 37) * count, 100, 0.01)
+        >>> [each.filters for each in tries], max(each.filters for each in tries if each.held)
+        ([0, 1, 2, 5, 10, 20, 50, 100, 35, 42, 38, 36, 37], 37)
+    """
+    before = right(0)
+    found = {0: Try(0, float(before.mean()), 0.0, held=True)}
+
+    def holds(count: int) -> bool:
+        if count not in found:
+            after = right(count)
+            bound = drop_bound(before, after)
+            found[count] = Try(count, float(after.mean()), bound, held=bound <= allowed + 1e-12)
+        return found[count].held
+
+    steps, broken = grid(most), 0
+    for count in steps[1:]:
+        broken = 0 if holds(count) else broken + 1
+        if broken == 2:
+            break
+    held = max(count for count, each in found.items() if each.held)
+    above = [count for count in found if count > held]
+    refused = min(above) if above else held
+    while refused - held > max(1, int(held * CLOSE)):
+        middle = (held + refused) // 2
+        held, refused = (middle, refused) if holds(middle) else (held, middle)
+    return list(found.values())
+
+
+def patch_of(
+    model: LoadedModel, filters: ConvFilters, attribution: Attribution, players: Examples, objective: str, options: Options
+) -> Patch:
+    """The frozen filters with their constants; the value of one that was not flipped is its screen."""
+    culprits = []
+    for player in players.tolist():
+        flipped = not np.isnan(attribution.value[player])
+        culprits.append(
+            Culprit(
+                layer=filters.ids[player].layer,
+                channel=filters.ids[player].channel,
+                constant=float(filters.constants[player]),
+                value=float((attribution.value if flipped else attribution.screen)[player]),
+                half_width=finite_or_none(attribution.half_width[player]),
+                screen=finite_or_none(attribution.screen[player]),
+            )
+        )
+    return Patch(
+        architecture=model.architecture,
+        weights_sha256=model.sha256,
+        freeze_at=options.freeze_at,
+        objective=objective,
+        engine=attribution.engine,
+        t0=attribution.t0,
+        delta=attribution.delta,
+        culprits=culprits,
+    )
+
+
+def along(chosen: int, most: int) -> tuple[int, ...]:
+    """Numbers of filters at which the curve on the report images is measured; the choose images alone decide them.
+
+    Example:
+        >>> along(100, 160), along(0, 160)
+        ((0, 25, 50, 75, 100, 125, 150, 160), (0, 2, 3, 8, 16, 32))
+    """
+    counts = [round(chosen * share) for share in ALONG] if chosen else [round(most * share) for share in (0.01, 0.02, 0.05, 0.1, 0.2)]
+    return tuple(sorted({0, *(min(count, most) for count in counts)}))
+
+
+def removal_of(
+    classifier: Classifier,
+    filters: ConvFilters,
+    order: Examples,
+    chosen: int,
+    images: LabelledImages,
+    options: Options,
+    clock: Clock,
+    kept: KeptNetwork | None,
+) -> Removal:
+    """Who is right on the report images with filters frozen, least value first and drawn at random from those that may be frozen."""
+    counts = along(chosen, len(order))
+    orders: Sequence[Examples] = [np.random.default_rng([options.seed, draw]).permutation(order) for draw in range(DRAWS)]
+    least = []
+    with clock.part("evaluation"):
+        for count in counts:
+            least.append(right_with(classifier, filters, images, order[:count], options.batch))
+            clock.add("evaluation", len(images))
+            clock.tell("evaluation", 0, 0)
+    random = Control(kept.checkpoint("random") if kept else None).at(
+        counts[1:],
+        lambda count: np.mean(
+            [right_with(classifier, filters, images, each[:count], options.batch) for each in orders], axis=0, dtype=np.float64
+        ),
+        clock,
+        passes=DRAWS * len(images),
+    )
+    return Removal(images.labels, images.classes, None, counts, np.stack(least), np.stack([least[0].astype(np.float64), *random]))
