@@ -438,7 +438,7 @@ def repair_one(
                 path = removal_curve(classifier, game.filters, players, counts, *report_worths, batch=options.batch)
                 clock.add("evaluation", (len(path) + (0 if rounds else len(removal))) * sum(len(part) for part in report_worths))
             found = replace(found, path=tuple((before + count, recall, accuracy) for count, recall, accuracy in path))
-            if options.compare and not rounds:  # later rounds play another game
+            if options.compare:
                 compared = compare(
                     game,
                     found.attribution,

@@ -1,0 +1,39 @@
+"""Every recipe of repairkit on what comes along: from one command to a result and its views."""
+
+from pathlib import Path
+
+import pytest
+from command_line import call
+
+from repairkit.recipe_file import recipes_in
+from repairkit.report import kinds
+
+ROOT = Path(__file__).parent.parent
+QUICK = {"correlation_attack_accuracy", "fig2_class_filters"}
+"""Half a minute each once the network is fitted; all others stand behind the marker, since together they take a quarter of an hour."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    """Networks are fitted once for all recipes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPAIRKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=[] if file.stem in QUICK else pytest.mark.extended, id=file.stem) for file in recipes_in(ROOT / "recipes")],
+)
+def test_a_recipe_runs_on_what_comes_with_repairkit(file, tmp_path):
+    out = tmp_path / file.stem
+    code, stdout, stderr = call("run", file, "--embedded", "--threads", "1", "--out", out)
+    assert code in (0, 1), stderr  # 1: it ran, and no repair was worth making
+    results = [kinds.read(found) for found in out.rglob("result.json")]
+    assert results
+    for result in results:
+        assert result.verdict.headline in stdout
+        assert result.reproduction.command.startswith("repairkit ")
+    assert (out / "report.html").is_file()
+    assert (out / "report.md").is_file()
