@@ -92,7 +92,7 @@ def without_noise(found: list[Correlation]) -> float | None:
     linear correlation; for ranks they are an approximation. None where a value does not repeat above zero.
 
     Example:
-        >>> made = [Correlation(of=name, n=9, value=value, low=0, high=1) for name, value in ((BOTH, 0.3), (SUCCESS, 0.5), (ACCURACY, 0.8))]
+        >>> made = [Correlation(of=name, n=9, value=value, low=0.1, high=1) for name, value in ((BOTH, 0.3), (SUCCESS, 0.5), (ACCURACY, 0.8))]
         >>> round(without_noise(made), 3)
         0.39
     """
