@@ -71,7 +71,7 @@ def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = 
 
     Args:
         path: the file.
-        way: which of its ways to run; by default the first of "paper" and "small" whose files are all there.
+        way: which of its ways to run; by default the first of "paper" and "small" whose files are all there, or "embedded" where that is the only one.
         data_root: the folder that its paths are relative to.
 
     Raises:
@@ -86,6 +86,8 @@ def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = 
         raise UsageError(f"{path} has no way of running called {way!r}; {has}")
     if not there:
         return _checked(content, str(path))
+    if way is None and there == ["embedded"]:
+        way = "embedded"
     if way is not None:
         return _checked(_merged(content, way), f"{path} ({way})")
     possible = {each: _checked(_merged(content, each), f"{path} ({each})") for each in there if each != "embedded"}

@@ -74,6 +74,8 @@ def test_a_way_that_is_not_there(file):
     file.write_text(TEXT.replace("[embedded]", "[small.more]"))
     with pytest.raises(UsageError, match=r"has no way of running called 'embedded'; it has paper, small$"):
         read_recipe(file, way="embedded")
+    file.write_text(TEXT.partition("[paper]")[0] + "[embedded]\nsize = 48\n")
+    assert read_recipe(file).size == 48
     file.write_text(TEXT.partition("[paper]")[0])
     assert (ways_of(file), read_recipe(file).title) == ({}, "Of all")
     with pytest.raises(UsageError, match=r"called 'embedded'; it has but one, so leave this out$"):
