@@ -109,7 +109,7 @@ def test_passes_are_those_of_the_shapley_values_at_most_but_for_the_published_co
             assert each.passes <= spent
     assert row(result, AS_DEAR).images == int(spent / 153)
     assert (row(result, AS_PUBLISHED).images, row(result, AS_PUBLISHED).passes) == (48, 48 * 153)
-    measured = 8 * 3 * 48
+    measured = 8 * 2 * 48  # with 1 and 2 frozen; with none it is what the Shapley values' curve begins with
     booked = next(cost.passes for cost in result.costs if cost.part == "baselines")
     assert booked == pytest.approx(sum(each.passes or 0 for each in result.comparison.baselines[1:]) + measured)
     assert booked <= critical.plan(task, replace(SMALL, compare=EVERY))["baselines"]
@@ -143,6 +143,12 @@ def test_what_cannot_be_compared_says_why_and_nothing_fails():
     assert reasons["leave-one-out"].startswith("leave-one-out of 12 filters costs ")
     assert reasons[AS_DEAR] == "conductance of 12 filters costs 153 image passes for one image, got a budget of 3"
     assert reasons[SHAPLEY] == reasons["taylor"] == reasons[AS_PUBLISHED] == ""
+    rich = replace(shapley, passes={"flips": 9 * 153.0})
+    found = comparing.compare(
+        game, rich, Options(compare=("conductance",)), seed=0, counts=(0, 1), score=by_harm,
+        order=lambda each: np.argsort(-by_harm(each)), measure=lambda frozen: np.full(9, len(frozen) == 0), clock=Clock(None, 0),
+    )  # fmt: skip
+    assert found.contenders[-1].why_not == f"{AS_PUBLISHED} takes all 9 images that find already, and the passes pay for more"
 
 
 def test_first_filters_stand_with_value_and_place_under_both():
