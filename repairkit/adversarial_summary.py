@@ -18,18 +18,9 @@ from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.result import (
-    AdversarialResult,
-    Adversary,
-    Alternative,
-    Column,
-    Comparison,
-    Cost,
-    Difference,
-    FrontierPoint,
-    FrozenFilter,
-    Verdict,
-)
+from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint
+from repairkit.report.comparison_result import Comparison
+from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Verdict
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 RANKINGS = {

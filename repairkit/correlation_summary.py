@@ -13,7 +13,8 @@ from repairkit.correlation import CorrelationFindings
 from repairkit.evaluation.adversarial import correlation
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.result import Column, Correlation, CorrelationResult, Cost, SharedTop, Verdict
+from repairkit.report.correlation_result import CorrelationResult, SharedTop
+from repairkit.report.result import Column, Correlation, Cost, Verdict
 from repairkit.shapley.game import Floats
 from repairkit.summary import COLUMNS, reproduction
 

@@ -36,7 +36,7 @@ from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
-from repairkit.report.result import AdversarialResult
+from repairkit.report.adversarial_result import AdversarialResult
 from repairkit.rundir import write_adversarial_run
 from repairkit.unfinished import Unfinished
 

@@ -29,7 +29,7 @@ from repairkit.evaluation.adversaries import THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import some
 from repairkit.options import Options
-from repairkit.report.result import AdversarialResult
+from repairkit.report.adversarial_result import AdversarialResult
 from repairkit.rundir import write_adversarial_run
 
 REPAIRED = ("repaired", "repaired against stored images")

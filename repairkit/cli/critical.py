@@ -25,7 +25,7 @@ from repairkit.critical import CRITICAL_T0, CriticalTask, configuration, find_ea
 from repairkit.critical_summary import summarise
 from repairkit.data.classes import find_class
 from repairkit.options import Options
-from repairkit.report.result import CriticalResult
+from repairkit.report.critical_result import CriticalResult
 from repairkit.rundir import class_folders, write_critical_runs
 
 EMBEDDED_BUDGET = 6_000

@@ -27,7 +27,7 @@ from repairkit.errors import UsageError
 from repairkit.fairness import Task, configuration, plan, repair
 from repairkit.models import zoo
 from repairkit.options import Options
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
 from repairkit.rundir import write_fairness_run
 from repairkit.summary import summarise
 

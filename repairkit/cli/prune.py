@@ -27,7 +27,7 @@ from repairkit.options import Options
 from repairkit.pruning import MAX_DROP, SHARES, configuration, couplings_of, plan
 from repairkit.pruning import prune as find
 from repairkit.pruning_summary import summarise
-from repairkit.report.result import PruningResult
+from repairkit.report.pruning_result import PruningResult
 from repairkit.rundir import write_pruning_run
 
 SUCCESS = ("pruned", "frozen")
