@@ -41,22 +41,16 @@ from repairkit.errors import RepairkitError, UsageError
 from repairkit.models import small
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe import (
-    AdversarialRecipe,
-    AnyRecipe,
-    ClassifierRecipe,
-    CorrelationRecipe,
-    CriticalRecipe,
-    DropoutRecipe,
-    EfficiencyRecipe,
-    FairnessRecipe,
-    NetworkSection,
-    PruneRecipe,
-    TruncationRecipe,
-    prepare,
-    prepare_dropout,
-    prepare_faces,
-)
+from repairkit.recipe.adversarial import AdversarialRecipe, CorrelationRecipe
+from repairkit.recipe.base import ClassifierRecipe
+from repairkit.recipe.critical import CriticalRecipe
+from repairkit.recipe.dropout import DropoutRecipe
+from repairkit.recipe.efficiency import EfficiencyRecipe
+from repairkit.recipe.fairness import FairnessRecipe
+from repairkit.recipe.kinds import AnyRecipe
+from repairkit.recipe.preparing import prepare, prepare_dropout, prepare_faces
+from repairkit.recipe.prune import PruneRecipe
+from repairkit.recipe.truncation import NetworkSection, TruncationRecipe
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
@@ -262,7 +256,7 @@ def load_subject(section: NetworkSection, asked: Asked, device: str) -> Subject:
     """One network of a recipe of several, with its images.
 
     Raises:
-        UsageError, DataError, ModelError: as `load` and `repairkit.recipe.prepare_faces`.
+        UsageError, DataError, ModelError: as `load` and `repairkit.recipe.preparing.prepare_faces`.
     """
     if section.target is None:
         return Subject(section.name, *load(section.classifier(), asked.data_root, device))
