@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from repairkit import alternatives_summary as instead
-from repairkit.adversarial import CEILING, CORRELATED_SHARE, PARTS, PRICES, AdversarialFindings, AdversarialTask, AttackOptions
+from repairkit.adversarial.repairing import AdversarialFindings
+from repairkit.adversarial.rounds import PRICES
+from repairkit.adversarial.screens import CORRELATED_SHARE
+from repairkit.adversarial.task import PARTS, AdversarialTask, AttackOptions
+from repairkit.adversarial.worth import CEILING
 from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial import HARDENED

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from repairkit.adversarial import AdversarialTask, AttackOptions
+from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.correlation import CorrelationFindings
 from repairkit.evaluation.adversarial import correlation
 from repairkit.fairness import data_hash

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from repairkit.adversarial import (
-    AdversarialTask,
-    AttackOptions,
-    attacked_rows,
-    configuration,
-    margins,
-    plan,
-    repair,
-    split_of,
-)
+from repairkit.adversarial.repairing import configuration, plan, repair
+from repairkit.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
+from repairkit.adversarial.worth import margins
 from repairkit.adversarial_summary import summarise
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError

@@ -7,7 +7,7 @@ import pytest
 import three_colours
 import tiny_faces
 
-from repairkit.adversarial import SHARES, AttackOptions
+from repairkit.adversarial.task import SHARES, AttackOptions
 from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation.adversaries import Effort

@@ -10,7 +10,8 @@ from typing import Annotated, cast
 
 import typer
 
-from repairkit.adversarial import MAX_CLEAN_DROP, SHARES, AdversarialTask, AttackOptions, Ranking, configuration, plan, repair
+from repairkit.adversarial.repairing import configuration, plan, repair
+from repairkit.adversarial.task import MAX_CLEAN_DROP, SHARES, AdversarialTask, AttackOptions, Ranking
 from repairkit.adversarial_summary import summarise
 from repairkit.cli import flags
 from repairkit.cli.carrying import NO_REPAIR, Running

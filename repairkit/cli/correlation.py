@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from repairkit.adversarial import AdversarialTask, AttackOptions
+from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.cli.carrying import Running
 from repairkit.cli.options import model_notices, show_passes
 from repairkit.correlation import configuration, find, plan

@@ -13,7 +13,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from repairkit.adversarial import AdversarialTask
+from repairkit.adversarial.task import AdversarialTask
 from repairkit.cli import flags
 from repairkit.cli.adversarial import carry_out as carry_out_adversarial
 from repairkit.cli.carrying import Running

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from repairkit.adversarial import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
+from repairkit.adversarial.task import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
 from repairkit.errors import UsageError
 from repairkit.evaluation.adversaries import THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
@@ -22,7 +22,7 @@ class CarrierSection(Section):
 
 
 class AttackSection(Section):
-    """The adversary: fields of `repairkit.adversarial.AttackOptions`, with those of its PGD beside them.
+    """The adversary: fields of `repairkit.adversarial.task.AttackOptions`, with those of its PGD beside them.
 
     Attributes:
         eps, step: in 255ths.
