@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from repairkit.adversarial import LEAST, AdversarialTask, AttackOptions, screens_of
+from repairkit.adversarial.screens import screens_of
+from repairkit.adversarial.task import LEAST, AdversarialTask, AttackOptions
 from repairkit.attributing import game_of, zone_of
 from repairkit.clock import Clock
 from repairkit.errors import DataError

@@ -14,18 +14,9 @@ from repairkit.evaluation.critical import RESAMPLES, Removal, compare, verdict_o
 from repairkit.fairness import data_hash, finite_or_none
 from repairkit.filters import FilterId
 from repairkit.options import Options
-from repairkit.report.result import (
-    Column,
-    Comparison,
-    Cost,
-    CriticalResult,
-    Difference,
-    Extreme,
-    FrozenFilter,
-    LayerCount,
-    Share,
-    ValuedFilter,
-)
+from repairkit.report.comparison_result import Comparison
+from repairkit.report.critical_result import CriticalResult, LayerCount
+from repairkit.report.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction

@@ -14,7 +14,8 @@ from repairkit.evaluation.dropout import verdict
 from repairkit.fairness import data_hash
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
-from repairkit.report.result import Column, Cost, DropoutResult, Extreme, Guaranteed, SharedHistogram
+from repairkit.report.dropout_result import DropoutResult, SharedHistogram
+from repairkit.report.result import Column, Cost, Extreme, Guaranteed
 from repairkit.shapley.game import Floats
 from repairkit.summary import COLUMNS, SCORES, claims_of, dropout_explanation, reproduction
 

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from repairkit.adversarial import (
-    AdversarialTask,
-    AttackOptions,
-    attacked_rows,
-    configuration,
-    margins,
-    plan,
-    repair,
-    split_of,
-)
+from repairkit.adversarial.repairing import configuration, plan, repair
+from repairkit.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
+from repairkit.adversarial.worth import margins
 from repairkit.adversarial_summary import summarise
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError
@@ -36,7 +29,7 @@ from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
-from repairkit.report.result import AdversarialResult
+from repairkit.report.adversarial_result import AdversarialResult
 from repairkit.rundir import write_adversarial_run
 from repairkit.unfinished import Unfinished
 

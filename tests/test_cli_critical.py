@@ -7,7 +7,7 @@ import tiny_faces
 from command_line import call, one_error
 
 from repairkit.models import zoo
-from repairkit.report.result import CriticalResult
+from repairkit.report.critical_result import CriticalResult
 
 QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
 

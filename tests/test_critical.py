@@ -16,7 +16,7 @@ from repairkit.errors import DataError, ModelError
 from repairkit.models import zoo
 from repairkit.options import Options
 from repairkit.report import html, kinds, markdown
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
 from repairkit.unfinished import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)

@@ -9,7 +9,7 @@ from report_example import example_result
 from repairkit.errors import UsageError
 from repairkit.recipe_file import recipes_in
 from repairkit.report import kinds, paper
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,7 +14,9 @@ from markdown_it import MarkdownIt
 from report_example import example_result, with_alternatives
 
 from repairkit.report import drawing, fairness_tables, figures, html, kinds, markdown, tables
-from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, FairnessResult, Guaranteed, Histogram, Overlap, Result
+from repairkit.report.fairness_result import Agreement, CurvePoint, FairnessResult, Overlap
+from repairkit.report.record import Claim
+from repairkit.report.result import Difference, Guaranteed, Histogram, Result
 from repairkit.rundir import write_views
 
 COMMITTED = Path(__file__).parent.parent / "reports"

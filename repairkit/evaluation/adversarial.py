@@ -13,7 +13,8 @@ from repairkit.evaluation.attacks import Booleans
 from repairkit.evaluation.fairness import claim_of, paired_differences
 from repairkit.evaluation.robustness import Sanity, Sweep
 from repairkit.evaluation.statistics import newcombe_paired, wilson
-from repairkit.report.result import Correlation, Difference, Share, Strength, SweepPoint
+from repairkit.report.adversarial_result import Strength, SweepPoint
+from repairkit.report.result import Correlation, Difference, Share
 from repairkit.shapley.game import Floats
 
 SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"

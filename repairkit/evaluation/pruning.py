@@ -12,7 +12,8 @@ from repairkit.evaluation.critical import ACCURACY, FALLEN, became
 from repairkit.evaluation.fairness import RECALL, claim_of, group_differences
 from repairkit.evaluation.statistics import newcombe_paired, wilson
 from repairkit.evaluation.verdict import capital, in_words, points_of
-from repairkit.report.result import Difference, Footprint, Latency, Share, Verdict
+from repairkit.report.pruning_result import Footprint, Latency
+from repairkit.report.result import Difference, Share, Verdict
 
 Booleans = npt.NDArray[np.bool_]
 

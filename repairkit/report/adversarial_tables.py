@@ -7,7 +7,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from repairkit.report import alternatives_tables, tables
-from repairkit.report.result import AdversarialResult, Adversary, FrontierPoint, Share, Strength
+from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, Strength
+from repairkit.report.result import Share
 from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, signed, small
 
 SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"

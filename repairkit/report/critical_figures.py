@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from repairkit.report import critical_tables, drawing, figures, tables
-from repairkit.report.result import CriticalResult, RemovalPoint
+from repairkit.report.critical_result import CriticalResult
+from repairkit.report.result import RemovalPoint
 
 LABELS = {"critical": "highest values frozen first", "random": "random filters"}
 _STYLE = {"critical": 2, "random": 0}

@@ -17,7 +17,10 @@ from typing import Any
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.files import write_text
 from repairkit.report import kinds, markdown
-from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, Difference, Result
+from repairkit.report.adversarial_result import AdversarialResult
+from repairkit.report.correlation_result import CorrelationResult
+from repairkit.report.critical_result import CriticalResult
+from repairkit.report.result import Difference, Result
 from repairkit.report.tables import NONE, Cell, Table, count, interval, percent, points, signed
 
 NOT_RUN = "not run yet"
