@@ -13,10 +13,12 @@ from repairkit import critical
 from repairkit.critical import DRAWS, CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
 from repairkit.critical_summary import summarise
 from repairkit.errors import DataError, ModelError
+from repairkit.evaluation.critical import compare, verdict_of_repair
 from repairkit.models import zoo
 from repairkit.options import Options
 from repairkit.report import html, kinds, markdown
 from repairkit.report.fairness_result import FairnessResult
+from repairkit.report.result import Verdict
 from repairkit.unfinished import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
@@ -150,6 +152,40 @@ def test_a_class_is_repaired_by_freezing_its_culprits():
     page = BeautifulSoup(html.render(result), "html.parser")
     assert [item.get_text() for item in page.select("ul.worse-list li")] == result.verdict.worse
     assert page.find(id="before-after-caption")
+
+
+def outcomes_of_twenty_classes(gained, lost_by_another=0):
+    """Twenty classes of 36 images: the first wins images, the second loses some."""
+    labels = np.repeat(np.arange(20), 36)
+    before, after = np.zeros(720, dtype=bool), np.zeros(720, dtype=bool)
+    before[36 : 36 + lost_by_another] = True
+    before[-300:] = after[-300:] = True
+    after[:gained] = True
+    return labels, tuple(f"class {number}" for number in range(20)), 0, before, after
+
+
+@pytest.mark.parametrize(("gained", "outcome"), [(7, "repaired"), (6, "repaired"), (5, "no claim"), (4, "no claim"), (0, "no claim")])
+def test_the_verdict_of_a_repair_claims_what_the_row_of_its_class_claims(gained, outcome):
+    """The repaired class was fixed beforehand: 7 of 36 images are p = .016, and would be .31 over all twenty classes. 5 of 36 are p = .06, though Newcombe's interval excludes zero."""
+    _, differences = compare(*outcomes_of_twenty_classes(gained))
+    own = differences[0]
+    assert (own.group, own.p_adjusted, own.claim == "better") == ("class 0", own.p_value, outcome == "repaired")
+    removal = Verdict(outcome="no claim", headline="Nothing.", sentences=["Nothing."], worse=[])
+    verdict = verdict_of_repair(differences, removal, subject="class 0", filters=3, level=0.95)
+    assert verdict.outcome == outcome
+    assert ("no proof (exact test, p = 0.062)" in verdict.headline) == (gained == 5)
+    assert ("may be chance" in verdict.headline) == (gained == 4)
+    assert ("did not change" in verdict.headline) == (gained == 0)
+
+
+def test_other_classes_share_their_doubt_but_not_with_the_repaired_one():
+    _, differences = compare(*outcomes_of_twenty_classes(7, lost_by_another=7))
+    other = next(entry for entry in differences if entry.group == "class 1")
+    assert (other.claim, other.p_adjusted) == ("no claim", pytest.approx(19 * other.p_value))
+    removal = Verdict(outcome="no claim", headline="Nothing.", sentences=["Nothing."], worse=[])
+    verdict = verdict_of_repair(differences, removal, subject="class 0", filters=3, level=0.95)
+    assert "measurably worse" not in verdict.headline
+    assert any(sentence.startswith("Recall of class 1 fell by 19.4 percentage points, which is no proof") for sentence in verdict.worse)
 
 
 def test_an_attribution_is_taken_up_again(tmp_path, monkeypatch):
