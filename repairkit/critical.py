@@ -19,7 +19,7 @@ from repairkit.comparing import Choose, Compared, by_value, compare, planned, wi
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
-from repairkit.evaluation.critical import Removal
+from repairkit.evaluation.critical import OTHERS, Removal
 from repairkit.evaluation.splits import Split, three_way, ungrouped
 from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
 from repairkit.filters import ConvFilters
@@ -46,7 +46,6 @@ CRITICAL_T0: Literal["auto"] = "auto"
 the area under the removal curve was 64 % with values from t0 = 0.97, where repairs look, and 23 % from the zone that was measured (0.85)."""
 LEAST = 10
 """Images of the class that find and report at least: with fewer neither a value nor an interval says anything."""
-OTHERS = "other classes"
 
 
 @dataclass(frozen=True)
