@@ -39,6 +39,8 @@ from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
+REMOVED = (3, 30)
+"""Numbers of filters at which a removal curve is measured beside the usual ones; the paper's figure 1 is of 30."""
 DRAWS = 3
 """Orders of random filters that the removal of critical ones is held against."""
 CRITICAL_T0: Literal["auto"] = "auto"
@@ -145,15 +147,15 @@ def check_fit(model: LoadedModel, images: LabelledImages) -> None:
         check_not_probabilities(model.classifier(images.batch(np.arange(min(4, len(images))))))
 
 
-def grid(most: int) -> tuple[int, ...]:
-    """Numbers of filters at which a removal curve is measured: 0, 1, 2, 5, 10, 20, 50, ... and the last.
+def grid(most: int, *more: int) -> tuple[int, ...]:
+    """Numbers of filters at which a curve is measured: 0, 1, 2, 5, 10, 20, 50, ... and the last, and `more` of them.
 
     Example:
-        >>> grid(40), grid(1), grid(0)
-        ((0, 1, 2, 5, 10, 20, 40), (0, 1), (0,))
+        >>> grid(40), grid(40, *REMOVED), grid(1, *REMOVED), grid(0)
+        ((0, 1, 2, 5, 10, 20, 40), (0, 1, 2, 3, 5, 10, 20, 30, 40), (0, 1), (0,))
     """
     steps = (factor * 10**power for power in range(7) for factor in (1, 2, 5))
-    return tuple(sorted({0, most, *(step for step in steps if step <= most)}))
+    return tuple(sorted({0, most, *(step for step in (*steps, *more) if step <= most)}))
 
 
 def split_of(task: CriticalTask, options: Options) -> Split:
@@ -192,7 +194,7 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
         DataError: as `split_of`.
     """
     split = split_of(task, options)
-    points = len(grid(options.top or options.usual_top)) - 1
+    points = len(grid(options.top or options.usual_top, *REMOVED)) - 1
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
     both = task.repair and options.guarantee is None
@@ -283,7 +285,7 @@ def find(
     unfinished: Unfinished | None = None,
     control: Control | None = None,
 ) -> CriticalFindings:
-    """Value the filters, freeze the highest one by one beside as many random ones, and repair the class where that is asked for.
+    """Value the filters, freeze more and more of the highest beside as many random ones, and repair the class where that is asked for.
 
     Args:
         task: network, images and question.
@@ -410,7 +412,7 @@ def remove(
     images = task.images.subset(split.report)
     highest = attribution.extremes(removed(options, len(filters)))["high"]
     highest = highest[attribution.value[highest] > 0]
-    counts = grid(len(highest))
+    counts = grid(len(highest), *REMOVED)
     orders = [np.random.default_rng([options.seed, draw]).permutation(len(filters)) for draw in range(DRAWS)]
 
     def right(frozen: Examples) -> npt.NDArray[np.bool_]:

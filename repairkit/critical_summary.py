@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -171,9 +172,12 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation
         else "No truncation.",
-        f"Removal: the highest filters were frozen one by one, up to {removal.counts[-1]}, on report images that had no part in finding them; "
-        f"the control froze as many filters drawn at random, in {DRAWS} orders, whose mean is shown.",
     ]
+    if removal.counts[-1]:
+        sentences.append(
+            f"Removal: the highest filters were frozen, measured at {at_numbers(removal.counts)}, on report images that had no part in finding them; "
+            f"the control froze as many filters drawn at random, in {DRAWS} orders, whose mean is shown."
+        )
     if removal.counts[-1] and "control" not in findings.passes:
         sentences.append("The control is that of all classes of this run; its cost stands in the report of the first.")
     if unmoved:
@@ -195,6 +199,17 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
             f"classes stays under {100 * options.max_clean_drop:g} points. {repair.choice.chosen} frozen; choosing stopped because {repair.choice.reason}."
         )
     return sentences
+
+
+def at_numbers(counts: Sequence[int]) -> str:
+    """The numbers of filters at which a curve is measured, in words.
+
+    Example:
+        >>> at_numbers((0, 1, 2, 5)), at_numbers((0, 1))
+        ('1, 2 and 5 filters', '1 filter')
+    """
+    *before, last = counts[1:] or counts
+    return f"{', '.join(map(str, before))} and {last} filters" if before else f"{last} filter{'s' if last != 1 else ''}"
 
 
 def limits(task: CriticalTask, options: Options) -> list[str]:

@@ -10,8 +10,10 @@ import tiny_faces
 from bs4 import BeautifulSoup
 
 from repairkit import critical
+from repairkit.adversarial.frontier import FRONTIER
+from repairkit.adversarial.task import AttackOptions
 from repairkit.critical import DRAWS, CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
-from repairkit.critical_summary import summarise
+from repairkit.critical_summary import at_numbers, summarise
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.critical import compare, verdict_of_repair
 from repairkit.models import zoo
@@ -257,6 +259,18 @@ def test_the_plan_bounds_the_cost():
 def test_grids_are_increasing_and_end_at_the_most():
     assert grid(7) == (0, 1, 2, 5, 7)
     assert grid(100) == (0, 1, 2, 5, 10, 20, 50, 100)
+    assert grid(20, 3, 30) == (0, 1, 2, 3, 5, 10, 20)
+
+
+def test_the_numbers_of_the_papers_figures_are_measured():
+    """Figure 1 is of 30 filters, figure 3b of 16; a report says at which numbers it was measured, and does not speak of one by one."""
+    assert 30 in grid(Options().usual_top, *critical.REMOVED)
+    assert 16 in grid(AttackOptions().frontier, *FRONTIER)
+    _, findings, result = found("green")
+    assert findings.removal.counts == grid(findings.removal.counts[-1], *critical.REMOVED)
+    sentence = next(sentence for sentence in result.method if sentence.startswith("Removal: "))
+    assert f"measured at {at_numbers(findings.removal.counts)}, on report images" in sentence
+    assert "one by one" not in html.render(result)
 
 
 def test_a_class_with_too_few_images_says_how_many_are_needed():

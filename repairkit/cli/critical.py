@@ -38,7 +38,7 @@ BudgetOption = Annotated[
 ]
 TopOption = Annotated[
     int | None,
-    typer.Option(min=1, help="How many critical filters to look for, and to remove one by one. [default: 40; 100 for the walks]"),
+    typer.Option(min=1, help="How many critical filters to look for, and to remove. [default: 40; 100 for the walks]"),
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Run directory. [default: reports/recall-... or accuracy-...]")]
 

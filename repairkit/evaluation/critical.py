@@ -24,7 +24,7 @@ FALLEN = 10
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """Who was right as filters were frozen one by one.
+    """Who was right as more and more filters were frozen.
 
     Attributes:
         labels: int64, shape (N,), of the report images.

@@ -24,7 +24,7 @@ def draw(result: CriticalResult) -> list[drawing.Figure]:
 
 def _removal(result: CriticalResult) -> drawing.Figure:
     """A panel for each metric: share against the number of frozen filters, with intervals."""
-    title = "Removal curves: filters frozen one by one"
+    title = "Removal curves: the more filters are frozen"
     most = max((point.filters for point in result.removal), default=0)
     if not most:
         return drawing.Figure("removal", title, "Not drawn: no filter was removed.")
