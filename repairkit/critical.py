@@ -187,6 +187,12 @@ def removed(options: Options, players: int) -> int:
     return min(options.top or options.usual_top, max(players // 2, 1))
 
 
+def critical_ones(attribution: Attribution, most: int) -> Examples:
+    """The filters that something depends on, highest value first: at most so many, and of positive value alone."""
+    highest = attribution.extremes(most)["high"]
+    return highest[attribution.value[highest] > 0]
+
+
 def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     """Image passes that a run will make, by part; as `repairkit.fairness.plan`, with both ends attributed for a repair.
 
@@ -410,8 +416,7 @@ def remove(
 ) -> Removal:
     """The removal curves on the report images: filters of positive value, highest first, and random ones of all."""
     images = task.images.subset(split.report)
-    highest = attribution.extremes(removed(options, len(filters)))["high"]
-    highest = highest[attribution.value[highest] > 0]
+    highest = critical_ones(attribution, removed(options, len(filters)))
     counts = grid(len(highest), *REMOVED)
     orders = [np.random.default_rng([options.seed, draw]).permutation(len(filters)) for draw in range(DRAWS)]
 

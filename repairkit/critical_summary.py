@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from repairkit.critical import DRAWS, CriticalFindings, CriticalTask
+from repairkit.critical import DRAWS, CriticalFindings, CriticalTask, critical_ones
 from repairkit.data.record import read_record
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.critical import RESAMPLES, Removal, compare, verdict_of_removal, verdict_of_repair
@@ -146,9 +146,9 @@ def extreme(found: Attribution, end: End, most: int | None = None) -> Extreme:
 
 
 def layers(findings: CriticalFindings) -> list[LayerCount]:
-    """How many of the highest filters lie in each layer that has any, in the order in which the network runs them."""
+    """How many of the filters that the removal curve freezes lie in each layer that has any, in the order in which the network runs them."""
     filters = findings.filters
-    site_of = filters.site_of[findings.attribution.extremes()["high"]]
+    site_of = filters.site_of[critical_ones(findings.attribution, findings.removal.counts[-1])]
     return [
         LayerCount(layer=filters.sites[site].layer, critical=int((site_of == site).sum()), filters=filters.sites[site].filters)
         for site in np.unique(site_of).tolist()

@@ -13,7 +13,7 @@ from repairkit import critical
 from repairkit.adversarial.frontier import FRONTIER
 from repairkit.adversarial.task import AttackOptions
 from repairkit.critical import DRAWS, CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
-from repairkit.critical_summary import at_numbers, summarise
+from repairkit.critical_summary import at_numbers, layers, summarise
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.critical import compare, verdict_of_repair
 from repairkit.models import zoo
@@ -99,6 +99,16 @@ def test_accuracy_of_all_classes():
     assert curve[0].value == 1.0
     assert curve[2].value == pytest.approx(1 / 3)
     assert sum(entry.critical for entry in result.layers) == 2
+
+
+def test_filters_by_layer_are_those_that_are_frozen():
+    """Of the highest, those that do not raise accuracy are neither frozen nor counted; nor are more than were frozen."""
+    _, findings, result = found(None)
+    assert sum(entry.critical for entry in result.layers) == findings.removal.counts[-1] == 2
+    value = np.array([0.0, 0.3, -0.1, np.nan, np.nan, np.nan])
+    one = replace(findings.attribution, value=value)
+    assert critical.critical_ones(one, 5).tolist() == [1]
+    assert [entry.critical for entry in layers(replace(findings, attribution=one))] == [1]
 
 
 @pytest.mark.parametrize("name", ["green", None])

@@ -63,7 +63,7 @@ def _layers(result: CriticalResult) -> drawing.Figure:
     """A bar for each layer that holds any of the highest filters."""
     title = "Highest filters by layer"
     if not result.layers:
-        return drawing.Figure("layers", title, "Not drawn: no filter was valued at the high end.")
+        return drawing.Figure("layers", title, "Not drawn: no filter has a positive value.")
     most = max(entry.critical for entry in result.layers)
     scale = drawing.Scale(0.0, float(most), 190, drawing.WIDTH - 40)
     y, body = 8.0, ""
