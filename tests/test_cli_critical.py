@@ -6,6 +6,7 @@ import pytest
 import tiny_faces
 from command_line import call, one_error
 
+from repairkit.cli import loading
 from repairkit.models import zoo
 from repairkit.report.critical_result import CriticalResult
 
@@ -68,6 +69,21 @@ def test_dry_run_of_accuracy_prints_the_plan_and_writes_nothing(folders, tmp_pat
     planned = json.loads(stdout)["passes"]
     assert (code, planned["attribution"], set(planned)) == (0, 700, {"calibration", "live zone", "attribution", "evaluation", "control"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_embedded_default_is_not_fitted_for_a_plan_or_for_a_class_that_does_not_exist(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    digits = ["--model", "squeezenet1_1", "--size", "48", "--threads", "1"]
+    code, stdout, stderr = call("recall", *digits, "--class", "8", "--dry-run", "--json")
+    planned = json.loads(stdout)
+    assert (code, planned["passes"]["attribution"]) == (0, 6000)
+    assert planned["minutes"] > 0
+    assert "note: Embedded default for squeezenet1_1" in stderr
+    for command in ("accuracy", "prune"):
+        assert call(command, *digits, "--dry-run")[0] == 0
+    one_error(*call("recall", *digits, "--class", "zebra"), expected=2, message="no class is called 'zebra'.*The 10 classes are 0, 1, 2")
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def recall(
     running.set_processes(options)
     loaded, images = load_network_and_images(
         model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, subjects=[subject], fit=not dry_run,
     )  # fmt: skip
     task = CriticalTask(loaded, images, find_class(subject, images.classes), repair)
     return carry_out(
@@ -148,7 +148,7 @@ def accuracy(
     running.set_processes(options)
     loaded, images = load_network_and_images(
         model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     return carry_out(
         [CriticalTask(loaded, images, None)],

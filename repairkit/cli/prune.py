@@ -96,7 +96,7 @@ def prune(
     running.set_processes(options)
     loaded, images = load_network_and_images(
         model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     title = f"Pruning of {Path(model).stem} on {images.name}"
     return carry_out(CriticalTask(loaded, images, None), options, running, remove=not freeze_only, title=title)
