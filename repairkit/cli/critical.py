@@ -49,6 +49,7 @@ def recall(
     weights: flags.Weights = None,
     data_root: flags.DataRoot = None,
     parts: flags.Parts = None,
+    annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
     size: flags.Size = None,
     mean: flags.Mean = None,
@@ -92,7 +93,7 @@ def recall(
     )  # fmt: skip
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, subjects=[subject], fit=not dry_run,
     )  # fmt: skip
     task = CriticalTask(loaded, images, find_class(subject, images.classes), repair)
@@ -109,6 +110,7 @@ def accuracy(
     weights: flags.Weights = None,
     data_root: flags.DataRoot = None,
     parts: flags.Parts = None,
+    annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
     size: flags.Size = None,
     mean: flags.Mean = None,
@@ -147,7 +149,7 @@ def accuracy(
     )  # fmt: skip
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     return carry_out(

@@ -38,6 +38,7 @@ def load_network_and_images(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     device: str,
+    annotations: Path | None = None,
     subjects: Sequence[str] = (),
     fit: bool = True,
 ) -> tuple[zoo.LoadedModel, LabelledImages]:
@@ -55,6 +56,7 @@ def load_network_and_images(
         mean: of each channel of images in [0, 1], that the network's images are normalised with; by default as its file says.
         std: likewise.
         device: where the model goes.
+        annotations: the annotation file, where a folder holds several texts.
         subjects: classes that are asked about; digits that do not exist are refused before a network is fitted to digits.
         fit: whether the embedded default is fitted, which takes minutes; a plan does without.
 
@@ -67,7 +69,7 @@ def load_network_and_images(
             raise UsageError(
                 "give --data-root: labelled images of the network's classes, in a folder for each class or beside an annotation file"
             )
-        given = {"--parts": parts, "--per-class": per_class, "--mean": mean, "--std": std}
+        given = {"--parts": parts, "--annotations": annotations, "--per-class": per_class, "--mean": mean, "--std": std}
         if unfit := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{unfit[0]} goes with --data-root, got it without; give the images, or leave it out")
         for subject in subjects:
@@ -80,6 +82,7 @@ def load_network_and_images(
         size=size or usual_size(model),
         per_class=per_class,
         parts=parts,
+        annotations=annotations,
         name=data_root.absolute().name,
     )
     loaded = zoo.load(model, weights=weights, classes=images.classes, mean=mean, std=std, device=device)
