@@ -15,7 +15,7 @@ from repairkit.adversarial.task import AttackOptions
 from repairkit.critical import DRAWS, CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
 from repairkit.critical_summary import at_numbers, layers, summarise
 from repairkit.errors import DataError, ModelError
-from repairkit.evaluation.critical import compare, verdict_of_repair
+from repairkit.evaluation.critical import Removal, compare, verdict_of_removal, verdict_of_repair
 from repairkit.models import zoo
 from repairkit.options import Options
 from repairkit.report import html, kinds, markdown
@@ -99,6 +99,41 @@ def test_accuracy_of_all_classes():
     assert curve[0].value == 1.0
     assert curve[2].value == pytest.approx(1 / 3)
     assert sum(entry.critical for entry in result.layers) == 2
+
+
+def removed(critical, random):
+    """Twelve images of a class and twelve others, before and with two filters frozen: how many are right of the class."""
+    labels = np.repeat([0, 1], 12)
+    rows = np.ones((2, 24), dtype=bool)
+    rows[0, critical[0] : 12] = rows[1, critical[1] : 12] = False
+    shares = rows[:1].repeat(2, axis=0).astype(np.float64)
+    shares[1, :12] = np.arange(12) < random
+    return Removal(labels, ("cat", "dog"), 0, (0, 2), rows, shares)
+
+
+@pytest.mark.parametrize(
+    ("critical", "random", "outcome", "told"),
+    [
+        ((11, 0), 11, "critical filters found", "; with 2 random filters frozen it did not change"),
+        ((11, 0), 0, "no claim", ", which cannot be told from freezing 2 random ones."),
+        ((6, 4), 12, "no claim", ", which cannot be told from chance."),  # random ones raise it, these do nothing that can be told
+    ],
+)
+def test_critical_filters_need_a_fall_of_their_own_and_one_beyond_random_ones(critical, random, outcome, told):
+    removal = removed(critical, random)
+    verdict = verdict_of_removal(removal, removal.points(), chance=0.5, level=0.95, seed=0)
+    assert verdict.outcome == outcome
+    assert told in verdict.headline
+
+
+def test_a_repair_tells_all_that_was_found_of_removal_but_that_nothing_changed():
+    none = Removal(np.array([0, 1]), ("cat", "dog"), 0, (0,), np.ones((1, 2), dtype=bool), np.ones((1, 2)))
+    aside = verdict_of_removal(none, none.points(), chance=0.5, level=0.95, seed=0)
+    told = verdict_of_repair([], aside, subject="cat", filters=0, level=0.95)
+    assert told.sentences[1:] == [aside.headline, *aside.sentences]
+    _, _, result = found("green")
+    told = verdict_of_repair([], result.verdict, subject="green", filters=0, level=0.95)
+    assert told.sentences[1:] == [result.verdict.headline, *result.verdict.sentences[:-1]]
 
 
 def test_filters_by_layer_are_those_that_are_frozen():

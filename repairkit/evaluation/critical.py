@@ -18,6 +18,7 @@ from repairkit.report.result import Difference, RemovalPoint, Share, Verdict
 OTHERS, ACCURACY = "other classes", "accuracy"
 Metric = Literal["recall", "other classes", "accuracy"]
 RESAMPLES = 2000
+UNCHANGED = "No weights were changed: this says what the network depends on, not how to repair it."
 FALLEN = 10
 """Classes shown beside the repaired one though nothing is claimed of them: those that fell most."""
 
@@ -185,7 +186,7 @@ def compare(
 def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chance: float, level: float, seed: int) -> Verdict:
     """Whether the filters of highest value matter more than random ones, and to what else.
 
-    "critical filters found" needs the class (or accuracy) to fall measurably further than with as many random filters frozen.
+    "critical filters found" needs the class (or accuracy) to fall measurably, and further than with as many random filters frozen.
     """
     metric = removal.metrics[0]
     most = removal.counts[-1]
@@ -200,13 +201,14 @@ def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chan
     top, random, beyond = last["critical", metric], last["random", metric], removal.contrast(metric, level, seed)
     start = next(point for point in points if (point.series, point.metric, point.filters) == ("critical", metric, 0))
     subject = _subject(removal, metric)
-    found = beyond.high < 0
+    found = beyond.high < 0 and top.change_high < 0
     random_words = f"with {most} random filter{'s' if most > 1 else ''} frozen it {became(random.change, random.change_low, random.change_high, level, random.n)}"
     headline = (
         f"Freezing the {f'{most} filters' if most > 1 else 'filter'} of highest value takes {subject} from {100 * start.value:.1f} % to {100 * top.value:.1f} % "
         f"({in_words(top.change_low, top.change_high, level, top.n)})"
     )
-    headline += f"; {random_words}." if found else f", which cannot be told from freezing {most} random ones."
+    doubt = f"freezing {most} random one{'s' if most > 1 else ''}" if beyond.high >= 0 else "chance"
+    headline += f"; {random_words}." if found else f", which cannot be told from {doubt}."
     sentences = []
     if removal.label is not None:
         for other in ("other classes", "accuracy"):
@@ -217,7 +219,7 @@ def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chan
         sentences.append(f"A guess is right in {100 * chance:.1f} % of cases.")
     if not found:
         sentences.insert(0, f"{capital(random_words)}.")
-    sentences.append("No weights were changed: this says what the network depends on, not how to repair it.")
+    sentences.append(UNCHANGED)
     return Verdict(outcome="critical filters found" if found else "no claim", headline=headline, sentences=sentences, worse=[])
 
 
@@ -226,7 +228,7 @@ def verdict_of_repair(differences: Sequence[Difference], removal: Verdict, *, su
 
     "repaired" needs the claim that the recall of the class rose.
     """
-    aside = [removal.headline, *removal.sentences[:-1]]
+    aside = [removal.headline, *(sentence for sentence in removal.sentences if sentence != UNCHANGED)]
     if not filters:
         return Verdict(
             outcome="no repair",
