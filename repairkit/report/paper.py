@@ -103,7 +103,7 @@ def destroyed(result: CriticalResult) -> Ours:
     """Accuracy with up to 40 filters frozen; with 30, or the most below where 30 were not measured, it must be at most twice chance."""
     curve = {point.filters: point for point in result.removal if (point.series, point.metric) == ("critical", "accuracy")}
     judged = max(n for n in curve if n <= 30)
-    shown = [n for n in (20, 30, 40) if n in curve] or [judged]
+    shown = sorted({20, 30, 40} & curve.keys()) or [judged]
     text = "; ".join(f"{n} frozen: {percent(curve[n].value)} ({interval(curve[n].low, curve[n].high, percent)})" for n in shown)
     return Ours(
         f"{percent(curve[0].value)} → {text}; n = {count(curve[0].n)}, chance {percent(result.chance)}",
