@@ -32,7 +32,7 @@ ORDER = {
         "Filters changed", "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
     ],
     "dropout": [
-        "Verdict", "Accuracy of both networks", "What is worse", "Paired differences", "Filters frozen one by one", "Highest and lowest values",
+        "Verdict", "Accuracy of both networks", "What is worse", "Paired differences", "Filters frozen", "Highest and lowest values",
         "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
     ],
 }  # fmt: skip

@@ -19,6 +19,8 @@ from repairkit.repair import eligible
 from repairkit.unfinished import Unfinished
 
 Series = Literal["order of choosing", "highest value first"]
+FRONTIER = (3, 16, 30)
+"""Numbers of filters at which the frontier is measured beside the usual ones; the paper's figure 3b is of 16."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ def frontier_of(
     kept = unfinished.network("frontier") if unfinished else None
     for series, order in orders.items():
         players = order[: attacks.frontier]
-        counts = grid(len(players))
+        counts = grid(len(players), *FRONTIER)
         if series == "order of choosing":
             counts = tuple(sorted({*counts, len(chosen)}))
         saved = kept.arrays(series.replace(" ", "-")) if kept else None

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import torch
 
 from repairkit.adversarial.baselines import compare_first
-from repairkit.adversarial.frontier import FrontierLine, frontier_of
+from repairkit.adversarial.frontier import FRONTIER, FrontierLine, frontier_of
 from repairkit.adversarial.hardening import harden
 from repairkit.adversarial.rounds import Round, find_and_freeze, fooled, train_on
 from repairkit.adversarial.screens import CORRELATED_SHARE, part_screens
@@ -84,12 +84,12 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     steps = min(6, options.max_filters)
     choosing = scored * (1 + steps + DOWNSTREAM * 3 * options.candidates) + steps * len(split.choose)
     columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0) + options.alternatives
-    points = 2 * len(grid(attacks.frontier)) + 1
+    points = 2 * len(grid(attacks.frontier, *FRONTIER)) + 1
     training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
     compared = planned(
         options,
         images=sizes["attribute"] + (len(split.attribute) if attacks.ranking == "success - accuracy" else 0),
-        points=len(grid(attacks.frontier)),
+        points=len(grid(attacks.frontier, *FRONTIER)),
         report=sizes["report"] + len(split.report),
         choosing=choosing,
     )

@@ -46,6 +46,7 @@ def adversarial(
     weights: flags.Weights = None,
     data_root: flags.DataRoot = None,
     parts: flags.Parts = None,
+    annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
     size: flags.Size = None,
     mean: flags.Mean = None,
@@ -191,7 +192,7 @@ def adversarial(
     )
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
     )  # fmt: skip
     carriers = [(name, Path(file) if file else None) for name, _, file in (each.partition("=") for each in carrier)] if carrier else None

@@ -38,7 +38,7 @@ BudgetOption = Annotated[
 ]
 TopOption = Annotated[
     int | None,
-    typer.Option(min=1, help="How many critical filters to look for, and to remove one by one. [default: 40; 100 for the walks]"),
+    typer.Option(min=1, help="How many critical filters to look for, and to remove. [default: 40; 100 for the walks]"),
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Run directory. [default: reports/recall-... or accuracy-...]")]
 
@@ -49,6 +49,7 @@ def recall(
     weights: flags.Weights = None,
     data_root: flags.DataRoot = None,
     parts: flags.Parts = None,
+    annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
     size: flags.Size = None,
     mean: flags.Mean = None,
@@ -92,8 +93,8 @@ def recall(
     )  # fmt: skip
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, subjects=[subject], fit=not dry_run,
     )  # fmt: skip
     task = CriticalTask(loaded, images, find_class(subject, images.classes), repair)
     return carry_out(
@@ -109,6 +110,7 @@ def accuracy(
     weights: flags.Weights = None,
     data_root: flags.DataRoot = None,
     parts: flags.Parts = None,
+    annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
     size: flags.Size = None,
     mean: flags.Mean = None,
@@ -147,8 +149,8 @@ def accuracy(
     )  # fmt: skip
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     return carry_out(
         [CriticalTask(loaded, images, None)],

@@ -78,7 +78,7 @@ def dropout(
         int | None,
         typer.Option(
             min=1,
-            help=f"How many filters of each end to look for, and to remove one by one. [default: 40; {EMBEDDED_TOP} for drawn faces and embedded digits; 100 for the walks]",
+            help=f"How many filters of each end to look for, and to remove. [default: 40; {EMBEDDED_TOP} for drawn faces and embedded digits; 100 for the walks]",
         ),
     ] = None,
     t0: flags.T0 = None,

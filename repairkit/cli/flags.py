@@ -19,6 +19,9 @@ DataRoot = Annotated[
     typer.Option(help="Folder of images: one folder for each class, or one with an annotation file. [default: embedded digits]"),
 ]
 Parts = Annotated[str | None, typer.Option(help="Folders in --data-root to pool, by commas. [default: val, where there is one]")]
+Annotations = Annotated[
+    Path | None, typer.Option(help="Which text in --data-root lists the images and their classes, where it holds several.")
+]
 PerClass = Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")]
 Size = Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")]
 Engine = Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")]

@@ -39,6 +39,7 @@ def prune(
     weights: flags.Weights = None,
     data_root: flags.DataRoot = None,
     parts: flags.Parts = None,
+    annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
     size: flags.Size = None,
     mean: flags.Mean = None,
@@ -95,8 +96,8 @@ def prune(
     )
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     title = f"Pruning of {Path(model).stem} on {images.name}"
     return carry_out(CriticalTask(loaded, images, None), options, running, remove=not freeze_only, title=title)

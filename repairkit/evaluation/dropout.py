@@ -50,7 +50,7 @@ def number_of(filters: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Removals:
-    """Who was right in two networks as filters of each were frozen one by one.
+    """Who was right in two networks as more and more filters of each were frozen.
 
     Attributes:
         labels: int64, shape (N,), of the report images.
