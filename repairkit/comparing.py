@@ -34,7 +34,8 @@ PART = "baselines"
 Outcomes = npt.NDArray[np.bool_]
 Measure = Callable[[Sequence[int]], Outcomes]
 """Players to freeze -> for each report image, shape (N,), what is counted of it."""
-Choose = Callable[[Attribution, KeptNetwork | None], Choice]
+Choose = Callable[[Attribution, Options, KeptNetwork | None], Choice]
+"""Values, the options to choose by, where the choice is kept -> the choice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +112,10 @@ def planned(options: Options, *, images: int, points: int, report: int, choosing
         "fairprune": (1 + GRADIENT_COST) * images,
     }
     rows = [row for row in rows_of(options.compare) if row != AS_DEAR or options.budget < one * images or images > PUBLISHED_IMAGES]
+    values = [dear.get(row, 0.0) for row in rows]
+    more = sum(max(options.budget - spent, 0.0) for spent in values) if choosing and options.strategy == "forward" else 0.0
     each = (points - 1 + (choosing > 0)) * report + choosing
-    return sum(dear.get(row, 0.0) for row in rows) + len(rows) * each + shapley * points * report
+    return sum(values) + more + len(rows) * each + shapley * points * report
 
 
 def by_value(found: Attribution) -> Floats:
@@ -145,7 +148,8 @@ def compare(
 ) -> Compared:
     """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
 
-    Baselines that can spend get the passes that the Shapley values took. One that cannot be made says why, and nothing fails.
+    Baselines that can spend get the passes that the Shapley values took; what the values of one cost less, choosing spends on more candidates
+    (see `spending`). One that cannot be made says why, and nothing fails.
 
     Args:
         game: filters, constants, images and worth.
@@ -159,7 +163,7 @@ def compare(
         clock: books everything under "baselines".
         right: what the run has measured along the curve of the Shapley values, shape (k, N); measured here by default.
         choose: chooses from an attribution's candidates; None where the run repairs nothing.
-        choice: what was chosen from those of the Shapley values.
+        choice: what was chosen from those of the Shapley values; needed to choose from others.
         kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
     """
     # one of its own, whose passes may shrink for want of memory without a word about the attribution's
@@ -185,12 +189,32 @@ def compare(
                 continue
             if own is not None:
                 own.keep_attribution(found)
-        chosen = choose(found, own) if choose else None
+        chosen = choose(found, spending(options, choice, budget - sum(found.passes.values())), own) if choose and choice else None
         after = _measured(measure, [chosen.players], clock, own, "after")[0].astype(np.float64) if chosen else None
         frozen = _curve(measure, order(found), counts[1:], clock, own)
         curve = np.concatenate([right[:1], frozen]).astype(np.float64)  # with none frozen it is the same network
         contenders.append(Contender(row, (found,), (score(found),), curve, (chosen,) if chosen else (), after))
     return Compared(tuple(counts), tuple(contenders))
+
+
+def spending(options: Options, choice: Choice, spare: float) -> Options:
+    """The options that choose from a baseline's candidates: as many more as the spare passes pay for, at what a candidate of the choice cost.
+
+    Taking the most harmful first ("prefix") tries no more filters than it may freeze, and cannot spend.
+
+    Args:
+        options: those that the choice was made by.
+        choice: from candidates of the Shapley values.
+        spare: image passes that the baseline's values cost less than the Shapley values; below 0 where they cost more, which changes nothing.
+
+    Example:
+        >>> by = spending(Options(), Choice((), 0, "there is no further candidate", passes=30_000.0, candidates=40), spare=15_000.0)
+        >>> by.candidates
+        60
+    """
+    if options.strategy != "forward" or spare <= 0:
+        return options
+    return replace(options, candidates=max(options.candidates, round(choice.candidates * (1 + spare / choice.passes))))
 
 
 def join(folds: Sequence[Compared], targets: Sequence[int]) -> Compared:

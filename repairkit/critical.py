@@ -376,9 +376,9 @@ def compare_removal(
     if repair is not None and task.label is not None:
         worths = choose_worths(task, task.label, split)
 
-        def choose(found: Attribution, own: KeptNetwork | None) -> Choice:
+        def choose(found: Attribution, by: Options, own: KeptNetwork | None) -> Choice:
             suspects = baselines.suspects(found)
-            return choose_once(task.model.classifier, game.filters, suspects, worths, options, clock, own, part="baselines")
+            return choose_once(task.model.classifier, game.filters, suspects, worths, by, clock, own, part="baselines")
 
     compared = compare(
         game,

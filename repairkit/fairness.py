@@ -449,7 +449,7 @@ def repair_one(
                     order=partial(_most_suspect, game.filters, max(options.curve, default=0)),
                     measure=correct_with(classifier, game.filters, *report_worths, batch=options.batch),
                     clock=clock,
-                    choose=partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source), options, clock),
+                    choose=partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source), clock),
                     choice=found.choice,
                     kept=kept,
                 )
@@ -466,12 +466,12 @@ def _choose_among(
     classifier: Classifier,
     filters: ConvFilters,
     worths: tuple[Worth, Worth],
-    options: Options,
     clock: Clock,
     found: Attribution,
+    options: Options,
     kept: KeptNetwork | None,
 ) -> Choice:
-    """The same choosing, from a baseline's candidates."""
+    """The same choosing, from as many of a baseline's candidates as these options say."""
     return choose_once(classifier, filters, suspects(found), worths, options, clock, kept, part="baselines")
 
 

@@ -30,7 +30,7 @@ from repairkit.freezing import Freeze, baked_copy
 from repairkit.models import zoo
 from repairkit.objectives import SubgroupRecall
 from repairkit.options import Options
-from repairkit.repair import eligible
+from repairkit.repair import Choice, eligible
 from repairkit.unfinished import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
@@ -338,9 +338,33 @@ def test_a_fairness_repair_from_a_norm_is_what_its_weights_do():
     entry = row(result, "weight norm").selections[1]
     images = task.source.subset(source.report)
     assert entry.value == pytest.approx((fairness.outputs(network, images, options).argmax(1) == images.labels).mean())
-    pool = eligible(game.filters, suspects(norm.attributions[0]), options.candidates)
+    pool = eligible(game.filters, suspects(norm.attributions[0]), choice.candidates)
+    assert len(pool) == choice.candidates
     assert set(choice.players) <= set(pool)
     assert row(result, "weight norm").lead is not None
+
+
+def test_what_a_baselines_values_cost_less_is_spent_on_more_candidates():
+    _, options, findings, result = compared_faces(3)
+    spent, chosen = ([f(each) for each in findings.repairs] for f in (lambda e: sum(e.attribution.passes.values()), lambda e: e.choice))
+    ours, norm = row(result, SHAPLEY), row(result, "weight norm")
+    assert ours.candidates == [options.candidates] * 3
+    assert norm.candidates == [round(4 * (1 + values / choice.passes)) for values, choice in zip(spent, chosen, strict=True)]
+    assert min(norm.candidates) > options.candidates
+    assert ours.total == pytest.approx(np.mean(spent) + np.mean([choice.passes for choice in chosen]))
+    assert (norm.passes, norm.total) == (0, norm.choosing)
+    assert chosen[0].passes < norm.total < 1.25 * ours.total
+    tried = [each for each in result.comparison.baselines if each is not ours]
+    low, high = (f"{f(each.total for each in tried):,.0f}" for f in (min, max))
+    assert f"image passes with the Shapley values and {low} to {high} with a baseline." in result.comparison.sentences[-1]
+
+
+def test_dearer_values_keep_their_candidates_and_taking_the_most_harmful_first_has_no_use_for_more():
+    choice = Choice((), 1, "", passes=100.0, candidates=30)
+    by = {spare: comparing.spending(SMALL, choice, spare).candidates for spare in (-50.0, 0.0, 100.0)}
+    assert by == {-50.0: 40, 0.0: 40, 100.0: 60}
+    prefix = replace(SMALL, strategy="prefix")
+    assert comparing.spending(prefix, choice, 100.0) is prefix
 
 
 def test_an_unsigned_baseline_accuses_what_matters_most_and_a_signed_one_what_harms():

@@ -227,7 +227,31 @@ def by_selection(judged: Sequence[Metric], rows: Sequence[Baseline], selecting: 
         ]
         if said := _against(entries, metric.n, level):
             sentences.append(f"In {metric.name} the repair from candidates of the Shapley values {said}.")
-    return sentences
+    return [*sentences, *spent(rows)]
+
+
+def spent(rows: Sequence[Baseline]) -> list[str]:
+    """How many image passes values and choosing took, of the Shapley values and of the others; empty where nothing was chosen."""
+    chosen = [(row.total, row.candidates) for row in rows if row.total is not None and row.candidates]
+    if len(chosen) < 2:
+        return []
+    (own, own_candidates), *others = chosen
+    candidates = [count for _, counts in others for count in counts]
+    more = ", more where its values cost less than the Shapley values" if max(candidates) > max(own_candidates) else ""
+    return [
+        f"Choosing had {between(own_candidates)} candidates of the Shapley values and {between(candidates)} of a baseline{more}. "
+        f"Values and choosing took {between([own])} image passes with the Shapley values and {between([total for total, _ in others])} with a baseline."
+    ]
+
+
+def between(numbers: Sequence[float]) -> str:
+    """The least to the greatest.
+
+    Example:
+        >>> between([1234.4, 900]), between([40, 40])
+        ('900 to 1,234', '40')
+    """
+    return " to ".join(dict.fromkeys(f"{number:,.0f}" for number in (min(numbers), max(numbers))))
 
 
 def _concluded(own: Selection, random: Selection) -> str:
@@ -300,6 +324,12 @@ class _Judge:
             points=[self._point(count, right) for count, right in zip(counts, each.right, strict=True)],
             frozen=[choice.chosen for choice in each.choices],
             choosing=float(np.mean([choice.passes for choice in each.choices])) if each.choices else None,
+            total=float(
+                np.mean([sum(found.passes.values()) + choice.passes for found, choice in zip(each.attributions, each.choices, strict=True)])
+            )
+            if each.choices
+            else None,
+            candidates=[choice.candidates for choice in each.choices],
             selections=[self._selection(each, metric) for metric in self.judged],
             **_ends("area", self._interval(area(each.right, counts)) if counts[-1] else None),
         )
