@@ -14,6 +14,7 @@ import torch
 
 from repairkit import baselines
 from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
 from repairkit.comparing import Choose, Compared, by_value, compare, planned, with_after
 from repairkit.data.images import LabelledImages
@@ -39,8 +40,6 @@ from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
-DRAWS = 3
-"""Orders of random filters that the removal of critical ones is held against."""
 CRITICAL_T0: Literal["auto"] = "auto"
 """Live zone of the engine tmab, unless told otherwise. Critical filters matter together, far from the whole network: on handwritten digits (SqueezeNet 1.1)
 the area under the removal curve was 64 % with values from t0 = 0.97, where repairs look, and 23 % from the zone that was measured (0.85)."""

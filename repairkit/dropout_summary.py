@@ -6,7 +6,7 @@ import datetime
 
 import numpy as np
 
-from repairkit.critical import DRAWS
+from repairkit.baselines import DRAWS
 from repairkit.critical_summary import extreme
 from repairkit.data.record import read_record
 from repairkit.dropout import DropoutFindings, DropoutTask, ValuedNetwork

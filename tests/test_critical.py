@@ -10,7 +10,8 @@ import tiny_faces
 from bs4 import BeautifulSoup
 
 from repairkit import critical
-from repairkit.critical import DRAWS, CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
+from repairkit.baselines import DRAWS
+from repairkit.critical import CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
 from repairkit.critical_summary import summarise
 from repairkit.errors import DataError, ModelError
 from repairkit.models import zoo

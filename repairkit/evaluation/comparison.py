@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from repairkit.baselines import BASELINES
+from repairkit.baselines import BASELINES, DRAWS
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
 from repairkit.errors import DataError
 from repairkit.evaluation.fairness import claim_of
@@ -27,6 +27,7 @@ RANKED = 10
 SELECTING: dict[Strategy, str] = {"forward": "forward selection", "prefix": "taking the most harmful first"}
 """Strategies of choosing, in words."""
 VARIANTS = {
+    "random": f"An order drawn at random: what any other must beat. Its curve is the mean of {DRAWS} orders, choosing has the candidates of the first.",
     AS_PUBLISHED: "Neuron conductance (50 Riemann steps from a black image) of 100 images (of all that find, where these are fewer), as the paper made it.",
     AS_DEAR: "Neuron conductance of as many images as the passes of the Shapley values pay for.",
     SHAPLEY: "The values of this run.",
@@ -211,10 +212,12 @@ def by_selection(judged: Sequence[Metric], rows: Sequence[Baseline], selecting: 
     random = next((row.selections[0] for row in rows if row.name == "random" and row.selections), None)
     if random is not None and random.lead is not None and random.lead_low is not None and random.lead_high is not None:
         start = "Does the gain come from the Shapley values or from the selection?"
+        draws = len(next(row.frozen for row in rows if row.name == "random"))
+        given = f"one draw{f' in each of {draws} folds' if draws > 1 else ''}, for which alone these intervals hold"
         gains = [f"{_moved(own.metric, each)} ({in_words(each.change_low, each.change_high, level, each.n)})" for each in (random, own)]
         difference = in_words(random.lead_low, random.lead_high, level, random.n, ("worse", "better"))
         sentences.append(
-            f"{start} {selecting[0].upper()}{selecting[1:]} from random candidates {gains[0]}; from those of the Shapley values it {gains[1]}. "
+            f"{start} {selecting[0].upper()}{selecting[1:]} from random candidates ({given}) {gains[0]}; from those of the Shapley values it {gains[1]}. "
             f"The difference is {points_of(random.lead)} points{'' if random.lead > 0 else ' in favour of the random ones' if random.lead < 0 else ''} "
             f"({difference}): {_concluded(own, random)}."
         )
@@ -263,10 +266,9 @@ def _concluded(own: Selection, random: Selection) -> str:
         return "the gain does not come from the candidates, since random ones do better"
     if random.claim == "no claim":
         return "these images do not show that more of the gain comes from the candidates than the selection alone would win"
-    alone = 1 - float(random.lead or 0) / abs(own.change)
-    if alone <= 0:
-        return "the selection alone wins nothing of the gain, which needs the right candidates"
-    return f"the selection alone wins about {100 * alone:.0f} % of the gain, and the candidates the rest"
+    if random.change_high < 0 if own.lower_is_better else random.change_low > 0:
+        return "the selection alone gains as well, and more comes with the candidates"
+    return "the selection alone shows no gain, which needs the right candidates"
 
 
 def _moved(metric: str, entry: Selection) -> str:
