@@ -187,6 +187,30 @@ def test_a_loss_is_said_first_and_one_that_may_be_chance_is_none():
     assert [each.claim for each in rising.baselines] == [None, "better", "worse", "no claim"]
 
 
+def test_claims_hold_for_all_baselines_together():
+    found = comparing.baselines.weight_norm(model_game(twelve_filters(), SubgroupRecall().on(labelled(9)), batch=4))
+    images = np.arange(400)
+    right = {
+        SHAPLEY: (images < 163).astype(float),
+        "taylor": ((images < 150) | (images >= 373)).astype(float),
+        "weight norm": np.ones(400),
+    }
+
+    def entries(*names):
+        contenders = [Contender(name, (found,), (found.value,), np.stack([np.ones(400), right[name]]), after=right[name]) for name in names]
+        metric = Metric("accuracy", np.zeros(400), {0: 1.0})
+        result = comparison(Compared((0, 4), tuple(contenders)), metric, order="", before=np.ones(400), judged=(metric,))
+        return next(each for each in result.baselines if each.name == "taylor"), result.sentences
+
+    (alone, said), (among, said_together) = entries(SHAPLEY, "taylor"), entries(SHAPLEY, "taylor", "weight norm")
+    for one, other in ((alone, among), (alone.selections[0], among.selections[0])):
+        assert (one.lead, one.lead_low, one.lead_high) == (other.lead, other.lead_low, other.lead_high)
+        assert one.lead_high < 0
+        assert (one.claim, other.claim) == ("worse", "no claim")
+    assert "the 97.5% interval must exclude zero" in said_together[-1]
+    assert not any("together" in sentence for sentence in said)
+
+
 @pytest.mark.parametrize(
     ("random", "shapley", "concluded"),
     [
@@ -411,7 +435,7 @@ def test_what_a_baselines_values_cost_less_is_spent_on_more_candidates():
     assert chosen[0].passes < norm.total < 1.25 * ours.total
     tried = [each for each in result.comparison.baselines if each is not ours]
     low, high = (f"{f(each.total for each in tried):,.0f}" for f in (min, max))
-    assert f"image passes with the Shapley values and {low} to {high} with a baseline." in result.comparison.sentences[-1]
+    assert f"image passes with the Shapley values and {low} to {high} with a baseline." in result.comparison.sentences[-2]
 
 
 def test_dearer_values_keep_their_candidates_and_taking_the_most_harmful_first_has_no_use_for_more():

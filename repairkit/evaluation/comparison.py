@@ -15,7 +15,7 @@ from repairkit.baselines import BASELINES, DRAWS
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
 from repairkit.errors import DataError
 from repairkit.evaluation.fairness import claim_of
-from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, stratified_bootstrap, wilson
+from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, simultaneous, stratified_bootstrap, wilson
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.filters import FilterId
 from repairkit.repair import Strategy
@@ -133,12 +133,15 @@ def comparison(
         before: shape (N,), what is counted of each image with nothing frozen; needed where filters were chosen.
         judged: of the networks that choosing made, the one that the repair is for first.
         strategy: how filters were chosen.
-        level: of all intervals, each of which holds for one comparison at a time.
+        level: of all intervals, each of which holds for one comparison at a time, and of all claims against the baselines together: each
+            is made at `simultaneous` of it.
         seed: of the bootstrap.
     """
     shapley = compared.contenders[0]
     k = min(min(found.top, int((scores > 0).sum())) for found, scores in zip(shapley.attributions, shapley.scores, strict=True))
-    judge = _Judge(compared, metric, beside, before, judged, k, level, seed)
+    rivals = sum(bool(each.attributions) for each in compared.contenders[1:])
+    claimed = simultaneous(level, rivals)
+    judge = _Judge(compared, metric, beside, before, judged, k, level, claimed, seed)
     rows = [judge.row(each) for each in compared.contenders]
     found = {each.name: each for each in compared.contenders if each.attributions}
     other = next((found[name] for name in (AS_PUBLISHED, AS_DEAR) if name in found), None)
@@ -150,11 +153,21 @@ def comparison(
         n=metric.n,
         filters=len(shapley.scores[0]),
         k=k,
-        sentences=[*by_area(metric, rows, level), *by_selection(judged, rows, SELECTING[strategy], level)],
+        sentences=[*by_area(metric, rows, level), *by_selection(judged, rows, SELECTING[strategy], level), *together(rivals, level)],
         baselines=rows,
         other=other.name if other else None,
         ranked=ranked(shapley, other) if other else [],
     )
+
+
+def together(rivals: int, level: float) -> list[str]:
+    """What the claims against several baselines mean; nothing to say of one."""
+    if rivals < 2:
+        return []
+    return [
+        f"Claims hold for the {rivals} baselines together, in each metric by itself: for better or worse the {100 * simultaneous(level, rivals):.4g}% interval must exclude "
+        f"zero. The {100 * level:g}% intervals shown hold for one baseline at a time, so that one may exclude zero without a claim."
+    ]
 
 
 def area(right: Floats, counts: Sequence[int]) -> Floats:
@@ -311,6 +324,7 @@ class _Judge:
     judged: Sequence[Metric]
     k: int
     level: float
+    claimed: float
     seed: int
 
     def row(self, each: Contender) -> Baseline:
@@ -337,7 +351,7 @@ class _Judge:
         )
         if each is shapley:
             return row
-        lead = self._lead(self.metric, area(shapley.right, counts), area(each.right, counts)) if counts[-1] else None
+        lead, claim = self._lead(self.metric, area(shapley.right, counts), area(each.right, counts)) if counts[-1] else (None, None)
         pairs = list(zip(shapley.scores, each.scores, strict=True))
         agreements = [_agreement(*pair) for pair in pairs]
         correlations = [correlation for _, correlation in agreements if correlation is not None]
@@ -347,7 +361,7 @@ class _Judge:
                 "both": round(float(np.mean([both for both, _ in agreements]))),
                 "rank_correlation": float(np.mean(correlations)) if correlations else None,
                 "overlap": float(np.mean([_overlap(*pair, self.k) for pair in pairs])) if self.k else None,
-                "claim": claim_of(lead) if lead else None,
+                "claim": claim,
                 **_ends("lead", lead),
             }
         )
@@ -355,8 +369,10 @@ class _Judge:
     def _interval(self, outcomes: Floats, metric: Metric | None = None) -> Interval:
         return (metric or self.metric).interval(outcomes, level=self.level, seed=self.seed)
 
-    def _lead(self, metric: Metric, ours: Floats, theirs: Floats) -> Interval:
-        return metric.lead(ours, theirs, level=self.level, seed=self.seed)
+    def _lead(self, metric: Metric, ours: Floats, theirs: Floats) -> tuple[Interval, Claim]:
+        """With the interval shown, and the claim that is made with all others."""
+        shown, strict = (metric.lead(ours, theirs, level=level, seed=self.seed) for level in (self.level, self.claimed))
+        return shown, claim_of(strict)
 
     def _point(self, count: int, right: Floats) -> ComparedPoint:
         beside = self._interval(right, self.beside).value if self.beside else None
@@ -367,7 +383,7 @@ class _Judge:
         if self.before is None or each.after is None or shapley.after is None:
             raise DataError(f"{each.name} was chosen from, but not measured before and after; measure both")
         change = metric.change(self.before, each.after, level=self.level, seed=self.seed)
-        lead = None if each is shapley else self._lead(metric, shapley.after, each.after)
+        lead, claim = (None, None) if each is shapley else self._lead(metric, shapley.after, each.after)
         return Selection(
             metric=metric.name,
             lower_is_better=metric.lower_is_better,
@@ -378,7 +394,7 @@ class _Judge:
             change_low=change.low,
             change_high=change.high,
             **_ends("lead", lead),
-            claim=claim_of(lead) if lead else None,
+            claim=claim,
         )
 
 
