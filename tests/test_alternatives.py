@@ -395,6 +395,20 @@ def difference(first, claim, value, metric="mean recall", group=None):
     )
 
 
+def test_who_beats_whom_is_said_of_all_alternatives_and_measures_together():
+    verdict = Verdict(outcome="repaired", headline="H", sentences=[], worse=[])
+    entries = [difference("last_layer", "worse", -0.011), difference("whole_network", "worse", -0.1)]  # 2.2 and 19.6 standard errors
+
+    def told(*chosen):
+        rows = [row(entry.first, images=1, passes=1, seconds=1) for entry in chosen]
+        return concluded(verdict, rows, chosen, level=0.95, name=fairness_name).sentences
+
+    assert told(entries[0])[0].startswith("Last layer refitted does better than the repair")
+    among = told(*entries)
+    assert among[0].startswith("Fine-tuned does better than the repair")
+    assert among[1:] == ["The repair cannot be told from Last layer refitted by these images."]
+
+
 def test_who_beats_whom_on_what():
     verdict = Verdict(outcome="repaired", headline="H", sentences=["It fell.", "It rose."], worse=["It fell."])
     rows = [row(key, images=1, passes=1, seconds=1) for key in ("original", "repaired", "threshold", "last_layer", "whole_network")]
