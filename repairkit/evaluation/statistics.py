@@ -226,7 +226,9 @@ def stretched(interval: Interval, level: float, to: float) -> Interval:
         [0.3, 0.04, 0.43]
     """
     by = _normal_quantile(to) / _normal_quantile(level)
-    return Interval(interval.value, interval.value - by * (interval.value - interval.low), interval.value + by * (interval.high - interval.value))
+    return Interval(
+        interval.value, interval.value - by * (interval.value - interval.low), interval.value + by * (interval.high - interval.value)
+    )
 
 
 def stratified_bootstrap(
