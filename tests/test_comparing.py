@@ -461,7 +461,7 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
     findings = repairing.repair(asked, options, ATTACKS, unfinished=unfinished)
     result = adversarial_result(asked, options, ATTACKS, findings)
     ours = row(result, SHAPLEY)
-    line = [point for point in result.frontier if point.series == "highest value first"]
+    line = [point for point in result.frontier if point.series == "highest value first"][:3]  # leave-one-out names four filters
     assert [point.value for point in ours.points] == pytest.approx([point.success - point.clean for point in line])
     assert [point.filters for point in ours.points] == [point.filters for point in line]
     for entry, metric, group in zip(ours.selections, ("target success", "clean accuracy"), ("replay", None), strict=True):
@@ -470,9 +470,10 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
         assert (entry.change, entry.change_low, entry.change_high) == (difference.value, difference.low, difference.high)
     colour_first = row(result, "mean activation")
     assert colour_first.claim == "better"
-    assert (row(result, "random").claim, row(result, "random").selections[0].claim) == ("better", "better")
+    assert row(result, "random").candidates == [9]  # every filter of this network, at no more passes
+    assert row(result, "random").total < ours.total
     assert row(result, "leave-one-out").selections[0].value == 0
-    assert any("the selection alone gains as well, and more comes with" in sentence for sentence in result.comparison.sentences)
+    assert any("these images do not show that more of the gain comes from" in sentence for sentence in result.comparison.sentences)
     assert findings.passes["baselines"] <= repairing.plan(asked, options, ATTACKS)["baselines"]
 
     with monkeypatch.context() as patch:
