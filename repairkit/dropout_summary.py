@@ -139,6 +139,7 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
         else "No truncation.",
         f"Removal: of each network its own highest filters, its own lowest and random ones were frozen one by one, up to {removals.counts[-1]}, on "
         f"{len(findings.split.report):,} report images that had no part in finding them; random filters are the same in both networks, in {DRAWS} orders.",
+        "A claim at one number of filters needs an interval that excludes zero when it is widened for all numbers, the three series and both metrics (Bonferroni).",
         "The images that a repair would choose on were left alone, so that the split is that of repairkit accuracy.",
     ]
     if len(zones) > 1:
