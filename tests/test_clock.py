@@ -23,6 +23,22 @@ def test_parts_are_booked_and_noted_also_when_interrupted(ticking):
     assert clock.passes == {"attribution": 30.0}
 
 
+def test_what_one_network_cost_is_known_apart_also_when_a_run_goes_on(ticking):
+    noted = []
+    first = Clock(None, 100, note=lambda seconds: noted.append(dict(seconds)))
+    for first.column in ("repaired", "rival"):
+        with first.part("attribution"):
+            first.add("attribution", 30)
+    again = Clock(None, 100, earlier=noted[-1])
+    again.column = "rival"
+    with again.part("attribution"):
+        again.restore("attribution", 30)
+        again.add("attribution", 5)
+    assert again.seconds == {"attribution": 3.0}
+    assert again.of("rival") == ({"attribution": 35.0}, {"attribution": 2.0})
+    assert again.of("repaired") == ({}, {"attribution": 1.0})
+
+
 def test_progress_counts_the_passes_of_this_session_only():
     told = []
     clock = Clock(lambda *what: told.append(what), 100)

@@ -164,6 +164,11 @@ def test_options_reach_the_run_as_written(write):
         (CLASSES, ('"recall"', '"accuracy"'), "classes and repair go with .*; accuracy asks about all classes, so leave them out$"),
         (CLASSES, ("top = 2", "folds = 5"), "options.folds is no option; the options are engine, budget, top"),
         (CLASSES, ("top = 2", 'ranking = "recall + source"'), "options.ranking is no option"),
+        (
+            CLASSES,
+            ("top = 2", 'compare = ["fairprune"]'),
+            "options.compare: fairprune does not suit this command; there are random, weight norm",
+        ),
     ],
 )
 def test_a_recipe_that_is_wrong_names_the_key(write, text, change, message):

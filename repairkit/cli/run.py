@@ -31,7 +31,6 @@ from repairkit.cli.options import (
 from repairkit.cli.prune import carry_out as carry_out_prune
 from repairkit.cli.train import Telling, given_options
 from repairkit.cli.truncation import carry_out as carry_out_truncation
-from repairkit.comparing import suited
 from repairkit.critical import CriticalTask
 from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
@@ -205,7 +204,7 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
     if asked.compare and "compare" in recipe.unfit:
         say(f"note: recipes of {recipe.command} are not compared with baselines, so --compare does nothing here")
     elif asked.compare:
-        given["compare"] = suited(fairness=isinstance(recipe, FairnessRecipe))
+        given["compare"] = recipe.baselines
     options = recipe.run_options(file, **{name: value for name, value in given.items() if value is not None})
     check_device(options.device)
     running.set_processes(options)

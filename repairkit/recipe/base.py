@@ -7,6 +7,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from repairkit.comparing import suited
 from repairkit.data import loaders
 from repairkit.errors import UsageError
 from repairkit.options import LARGEST_SEED, Options
@@ -80,6 +81,8 @@ class Recipe(Section):
     """Options that the command takes in place of the usual ones."""
     unfit: ClassVar[tuple[str, ...]] = ()
     """Options that the command has no use for."""
+    baselines: ClassVar[tuple[str, ...]] = suited(fairness=False)
+    """What the command can be compared with, where it is compared at all."""
 
     title: str
     size: int | None = None
@@ -93,7 +96,7 @@ class Recipe(Section):
         """The options of the run.
 
         Raises:
-            UsageError: an option that the command does not have, or a value of another type or range.
+            UsageError: an option that the command does not have, a value of another type or range, or a baseline that does not suit the command.
         """
         known = [name for name in Options.__dataclass_fields__ if name not in self.unfit]
         if unknown := sorted(set(self.options) - set(known)):
@@ -106,9 +109,12 @@ class Recipe(Section):
             except ValidationError as error:
                 raise UsageError(f"{path}: options.{key}: {error.errors()[0]['msg']}, got {value!r}; correct this key") from None
         try:
-            return Options(**(self.defaults | values | overrides))  # type: ignore[arg-type]
+            options = Options(**(self.defaults | values | overrides))  # type: ignore[arg-type]
         except UsageError as error:
             raise UsageError(f"{path}: options.{error}") from None
+        if unsuited := next((name for name in options.compare if name not in self.baselines), None):
+            raise UsageError(f"{path}: options.compare: {unsuited} does not suit this command; there are {', '.join(self.baselines)}")
+        return options
 
 
 class ClassifierRecipe(Recipe):

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from repairkit.comparing import suited
 from repairkit.errors import UsageError
 from repairkit.recipe.base import DataSection, Recipe, TrainingSection
 
@@ -17,6 +18,8 @@ class FairnessRecipe(Recipe):
         target, source: the data.
         training: how to get the networks; without it, `model` and `dropout_model` name them.
     """
+
+    baselines = suited(fairness=True)
 
     command: Literal["fairness"]
     target: DataSection
