@@ -191,8 +191,12 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
     recipe = read_recipe(file, way=asked.way, data_root=asked.data_root)
     if isinstance(recipe, FairnessRecipe):
         recipe = recipe.varied(training_seed=asked.training_seed, rival=asked.rival)
+    elif isinstance(recipe, DropoutRecipe) and asked.rival:
+        recipe = recipe.varied(training_seed=asked.training_seed)
     elif asked.training_seed is not None or not asked.rival:
-        raise UsageError(f"--training-seed and --no-rival are for recipes of fairness, got one of {recipe.command}; leave them out")
+        raise UsageError(
+            f"--training-seed is for recipes of fairness and dropout, --no-rival for those of fairness, got one of {recipe.command}; leave them out"
+        )
     alternatives = asked.alternatives and "alternatives" not in recipe.unfit
     if asked.alternatives and not alternatives:
         say(f"note: --alternatives is for recipes of fairness and adversarial; {file} is one of {recipe.command}, and runs without")

@@ -68,6 +68,19 @@ class TrainingSection(Section):
     dropout: StageSection | None = None
 
 
+def seeded(training: TrainingSection | None, seed: int | None) -> TrainingSection | None:
+    """The same training from another seed; None leaves the recipe's.
+
+    Raises:
+        UsageError: a seed for a recipe that trains nothing.
+    """
+    if seed is None:
+        return training
+    if training is None:
+        raise UsageError("this recipe trains no network, so it has no training seed; leave --training-seed out")
+    return training.model_copy(update={"seed": seed})
+
+
 class Recipe(Section):
     """What every recipe says: a class for each command adds its own keys.
 

@@ -7,8 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from repairkit.comparing import suited
-from repairkit.errors import UsageError
-from repairkit.recipe.base import DataSection, Recipe, TrainingSection
+from repairkit.recipe.base import DataSection, Recipe, TrainingSection, seeded
 
 
 class FairnessRecipe(Recipe):
@@ -47,10 +46,7 @@ class FairnessRecipe(Recipe):
         Raises:
             UsageError: another training seed for a recipe that trains nothing.
         """
-        if training_seed is not None and self.training is None:
-            raise UsageError("this recipe trains no network, so it has no training seed; leave --training-seed out")
-        training = self.training
-        if training is not None:
-            seed = training.seed if training_seed is None else training_seed
-            training = training.model_copy(update={"seed": seed} | ({} if rival else {"dropout": None}))
+        training = seeded(self.training, training_seed)
+        if training is not None and not rival:
+            training = training.model_copy(update={"dropout": None})
         return self.model_copy(update={"training": training} | ({} if rival else {"dropout_model": None}))
