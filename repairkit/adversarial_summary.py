@@ -65,7 +65,7 @@ def summarise(
     verdict: Verdict
     rows, decisive = alternatives(findings), [entry for entry in differences if entry.group in (None, *evaluation.FIXED)]
     if findings.rounds:
-        epochs = attacks.finetune_epochs * len(findings.rounds)
+        epochs = attacks.finetune_epochs * sum(each.choice.chosen > 0 for each in findings.rounds)
         verdict = conclude(differences, attempts, strengths, filters=len(frozen), epochs=epochs, level=level)
     else:
         replayed = next(share for share in shares if (share.metric, share.group) == (evaluation.SUCCESS, "replay"))

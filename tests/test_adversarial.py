@@ -210,6 +210,16 @@ def test_rounds_and_training_together_go_on_from_the_trained_network(tmp_path):
         assert torch.equal(weights, final[name])
 
 
+def test_a_round_that_froze_nothing_trained_nothing():
+    asked, findings, _ = repaired()
+    (first,) = findings.rounds
+    idle = replace(
+        first, choice=replace(first.choice, path=first.choice.path[:1], chosen=0), patch=first.patch.model_copy(update={"culprits": []})
+    )
+    said = result_of(asked, OPTIONS, replace(ATTACKS, rounds=2, finetune_epochs=3), replace(findings, rounds=[first, idle]))
+    assert said.verdict.headline.startswith("Freezing 4 filters and 3 epochs of training: ")
+
+
 def test_a_round_on_a_network_that_is_no_longer_fooled_is_not_played():
     findings = repair(
         task(), replace(OPTIONS, max_clean_drop=0.1), replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
