@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -55,7 +56,9 @@ MAX_CLEAN_DROP = 0.03
 """Guard, unless told otherwise: the paper gives up seven points."""
 PARTS = ("attribute", "choose", "report")
 LEAST = 10
-"""Adversarial images that must reach their target for filters to be found against the attack, and a twentieth of them at least."""
+"""Adversarial images of each part that must reach their target for filters to be found against the attack."""
+FOOLED = 0.05
+"""Share of the adversarial images, but those taken for their target anyway, that must reach it; with no more the attack does not fool the network."""
 CEILING = 3.0
 """Logits by which the label may lie above the target before more of it counts as no better."""
 PRICES = (300.0, 100.0, 30.0, 10.0)
@@ -291,7 +294,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         choosing=choosing,
     )
     return (
-        {"attack": attacked * (sizes["report"] + attacks.rounds * (sizes["attribute"] + sizes["choose"]))}
+        {"attack": attacked * sizes["report"] + attacks.rounds * (attacked + 1) * (sizes["attribute"] + sizes["choose"])}
         | {"calibration": float(attacks.rounds * len(split.attribute))}
         | ({"live zone": attacks.rounds * 2.0 * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | {"attribution": attacks.rounds * options.budget, "correlation": 2 * CORRELATED_SHARE * options.budget}
@@ -379,15 +382,15 @@ def repair(
     frontier: list[FrontierLine] = []
     ended = ""
     hardened: Tried | None = None
-    if fooled(made):
+    if won(task, original, made, rows, options, clock):
         repaired = alone = original
         clean = task.images.subset(split.attribute)
         for number in range(attacks.rounds):
             kept = unfinished.network(f"round-{number + 1}") if unfinished else None
             clock.prefix = f"round {number + 1}" if attacks.rounds > 1 else ""
             against = made if number == 0 else {part: attacked(repaired, part) for part in PARTS[:2]}
-            if not fooled(against):
-                ended = f"in round {number + 1} the attack no longer fooled the network"
+            if number and (ended := out_of_reach(task, repaired, against, rows, options, clock)):
+                ended = f"in round {number + 1} {ended}"
                 break
             found, repaired = find_and_freeze(task, repaired, against, split, options, attacks, rounds, clock, workers, kept)
             rounds.append(found)
@@ -427,9 +430,67 @@ def repair(
     )
 
 
-def fooled(made: dict[str, Attacked]) -> bool:
-    """Whether the attack reaches its target on enough of the images that find and choose."""
-    return all(int(made[part].hit.sum()) >= max(LEAST, len(made[part]) / 20) for part in PARTS[:2])
+def moved(classifier: Classifier, made: Attacked, clean: LabelledImages, options: Options, clock: Clock) -> Attacked:
+    """Those adversarial images that the network does not take for their target without any attack: with few classes a mistake often hits it."""
+    already = outputs(classifier, clean, options, clock, part="attack").argmax(1) == made.targets
+    return made.subset(np.flatnonzero(~already))
+
+
+def fooled(made: Sequence[Attacked]) -> bool:
+    """Whether the attack reaches its target on a twentieth of all these images, however few they are."""
+    return sum(int(each.hit.sum()) for each in made) > FOOLED * sum(map(len, made))
+
+
+def too_few(made: Sequence[Attacked]) -> str:
+    """Where too few images of a part reach their target for filters to be found, that and what would do, in words; else ""."""
+    if all(int(each.hit.sum()) >= LEAST for each in made):
+        return ""
+    hits = [int(each.hit.sum()) for each in made]
+    rate = sum(hits) / sum(map(len, made))
+    counts = " and ".join(f"{hit} of {len(each)}" for hit, each in zip(hits, made, strict=True))
+    return (
+        f"the attack takes {counts} images to their target, and {LEAST} in each part are needed to find filters by: at this rate ({100 * rate:.0f} %) "
+        f"attack {math.ceil(LEAST / rate)} or more in each"
+    )
+
+
+def of_the_attack(
+    task: AdversarialTask, classifier: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], options: Options, clock: Clock
+) -> list[Attacked]:
+    """The images that find and choose, without those that the network takes for their target anyway."""
+    with clock.part("attack"):
+        return [moved(classifier, made[part], task.images.subset(rows[part]), options, clock) for part in PARTS[:2]]
+
+
+def won(
+    task: AdversarialTask, original: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], options: Options, clock: Clock
+) -> bool:
+    """Whether the attack fools the network as it was given.
+
+    Raises:
+        DataError: it does, but on too few images; says how many must be attacked.
+    """
+    hit = of_the_attack(task, original, made, rows, options, clock)
+    check_hits(hit, task.images.name)
+    return fooled(hit)
+
+
+def out_of_reach(
+    task: AdversarialTask, repaired: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], options: Options, clock: Clock
+) -> str:
+    """Why a further round cannot be played against the network that the last one left, in words; "" where it can."""
+    hit = of_the_attack(task, repaired, made, rows, options, clock)
+    return too_few(hit) if fooled(hit) else "the attack no longer fooled the network"
+
+
+def check_hits(made: Sequence[Attacked], name: str) -> None:
+    """A network that is fooled is fooled on enough images.
+
+    Raises:
+        DataError: on too few; says how many must be attacked.
+    """
+    if fooled(made) and (why := too_few(made)):
+        raise DataError(f"{name}: {why}; give more images, or let more of them be attacked (--attacked)")
 
 
 def worth_on(adversarial: Attacked, clean: LabelledImages, options: Options, attacks: AttackOptions) -> Worth:

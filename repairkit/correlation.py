@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from repairkit.adversarial import LEAST, AdversarialTask, AttackOptions, screens_of
+from repairkit.adversarial import LEAST, AdversarialTask, AttackOptions, check_hits, fooled, moved, screens_of
 from repairkit.attributing import game_of, zone_of
 from repairkit.clock import Clock
 from repairkit.errors import DataError
@@ -63,7 +63,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     if count < LEAST:
         raise DataError(f"{task.images.name} has {len(task.images)} images, but {LEAST} are needed; give more images")
     return (
-        {"attack": float(count * (attacks.method.passes + 1)), "calibration": float(len(task.images))}
+        {"attack": float(count * (attacks.method.passes + 2)), "calibration": float(len(task.images))}
         | ({"live zone": 2.0 * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | {"screens": options.budget}
     )
@@ -111,7 +111,9 @@ def find(
             classifier, task.images.subset(rows), targets[rows], attacks.method, batch=options.batch, seed=options.seed, progress=clock.tell
         )
         clock.add("attack", made.passes)
-        clock.restore("attack", planned["attack"] - made.passes)
+        clock.restore("attack", len(made) * (attacks.method.passes + 1) - made.passes)
+        hit = [moved(classifier, made, task.images.subset(rows), options, clock)]
+    check_hits(hit, task.images.name)
     success, accuracy = AttackSuccess().on(made.toward_targets), Accuracy().on(task.images)
     with clock.part("calibration"):
         game = game_of(classifier, success - accuracy, (task.images,), options)
@@ -121,6 +123,4 @@ def find(
     screens = screens_of(
         classifier, game.filters, [success, accuracy] * 2, options, passes=options.budget / 4, t0=t0, batch=options.batch, clock=clock, part="screens", kept=kept
     )  # fmt: skip
-    return CorrelationFindings(
-        made, game.filters, screens, t0, int(made.hit.sum()) >= max(LEAST, len(made) / 20), clock.passes, clock.seconds
-    )
+    return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), clock.passes, clock.seconds)

@@ -14,13 +14,17 @@ from repairkit.adversarial import (
     AdversarialTask,
     AttackOptions,
     attacked_rows,
+    check_hits,
     configuration,
+    fooled,
     margins,
+    moved,
     plan,
     repair,
     split_of,
 )
 from repairkit.adversarial_summary import summarise
+from repairkit.clock import Clock
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation import adversarial as evaluation
@@ -167,6 +171,46 @@ def test_a_network_that_the_attack_cannot_fool_is_left_alone_and_the_report_says
     assert not any("afresh were run" in sentence for sentence in result.limits)
     assert (result.frozen, result.frontier, result.sweep, result.correlation, findings.patch) == ([], [], [], None, None)
     assert list(findings.networks) == ["original"]
+
+
+def with_hits(made: Attacked, hits: int, of: int) -> Attacked:
+    return replace(made.subset(np.arange(of)), hit=np.arange(of) < hits)
+
+
+def test_whether_the_network_is_fooled_is_a_matter_of_the_rate_and_too_few_images_are_no_verdict():
+    """Nine of twelve: three in four are fooled, and ten images must be for filters to be found."""
+    made = repaired()[1].made["attribute"]
+    assert fooled([with_hits(made, 9, 12)])
+    assert fooled([with_hits(made, 2, 30)])
+    assert not fooled([with_hits(made, 1, 20)])
+    check_hits([with_hits(made, 10, 12), with_hits(made, 10, 30)], "colours")
+    check_hits([with_hits(made, 1, 30)], "colours")  # not fooled: nothing is to be found
+    with pytest.raises(
+        DataError,
+        match=r"colours: the attack takes 9 of 12 images to their target, and 10 .* \(75 %\) attack 14 or more in each; give more",
+    ):
+        check_hits([with_hits(made, 9, 12)], "colours")
+
+
+def test_a_run_with_too_few_fooled_images_ends_before_filters_are_found(monkeypatch):
+    def nine_of_twelve(*given, **options):
+        made = attack(*given, **options)
+        return replace(made, hit=np.arange(len(made)) % 4 != 0)
+
+    monkeypatch.setattr("repairkit.adversarial.attack", nine_of_twelve)
+    with pytest.raises(DataError, match="plain colours: the attack takes 9 of 12 and 9 of 12 images to their target"):
+        repair(task(), OPTIONS, replace(ATTACKS, images=(12, 12, 40)))
+
+
+def test_images_taken_for_their_target_without_any_attack_say_nothing_of_it():
+    """Four images that the network gets wrong anyway, as two classes would have it: an attack that does nothing hits their targets."""
+    asked = task()
+    clean = asked.images.subset(np.arange(20))
+    wrong = replace(clean, labels=np.where(np.arange(20) < 4, 1, clean.labels))
+    targets = np.where(np.arange(20) < 4, clean.labels, (clean.labels + 1) % 4)
+    idle = Attacked(wrong, targets, np.arange(20) < 4, ATTACKS.method, 0)
+    left = moved(asked.model.classifier, idle, wrong, OPTIONS, Clock(None, 1))
+    assert (len(left), fooled([idle]), fooled([left])) == (16, True, False)
 
 
 # ---- rounds and fine-tuning ----
@@ -335,7 +379,7 @@ def test_the_configuration_tells_everything_apart_that_decides_the_run():
 def test_the_plan_is_about_what_a_run_costs():
     asked, findings, _ = repaired()
     planned = plan(asked, OPTIONS, ATTACKS)
-    assert planned["attack"] == pytest.approx(100 * (ATTACKS.method.passes + 1))
+    assert planned["attack"] == pytest.approx(100 * (ATTACKS.method.passes + 1) + 60)
     assert sum(findings.passes.values()) < 1.3 * sum(planned.values())
 
 

@@ -86,7 +86,8 @@ def not_fooled(success: Share, parts: Sequence[tuple[int, int]], level: float) -
         headline=f"The attack does not fool this network to begin with: its target is reached on {100 * success.value:.1f} % of the report images "
         f"({level:.0%} interval {100 * success.low:.1f} to {100 * success.high:.1f} %; n = {success.n}).",
         sentences=[
-            f"Of the images that were to find and choose filters, {counts} reached their target: too few to say which filters let the attack through.",
+            f"Of the images that were to find and choose filters, {counts} reached their target; leaving out those that the network takes for it "
+            "without any attack, one in twenty at most.",
             "Nothing was frozen. A larger eps or more steps make a stronger attack; that this one fails does not say that others do.",
         ],
         worse=[],
