@@ -38,7 +38,7 @@ from repairkit.objectives import Accuracy, AttackSuccess, Smooth, Worth
 from repairkit.options import Options
 from repairkit.outputs import outputs
 from repairkit.patch import Patch
-from repairkit.repair import Choice, Measure, eligible
+from repairkit.repair import Choice, Measure, drop_bound, eligible
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.model_game import ModelGame
@@ -78,7 +78,8 @@ class AttackOptions:
             "success" (attack success alone, the paper's).
         images: adversarial images that find, choose and report, at most.
         rounds: how often filters are found and frozen; each further round attacks the network that the last one left.
-        finetune_epochs: epochs of training on the clean attribution images after each round, the filters staying frozen.
+        finetune_epochs: epochs of training on the clean attribution images after each round, the filters staying frozen; undone where they
+            break the guard on the clean images that choose.
         frontier: most filters on the frontier of attack success and clean accuracy.
         effort: of the evaluation.
 
@@ -170,6 +171,24 @@ class AdversarialTask:
         return named
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """Whether training after a round held the guard: fall of clean accuracy against the network as it was given, on the clean images that choose.
+
+    Attributes:
+        bound: one-sided 90 % bound of the fall of the label's probability, and no less than that of accuracy; as in choosing.
+        allowed: the share of the guard of all rounds so far.
+    """
+
+    bound: float
+    allowed: float
+
+    @property
+    def kept(self) -> bool:
+        """False: the epochs were undone."""
+        return self.bound <= self.allowed + 1e-12
+
+
 @dataclass(frozen=True, eq=False)
 class Round:
     """One time that filters were found and frozen.
@@ -180,6 +199,7 @@ class Round:
         attribution, choice, patch: what was found, chosen and made of it.
         zone: where t0 was measured.
         halved: images of a pass of the attribution, where memory ran out.
+        tuned: what became of the training after it; None where there was none.
     """
 
     made: dict[str, Attacked]
@@ -189,6 +209,7 @@ class Round:
     patch: Patch
     zone: Zone | None
     halved: int | None
+    tuned: Tuned | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +264,11 @@ class AdversarialFindings:
     hardened: Tried | None = None
 
     @property
+    def trained(self) -> int:
+        """After how many rounds the repaired network was trained further, and that was not undone."""
+        return sum(each.tuned is not None and each.tuned.kept for each in self.rounds)
+
+    @property
     def patch(self) -> Patch | None:
         """All filters of all rounds (perhaps none), for the weights as they were given; None where no round was played."""
         if not self.rounds:
@@ -286,6 +312,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0) + options.alternatives
     points = 2 * len(grid(attacks.frontier)) + 1
     training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
+    training += 2 * len(split.choose) * attacks.rounds if training else 0
     compared = planned(
         options,
         images=sizes["attribute"] + (len(split.attribute) if attacks.ranking == "success - accuracy" else 0),
@@ -398,9 +425,7 @@ def repair(
                 ended = f"in round {number + 1} no filter was worth freezing"
                 break
             if attacks.finetune_epochs:
-                with clock.part("fine-tuning"):
-                    repaired, alone = train_on(task, repaired, alone, rounds, clean, options, attacks, kept)
-                    clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(clean))
+                repaired, alone, rounds[-1] = tune(task, repaired, alone, rounds, split, options, attacks, clock, kept)
         clock.prefix = ""
         screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
         frontier = list(frontier_of(task, rounds[0], made["report"], split, options, attacks, clock, unfinished))
@@ -605,6 +630,31 @@ def train_on(
                 kept.keep_arrays(f"tuned-{name}", **{key: value.cpu().numpy() for key, value in tuned.network.state_dict().items()})
         trained.append(tuned)
     return trained[0], trained[1]
+
+
+def tune(
+    task: AdversarialTask,
+    repaired: Classifier,
+    alone: Classifier,
+    rounds: list[Round],
+    split: Split,
+    options: Options,
+    attacks: AttackOptions,
+    clock: Clock,
+    kept: KeptNetwork | None,
+) -> tuple[Classifier, Classifier, Round]:
+    """Both networks trained further, the repaired one as it was where training breaks its guard; and the last round with what was measured."""
+    learned, clean = task.images.subset(split.attribute), task.images.subset(split.choose)
+    with clock.part("fine-tuning"):
+        tuned, alone = train_on(task, repaired, alone, rounds, learned, options, attacks, kept)
+        clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(learned))
+        said = [outputs(each, clean, options, clock, part="fine-tuning") for each in (task.model.classifier, tuned)]
+    names = np.arange(len(clean)), clean.labels
+    before, after = (torch.softmax(torch.from_numpy(logits), dim=1).numpy()[names] for logits in said)
+    right, still = ((logits.argmax(1) == clean.labels).astype(np.float64) for logits in said)
+    bound = drop_bound(before - after, right - still, np.full(len(clean), 1 / len(clean)), np.full(len(clean), "clean"))
+    held = Tuned(bound, options.max_clean_drop * len(rounds) / attacks.rounds)
+    return (tuned if held.kept else repaired), alone, replace(rounds[-1], tuned=held)
 
 
 def harden(

@@ -12,7 +12,7 @@ from repairkit.adversarial import CEILING, CORRELATED_SHARE, PARTS, PRICES, Adve
 from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial import HARDENED
-from repairkit.evaluation.adversarial_verdict import not_fooled
+from repairkit.evaluation.adversarial_verdict import epochs_of, not_fooled
 from repairkit.evaluation.adversarial_verdict import verdict as conclude
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
@@ -40,7 +40,7 @@ EXPLANATIONS = COLUMNS | {
     HARDENED: instead.EXPLANATIONS[HARDENED],
     "finetuned": (
         "Fine-tuned alone",
-        "The original network trained on the clean attribution images, for as many epochs, with no filter frozen.",
+        "The original network trained on the clean attribution images, with no filter frozen.",
     ),
 }
 
@@ -65,8 +65,17 @@ def summarise(
     verdict: Verdict
     rows, decisive = alternatives(findings), [entry for entry in differences if entry.group in (None, *evaluation.FIXED)]
     if findings.rounds:
-        epochs = attacks.finetune_epochs * sum(each.choice.chosen > 0 for each in findings.rounds)
-        verdict = conclude(differences, attempts, strengths, filters=len(frozen), epochs=epochs, level=level)
+        undone = sum(each.tuned is not None and not each.tuned.kept for each in findings.rounds)
+        verdict = conclude(
+            differences,
+            attempts,
+            strengths,
+            filters=len(frozen),
+            epochs=attacks.finetune_epochs * findings.trained,
+            undone=attacks.finetune_epochs * undone,
+            allowed=options.max_clean_drop,
+            level=level,
+        )
     else:
         replayed = next(share for share in shares if (share.metric, share.group) == (evaluation.SUCCESS, "replay"))
         verdict = not_fooled(replayed, [(int(findings.made[part].hit.sum()), len(findings.made[part])) for part in PARTS[:2]], level)
@@ -79,7 +88,7 @@ def summarise(
         model=f"{task.model.architecture}: {task.model.provenance}",
         objective=RANKINGS[attacks.ranking],
         verdict=instead.concluded(verdict, rows, decisive, level=level, name=naming(findings)) if rows else verdict,
-        columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks)) for key in findings.networks],
+        columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks, findings)) for key in findings.networks],
         groups=[attempt.key for attempt in attempts],
         shares=shares,
         differences=differences,
@@ -179,13 +188,17 @@ def naming(findings: AdversarialFindings) -> Callable[[Difference], str]:
     return lambda entry: entry.metric if entry.group is None else f"{entry.metric} under {titles[entry.group]}"
 
 
-def explanation(column: str, attacks: AttackOptions) -> str:
+def explanation(column: str, attacks: AttackOptions, findings: AdversarialFindings) -> str:
     """What a column is, with what this run did to it."""
-    said = EXPLANATIONS[column][1]
-    if column == "repaired" and attacks.finetune_epochs:
-        epochs = f"{attacks.finetune_epochs} epoch{'s' if attacks.finetune_epochs > 1 else ''}"
-        return f"The culprit filters frozen at their mean, all other weights trained on the clean attribution images for {epochs} after each round."
-    return said
+    if column == "repaired" and findings.trained:
+        trained = (
+            f"all other weights trained on the clean attribution images for {epochs_of(attacks.finetune_epochs * findings.trained)} in all"
+        )
+        return f"The culprit filters frozen at their mean, {trained}."
+    if column == "finetuned":
+        epochs = attacks.finetune_epochs * sum(each.tuned is not None for each in findings.rounds)
+        return f"The original network trained on the clean attribution images for {epochs_of(epochs)}, with no filter frozen; keeps no guard on clean accuracy."
+    return EXPLANATIONS[column][1]
 
 
 def attack_in_words(attacks: AttackOptions) -> str:
@@ -203,7 +216,7 @@ def frontier(findings: AdversarialFindings, level: float) -> Iterator[FrontierPo
 
     The point that was chosen is marked where the network there is the one that is handed over: after one round, not trained further.
     """
-    as_handed_over = len(findings.rounds) == 1 and "finetuned" not in findings.networks
+    as_handed_over = len(findings.rounds) == 1 and not findings.trained
     for line in findings.frontier:
         for count, hit, clean in zip(line.counts, line.hit, line.clean, strict=True):
             success, right = wilson(int(hit.sum()), len(hit), level), wilson(int(clean.sum()), len(clean), level)
@@ -257,6 +270,12 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
             else f"the attack afresh reached its target on {int(each.made['attribute'].hit.sum())} of {len(each.made['attribute'])}; "
         )
         sentences.append(f"{start}{hits}{each.choice.chosen} frozen; choosing stopped because {each.choice.reason}.")
+        if each.tuned is not None:
+            sentences.append(
+                f"{start}{epochs_of(attacks.finetune_epochs)} of training {'held' if each.tuned.kept else 'broke'} the guard: against the network as it was given, clean accuracy "
+                f"falls by {100 * each.tuned.bound:.1f} points at most (the same bound, on the same images), {100 * each.tuned.allowed:g} are allowed"
+                f"{'' if each.tuned.kept else '; the training was undone'}."
+            )
         if each.halved is not None:
             sentences.append(
                 f"{start}memory ran out in the attribution, whose passes then carried {each.halved} images in place of {options.batch}."

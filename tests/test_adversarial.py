@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -13,6 +14,7 @@ import torch
 from repairkit.adversarial import (
     AdversarialTask,
     AttackOptions,
+    Tuned,
     attacked_rows,
     check_hits,
     configuration,
@@ -260,7 +262,8 @@ def test_a_round_that_froze_nothing_trained_nothing():
     idle = replace(
         first, choice=replace(first.choice, path=first.choice.path[:1], chosen=0), patch=first.patch.model_copy(update={"culprits": []})
     )
-    said = result_of(asked, OPTIONS, replace(ATTACKS, rounds=2, finetune_epochs=3), replace(findings, rounds=[first, idle]))
+    trained = replace(first, tuned=Tuned(bound=0.01, allowed=0.025))
+    said = result_of(asked, OPTIONS, replace(ATTACKS, rounds=2, finetune_epochs=3), replace(findings, rounds=[trained, idle]))
     assert said.verdict.headline.startswith("Freezing 4 filters and 3 epochs of training: ")
 
 
@@ -312,9 +315,39 @@ def test_fine_tuning_keeps_the_filters_frozen_and_is_compared_with_fine_tuning_a
         (entry.first, entry.second) for entry in result.differences
     }
     write_adversarial_run(tmp_path / "run", asked, findings, result)
+    held = next(sentence for sentence in result.method if "of training held the guard" in sentence)
+    assert re.search(r"^1 epoch of training held the guard: .* falls by \d\.\d points at most .*, 5 are allowed\.$", held)
     with pytest.raises(DataError, match=r"are among the 60 that repaired\.safetensors was trained on"):
         check_unseen(tmp_path / "run" / "repaired.safetensors", report=asked.images)
     assert not (tmp_path / "run" / "patch.json").exists()
+
+
+def test_epochs_that_break_the_guard_are_undone_and_the_report_says_so(tmp_path, monkeypatch):
+    """Training that forgets everything: what is handed over is the network as it was before, beside fine-tuning alone as it went."""
+
+    def forget(network, images, **options):
+        return network.with_weights({key: torch.zeros_like(value) for key, value in network.network.state_dict().items()})
+
+    monkeypatch.setattr("repairkit.adversarial.finetune", forget)
+    attacks = replace(ATTACKS, finetune_epochs=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
+    asked = task()
+    findings = repair(asked, OPTIONS, attacks)
+    tuned = findings.rounds[0].tuned
+    assert (tuned.kept, findings.trained) == (False, 0)
+    assert tuned.bound > 0.5 > tuned.allowed == OPTIONS.max_clean_drop
+    plain = findings.patch.apply(asked.model.classifier.network).state_dict()
+    for name, weights in findings.networks["repaired"].network.state_dict().items():
+        assert torch.equal(weights, plain[name])
+    result = result_of(asked, OPTIONS, attacks, findings)
+    assert result.verdict.headline.startswith("Freezing 4 filters: ")
+    assert "2 epochs of training broke the guard on the clean images that choose, and were undone." in result.verdict.sentences
+    assert any("of training broke the guard" in sentence and sentence.endswith("; the training was undone.") for sentence in result.method)
+    explained = {column.key: column.explanation for column in result.columns}
+    assert "trained" not in explained["repaired"]
+    assert "for 2 epochs, with no filter frozen; keeps no guard" in explained["finetuned"]
+    assert [point.filters for point in result.frontier if point.chosen] == [4]
+    write_adversarial_run(tmp_path / "run", asked, findings, result)
+    assert (tmp_path / "run" / "patch.json").exists()
 
 
 # ---- the run directory, going on, and the plan ----
@@ -448,7 +481,7 @@ def test_without_a_gain_against_the_worst_attack_the_verdict_claims_stored_image
         else each
         for each in findings.judged.attempts
     ]
-    found = verdict(evaluation.differences(attempts, findings.clean, 0.95), attempts, [], filters=4, level=0.95)
+    found = verdict(evaluation.differences(attempts, findings.clean, 0.95), attempts, [], filters=4, allowed=0.05, level=0.95)
     assert found.outcome == "repaired against stored images"
     assert "no gain can be shown against an adversary who attacks the repaired network itself" in found.headline
     assert found.sentences[0].startswith(
@@ -472,7 +505,7 @@ def test_the_claims_that_the_verdict_rests_on_do_not_pay_for_the_other_rows():
 def test_attacks_that_do_not_work_make_no_repair():
     _, findings, result = repaired()
     flagged = [each.model_copy(update={"flags": ["the gradient vanishes"]}) for each in result.strengths]
-    found = verdict(result.differences, findings.judged.attempts, flagged, filters=4, level=0.95)
+    found = verdict(result.differences, findings.judged.attempts, flagged, filters=4, allowed=0.05, level=0.95)
     assert found.outcome == "repaired against stored images"
     assert "original network: the gradient vanishes; repaired network: the gradient vanishes" in found.sentences[-1]
 
@@ -480,9 +513,26 @@ def test_attacks_that_do_not_work_make_no_repair():
 def test_what_got_worse_comes_first():
     _, findings, _ = repaired()
     wrong = findings.clean | {"repaired": ~findings.clean["original"]}
-    found = verdict(evaluation.differences(findings.judged.attempts, wrong, 0.95), findings.judged.attempts, [], filters=4, level=0.95)
+    changed = evaluation.differences(findings.judged.attempts, wrong, 0.95)
+    found = verdict(changed, findings.judged.attempts, [], filters=4, allowed=0.05, level=0.95)
+    assert found.outcome == "guard broken"
+    assert "the guard allows 5 points, so that this is no repair; measurably worse: clean accuracy" in found.headline
     assert found.sentences[0] == found.worse[0]
     assert found.worse[0].startswith("Clean accuracy fell by 100.0 percentage points")
+    assert verdict(changed, findings.judged.attempts, [], filters=4, allowed=1.0, level=0.95).outcome == "repaired"
+
+
+def test_a_fall_of_clean_accuracy_within_the_guard_or_within_chance_breaks_nothing():
+    _, findings, _ = repaired()
+    clean = findings.clean["original"].copy()
+    few, some = (clean & (np.arange(len(clean)) >= lost) for lost in (2, 10))
+    outcomes = {}
+    for lost, after in (("few", few), ("some", some)):
+        changed = evaluation.differences(findings.judged.attempts, findings.clean | {"repaired": after}, 0.95)
+        outcomes[lost] = [
+            verdict(changed, findings.judged.attempts, [], filters=4, allowed=allowed, level=0.95).outcome for allowed in (0.01, 0.2)
+        ]
+    assert outcomes == {"few": ["repaired", "repaired"], "some": ["guard broken", "repaired"]}
 
 
 def test_the_sign_test_counts_images_that_need_more_change():

@@ -140,7 +140,11 @@ def adversarial(
     ] = MAX_CLEAN_DROP,
     rounds: Annotated[int, typer.Option(min=1, help="Find, freeze and attack again so many times.")] = 1,
     finetune_epochs: Annotated[
-        int, typer.Option(min=0, help="Epochs of training on the clean attribution images after each round; the filters stay frozen.")
+        int,
+        typer.Option(
+            min=0,
+            help="Epochs of training on the clean attribution images after each round; the filters stay frozen, and epochs that break the guard are undone.",
+        ),
     ] = 0,
     frontier: Annotated[int, typer.Option(min=1, help="Most filters on the frontier of success and clean accuracy.")] = 64,
     carried: Annotated[
@@ -262,7 +266,7 @@ def carry_out(task: AdversarialTask, options: Options, attacks: AttackOptions, r
         result,
         place,
         weights=task.model.weights,
-        repaired=result.verdict.outcome in REPAIRED and not attacks.finetune_epochs,
+        repaired=result.verdict.outcome in REPAIRED and (place / "patch.json").exists(),
         otherwise=f"repaired and fine-tuned weights: {place / 'repaired.safetensors'}"
         if result.verdict.outcome in REPAIRED
         else "no repair was worth making: keep the original weights",

@@ -26,12 +26,15 @@ def verdict(
     *,
     filters: int,
     epochs: int = 0,
+    undone: int = 0,
+    allowed: float,
     level: float,
 ) -> Verdict:
     """The conclusion in words.
 
     "repaired" needs the worst of the adaptive and query-based attacks to leave measurably more labels, and checks that find nothing wrong
-    with these attacks; "repaired against stored images" measurably fewer targets reached and more labels recovered on those alone.
+    with these attacks; "repaired against stored images" measurably fewer targets reached and more labels recovered on those alone. Neither is
+    said where clean accuracy is measurably worse, by more than was allowed: the guard was broken.
 
     Args:
         differences: between all columns.
@@ -39,6 +42,8 @@ def verdict(
         strengths: of every column.
         filters: how many were frozen.
         epochs: of training after that, in all.
+        undone: epochs that broke the guard and were undone.
+        allowed: fall of clean accuracy, a share.
         level: of the intervals.
     """
     if not filters:
@@ -51,15 +56,20 @@ def verdict(
     words = _Words(differences, attempts, level)
     gained = words.claims("better", RECOVERED, "worst")
     suspicious = [f"{each.column} network: {flag}" for each in strengths if each.column in ("original", "repaired") for flag in each.flags]
-    outcome: Literal["repaired", "repaired against stored images", "no claim"] = "no claim"
-    if gained and not suspicious:
+    outcome: Literal["repaired", "repaired against stored images", "guard broken", "no claim"] = "no claim"
+    broken = words.fell_beyond(allowed)
+    if broken:
+        outcome = "guard broken"
+    elif gained and not suspicious:
         outcome = "repaired"
     elif words.claims("better", SUCCESS, "replay") and words.claims("better", RECOVERED, "replay"):
         outcome = "repaired against stored images"
     frozen = f"Freezing {filters} filter{'s' if filters > 1 else ''}"
     if epochs:
-        frozen += f" and {epochs} epoch{'s' if epochs > 1 else ''} of training"
+        frozen += f" and {epochs_of(epochs)} of training"
     said = [words.about(SUCCESS, "replay"), words.about(RECOVERED, "replay"), words.about(CLEAN, None)]
+    if broken:
+        said.append(f"the guard allows {100 * allowed:g} points, so that this is no repair")
     if not gained:
         said.append("no gain can be shown against an adversary who attacks the repaired network itself")
     if names := words.proven_falls():
@@ -67,9 +77,18 @@ def verdict(
     worse = words.falls()
     sentences = [*worse, words.against_the_worst(gained=gained), *words.by_kind(gained=gained), *words.beside_training()]
     sentences += _of_strength(strengths)
+    if undone:
+        sentences.append(
+            f"{capital(epochs_of(undone))} of training broke the guard on the clean images that choose, and {'was' if undone == 1 else 'were'} undone."
+        )
     if suspicious:
         sentences.append(f"The checks of the attack are suspicious, so that its failures say little: {'; '.join(suspicious)}.")
     return Verdict(outcome=outcome, headline=f"{frozen}: {'; '.join(said)}.", sentences=[each for each in sentences if each], worse=worse)
+
+
+def epochs_of(number: int) -> str:
+    """So many epochs, in words."""
+    return f"{number} epoch{'' if number == 1 else 's'}"
 
 
 def not_fooled(success: Share, parts: Sequence[tuple[int, int]], level: float) -> Verdict:
@@ -106,6 +125,11 @@ class _Words:
         """Whether the repair is claimed to have done this."""
         found = self._entry(metric, group)
         return found is not None and found.claim == claim
+
+    def fell_beyond(self, allowed: float) -> bool:
+        """Whether clean accuracy is measurably worse, by more than was allowed."""
+        entry = self._entry(CLEAN, None)
+        return entry is not None and entry.claim == "worse" and -entry.value > allowed
 
     def about(self, metric: str, group: str | None) -> str:
         """What became of something, named briefly; for the headline."""

@@ -546,6 +546,7 @@ class Verdict(Record):
         "repaired against stored images",
         "no claim",
         "no repair",
+        "guard broken",
         "cannot be fooled",
         "critical filters found",
         "measured",

@@ -22,6 +22,7 @@ OUTCOME_SYMBOL = {
     "repaired against stored images": "◐",
     "no claim": "●",
     "no repair": "●",
+    "guard broken": "▼",
     "cannot be fooled": "●",
     "critical filters found": "▲",
     "measured": "●",
