@@ -18,20 +18,19 @@ from repairkit.attributing import attribute, game_of, within_memory, zone_of
 from repairkit.baselines import suspects
 from repairkit.clock import Clock
 from repairkit.comparing import Compared, by_harm, compare, planned, with_after
-from repairkit.critical import grid, said_with
+from repairkit.critical import check_fit, check_takes, grid, said_with
 from repairkit.data.images import Indices, LabelledImages
-from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.adversaries import Effort, Judged, judge
 from repairkit.evaluation.alternatives import adversarial_training
 from repairkit.evaluation.alternatives.adversarial_training import MOST_IMAGES
 from repairkit.evaluation.attack_methods import PGD
-from repairkit.evaluation.attacks import Attacked, Booleans, attack, check_attackable, derived_seed, draw_targets
+from repairkit.evaluation.attacks import Attacked, Booleans, attack, derived_seed, draw_targets
 from repairkit.evaluation.splits import Split, check_disjoint, some, three_way, ungrouped
 from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
 from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier, try_one
+from repairkit.models.classifier import Classifier
 from repairkit.models.finetuning import finetune
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, AttackSuccess, Smooth, Worth
@@ -131,16 +130,7 @@ class AdversarialTask:
     dropout: LoadedModel | None = None
 
     def __post_init__(self) -> None:
-        named = [(self.images.name, self.images.classes), *((each.architecture, each.classifier.classes) for each in self.others)]
-        data = {"report": self.images}
-        if self.elsewhere is not None:
-            named.append((self.elsewhere.name, self.elsewhere.classes))
-            data["elsewhere"] = self.elsewhere
-        for name, classes in named:
-            if classes != self.model.classifier.classes:
-                raise DataError(
-                    f"{name} has other classes than the model ({len(classes)}, the model {len(self.model.classifier.classes)}); give those of one task"
-                )
+        data = {"report": self.images} | ({} if self.elsewhere is None else {"elsewhere": self.elsewhere})
         check_disjoint(**data)
         if self.dropout is not None and self.dropout.architecture != self.model.architecture:
             raise UsageError(
@@ -148,12 +138,11 @@ class AdversarialTask:
             )
         if any(each.sha256 == self.model.sha256 for each in self.carriers):
             raise UsageError("a network that images are carried over from is the very one to repair; give another")
-        for judged in (self.model, *([self.dropout] if self.dropout else [])):
-            check_unseen(judged.weights, **data)
-        few = self.images.subset(np.arange(min(8, len(self.images))))
-        for each in (self.model, *self.others):
-            try_one(each.classifier, self.images)
-            check_attackable(each.classifier, few, draw_targets(few.labels, len(few.classes), 0))
+        for images in data.values():
+            for judged in (self.model, *([self.dropout] if self.dropout else [])):
+                check_fit(judged, images)
+            for carrier in self.carriers:
+                check_takes(carrier, images)
 
     @property
     def others(self) -> tuple[LoadedModel, ...]:

@@ -18,6 +18,7 @@ from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
+from repairkit.report.adversarial_words import CLEAN, SUCCESS, eps_text
 from repairkit.report.result import (
     AdversarialResult,
     Adversary,
@@ -77,7 +78,7 @@ def summarise(
             level=level,
         )
     else:
-        replayed = next(share for share in shares if (share.metric, share.group) == (evaluation.SUCCESS, "replay"))
+        replayed = next(share for share in shares if (share.metric, share.group) == (SUCCESS, "replay"))
         verdict = not_fooled(replayed, [(int(findings.made[part].hit.sum()), len(findings.made[part])) for part in PARTS[:2]], level)
     return AdversarialResult(
         kind="adversarial",
@@ -146,9 +147,9 @@ def compared(options: Options, attacks: AttackOptions, findings: AdversarialFind
         return None
     first = findings.frontier[0]
     strata = np.repeat(["stored", "clean"], [first.hit.shape[1], first.clean.shape[1]])
-    success = Metric(evaluation.SUCCESS, strata, {"stored": 1.0}, lower_is_better=True)
-    accuracy = Metric(evaluation.CLEAN, strata, {"clean": 1.0})
-    both = Metric(f"{evaluation.SUCCESS} minus {evaluation.CLEAN}", strata, {"stored": 1.0, "clean": -1.0}, lower_is_better=True)
+    success = Metric(SUCCESS, strata, {"stored": 1.0}, lower_is_better=True)
+    accuracy = Metric(CLEAN, strata, {"clean": 1.0})
+    both = Metric(f"{SUCCESS} minus {CLEAN}", strata, {"stored": 1.0, "clean": -1.0}, lower_is_better=True)
     return comparison(
         findings.compared,
         both if attacks.ranking == "success - accuracy" else success,
@@ -206,7 +207,7 @@ def attack_in_words(attacks: AttackOptions) -> str:
     how = attacks.method
     start = "a random start" if how.random_start else "no random start"
     return (
-        f"{how.title}, L-infinity, eps {how.eps * 255:g}/255, {how.steps} steps of {how.step * 255:g}/255, {start}, "
+        f"{how.title}, L-infinity, eps {eps_text(how.eps)}/255, {how.steps} steps of {how.step * 255:g}/255, {start}, "
         "targets drawn once and never the label, 8-bit images"
     )
 

@@ -189,20 +189,20 @@ def test_frozen_figure_marks_the_choice_on_both_panels():
 def test_sweep_shows_eps_in_255ths_on_a_log_axis_with_the_median_of_each_network():
     result = adversarial_result()
     rows = texts(adversarial_tables.sweep(result))
-    assert [row[0] for row in rows] == ["1/16", "1/8", "1/4", "1/2", "1", "2", "4", "8", "16"]
+    assert [row[0] for row in rows] == ["0.0625", "0.125", "0.25", "0.5", "1", "2", "4", "8", "16"]
     assert rows[2][1:3] == ["70.3% 58.2 to 80.1", "51.6% 39.6 to 63.4"]
     figure = drawn(result, "sweep")
     at = [float(circle.get("cx")) for circle in marks(figure, "full s1")[1:]]
     steps = [later - earlier for earlier, later in itertools.pairwise(at)]
     assert steps == pytest.approx([steps[0]] * (len(EPS) - 1), abs=0.02)
-    assert "Original 1/4; Repaired 1/4; Fine-tuned alone 1/4; Dropout-trained 1/2" in figure.finding
+    assert "Original 0.25; Repaired 0.25; Fine-tuned alone 0.25; Dropout-trained 0.5" in figure.finding
 
 
 def test_strengths_show_who_needs_more_and_the_sanity_of_the_attack():
     result = adversarial_result()
     rows = {row[0]: row[1:] for row in texts(adversarial_tables.strengths(result))}
-    assert rows["Original"] == ["64", "1/4", "—", "—", "—"]
-    assert rows["Repaired"] == ["64", "1/4", "24", "3", "<0.001"]
+    assert rows["Original"] == ["64", "0.25", "—", "—", "—"]
+    assert rows["Repaired"] == ["64", "0.25", "24", "3", "<0.001"]
     assert adversarial_tables.sanity(result)[1:4:2] == [
         "Repaired: nothing suspicious in 16 images.",
         "Dropout-trained: an attack without bound gets 14 of 16 images, and should get all; the gradient vanishes at 2 of 16 images.",

@@ -13,10 +13,10 @@ from repairkit.evaluation.attacks import Booleans
 from repairkit.evaluation.fairness import claim_of, paired_differences
 from repairkit.evaluation.robustness import Sanity, Sweep
 from repairkit.evaluation.statistics import newcombe_paired, wilson
+from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS
 from repairkit.report.result import Correlation, Difference, Share, Strength, SweepPoint
 from repairkit.shapley.game import Floats
 
-SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"
 BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"
 FIXED = ("replay", "worst")
 """Adversaries that the verdict rests on."""

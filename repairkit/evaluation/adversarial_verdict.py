@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from repairkit.evaluation.adversarial import CLEAN, RECOVERED, SUCCESS
 from repairkit.evaluation.adversaries import Attempt
 from repairkit.evaluation.verdict import capital, in_words, points_of
+from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, eps_text
 from repairkit.report.result import Difference, Share, Strength, Verdict
 
 SUMMED_UP = {
@@ -241,4 +241,4 @@ def _of_strength(strengths: Sequence[Strength]) -> list[str]:
 
 
 def _in_levels(eps: float | None) -> str:
-    return "more than the largest tried" if eps is None else f"{eps * 255:.3g}/255"
+    return "more than the largest tried" if eps is None else f"{eps_text(eps)}/255"

@@ -19,6 +19,7 @@ from repairkit.evaluation.attacks import Attacked, attack, batches, derived_seed
 from repairkit.evaluation.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
 from repairkit.evaluation.splits import some
 from repairkit.models.classifier import Classifier
+from repairkit.report.adversarial_words import eps_text
 from repairkit.unfinished import KeptNetwork
 
 Measured = TypeVar("Measured", Outcome, Sweep, Sanity)
@@ -162,7 +163,7 @@ def judge(
         "noise",
         "noise",
         "Random noise",
-        f"uniform noise within eps {method.eps * 255:g}/255: no adversary, for comparison",
+        f"uniform noise within eps {eps_text(method.eps)}/255: no adversary, for comparison",
         lambda each: noise(each, carried, aims, method.eps, batch=batch, seed=seed),
     )
     bench.replay("replay", "replay", "Stored PGD images", f"{_of(method)}, made once against the unmodified network", stored, paid=True)
@@ -188,7 +189,7 @@ def judge(
 
 def _afresh(bench: _Bench, images: LabelledImages, targets: Indices, method: PGD, effort: Effort) -> Judged:
     """The adversaries who attack each network itself, the worst of them, and how much change it takes."""
-    bound = f"eps {method.eps * 255:g}/255"
+    bound = f"eps {eps_text(method.eps)}/255"
 
     def fresh(how: Method, restarts: int = 1) -> Callable[[Classifier], Outcome]:
         return lambda each: afresh(each, images, targets, how, restarts=restarts, **bench.settings)
@@ -292,4 +293,4 @@ def _revived(value: npt.NDArray[Any]) -> Any:
 
 def _of(method: Method) -> str:
     steps = f", {method.steps} steps" if isinstance(method, PGD | MIFGSM) else ", 1 step"
-    return f"{method.title}, L-infinity, eps {method.eps * 255:g}/255{steps}, targeted"
+    return f"{method.title}, L-infinity, eps {eps_text(method.eps)}/255{steps}, targeted"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 from repairkit.report import alternatives_tables, tables
+from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, eps_text
 from repairkit.report.result import AdversarialResult, Adversary, FrontierPoint, Share, Strength
-from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, signed, small
+from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, signed
 
-SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"
 KNOWS = {
     "noise": "nothing",
     "replay": "the original network",
@@ -175,18 +174,6 @@ def frontier(result: AdversarialResult) -> Table:
 
 def _sizes(numbers: Sequence[int]) -> str:
     return " / ".join(dict.fromkeys(map(count, numbers)))
-
-
-def eps_text(eps: float) -> str:
-    """A bound in units of images in [0, 1] as so many of 255 levels.
-
-    Example:
-        >>> eps_text(16 / 255), eps_text(0.0625 / 255), eps_text(0.013)
-        ('16', '1/16', '3.31')
-    """
-    levels = eps * 255
-    near = Fraction(levels).limit_denominator(64)
-    return str(near) if abs(near - levels) < 1e-6 * levels else small(levels)
 
 
 def sweep(result: AdversarialResult) -> Table:
