@@ -74,6 +74,7 @@ def summarise(
             filters=len(frozen),
             epochs=attacks.finetune_epochs * findings.trained,
             undone=attacks.finetune_epochs * undone,
+            eps=attacks.method.eps,
             allowed=options.max_clean_drop,
             level=level,
         )

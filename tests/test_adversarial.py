@@ -10,6 +10,7 @@ import brittle
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from repairkit.adversarial import (
     AdversarialTask,
@@ -42,7 +43,7 @@ from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
-from repairkit.report.result import AdversarialResult
+from repairkit.report.result import AdversarialResult, Strength
 from repairkit.rundir import write_adversarial_run
 from repairkit.unfinished import Unfinished
 
@@ -98,7 +99,9 @@ def test_the_repaired_weights_load_into_the_plain_architecture_and_withstand_eve
         before = result.share("original", "recovered label", group).value
         assert before == 1.0 if group == "noise" else before < 0.2
     assert result.share("repaired", "clean accuracy").value == 1.0
-    assert result.verdict.sentences[0].startswith("Against an adversary who attacks the repaired network itself: recovered label")
+    assert result.verdict.sentences[0].startswith(
+        "Against an adversary who attacks the repaired network itself at eps 16/255: recovered label"
+    )
 
 
 def test_the_parts_share_no_clean_image_and_the_stored_images_are_those_of_the_report():
@@ -481,11 +484,11 @@ def test_without_a_gain_against_the_worst_attack_the_verdict_claims_stored_image
         else each
         for each in findings.judged.attempts
     ]
-    found = verdict(evaluation.differences(attempts, findings.clean, 0.95), attempts, [], filters=4, allowed=0.05, level=0.95)
+    found = verdict(evaluation.differences(attempts, findings.clean, 0.95), attempts, [], filters=4, eps=16 / 255, allowed=0.05, level=0.95)
     assert found.outcome == "repaired against stored images"
-    assert "no gain can be shown against an adversary who attacks the repaired network itself" in found.headline
+    assert "no gain can be shown against an adversary who attacks the repaired network itself at eps 16/255" in found.headline
     assert found.sentences[0].startswith(
-        "Against an adversary who attacks the repaired network itself no gain can be shown: recovered label"
+        "Against an adversary who attacks the repaired network itself at eps 16/255 no gain can be shown: recovered label"
     )
 
 
@@ -505,7 +508,7 @@ def test_the_claims_that_the_verdict_rests_on_do_not_pay_for_the_other_rows():
 def test_attacks_that_do_not_work_make_no_repair():
     _, findings, result = repaired()
     flagged = [each.model_copy(update={"flags": ["the gradient vanishes"]}) for each in result.strengths]
-    found = verdict(result.differences, findings.judged.attempts, flagged, filters=4, allowed=0.05, level=0.95)
+    found = verdict(result.differences, findings.judged.attempts, flagged, filters=4, eps=16 / 255, allowed=0.05, level=0.95)
     assert found.outcome == "repaired against stored images"
     assert "original network: the gradient vanishes; repaired network: the gradient vanishes" in found.sentences[-1]
 
@@ -514,12 +517,12 @@ def test_what_got_worse_comes_first():
     _, findings, _ = repaired()
     wrong = findings.clean | {"repaired": ~findings.clean["original"]}
     changed = evaluation.differences(findings.judged.attempts, wrong, 0.95)
-    found = verdict(changed, findings.judged.attempts, [], filters=4, allowed=0.05, level=0.95)
+    found = verdict(changed, findings.judged.attempts, [], filters=4, eps=16 / 255, allowed=0.05, level=0.95)
     assert found.outcome == "guard broken"
     assert "the guard allows 5 points, so that this is no repair; measurably worse: clean accuracy" in found.headline
     assert found.sentences[0] == found.worse[0]
     assert found.worse[0].startswith("Clean accuracy fell by 100.0 percentage points")
-    assert verdict(changed, findings.judged.attempts, [], filters=4, allowed=1.0, level=0.95).outcome == "repaired"
+    assert verdict(changed, findings.judged.attempts, [], filters=4, eps=16 / 255, allowed=1.0, level=0.95).outcome == "repaired"
 
 
 def test_a_fall_of_clean_accuracy_within_the_guard_or_within_chance_breaks_nothing():
@@ -530,7 +533,8 @@ def test_a_fall_of_clean_accuracy_within_the_guard_or_within_chance_breaks_nothi
     for lost, after in (("few", few), ("some", some)):
         changed = evaluation.differences(findings.judged.attempts, findings.clean | {"repaired": after}, 0.95)
         outcomes[lost] = [
-            verdict(changed, findings.judged.attempts, [], filters=4, allowed=allowed, level=0.95).outcome for allowed in (0.01, 0.2)
+            verdict(changed, findings.judged.attempts, [], filters=4, eps=16 / 255, allowed=allowed, level=0.95).outcome
+            for allowed in (0.01, 0.2)
         ]
     assert outcomes == {"few": ["repaired", "repaired"], "some": ["guard broken", "repaired"]}
 
@@ -544,6 +548,26 @@ def test_the_sign_test_counts_images_that_need_more_change():
     original, repaired_one = evaluation.strengths({"original": before, "repaired": after}, {"original": fine, "repaired": fine})
     assert (original.median_eps, original.gained, repaired_one.median_eps) == (0.1, None, 0.2)
     assert (repaired_one.gained, repaired_one.lost, repaired_one.p_value) == (7, 0, pytest.approx(2 * 0.5**7))
+
+
+@pytest.mark.parametrize(("gained", "lost", "said"), [(52, 0, "larger"), (1, 30, "smaller"), (5, 3, None)])
+def test_a_larger_eps_that_pgd_needs_is_a_fact_about_pgd_and_no_gain(gained, lost, said):
+    _, findings, result = repaired()
+    p_value = float(stats.binomtest(gained, gained + lost).pvalue)
+    strengths = [
+        Strength(column="original", n=64, median_eps=0.5 / 255, gained=None, lost=None, p_value=None, checked=4, flags=[]),
+        Strength(column="repaired", n=64, median_eps=0.5 / 255, gained=gained, lost=lost, p_value=p_value, checked=4, flags=[]),
+    ]
+    worst_alike = [entry.model_copy(update={"claim": "no claim"}) for entry in result.differences]
+    found = verdict(worst_alike, findings.judged.attempts, strengths, filters=4, eps=16 / 255, allowed=0.05, level=0.95)
+    assert found.outcome == "no claim"
+    assert any(f"more on {gained} images, less on {lost}, the same on {64 - gained - lost}" in sentence for sentence in found.sentences)
+    alone = [sentence for sentence in found.sentences if "PGD alone" in sentence]
+    assert len(alone) == (said is not None)
+    if said:
+        assert f"a {said} eps on the repaired network for {max(gained, lost)} of 64 images" in alone[0]
+        assert "APGD-T and Square were not run within other bounds to confirm it" in alone[0]
+        assert "gain" not in alone[0]
 
 
 def test_the_rank_correlation_leaves_out_filters_that_move_nothing():

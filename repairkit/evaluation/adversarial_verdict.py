@@ -27,6 +27,7 @@ def verdict(
     filters: int,
     epochs: int = 0,
     undone: int = 0,
+    eps: float,
     allowed: float,
     level: float,
 ) -> Verdict:
@@ -43,6 +44,7 @@ def verdict(
         filters: how many were frozen.
         epochs: of training after that, in all.
         undone: epochs that broke the guard and were undone.
+        eps: of the attacks run afresh, in units of images in [0, 1].
         allowed: fall of clean accuracy, a share.
         level: of the intervals.
     """
@@ -53,7 +55,7 @@ def verdict(
             sentences=["On the images that choose, freezing no culprit was worth its cost; the weights are the original ones."],
             worse=[],
         )
-    words = _Words(differences, attempts, level)
+    words = _Words(differences, attempts, level, eps)
     gained = words.claims("better", RECOVERED, "worst")
     suspicious = [f"{each.column} network: {flag}" for each in strengths if each.column in ("original", "repaired") for flag in each.flags]
     outcome: Literal["repaired", "repaired against stored images", "guard broken", "no claim"] = "no claim"
@@ -71,12 +73,12 @@ def verdict(
     if broken:
         said.append(f"the guard allows {100 * allowed:g} points, so that this is no repair")
     if not gained:
-        said.append("no gain can be shown against an adversary who attacks the repaired network itself")
+        said.append(f"no gain can be shown against an adversary who attacks the repaired network itself at eps {eps_text(eps)}/255")
     if names := words.proven_falls():
         said.append(f"measurably worse: {', '.join(names)}")
     worse = words.falls()
     sentences = [*worse, words.against_the_worst(gained=gained), *words.by_kind(gained=gained), *words.beside_training()]
-    sentences += _of_strength(strengths)
+    sentences += _of_strength(strengths, level)
     if undone:
         sentences.append(
             f"{capital(epochs_of(undone))} of training broke the guard on the clean images that choose, and {'was' if undone == 1 else 'were'} undone."
@@ -116,8 +118,8 @@ def not_fooled(success: Share, parts: Sequence[tuple[int, int]], level: float) -
 class _Words:
     """Sentences about what changed: percentage points, n and interval in every one."""
 
-    def __init__(self, differences: Sequence[Difference], attempts: Sequence[Attempt], level: float) -> None:
-        self._all, self._attempts, self._level = differences, attempts, level
+    def __init__(self, differences: Sequence[Difference], attempts: Sequence[Attempt], level: float, eps: float) -> None:
+        self._all, self._attempts, self._level, self._eps = differences, attempts, level, eps
         self._own = [entry for entry in differences if (entry.first, entry.second) == ("original", "repaired")]
         self._titles = {attempt.key: attempt.title for attempt in attempts}
 
@@ -157,7 +159,7 @@ class _Words:
         entry = self._entry(RECOVERED, "worst")
         if entry is None:
             return "No attack was run on the repaired network itself."
-        start = "Against an adversary who attacks the repaired network itself"
+        start = f"Against an adversary who attacks the repaired network itself at eps {eps_text(self._eps)}/255"
         return f"{start}{'' if gained else ' no gain can be shown'}: {self._what(entry)} {self._moved(entry)}."
 
     def by_kind(self, *, gained: bool) -> list[str]:
@@ -227,17 +229,25 @@ def _verb(entry: Difference) -> str:
     return "rose" if entry.value > 0 else "fell"
 
 
-def _of_strength(strengths: Sequence[Strength]) -> list[str]:
-    """The median eps before and after."""
+def _of_strength(strengths: Sequence[Strength], level: float) -> list[str]:
+    """The median eps before and after, and what a paired sign test says of it: a fact about PGD, and no gain."""
     by_column = {each.column: each for each in strengths}
     if not {"original", "repaired"} <= set(by_column):
         return []
     before, after = by_column["original"], by_column["repaired"]
-    same = after.n - (after.gained or 0) - (after.lost or 0)
-    return [
+    gained, lost = after.gained or 0, after.lost or 0
+    said = [
         f"PGD needs a median eps of {_in_levels(before.median_eps)} on the original network and of {_in_levels(after.median_eps)} on the repaired one "
-        f"(n = {after.n}; more on {after.gained} images, less on {after.lost}, the same on {same}; p = {after.p_value:.2g})."
+        f"(n = {after.n}; more on {gained} images, less on {lost}, the same on {after.n - gained - lost}; p = {after.p_value:.2g})."
     ]
+    if after.p_value is not None and after.p_value < 1 - level and gained != lost:
+        larger = gained > lost
+        said.append(
+            f"So PGD alone needs a {'larger' if larger else 'smaller'} eps on the repaired network for {max(gained, lost)} of {after.n} images, and a "
+            f"{'smaller' if larger else 'larger'} one for {min(gained, lost)}. That is a fact about PGD: APGD-T and Square were not run within other bounds "
+            "to confirm it."
+        )
+    return said
 
 
 def _in_levels(eps: float | None) -> str:
