@@ -31,10 +31,11 @@ from repairkit.clock import Clock
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation import adversarial as evaluation
+from repairkit.evaluation import robustness
 from repairkit.evaluation.adversarial_verdict import verdict
-from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.adversaries import THOROUGH, Effort, judge
 from repairkit.evaluation.alternatives import adversarial_training
-from repairkit.evaluation.attack_methods import PGD
+from repairkit.evaluation.attack_methods import APGDT, PGD
 from repairkit.evaluation.attacks import Attacked, attack, draw_targets
 from repairkit.evaluation.robustness import Outcome, Sanity, Sweep
 from repairkit.filters import FilterId
@@ -43,6 +44,7 @@ from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
+from repairkit.report import adversarial_tables
 from repairkit.report.result import AdversarialResult, Strength
 from repairkit.rundir import write_adversarial_run
 from repairkit.unfinished import Unfinished
@@ -474,6 +476,31 @@ def test_the_worst_row_counts_the_labels_that_survive_all_attacks_afresh():
     for key in ("square", "pgd", "apgd"):
         survive &= rows[key].outcomes["original"].recovered
     np.testing.assert_array_equal(rows["worst"].outcomes["original"].recovered, survive)
+
+
+def test_restarts_are_those_of_pgd_apgd_and_the_sweep_and_stand_in_their_rows(monkeypatch):
+    asked, findings, result = repaired()
+    made = findings.made["report"]
+    used = []
+    tries = robustness._tries
+    monkeypatch.setattr(
+        robustness, "_tries", lambda *given: used.append((type(given[3]).__name__, round(given[3].eps * 255, 4), given[5])) or tries(*given)
+    )
+    settings = {"carriers": {}, "elsewhere": None, "batch": 32, "seed": 0, "kept": None, "clock": Clock(None, 1)}
+    clean = asked.images.subset(attacked_rows(asked, findings.split, OPTIONS, ATTACKS)["report"])
+    effort = replace(ATTACKS.effort, restarts=3, adaptive=4, queries=2, checked=1)
+    judged = judge({"original": asked.model.classifier}, made, clean, effort=effort, **settings)
+    starts = {(name, eps): restarts for name, eps, restarts in reversed(used)}  # the sanity checks come last
+    assert (starts["PGD", 16.0], starts["PGD", 0.0625], starts["APGDT", 16.0], starts["Square", 16.0]) == (3, 3, 3, 1)
+    said = {attempt.key: attempt.description for attempt in judged.attempts}
+    assert [said[key].rpartition("; ")[2] for key in ("square", "pgd", "apgd")] == ["1 start", "3 starts", "3 starts"]
+    points = evaluation.sweep_points(judged.sweeps, 0.95)
+    assert {point.restarts for point in points} == {3}
+    assert "3 starts within each" in adversarial_tables.sweep(result.model_copy(update={"sweep": points})).caption
+    more, once = (replace(effort, restarts=restarts).passes(made.method, 40, columns=2, carriers=0, elsewhere=0) for restarts in (3, 1))
+    each = made.method.passes + 1
+    apgd = APGDT(steps=effort.apgd_steps, classes=effort.apgd_classes).passes + 1
+    assert more - once == pytest.approx(2 * 2 * 4 * (each + apgd + len(robustness.EPS_GRID) * each / 2))
 
 
 def test_without_a_gain_against_the_worst_attack_the_verdict_claims_stored_images_only():

@@ -160,7 +160,9 @@ def adversarial(
     queries: Annotated[
         int | None, typer.Option(min=1, help=f"Queries of Square. [default: {Effort.queries}; {EMBEDDED_EFFORT.queries} for digits]")
     ] = None,
-    restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
+    restarts: Annotated[
+        int | None, typer.Option(min=1, help="Starts of PGD and APGD-T afresh, and of PGD within each bound of the sweep. [default: 2]")
+    ] = None,
     apgd_steps: Annotated[int | None, typer.Option(min=1, help="Steps of APGD-T. [default: 30]")] = None,
     apgd_classes: Annotated[int | None, typer.Option(min=1, help="Classes that APGD-T aims at. [default: 1]")] = None,
     checked: Annotated[

@@ -86,7 +86,17 @@ def sweep_points(sweeps: Mapping[str, Sweep], level: float) -> list[SweepPoint]:
     for column, swept in sweeps.items():
         for eps, hit in zip(swept.eps, swept.hit, strict=True):
             interval = wilson(int(hit.sum()), len(hit), level)
-            points.append(SweepPoint(column=column, eps=eps, n=len(hit), success=interval.value, low=interval.low, high=interval.high))
+            points.append(
+                SweepPoint(
+                    column=column,
+                    eps=eps,
+                    restarts=swept.restarts,
+                    n=len(hit),
+                    success=interval.value,
+                    low=interval.low,
+                    high=interval.high,
+                )
+            )
     return points
 
 

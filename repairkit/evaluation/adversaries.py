@@ -35,7 +35,7 @@ class Effort:
     Attributes:
         carried: report images that other networks' attacks are made on, and noise.
         adaptive: report images that are attacked afresh on each network.
-        restarts: of PGD afresh.
+        restarts: starts of PGD and of APGD-T afresh, and of PGD within each bound of the sweep; a further one goes on with the images that held.
         queries: of Square.
         apgd_steps: of APGD-T; apgd_classes: that it aims at.
         checked: images of the sanity checks.
@@ -67,8 +67,9 @@ class Effort:
         carried, adaptive, checked = (min(count, report) for count in (self.carried, self.adaptive, self.checked))
         made = carried * sum(each.passes + 1 for each in transferred(method.eps)) * (1 + carriers) + elsewhere * (method.passes + 1)
         replayed = report + carried * 3 * (1 + carriers) + elsewhere
-        fresh = self.restarts * (method.passes + 1) + APGDT(steps=self.apgd_steps, classes=self.apgd_classes).passes + self.queries + 4
-        swept = adaptive * len(EPS_GRID) * (method.passes + 1) / 2  # most images give in half-way
+        apgd = APGDT(steps=self.apgd_steps, classes=self.apgd_classes)
+        fresh = self.restarts * (method.passes + apgd.passes + 2) + self.queries + 4
+        swept = adaptive * self.restarts * len(EPS_GRID) * (method.passes + 1) / 2  # most images give in half-way
         return made + columns * (replayed + adaptive * fresh + swept + checked * 4.4 * method.passes)
 
 
@@ -191,19 +192,20 @@ def _afresh(bench: _Bench, images: LabelledImages, targets: Indices, method: PGD
     """The adversaries who attack each network itself, the worst of them, and how much change it takes."""
     bound = f"eps {eps_text(method.eps)}/255"
 
-    def fresh(how: Method, restarts: int = 1) -> Callable[[Classifier], Outcome]:
-        return lambda each: afresh(each, images, targets, how, restarts=restarts, **bench.settings)
+    def attacked(key: str, kind: Kind, title: str, about: str, how: Method, starts: int) -> None:
+        said = f"{about}; {starts} start{'' if starts == 1 else 's'}"
+        work = partial(afresh, images=images, targets=targets, method=how, restarts=starts, **bench.settings)
+        bench.add(key, kind, title, said, work, targeted=how.targeted, kept_as=f"{key}-{starts}")
 
     square = Square(eps=method.eps, queries=effort.queries, aimed=False)
     about = f"{bound}, {effort.queries} queries, sees logits and no gradient, wants the label lost"
-    bench.add("square", "black box", "Square", about, fresh(square), targeted=False)
-    about = f"{_of(method)}, {effort.restarts} starts, knows the network"
-    bench.add("pgd", "adaptive", "PGD afresh", about, fresh(method, effort.restarts))
+    attacked("square", "black box", "Square", about, square, 1)
+    attacked("pgd", "adaptive", "PGD afresh", f"{_of(method)}, knows the network", method, effort.restarts)
     if len(images.classes) >= LEAST_CLASSES:
         apgd = APGDT(eps=method.eps, steps=effort.apgd_steps, classes=min(effort.apgd_classes, len(images.classes) - 1))
         which = "the likeliest wrong class" if apgd.classes == 1 else f"the {apgd.classes} likeliest wrong classes"
         about = f"{bound}, {apgd.steps} steps, aims at {which}, knows the network, wants the label lost"
-        bench.add("apgd", "adaptive", "APGD-T afresh", about, fresh(apgd), targeted=False)
+        attacked("apgd", "adaptive", "APGD-T afresh", about, apgd, effort.restarts)
     together = [attempt for attempt in bench.attempts if attempt.kind in ("black box", "adaptive")]
     bench.attempts.append(
         Attempt(
@@ -218,7 +220,8 @@ def _afresh(bench: _Bench, images: LabelledImages, targets: Indices, method: PGD
     few = np.arange(min(effort.checked, len(images)))
     sweeps, checks = {}, {}
     for name, each in bench.networks.items():
-        sweeps[name] = bench.once(Sweep, f"sweep-{name}", partial(sweep, each, images, targets, method, **bench.settings))
+        swept = partial(sweep, each, images, targets, method, restarts=effort.restarts, **bench.settings)
+        sweeps[name] = bench.once(Sweep, f"sweep-{effort.restarts}-{name}", swept)
         check = partial(sanity, each, images.subset(few), targets[few], method, **bench.settings)
         checks[name] = bench.once(Sanity, f"sanity-{name}", check)
     return Judged(bench.attempts, sweeps, checks)
@@ -246,10 +249,18 @@ class _Bench:
         return found
 
     def add(
-        self, key: str, kind: Kind, title: str, description: str, work: Callable[[Classifier], Outcome], *, targeted: bool = True
+        self,
+        key: str,
+        kind: Kind,
+        title: str,
+        description: str,
+        work: Callable[[Classifier], Outcome],
+        *,
+        targeted: bool = True,
+        kept_as: str = "",
     ) -> None:
         """One more adversary, on every network."""
-        outcomes = {name: self.once(Outcome, f"{key}-{name}", partial(work, each)) for name, each in self.networks.items()}
+        outcomes = {name: self.once(Outcome, f"{kept_as or key}-{name}", partial(work, each)) for name, each in self.networks.items()}
         self.attempts.append(Attempt(key, kind, title, description, targeted, outcomes))
 
     def replay(

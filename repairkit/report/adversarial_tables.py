@@ -188,10 +188,11 @@ def sweep(result: AdversarialResult) -> Table:
     bounds = sorted({point.eps for point in result.sweep})
     rows = tuple((Cell(eps_text(eps), kind="text"), *(cell(column.key, eps) for column in columns)) for eps in bounds)
     numbers: list[Kind] = ["number"] * len(columns)
+    starts = max((point.restarts for point in result.sweep), default=1)
     return Table(
         key="sweep",
-        caption=f"Target success of PGD run afresh within eps of 255 levels, n = {_sizes([point.n for point in result.sweep])}, "
-        f"with {result.level:.0%} intervals",
+        caption=f"Target success of PGD run afresh within eps of 255 levels, {starts} start{'' if starts == 1 else 's'} within each, "
+        f"n = {_sizes([point.n for point in result.sweep])}, with {result.level:.0%} intervals",
         heads=("eps, of 255", *(column.label for column in columns)),
         kinds=("text", *numbers),
         bodies=(rows,) if rows else (),

@@ -258,6 +258,7 @@ class SweepPoint(Record):
 
     column: str
     eps: float  # in units of images in [0, 1]
+    restarts: int = 1  # starts within each bound
     n: int
     success: float
     low: float
