@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.adversarial_verdict import epochs_of, not_fooled
 from repairkit.evaluation.adversarial_verdict import verdict as conclude
+from repairkit.evaluation.adversaries import Attempt
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.adversarial_words import CLEAN, SUCCESS, eps_text
+from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
 from repairkit.report.result import (
     AdversarialResult,
     Adversary,
@@ -59,6 +60,7 @@ def summarise(
 ) -> AdversarialResult:
     """The result of a run; all arithmetic of the report happens here."""
     attempts, level = findings.judged.attempts, options.level
+    adversaries = list(adversaries_of(attempts))
     shares = evaluation.shares(attempts, findings.clean, level)
     differences = evaluation.differences(attempts, findings.clean, level)
     strengths = evaluation.strengths(findings.judged.sweeps, findings.judged.checks)
@@ -91,7 +93,7 @@ def summarise(
         objective=RANKINGS[attacks.ranking],
         verdict=instead.concluded(verdict, rows, decisive, level=level, name=naming(findings)) if rows else verdict,
         columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks, findings)) for key in findings.networks],
-        groups=[attempt.key for attempt in attempts],
+        groups=[adversary.key for adversary in adversaries],
         shares=shares,
         differences=differences,
         frozen=[FrozenFilter(fold=0, column="repaired", **culprit.model_dump()) for culprit in frozen],
@@ -122,24 +124,39 @@ def summarise(
             part: f"{len(getattr(findings.split, part)):,} clean images, {len(findings.made[part]):,} of them attacked" for part in PARTS
         },
         attack=attack_in_words(attacks),
-        adversaries=[
-            Adversary(
-                key=attempt.key,
-                kind=attempt.kind,
-                title=attempt.title,
-                description=attempt.description,
-                targeted=attempt.targeted,
-                n=attempt.n,
-                passes=attempt.passes,
-            )
-            for attempt in attempts
-        ],
+        adversaries=adversaries,
         frontier=list(frontier(findings, level)),
         sweep=evaluation.sweep_points(findings.judged.sweeps, level),
         strengths=strengths,
         correlation=None if findings.screens is None else evaluation.correlation(findings.screens, level),
         comparison=compared(options, attacks, findings),
     )
+
+
+def adversaries_of(attempts: Sequence[Attempt]) -> Iterator[Adversary]:
+    """A row for each, and after the attacks that are carried over one for their mean."""
+    averaged = evaluation.transferred(attempts)
+    for attempt in attempts:
+        yield Adversary(
+            key=attempt.key,
+            kind=attempt.kind,
+            title=attempt.title,
+            description=attempt.description,
+            targeted=attempt.targeted,
+            n=attempt.n,
+            passes=attempt.passes,
+        )
+        if averaged and attempt is averaged[-1]:
+            yield Adversary(
+                key=TRANSFERRED,
+                kind="transfer",
+                title=TRANSFERRED_TITLE,
+                description=f"for each image the mean over the {len(averaged)} attacks that are carried over to it; they share their images, so that intervals "
+                "are over images",
+                targeted=True,
+                n=attempt.n,
+                passes=sum(each.passes for each in averaged),
+            )
 
 
 def compared(options: Options, attacks: AttackOptions, findings: AdversarialFindings) -> Comparison | None:

@@ -291,12 +291,35 @@ def test_images_are_not_carried_over_to_the_network_that_they_were_made_on():
     attacks = replace(ATTACKS, effort=replace(ATTACKS.effort, carried=8, queries=1, adaptive=4, checked=1))
     findings = repair(asked, OPTIONS, attacks)
     result = result_of(asked, OPTIONS, attacks, findings)
-    carried = [attempt for attempt in findings.judged.attempts if attempt.kind == "transfer"]
+    transferred = [attempt for attempt in findings.judged.attempts if attempt.kind == "transfer"]
+    carried, (elsewhere,) = ([each for each in transferred if each.elsewhere == other] for other in (False, True))
+    assert elsewhere.title == "MI-FGSM images of other colours from toy"
+    assert elsewhere.n == 20
+    assert "the same photograph at another size was not checked for" in elsewhere.description
     assert [attempt.title.partition(" from ")[2] for attempt in carried] == [name for name in asked.named_others for _ in range(3)]
     own = {attempt.key for attempt in carried if "dropout-trained" in attempt.title}
     assert not any(entry.column == "dropout" and entry.group in own for entry in result.shares)
     assert not any(entry.first == "dropout" and entry.group in own for entry in result.differences)
     assert any(entry.first == "dropout" and entry.group == "replay" for entry in result.differences)
+    assert result.groups[-7:] == ["DIFGSM-3", "transfer-mean", "elsewhere-1", "square", "pgd", "apgd", "worst"]
+    assert result.groups == [entry.key for entry in result.adversaries]
+    for metric in ("target success", "recovered label"):
+        before, after = (result.share(column, metric, "transfer-mean") for column in ("original", "repaired"))
+        for share in (before, after):
+            assert share.value == pytest.approx(np.mean([result.share(share.column, metric, each.key).value for each in carried]))
+            assert (share.n, share.low <= share.value <= share.high) == (8, True)
+        (change,) = (
+            e for e in result.differences if (e.first, e.second, e.metric, e.group) == ("original", "repaired", metric, "transfer-mean")
+        )
+        assert change.value == pytest.approx(after.value - before.value)
+        assert change.low < change.value < change.high
+        assert change.p_value is None
+    assert not any("dropout" in (entry.first, entry.second) and entry.group == "transfer-mean" for entry in result.differences)
+    said = next(sentence for sentence in result.verdict.sentences if sentence.startswith("Images carried over from other networks: "))
+    assert "fewer targets are reached under" in said
+    assert re.search(
+        r"; on average over these attacks on the same images target success fell by .* and recovered label rose by .*n = 8\)\.$", said
+    )
 
 
 def test_carriers_and_rivals_that_cannot_be_are_refused():
@@ -501,6 +524,20 @@ def test_restarts_are_those_of_pgd_apgd_and_the_sweep_and_stand_in_their_rows(mo
     each = made.method.passes + 1
     apgd = APGDT(steps=effort.apgd_steps, classes=effort.apgd_classes).passes + 1
     assert more - once == pytest.approx(2 * 2 * 4 * (each + apgd + len(robustness.EPS_GRID) * each / 2))
+
+
+def test_the_mean_over_transfer_attacks_counts_images_and_not_attacks():
+    """The same images five times over are no more images: the interval is that of one attack."""
+    _, findings, _ = repaired()
+    replayed = next(each for each in findings.judged.attempts if each.key == "replay")
+    before, after = (Outcome(np.arange(40) < hits, np.arange(40) >= hits, 40.0) for hits in (30, 20))
+    alike = [replace(replayed, key=f"FGSM-{n}", kind="transfer", outcomes={"original": before, "repaired": after}) for n in range(5)]
+    right = {column: np.ones(40, bool) for column in ("original", "repaired")}
+    found = {entry.group: entry for entry in evaluation.differences(alike, right, 0.95) if entry.metric == "target success"}
+    mean, single = found["transfer-mean"], found["FGSM-0"]
+    assert (mean.n, mean.value, mean.claim) == (40, pytest.approx(-0.25), "better")
+    assert mean.high - mean.low == pytest.approx(single.high - single.low, rel=0.15)
+    assert "transfer-mean" not in {entry.group for entry in evaluation.differences(alike[:1], right, 0.95)}
 
 
 def test_without_a_gain_against_the_worst_attack_the_verdict_claims_stored_images_only():

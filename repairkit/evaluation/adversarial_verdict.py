@@ -7,7 +7,7 @@ from typing import Literal
 
 from repairkit.evaluation.adversaries import Attempt
 from repairkit.evaluation.verdict import capital, in_words, points_of
-from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, eps_text
+from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
 from repairkit.report.result import Difference, Share, Strength, Verdict
 
 SUMMED_UP = {
@@ -17,6 +17,19 @@ SUMMED_UP = {
     "adaptive": "Attacks run afresh on the repaired network",
 }
 FRESH = ("black box", "adaptive")
+CHANGES = {
+    RECOVERED: {
+        "better": "more labels are recovered under",
+        "worse": "fewer labels are recovered under",
+        "no claim": "no difference in recovered labels can be shown under",
+    },
+    SUCCESS: {
+        "better": "fewer targets are reached under",
+        "worse": "more targets are reached under",
+        "no claim": "no difference in target success can be shown under",
+    },
+}
+"""What a claim means, for each measure."""
 
 
 def verdict(
@@ -121,7 +134,7 @@ class _Words:
     def __init__(self, differences: Sequence[Difference], attempts: Sequence[Attempt], level: float, eps: float) -> None:
         self._all, self._attempts, self._level, self._eps = differences, attempts, level, eps
         self._own = [entry for entry in differences if (entry.first, entry.second) == ("original", "repaired")]
-        self._titles = {attempt.key: attempt.title for attempt in attempts}
+        self._titles = {attempt.key: attempt.title for attempt in attempts} | {TRANSFERRED: TRANSFERRED_TITLE}
 
     def claims(self, claim: str, metric: str, group: str) -> bool:
         """Whether the repair is claimed to have done this."""
@@ -163,26 +176,27 @@ class _Words:
         return f"{start}{'' if gained else ' no gain can be shown'}: {self._what(entry)} {self._moved(entry)}."
 
     def by_kind(self, *, gained: bool) -> list[str]:
-        """Under which adversaries of each kind more labels are recovered, and under which not."""
+        """Under which adversaries of each kind more labels are recovered and fewer targets reached, and under which not."""
         sentences = []
         for kind, name in SUMMED_UP.items():
             keys = [attempt.key for attempt in self._attempts if attempt.kind == kind]
-            found = [entry for entry in self._own if entry.metric == RECOVERED and entry.group in keys]
-            lists = {
-                claim: [self._titles[str(entry.group)] for entry in found if entry.claim == claim]
-                for claim in ("better", "worse", "no claim")
-            }
-            more = "more labels are recovered under"
-            if kind in FRESH and not gained:
-                more = "though another attack makes up for it, more labels are recovered under"
+            but = "though another attack makes up for it, " if kind in FRESH and not gained else ""
             said = [
-                f"{start} {', '.join(lists[claim])}"
-                for claim, start in (("better", more), ("worse", "fewer under"), ("no claim", "no difference can be shown under"))
-                if lists[claim]
+                f"{but if claim == 'better' else ''}{start} {', '.join(titles)}"
+                for metric, starts in CHANGES.items()
+                for claim, start in starts.items()
+                if (titles := [self._titles[str(e.group)] for e in self._own if (e.metric, e.claim) == (metric, claim) and e.group in keys])
             ]
+            if kind == "transfer":
+                said += [self.on_average()] * (self._entry(SUCCESS, TRANSFERRED) is not None)
             if said:
                 sentences.append(f"{name}: {'; '.join(said)}.")
         return sentences
+
+    def on_average(self) -> str:
+        """What became of both measures on average over the transfer attacks, on their shared images."""
+        both = (entry for metric in (SUCCESS, RECOVERED) if (entry := self._entry(metric, TRANSFERRED)) is not None)
+        return f"on average over these attacks on the same images {' and '.join(f'{entry.metric} {self._moved(entry)}' for entry in both)}"
 
     def beside_training(self) -> list[str]:
         """The repair with fine-tuning against fine-tuning alone, where there is one."""

@@ -26,6 +26,10 @@ Measured = TypeVar("Measured", Outcome, Sweep, Sanity)
 Kind = Literal["noise", "replay", "transfer", "black box", "adaptive", "worst"]
 LEAST_CLASSES = 4
 """That APGD-T's loss compares."""
+OTHER_DATA = (
+    "images of another data set (an overlap with the images of this run was looked for by file and by pixels; "
+    "the same photograph at another size was not checked for)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +69,9 @@ class Effort:
     def passes(self, method: PGD, report: int, *, columns: int, carriers: int, elsewhere: int) -> float:
         """Image passes, about: with so many adversarial report images, networks judged, other networks, and images of another data set."""
         carried, adaptive, checked = (min(count, report) for count in (self.carried, self.adaptive, self.checked))
-        made = carried * sum(each.passes + 1 for each in transferred(method.eps)) * (1 + carriers) + elsewhere * (method.passes + 1)
-        replayed = report + carried * 3 * (1 + carriers) + elsewhere
+        single, momentum, diverse = (each.passes + 1 for each in transferred(method.eps))
+        made = carried * (single + momentum + diverse) * (1 + carriers) + elsewhere * (method.passes + 1 + (momentum if carriers else 0))
+        replayed = report + carried * 3 * (1 + carriers) + elsewhere * (2 if carriers else 1)
         apgd = APGDT(steps=self.apgd_steps, classes=self.apgd_classes)
         fresh = self.restarts * (method.passes + apgd.passes + 2) + self.queries + 4
         swept = adaptive * self.restarts * len(EPS_GRID) * (method.passes + 1) / 2  # most images give in half-way
@@ -88,6 +93,7 @@ class Attempt:
         targeted: he wants his target, else the true label lost.
         outcomes: for each column but the network that his images were made against and that he does not attack afresh.
         made: image passes that his images cost.
+        elsewhere: his images are of another data set than everybody else's.
     """
 
     key: str
@@ -97,6 +103,7 @@ class Attempt:
     targeted: bool
     outcomes: dict[str, Outcome]
     made: float = 0.0
+    elsewhere: bool = False
 
     @property
     def passes(self) -> float:
@@ -139,15 +146,15 @@ def judge(
     """Run every adversary on every network.
 
     Stored images are those that filters were found against, others that another attack makes against the unmodified network, and those of another
-    data set. Images that are carried over are made against the `carriers`; none of these is held against itself. With `effort` None only
-    noise and replay are judged.
+    data set. Images that are carried over are made against the `carriers`, those of the other data set against the first; none of these is held
+    against itself. With `effort` None only noise and replay are judged.
 
     Args:
         networks: columns; "original" is one of them, and a carrier may be.
         stored: the adversarial report images against the original network.
         clean: the same images, not attacked.
         carriers: other networks of the same classes, by name.
-        elsewhere: images of another data set, attacked as `stored` was, against the original.
+        elsewhere: images of another data set: attacked as `stored` was, against the original, and with MI-FGSM against the first carrier.
         effort: how much to spend.
         batch: images of a pass.
         seed: of subsets and attacks.
@@ -177,13 +184,20 @@ def judge(
         )
     if elsewhere is not None:
         made = bench.made(networks["original"], elsewhere, draw_targets(elsewhere.labels, len(elsewhere.classes), seed), method)
-        about = f"{_of(method)}, made against the unmodified network on images of another data set"
-        bench.replay("elsewhere", "replay", f"Stored PGD images of {elsewhere.name}", about, made)
+        about = f"{_of(method)}, made against the unmodified network on {OTHER_DATA}"
+        bench.replay("elsewhere", "replay", f"Stored PGD images of {elsewhere.name}", about, made, elsewhere=True)
     for number, (name, against) in enumerate(carriers.items(), start=1):
         for how in transferred(method.eps):
             made = bench.made(against, carried, aims, how)
             key, title = f"{type(how).__name__}-{number}", f"{how.title} from {name}"
             bench.replay(key, "transfer", title, f"{_of(how)}, made against {name}", made, against=against)
+    if elsewhere is not None and carriers:
+        (name, against), how = next(iter(carriers.items())), transferred(method.eps)[1]
+        made = bench.made(against, elsewhere, draw_targets(elsewhere.labels, len(elsewhere.classes), seed), how)
+        about = f"{_of(how)}, made against {name} on {OTHER_DATA}"
+        bench.replay(
+            "elsewhere-1", "transfer", f"{how.title} images of {elsewhere.name} from {name}", about, made, against=against, elsewhere=True
+        )
     rows = some(clean, effort.adaptive, seed=seed)
     return _afresh(bench, clean.subset(rows), stored.targets[rows], method, effort)
 
@@ -264,7 +278,16 @@ class _Bench:
         self.attempts.append(Attempt(key, kind, title, description, targeted, outcomes))
 
     def replay(
-        self, key: str, kind: Kind, title: str, description: str, images: Attacked, *, against: Classifier | None = None, paid: bool = False
+        self,
+        key: str,
+        kind: Kind,
+        title: str,
+        description: str,
+        images: Attacked,
+        *,
+        against: Classifier | None = None,
+        paid: bool = False,
+        elsewhere: bool = False,
     ) -> None:
         """One who shows made images to all networks but the one that they were made `against`; where `paid`, making them is booked elsewhere."""
         settings = {name: value for name, value in self.settings.items() if name != "seed"}
@@ -274,7 +297,7 @@ class _Bench:
             if each is not against
         }
         cost = 0.0 if paid else len(images) * (images.method.passes + 1)
-        self.attempts.append(Attempt(key, kind, title, description, True, outcomes, cost))
+        self.attempts.append(Attempt(key, kind, title, description, True, outcomes, cost, elsewhere))
 
     def made(self, against: Classifier, images: LabelledImages, targets: Indices, how: Method) -> Attacked:
         """Adversarial images against one network."""

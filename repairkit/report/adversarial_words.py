@@ -4,6 +4,8 @@ from __future__ import annotations
 
 SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"
 """Metrics of shares and differences."""
+TRANSFERRED, TRANSFERRED_TITLE = "transfer-mean", "Mean of the transfer attacks"
+"""Group and title of the row that averages, on each image, over the attacks that are carried over."""
 
 
 def eps_text(eps: float) -> str:
