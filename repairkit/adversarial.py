@@ -28,7 +28,7 @@ from repairkit.evaluation.alternatives.adversarial_training import MOST_IMAGES
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.attacks import Attacked, Booleans, attack, derived_seed, draw_targets
 from repairkit.evaluation.splits import Split, check_disjoint, some, three_way, ungrouped
-from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
+from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of, without
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier
 from repairkit.models.finetuning import finetune
@@ -554,6 +554,7 @@ def find_and_freeze(
     with clock.part("attribution"):
         found = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
         clock.add("attribution", sum(found.passes.values()))
+    found = without(found, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
     choice = choose_against(task, classifier, game.filters, found, made["choose"], split, options, attacks, clock, kept)
     patch = patch_of(task.model, game.filters, found, choice, game.stake, options.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))

@@ -239,6 +239,27 @@ def test_a_second_round_attacks_the_network_that_the_first_left():
         torch.testing.assert_close(weights, together[name])
 
 
+def test_a_filter_that_an_earlier_round_froze_is_not_frozen_again(monkeypatch):
+    """Prefix selection takes the highest values first: here the second round finds the frozen filters highest once more."""
+    from repairkit import adversarial
+
+    found = []
+
+    def as_before(*given, **options):
+        found.append(attribute(*given, **options))
+        return replace(found[-1], value=found[0].value)
+
+    attribute = adversarial.attribute
+    monkeypatch.setattr(adversarial, "attribute", as_before)
+    attacks = replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
+    findings = repair(task(), replace(OPTIONS, strategy="prefix", max_filters=2, max_clean_drop=0.1), attacks)
+    first, second = ([str(culprit.filter) for culprit in each.patch.culprits] for each in findings.rounds)
+    assert len(first) == len(second) == 2
+    assert not set(first) & set(second)
+    values = dict(zip(findings.rounds[1].attribution.ids, findings.rounds[1].attribution.value, strict=True))
+    assert [values[name] for name in first] == [0, 0]
+
+
 def _clean(asked, options, attacks):
     rows = attacked_rows(asked, split_of(asked, options, attacks), options, attacks)["attribute"]
     return asked.images.subset(rows), draw_targets(asked.images.labels, 4, options.seed)[rows]
