@@ -30,6 +30,7 @@ from repairkit.report.result import (
     Difference,
     FrontierPoint,
     FrozenFilter,
+    RankCorrelation,
     Verdict,
 )
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
@@ -128,7 +129,9 @@ def summarise(
         frontier=list(frontier(findings, level)),
         sweep=evaluation.sweep_points(findings.judged.sweeps, level),
         strengths=strengths,
-        correlation=None if findings.screens is None else evaluation.correlation(findings.screens, level),
+        correlation=None
+        if findings.screens is None or (found := evaluation.correlation(findings.screens, level)) is None
+        else RankCorrelation(of=found.of, n=found.n, value=found.value),
         comparison=compared(options, attacks, findings),
     )
 

@@ -9,12 +9,12 @@ from repairkit.report.result import (
     AdversarialResult,
     Adversary,
     Column,
-    Correlation,
     Cost,
     Difference,
     FrontierPoint,
     FrozenFilter,
     Histogram,
+    RankCorrelation,
     Reproduction,
     Share,
     Strength,
@@ -206,7 +206,7 @@ def adversarial_result() -> AdversarialResult:
         frontier=_frontier(),
         sweep=_sweep(),
         strengths=_strengths(),
-        correlation=Correlation(of="attack-success and accuracy values", n=3086, value=0.251, low=0.22, high=0.281),
+        correlation=RankCorrelation(of="attack-success and accuracy values", n=3086, value=0.251, low=0.22, high=0.281),
     )  # fmt: skip
 
 

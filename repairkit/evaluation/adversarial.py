@@ -160,7 +160,8 @@ def strengths(sweeps: Mapping[str, Sweep], checks: Mapping[str, Sanity]) -> list
 def correlation(screens: Floats, level: float, of: str = BOTH_VALUES) -> Correlation | None:
     """Spearman's rank correlation of the two rows over the filters that move either; None for fewer than four of them, or where a row is constant.
 
-    The interval is Bonett and Wright's (2000). Filters are no random sample, and the noise of the screens pulls the value toward zero.
+    The interval is Bonett and Wright's (2000), as if filters were a random sample. It covers neither other images nor the noise of the screens, which
+    pulls the value toward zero.
 
     Example:
         >>> found = correlation(np.array([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 4.0, 3.0]]), 0.95)

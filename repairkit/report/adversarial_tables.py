@@ -242,5 +242,4 @@ def correlation(result: AdversarialResult) -> str:
     found = result.correlation
     if found is None:
         return ""
-    value, span = signed(f"{found.value:.2f}"), interval(found.low, found.high, lambda end: signed(f"{end:.2f}"))
-    return f"Spearman's rank correlation of {found.of}: {value} ({span}), n = {count(found.n)} filters."
+    return f"Spearman's rank correlation of {found.of}: {signed(f'{found.value:.2f}')}, n = {count(found.n)} filters."

@@ -110,12 +110,15 @@ def destroyed(result: CriticalResult) -> Ours:
 
 
 def correlated(result: CorrelationResult) -> Ours:
-    """The rank correlation and what it is without noise."""
+    """The rank correlation, with an interval over filters alone, and what it is without noise."""
     if not result.correlations:
         return Ours(result.verdict.outcome, reached=False)
     found = result.correlations[0]
     without = "" if result.corrected is None else f", {_number(result.corrected)} corrected for noise"
-    return Ours(f"{_number(found.value)} ({interval(found.low, found.high, _number)}; n = {count(found.n)} filters){without}", reached=True)
+    return Ours(
+        f"{_number(found.value)} ({interval(found.low, found.high, _number)} as if its {count(found.n)} filters were drawn at random){without}",
+        reached=True,
+    )
 
 
 def cost(result: Result) -> Ours:

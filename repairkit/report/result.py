@@ -278,8 +278,18 @@ class Strength(Record):
     flags: list[str]  # what is suspicious about the attack on this network; empty where nothing is
 
 
+class RankCorrelation(Record):
+    """Spearman's rank correlation of two values over the filters of one network, each measured once: nothing says how far noise moves it."""
+
+    of: str  # what is correlated, in words
+    n: int  # filters
+    value: float
+    low: float | None = None  # only in older results, and not shown: as if filters were a random sample
+    high: float | None = None
+
+
 class Correlation(Record):
-    """Spearman's rank correlation of two values over the filters of one network."""
+    """Spearman's rank correlation of two values over the filters of one network; the interval is over filters, as if they were a random sample."""
 
     of: str  # what is correlated, in words
     n: int  # filters
@@ -684,7 +694,7 @@ class AdversarialResult(Result):
     frontier: list[FrontierPoint]
     sweep: list[SweepPoint]
     strengths: list[Strength]
-    correlation: Correlation | None
+    correlation: RankCorrelation | None
 
 
 class CorrelationResult(Result):
