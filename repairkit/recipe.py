@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_type_hints
@@ -21,7 +20,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
 from repairkit.efficiency import EfficiencyOptions, Method
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.adversaries import Effort, effort_for
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import draw
 from repairkit.fairness import Task
@@ -255,7 +254,7 @@ class AttackSection(_Section):
     Attributes:
         eps, step: in 255ths.
         effort: fields of `repairkit.evaluation.adversaries.Effort`.
-        thorough: the full suite of attacks, but for what `effort` says.
+        thorough: the full suite of attacks, but for what `effort` says; on a GPU by default, see `repairkit.evaluation.adversaries.effort_for`.
     """
 
     eps: float = 16
@@ -271,7 +270,7 @@ class AttackSection(_Section):
     thorough: bool = False
 
 
-def attack_options(section: AttackSection) -> AttackOptions:
+def attack_options(section: AttackSection, *, device: str, embedded: bool) -> AttackOptions:
     """The adversary that a recipe describes.
 
     Raises:
@@ -282,7 +281,7 @@ def attack_options(section: AttackSection) -> AttackOptions:
     try:
         return AttackOptions(
             method=PGD(eps=section.eps / 255, step=section.step / 255, steps=section.steps, random_start=section.random_start),
-            effort=replace(THOROUGH if section.thorough else Effort(), **section.effort),
+            effort=effort_for(section.effort, thorough=section.thorough, device=device, embedded=embedded),
             **section.model_dump(include={"ranking", "images", "rounds", "finetune_epochs", "frontier"}),
         )
     except UsageError as error:
@@ -318,9 +317,9 @@ class AdversarialRecipe(ClassifierRecipe):
         self.attack_options()
         return self
 
-    def attack_options(self) -> AttackOptions:
-        """The adversary of the run."""
-        return attack_options(self.attack)
+    def attack_options(self, device: str = "cpu") -> AttackOptions:
+        """The adversary of a run on such a device."""
+        return attack_options(self.attack, device=device, embedded=self.data is None)
 
 
 class CorrelationRecipe(ClassifierRecipe):
@@ -344,9 +343,9 @@ class CorrelationRecipe(ClassifierRecipe):
         self.attack_options()
         return self
 
-    def attack_options(self) -> AttackOptions:
-        """The adversary of the run."""
-        return attack_options(self.attack)
+    def attack_options(self, device: str = "cpu") -> AttackOptions:
+        """The adversary of a run on such a device."""
+        return attack_options(self.attack, device=device, embedded=self.data is None)
 
 
 class DropoutRecipe(Recipe):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -58,7 +57,7 @@ from repairkit.cli.options import (
 )
 from repairkit.comparing import suited
 from repairkit.errors import UsageError
-from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.adversaries import EMBEDDED, Effort, effort_for
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import some
 from repairkit.options import Options, Score
@@ -73,8 +72,6 @@ REPAIRED = ("repaired", "repaired against stored images")
 """Outcomes with exit code 0."""
 EMBEDDED_BUDGET, EMBEDDED_CANDIDATES, EMBEDDED_DIGITS, EMBEDDED_BATCH = 6_000, 20, 900, 64
 EMBEDDED_IMAGES = (60, 60, 100)
-EMBEDDED_EFFORT = Effort(carried=40, adaptive=12, queries=200, checked=4)
-"""For the embedded default, which is there to be tried in minutes."""
 
 
 def adversarial(
@@ -150,15 +147,15 @@ def adversarial(
     carried: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"Report images for every other attack than PGD. [default: {Effort.carried}; {EMBEDDED_EFFORT.carried} for digits]"
+            min=1, help=f"Report images for every other attack than PGD. [default: {Effort.carried}; {EMBEDDED.carried} for digits]"
         ),
     ] = None,
     adaptive: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Report images attacked afresh. [default: {Effort.adaptive}; {EMBEDDED_EFFORT.adaptive} for digits]"),
+        typer.Option(min=1, help=f"Report images attacked afresh. [default: {Effort.adaptive}; {EMBEDDED.adaptive} for digits]"),
     ] = None,
     queries: Annotated[
-        int | None, typer.Option(min=1, help=f"Queries of Square. [default: {Effort.queries}; {EMBEDDED_EFFORT.queries} for digits]")
+        int | None, typer.Option(min=1, help=f"Queries of Square. [default: {Effort.queries}; {EMBEDDED.queries} for digits]")
     ] = None,
     restarts: Annotated[
         int | None, typer.Option(min=1, help="Starts of PGD and APGD-T afresh, and of PGD within each bound of the sweep. [default: 2]")
@@ -167,12 +164,13 @@ def adversarial(
     apgd_classes: Annotated[int | None, typer.Option(min=1, help="Classes that APGD-T aims at. [default: 1]")] = None,
     checked: Annotated[
         int | None,
-        typer.Option(
-            min=1, help=f"Report images for checks of the attack. [default: {Effort.checked}; {EMBEDDED_EFFORT.checked} for digits]"
-        ),
+        typer.Option(min=1, help=f"Report images for checks of the attack. [default: {Effort.checked}; {EMBEDDED.checked} for digits]"),
     ] = None,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda]")
+        bool,
+        typer.Option(
+            "--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda, but for digits]"
+        ),
     ] = False,
     compare: CompareOption = False,
     alternatives: AlternativesOption = False,
@@ -218,7 +216,6 @@ def adversarial(
         "carried": carried, "adaptive": adaptive, "queries": queries, "restarts": restarts, "apgd_steps": apgd_steps,
         "apgd_classes": apgd_classes, "checked": checked,
     }  # fmt: skip
-    effort = THOROUGH if thorough or (device == "cuda" and not digits) else EMBEDDED_EFFORT if digits else Effort()
     attacks = AttackOptions(
         method=PGD(eps=parse_fraction("--eps", eps), step=parse_fraction("--step", step), steps=steps, random_start=random_start),
         ranking=cast(Ranking, ranking),
@@ -226,7 +223,9 @@ def adversarial(
         rounds=rounds,
         finetune_epochs=finetune_epochs,
         frontier=frontier,
-        effort=replace(effort, **{name: number for name, number in given.items() if number is not None}),
+        effort=effort_for(
+            {name: number for name, number in given.items() if number is not None}, thorough=thorough, device=device, embedded=digits
+        ),
     )
     check_workers(workers, options)
     set_threads(threads or kept_setting(out, "threads"), workers=workers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -80,6 +80,28 @@ class Effort:
 
 THOROUGH = Effort(carried=1000, adaptive=1000, restarts=5, queries=5000, apgd_steps=100, apgd_classes=9, checked=64)
 """The full suite, for a GPU or a night; on as many images as there are."""
+EMBEDDED = Effort(carried=40, adaptive=12, queries=200, checked=4)
+"""For the embedded default, which is there to be tried in minutes."""
+
+
+def effort_for(given: Mapping[str, int], *, thorough: bool, device: str, embedded: bool) -> Effort:
+    """The effort of a command or a recipe: the full suite where it is asked for or a GPU is there, and little for the embedded default on any device.
+
+    Args:
+        given: fields that are set, whatever the rest.
+        thorough: the full suite was asked for.
+        device: "cpu" or "cuda".
+        embedded: whether the data are those that come with repairkit.
+
+    Example:
+        >>> effort_for({}, thorough=False, device="cuda", embedded=False) == THOROUGH
+        True
+        >>> effort_for({"queries": 7}, thorough=False, device="cuda", embedded=True) == replace(EMBEDDED, queries=7)
+        True
+    """
+    if thorough or (device == "cuda" and not embedded):
+        return replace(THOROUGH, **given)
+    return replace(EMBEDDED if embedded else Effort(), **given)
 
 
 @dataclass(frozen=True, eq=False)
