@@ -236,6 +236,7 @@ class AdversarialFindings:
         ended: why no further round was played, in words; empty where all were.
         compared: the first round with baselines; None where nobody asked, or no round was played.
         hardened: what adversarial fine-tuning cost; None where nobody asked, or the attack does not fool the network.
+        taken: of the passes those whose images an earlier run left in the cache, by part.
     """
 
     split: Split
@@ -251,6 +252,7 @@ class AdversarialFindings:
     passes: dict[str, float]
     seconds: dict[str, float]
     hardened: Tried | None = None
+    taken: dict[str, float] = field(default_factory=dict)
 
     @property
     def trained(self) -> int:
@@ -367,8 +369,7 @@ def repair(
     clock = Clock(
         progress,
         sum(plan(task, options, attacks).values()),
-        earlier=unfinished.seconds() if unfinished else None,
-        note=unfinished.keep_seconds if unfinished else None,
+        kept=unfinished,
     )
     rows = attacked_rows(task, split, options, attacks)
     targets = draw_targets(task.images.labels, len(task.images.classes), options.seed)
@@ -384,8 +385,7 @@ def repair(
                 seed=options.seed,
                 progress=clock.tell,
             )
-            clock.add("attack", made.passes)
-            clock.restore("attack", len(made) * (attacks.method.passes + 1) - made.passes)
+            clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
         return made
 
     for each in (task.model, *task.others):
@@ -440,7 +440,7 @@ def repair(
         )
     compared = compare_first(task, rounds, frontier, made["report"], split, options, attacks, clock, unfinished)
     return AdversarialFindings(
-        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds, hardened
+        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds, hardened, clock.taken
     )
 
 

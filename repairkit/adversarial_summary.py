@@ -103,7 +103,10 @@ def summarise(
         else [],
         method=(method(task, options, attacks, findings) if findings.rounds else [])
         + (instead.method(rows, chosen="fixed beforehand") if rows else []),
-        costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        costs=[
+            Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds, taken=findings.taken.get(part, 0.0))
+            for part, seconds in findings.seconds.items()
+        ],
         alternatives=rows,
         guarantees=[entry for each in findings.rounds for entry in claims_of(each.attribution, "repaired", 0)],
         limits=limits(task, options, attacks, findings) + list(instead.LIMITS if rows else ()),

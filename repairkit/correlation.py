@@ -37,6 +37,7 @@ class CorrelationFindings:
             where the attack does not fool the network.
         t0: live zone.
         fooled: whether the attack reaches its target often enough for success to be valued.
+        passes, seconds: by part; taken: of the passes those whose images an earlier run left in the cache.
     """
 
     made: Attacked
@@ -46,6 +47,7 @@ class CorrelationFindings:
     fooled: bool
     passes: dict[str, float]
     seconds: dict[str, float]
+    taken: dict[str, float]
 
 
 def attacked_count(task: AdversarialTask, attacks: AttackOptions) -> int:
@@ -100,8 +102,7 @@ def find(
     clock = Clock(
         progress,
         sum(planned.values()),
-        earlier=unfinished.seconds() if unfinished else None,
-        note=unfinished.keep_seconds if unfinished else None,
+        kept=unfinished,
     )
     classifier = task.model.classifier.to(memory_format=torch.channels_last)
     rows = some(task.images, attacked_count(task, attacks), seed=options.seed)
@@ -110,8 +111,7 @@ def find(
         made = attack(
             classifier, task.images.subset(rows), targets[rows], attacks.method, batch=options.batch, seed=options.seed, progress=clock.tell
         )
-        clock.add("attack", made.passes)
-        clock.restore("attack", len(made) * (attacks.method.passes + 1) - made.passes)
+        clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
         hit = [moved(classifier, made, task.images.subset(rows), options, clock)]
     check_hits(hit, task.images.name)
     success, accuracy = AttackSuccess().on(made.toward_targets), Accuracy().on(task.images)
@@ -123,4 +123,4 @@ def find(
     screens = screens_of(
         classifier, game.filters, [success, accuracy] * 2, options, passes=options.budget / 4, t0=t0, batch=options.batch, clock=clock, part="screens", kept=kept
     )  # fmt: skip
-    return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), clock.passes, clock.seconds)
+    return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), clock.passes, clock.seconds, clock.taken)

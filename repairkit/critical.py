@@ -312,8 +312,7 @@ def find(
     clock = Clock(
         progress,
         sum(passes for part, passes in plan(task, options).items() if part != "control" or not control.right),
-        earlier=kept.seconds() if kept else None,
-        note=kept.keep_seconds if kept else None,
+        kept=kept,
     )
     clock.prefix = task.subject or ""
     classifier = task.model.classifier

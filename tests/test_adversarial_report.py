@@ -219,6 +219,17 @@ def test_correlation_is_a_sentence_where_it_was_measured():
     assert "Spearman" not in section(page_of(CASES["cannot be fooled"]), "filters")
 
 
+def test_passes_that_an_earlier_run_made_are_told_beside_the_seconds_that_leave_them_out():
+    result = adversarial_result()
+    attack, evaluation = result.costs
+    costs = [attack.model_copy(update={"taken": 63700.0}), evaluation]
+    shown = texts(tables.costs(result.model_copy(update={"costs": costs})))
+    assert shown == [
+        ["attack", "115,200 63,700 taken from an earlier run, not in these seconds", "611.0"],
+        ["evaluation", "402,000", "2,411.5"],
+    ]
+
+
 @pytest.mark.parametrize("name", ["cannot be fooled", "no adversary"])
 def test_a_network_that_cannot_be_fooled_has_a_complete_report(name):
     result = CASES[name]

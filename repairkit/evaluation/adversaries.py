@@ -324,8 +324,7 @@ class _Bench:
     def made(self, against: Classifier, images: LabelledImages, targets: Indices, how: Method) -> Attacked:
         """Adversarial images against one network."""
         found = attack(against, images, targets, how, **self.settings)
-        self._clock.add("evaluation", found.passes)
-        self._clock.restore("evaluation", len(images) * (how.passes + 1) - found.passes)
+        self._clock.take("evaluation", found.passes, len(images) * (how.passes + 1))
         return found
 
 

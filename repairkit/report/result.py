@@ -530,6 +530,7 @@ class Cost(Record):
     part: str  # "screen", "flips", "choosing", "evaluation", ...
     passes: float  # image passes: forward 1, forward and backward 3, a flip its measured share
     seconds: float
+    taken: float = 0.0  # of the passes, those that an earlier run made: their time is not in the seconds
 
 
 class Alternative(Record):
