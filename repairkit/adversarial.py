@@ -484,26 +484,28 @@ def won(
     Raises:
         DataError: it does, but on too few images; says how many must be attacked.
     """
-    hit = of_the_attack(task, original, made, rows, options, clock)
-    check_hits(hit, task.images.name)
-    return fooled(hit)
+    if not fooled(of_the_attack(task, original, made, rows, options, clock)):
+        return False
+    check_hits([made[part] for part in PARTS[:2]], task.images.name)
+    return True
 
 
 def out_of_reach(
     task: AdversarialTask, repaired: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], options: Options, clock: Clock
 ) -> str:
     """Why a further round cannot be played against the network that the last one left, in words; "" where it can."""
-    hit = of_the_attack(task, repaired, made, rows, options, clock)
-    return too_few(hit) if fooled(hit) else "the attack no longer fooled the network"
+    if not fooled(of_the_attack(task, repaired, made, rows, options, clock)):
+        return "the attack no longer fooled the network"
+    return too_few([made[part] for part in PARTS[:2]])
 
 
 def check_hits(made: Sequence[Attacked], name: str) -> None:
-    """A network that is fooled is fooled on enough images.
+    """Enough images of a network that is fooled reach their target.
 
     Raises:
-        DataError: on too few; says how many must be attacked.
+        DataError: too few do; says how many must be attacked.
     """
-    if fooled(made) and (why := too_few(made)):
+    if why := too_few(made):
         raise DataError(f"{name}: {why}; give more images, or let more of them be attacked (--attacked)")
 
 

@@ -113,7 +113,8 @@ def find(
         )
         clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
         hit = [moved(classifier, made, task.images.subset(rows), options, clock)]
-    check_hits(hit, task.images.name)
+    if fooled(hit):
+        check_hits([made], task.images.name)
     success, accuracy = AttackSuccess().on(made.toward_targets), Accuracy().on(task.images)
     with clock.part("calibration"):
         game = game_of(classifier, success - accuracy, (task.images,), options)

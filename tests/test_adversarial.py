@@ -191,7 +191,6 @@ def test_whether_the_network_is_fooled_is_a_matter_of_the_rate_and_too_few_image
     assert fooled([with_hits(made, 2, 30)])
     assert not fooled([with_hits(made, 1, 20)])
     check_hits([with_hits(made, 10, 12), with_hits(made, 10, 30)], "colours")
-    check_hits([with_hits(made, 1, 30)], "colours")  # not fooled: nothing is to be found
     with pytest.raises(
         DataError,
         match=r"colours: the attack takes 9 of 12 images to their target, and 10 .* \(75 %\) attack 14 or more in each; give more",
@@ -462,7 +461,7 @@ def test_the_plan_is_about_what_a_run_costs():
     asked, findings, _ = repaired()
     planned = plan(asked, OPTIONS, ATTACKS)
     assert planned["attack"] == pytest.approx(100 * (ATTACKS.method.passes + 1) + 60)
-    assert sum(findings.passes.values()) < 1.3 * sum(planned.values())
+    assert 0.5 < sum(findings.passes.values()) / sum(planned.values()) < 1.3, (findings.passes, planned)
 
 
 # ---- bad input ----
