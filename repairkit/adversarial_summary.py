@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from repairkit import alternatives_summary as instead
-from repairkit.adversarial import CEILING, CORRELATED_SHARE, PARTS, PRICES, AdversarialFindings, AdversarialTask, AttackOptions
+from repairkit.adversarial.repairing import AdversarialFindings
+from repairkit.adversarial.rounds import PRICES
+from repairkit.adversarial.screens import CORRELATED_SHARE
+from repairkit.adversarial.task import PARTS, AdversarialTask, AttackOptions
+from repairkit.adversarial.worth import CEILING
 from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial import HARDENED
@@ -19,20 +23,10 @@ from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
+from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation
 from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
-from repairkit.report.result import (
-    AdversarialResult,
-    Adversary,
-    Alternative,
-    Column,
-    Comparison,
-    Cost,
-    Difference,
-    FrontierPoint,
-    FrozenFilter,
-    RankCorrelation,
-    Verdict,
-)
+from repairkit.report.comparison_result import Comparison
+from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Verdict
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 RANKINGS = {

@@ -10,7 +10,8 @@ from repairkit.alternatives import GROUP_THRESHOLDS, LAST_LAYER, THRESHOLD, WHOL
 from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.fairness import GAP, RECALL
 from repairkit.evaluation.verdict import in_words, points_of
-from repairkit.report.result import Alternative, Claim, Difference, Verdict
+from repairkit.report.record import Claim
+from repairkit.report.result import Alternative, Difference, Verdict
 
 FINDING = ("calibration", "live zone", "attribution", "choosing")
 """Parts of a run that a repair is made of; its evaluation is none, nor what was asked for in addition."""

@@ -95,7 +95,7 @@ def planned(options: Options, *, images: int, points: int, report: int, choosing
     Args:
         options: names of the baselines, and the budget of the Shapley values.
         images: that find.
-        points: numbers of filters frozen at which the curves are measured.
+        points: numbers of filters frozen at which the curves are measured, 0 among them, which is measured once.
         report: passes of measuring one network on report images.
         choosing: passes of choosing once; 0 where the run repairs nothing.
         shapley: whether the curve of the Shapley values is measured here, too.
@@ -110,8 +110,8 @@ def planned(options: Options, *, images: int, points: int, report: int, choosing
         AS_DEAR: min(options.budget, one * images),
         "fairprune": (1 + GRADIENT_COST) * images,
     }
-    rows = rows_of(options.compare)
-    each = (points + (choosing > 0)) * report + choosing
+    rows = [row for row in rows_of(options.compare) if row != AS_DEAR or options.budget < one * images or images > PUBLISHED_IMAGES]
+    each = (points - 1 + (choosing > 0)) * report + choosing
     return sum(dear.get(row, 0.0) for row in rows) + len(rows) * each + shapley * points * report
 
 
@@ -166,18 +166,9 @@ def compare(
     game = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
     budget = sum(shapley.passes.values())
 
-    def curve(found: Attribution, own: KeptNetwork | None) -> Floats:
-        return _curve(measure, order(found), counts, clock, own).astype(np.float64)
-
-    contenders = [
-        Contender(
-            SHAPLEY,
-            (shapley,),
-            (score(shapley),),
-            right.astype(np.float64) if right is not None else curve(shapley, kept.within(f"{PART}/shapley") if kept else None),
-            (choice,) if choice else (),
-        )
-    ]
+    if right is None:
+        right = _curve(measure, order(shapley), counts, clock, kept.within(f"{PART}/shapley") if kept else None)
+    contenders = [Contender(SHAPLEY, (shapley,), (score(shapley),), right.astype(np.float64), (choice,) if choice else ())]
     for row in rows_of(options.compare):
         folder = re.sub(r"\W+", "-", row).strip("-")
         own = kept.within(f"{PART}/{folder}") if kept else None
@@ -196,7 +187,9 @@ def compare(
                 own.keep_attribution(found)
         chosen = choose(found, own) if choose else None
         after = _measured(measure, [chosen.players], clock, own, "after")[0].astype(np.float64) if chosen else None
-        contenders.append(Contender(row, (found,), (score(found),), curve(found, own), (chosen,) if chosen else (), after))
+        frozen = _curve(measure, order(found), counts[1:], clock, own)
+        curve = np.concatenate([right[:1], frozen]).astype(np.float64)  # with none frozen it is the same network
+        contenders.append(Contender(row, (found,), (score(found),), curve, (chosen,) if chosen else (), after))
     return Compared(tuple(counts), tuple(contenders))
 
 
@@ -242,7 +235,14 @@ def with_after(compared: Compared, after: Floats) -> Compared:
 
 
 def _made(row: str, game: ModelGame, budget: float, seed: int, progress: Progress) -> Attribution:
-    """A baseline's attribution at the passes of the Shapley values."""
+    """A baseline's attribution at the passes of the Shapley values.
+
+    Raises:
+        UsageError: a value that is not a number; conductance at equal passes, where as published it takes all images already.
+    """
+    images = len(game.weights)
+    if row == AS_DEAR and images <= min(PUBLISHED_IMAGES, budget / (GRADIENT_COST * (RIEMANN_STEPS + 1))):
+        raise UsageError(f"{AS_PUBLISHED} takes all {images} images that find already, and the passes pay for more")
     makers: Mapping[str, Callable[[], Attribution]] = {
         "random": lambda: baselines.random(game, seed=seed),
         "weight norm": lambda: baselines.weight_norm(game),

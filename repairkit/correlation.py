@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from repairkit.adversarial import LEAST, AdversarialTask, AttackOptions, check_hits, fooled, moved, screens_of
+from repairkit.adversarial.fooling import check_hits, fooled, moved
+from repairkit.adversarial.screens import screens_of
+from repairkit.adversarial.task import LEAST, AdversarialTask, AttackOptions
 from repairkit.attributing import game_of, zone_of
 from repairkit.clock import Clock
 from repairkit.errors import DataError

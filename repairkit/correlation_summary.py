@@ -8,12 +8,13 @@ import math
 import numpy as np
 from scipy import stats
 
-from repairkit.adversarial import AdversarialTask, AttackOptions
+from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.correlation import CorrelationFindings
 from repairkit.evaluation.adversarial import correlation
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.result import Column, Correlation, CorrelationResult, Cost, SharedTop, Verdict
+from repairkit.report.correlation_result import CorrelationResult, SharedTop
+from repairkit.report.result import Column, Correlation, Cost, Verdict
 from repairkit.shapley.game import Floats
 from repairkit.summary import COLUMNS, reproduction
 

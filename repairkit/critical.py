@@ -19,7 +19,7 @@ from repairkit.comparing import Choose, Compared, by_value, compare, planned, wi
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError
-from repairkit.evaluation.critical import Removal
+from repairkit.evaluation.critical import OTHERS, Removal
 from repairkit.evaluation.splits import Split, three_way, ungrouped
 from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
 from repairkit.filters import ConvFilters
@@ -39,6 +39,8 @@ from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
+REMOVED = (3, 30)
+"""Numbers of filters at which a removal curve is measured beside the usual ones; the paper's figure 1 is of 30."""
 DRAWS = 3
 """Orders of random filters that the removal of critical ones is held against."""
 CRITICAL_T0: Literal["auto"] = "auto"
@@ -46,7 +48,6 @@ CRITICAL_T0: Literal["auto"] = "auto"
 the area under the removal curve was 64 % with values from t0 = 0.97, where repairs look, and 23 % from the zone that was measured (0.85)."""
 LEAST = 10
 """Images of the class that find and report at least: with fewer neither a value nor an interval says anything."""
-OTHERS = "other classes"
 
 
 @dataclass(frozen=True)
@@ -158,15 +159,15 @@ def check_takes(model: LoadedModel, images: LabelledImages) -> None:
         check_not_probabilities(model.classifier(images.batch(np.arange(min(4, len(images))))))
 
 
-def grid(most: int) -> tuple[int, ...]:
-    """Numbers of filters at which a removal curve is measured: 0, 1, 2, 5, 10, 20, 50, ... and the last.
+def grid(most: int, *more: int) -> tuple[int, ...]:
+    """Numbers of filters at which a curve is measured: 0, 1, 2, 5, 10, 20, 50, ... and the last, and `more` of them.
 
     Example:
-        >>> grid(40), grid(1), grid(0)
-        ((0, 1, 2, 5, 10, 20, 40), (0, 1), (0,))
+        >>> grid(40), grid(40, *REMOVED), grid(1, *REMOVED), grid(0)
+        ((0, 1, 2, 5, 10, 20, 40), (0, 1, 2, 3, 5, 10, 20, 30, 40), (0, 1), (0,))
     """
     steps = (factor * 10**power for power in range(7) for factor in (1, 2, 5))
-    return tuple(sorted({0, most, *(step for step in steps if step <= most)}))
+    return tuple(sorted({0, most, *(step for step in (*steps, *more) if step <= most)}))
 
 
 def split_of(task: CriticalTask, options: Options) -> Split:
@@ -198,6 +199,12 @@ def removed(options: Options, players: int) -> int:
     return min(options.top or options.usual_top, max(players // 2, 1))
 
 
+def critical_ones(attribution: Attribution, most: int) -> Examples:
+    """The filters that something depends on, highest value first: at most so many, and of positive value alone."""
+    highest = attribution.extremes(most)["high"]
+    return highest[attribution.value[highest] > 0]
+
+
 def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     """Image passes that a run will make, by part; as `repairkit.fairness.plan`, with both ends attributed for a repair.
 
@@ -205,7 +212,7 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
         DataError: as `split_of`.
     """
     split = split_of(task, options)
-    points = len(grid(options.top or options.usual_top)) - 1
+    points = len(grid(options.top or options.usual_top, *REMOVED)) - 1
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
     both = task.repair and options.guarantee is None
@@ -296,7 +303,7 @@ def find(
     unfinished: Unfinished | None = None,
     control: Control | None = None,
 ) -> CriticalFindings:
-    """Value the filters, freeze the highest one by one beside as many random ones, and repair the class where that is asked for.
+    """Value the filters, freeze more and more of the highest beside as many random ones, and repair the class where that is asked for.
 
     Args:
         task: network, images and question.
@@ -420,9 +427,8 @@ def remove(
 ) -> Removal:
     """The removal curves on the report images: filters of positive value, highest first, and random ones of all."""
     images = task.images.subset(split.report)
-    highest = attribution.extremes(removed(options, len(filters)))["high"]
-    highest = highest[attribution.value[highest] > 0]
-    counts = grid(len(highest))
+    highest = critical_ones(attribution, removed(options, len(filters)))
+    counts = grid(len(highest), *REMOVED)
     orders = [np.random.default_rng([options.seed, draw]).permutation(len(filters)) for draw in range(DRAWS)]
 
     def right(frozen: Examples) -> npt.NDArray[np.bool_]:

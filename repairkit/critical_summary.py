@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from repairkit.critical import DRAWS, CriticalFindings, CriticalTask
+from repairkit.critical import DRAWS, CriticalFindings, CriticalTask, critical_ones
 from repairkit.data.record import read_record
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.critical import RESAMPLES, Removal, compare, verdict_of_removal, verdict_of_repair
 from repairkit.fairness import data_hash, finite_or_none
 from repairkit.filters import FilterId
 from repairkit.options import Options
-from repairkit.report.result import (
-    Column,
-    Comparison,
-    Cost,
-    CriticalResult,
-    Difference,
-    Extreme,
-    FrozenFilter,
-    LayerCount,
-    Share,
-    ValuedFilter,
-)
+from repairkit.report.comparison_result import Comparison
+from repairkit.report.critical_result import CriticalResult, LayerCount
+from repairkit.report.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
@@ -154,9 +146,9 @@ def extreme(found: Attribution, end: End, most: int | None = None) -> Extreme:
 
 
 def layers(findings: CriticalFindings) -> list[LayerCount]:
-    """How many of the highest filters lie in each layer that has any, in the order in which the network runs them."""
+    """How many of the filters that the removal curve freezes lie in each layer that has any, in the order in which the network runs them."""
     filters = findings.filters
-    site_of = filters.site_of[findings.attribution.extremes()["high"]]
+    site_of = filters.site_of[critical_ones(findings.attribution, findings.removal.counts[-1])]
     return [
         LayerCount(layer=filters.sites[site].layer, critical=int((site_of == site).sum()), filters=filters.sites[site].filters)
         for site in np.unique(site_of).tolist()
@@ -180,9 +172,12 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation
         else "No truncation.",
-        f"Removal: the highest filters were frozen one by one, up to {removal.counts[-1]}, on report images that had no part in finding them; "
-        f"the control froze as many filters drawn at random, in {DRAWS} orders, whose mean is shown.",
     ]
+    if removal.counts[-1]:
+        sentences.append(
+            f"Removal: the highest filters were frozen, measured at {at_numbers(removal.counts)}, on report images that had no part in finding them; "
+            f"the control froze as many filters drawn at random, in {DRAWS} orders, whose mean is shown."
+        )
     if removal.counts[-1] and "control" not in findings.passes:
         sentences.append("The control is that of all classes of this run; its cost stands in the report of the first.")
     if unmoved:
@@ -204,6 +199,17 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
             f"classes stays under {100 * options.max_clean_drop:g} points. {repair.choice.chosen} frozen; choosing stopped because {repair.choice.reason}."
         )
     return sentences
+
+
+def at_numbers(counts: Sequence[int]) -> str:
+    """The numbers of filters at which a curve is measured, in words.
+
+    Example:
+        >>> at_numbers((0, 1, 2, 5)), at_numbers((0, 1))
+        ('1, 2 and 5 filters', '1 filter')
+    """
+    *before, last = counts[1:] or counts
+    return f"{', '.join(map(str, before))} and {last} filters" if before else f"{last} filter{'s' if last != 1 else ''}"
 
 
 def limits(task: CriticalTask, options: Options) -> list[str]:

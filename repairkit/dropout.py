@@ -154,7 +154,7 @@ def configuration(task: DropoutTask, options: Options) -> dict[str, object]:
 def find(
     task: DropoutTask, options: Options, *, progress: Progress | None = None, workers: int = 1, unfinished: Unfinished | None = None
 ) -> DropoutFindings:
-    """Value the filters of both networks, and freeze the highest, the lowest and random ones of each one by one.
+    """Value the filters of both networks, and freeze more and more of the highest, the lowest and random ones of each.
 
     Both networks see the same images, the same coalitions and the same random orders.
 

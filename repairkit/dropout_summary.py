@@ -7,14 +7,15 @@ import datetime
 import numpy as np
 
 from repairkit.critical import DRAWS
-from repairkit.critical_summary import extreme
+from repairkit.critical_summary import at_numbers, extreme
 from repairkit.data.record import read_record
 from repairkit.dropout import DropoutFindings, DropoutTask, ValuedNetwork
 from repairkit.evaluation.dropout import verdict
 from repairkit.fairness import data_hash
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
-from repairkit.report.result import Column, Cost, DropoutResult, Extreme, Guaranteed, SharedHistogram
+from repairkit.report.dropout_result import DropoutResult, SharedHistogram
+from repairkit.report.result import Column, Cost, Extreme, Guaranteed
 from repairkit.shapley.game import Floats
 from repairkit.summary import COLUMNS, SCORES, claims_of, dropout_explanation, reproduction
 
@@ -136,7 +137,7 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation
         else "No truncation.",
-        f"Removal: of each network its own highest filters, its own lowest and random ones were frozen one by one, up to {removals.counts[-1]}, on "
+        f"Removal: of each network its own highest filters, its own lowest and random ones were frozen, measured at {at_numbers(removals.counts)}, on "
         f"{len(findings.split.report):,} report images that had no part in finding them; random filters are the same in both networks, in {DRAWS} orders.",
         "The images that a repair would choose on were left alone, so that the split is that of repairkit accuracy.",
     ]

@@ -15,7 +15,8 @@ from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.models import small
 from repairkit.options import Options
-from repairkit.report.result import AgreedAfter, Column, Cost, EfficiencyResult, Estimate, Needed, StoppedAlike, Verdict
+from repairkit.report.efficiency_result import AgreedAfter, EfficiencyResult, Needed, StoppedAlike
+from repairkit.report.result import Column, Cost, Estimate, Verdict
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Floats
 from repairkit.shapley.guarantee import End

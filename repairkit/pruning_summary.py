@@ -14,18 +14,8 @@ from repairkit.evaluation.statistics import median_interval
 from repairkit.fairness import data_hash
 from repairkit.options import Options
 from repairkit.pruning import BATCHES, PruningFindings
-from repairkit.report.result import (
-    Column,
-    Cost,
-    Difference,
-    Footprint,
-    KeptFilters,
-    Latency,
-    LayerWidth,
-    PruningResult,
-    PruningTry,
-    RemovalPoint,
-)
+from repairkit.report.pruning_result import Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry
+from repairkit.report.result import Column, Cost, Difference, RemovalPoint
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 EXPLAINED = {

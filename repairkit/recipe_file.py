@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from repairkit.errors import DataError, UsageError
-from repairkit.recipe import RECIPES, AnyRecipe
+from repairkit.recipe.kinds import RECIPES, AnyRecipe
 
 Way = Literal["paper", "small", "embedded"]
 WAYS: tuple[Way, ...] = get_args(Way)

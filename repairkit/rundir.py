@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
-from repairkit.adversarial import AdversarialFindings, AdversarialTask
+from repairkit.adversarial.repairing import AdversarialFindings
+from repairkit.adversarial.task import AdversarialTask
 from repairkit.correlation import CorrelationFindings
 from repairkit.critical import CriticalFindings, CriticalTask
 from repairkit.cutting import CUTS, WEIGHTS, cuts_of

@@ -22,22 +22,9 @@ from repairkit.evaluation.verdict import verdict
 from repairkit.fairness import Findings, RepairedNetwork, Task, data_hash
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
-from repairkit.report.result import (
-    Agreement,
-    Alternative,
-    Column,
-    Comparison,
-    Cost,
-    CurvePoint,
-    Difference,
-    FairnessResult,
-    FrozenFilter,
-    FrozenRound,
-    Guaranteed,
-    Histogram,
-    Overlap,
-    Reproduction,
-)
+from repairkit.report.comparison_result import Comparison
+from repairkit.report.fairness_result import Agreement, CurvePoint, FairnessResult, FrozenRound, Overlap
+from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Guaranteed, Histogram, Reproduction
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End, Extremes
 

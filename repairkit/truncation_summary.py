@@ -10,7 +10,8 @@ from repairkit.evaluation.truncation import BAND, Judged, threshold_of
 from repairkit.evaluation.verdict import capital
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.result import Column, Cost, Estimate, TruncatedNetwork, TruncationCurve, TruncationResult, Verdict
+from repairkit.report.result import Column, Cost, Estimate, Verdict
+from repairkit.report.truncation_result import TruncatedNetwork, TruncationCurve, TruncationResult
 from repairkit.summary import reproduction
 from repairkit.truncation import Subject, TruncationFindings, TruncationOptions
 

@@ -12,20 +12,12 @@ import pytest
 import torch
 from scipy import stats
 
-from repairkit.adversarial import (
-    AdversarialTask,
-    AttackOptions,
-    Tuned,
-    attacked_rows,
-    check_hits,
-    configuration,
-    fooled,
-    margins,
-    moved,
-    plan,
-    repair,
-    split_of,
-)
+from repairkit.adversarial import rounds
+from repairkit.adversarial.fooling import check_hits, fooled, moved
+from repairkit.adversarial.repairing import configuration, plan, repair
+from repairkit.adversarial.rounds import Tuned
+from repairkit.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
+from repairkit.adversarial.worth import margins
 from repairkit.adversarial_summary import summarise
 from repairkit.clock import Clock
 from repairkit.data.record import check_unseen
@@ -45,7 +37,7 @@ from repairkit.models.zoo import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
 from repairkit.report import adversarial_tables
-from repairkit.report.result import AdversarialResult, Strength
+from repairkit.report.adversarial_result import AdversarialResult, Strength
 from repairkit.rundir import write_adversarial_run
 from repairkit.unfinished import Unfinished
 
@@ -203,7 +195,7 @@ def test_a_run_with_too_few_fooled_images_ends_before_filters_are_found(monkeypa
         made = attack(*given, **options)
         return replace(made, hit=np.arange(len(made)) % 4 != 0)
 
-    monkeypatch.setattr("repairkit.adversarial.attack", nine_of_twelve)
+    monkeypatch.setattr("repairkit.adversarial.repairing.attack", nine_of_twelve)
     with pytest.raises(DataError, match="plain colours: the attack takes 9 of 12 and 9 of 12 images to their target"):
         repair(task(), OPTIONS, replace(ATTACKS, images=(12, 12, 40)))
 
@@ -240,16 +232,14 @@ def test_a_second_round_attacks_the_network_that_the_first_left():
 
 def test_a_filter_that_an_earlier_round_froze_is_not_frozen_again(monkeypatch):
     """Prefix selection takes the highest values first: here the second round finds the frozen filters highest once more."""
-    from repairkit import adversarial
-
     found = []
 
     def as_before(*given, **options):
         found.append(attribute(*given, **options))
         return replace(found[-1], value=found[0].value)
 
-    attribute = adversarial.attribute
-    monkeypatch.setattr(adversarial, "attribute", as_before)
+    attribute = rounds.attribute
+    monkeypatch.setattr(rounds, "attribute", as_before)
     attacks = replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
     findings = repair(task(), replace(OPTIONS, strategy="prefix", max_filters=2, max_clean_drop=0.1), attacks)
     first, second = ([str(culprit.filter) for culprit in each.patch.culprits] for each in findings.rounds)
@@ -376,7 +366,7 @@ def test_epochs_that_break_the_guard_are_undone_and_the_report_says_so(tmp_path,
     def forget(network, images, **options):
         return network.with_weights({key: torch.zeros_like(value) for key, value in network.network.state_dict().items()})
 
-    monkeypatch.setattr("repairkit.adversarial.finetune", forget)
+    monkeypatch.setattr("repairkit.adversarial.rounds.finetune", forget)
     attacks = replace(ATTACKS, finetune_epochs=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
     asked = task()
     findings = repair(asked, OPTIONS, attacks)

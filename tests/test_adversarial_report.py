@@ -8,7 +8,9 @@ from bs4 import BeautifulSoup
 
 from repairkit.cli.console import show_result
 from repairkit.report import adversarial_figures, adversarial_tables, html, kinds, markdown, tables
-from repairkit.report.result import AdversarialResult, CriticalResult, FairnessResult
+from repairkit.report.adversarial_result import AdversarialResult
+from repairkit.report.critical_result import CriticalResult
+from repairkit.report.fairness_result import FairnessResult
 
 CASES = adversarial_cases()
 TITLES = [title for _, title, *_ in ADVERSARIES.values()]

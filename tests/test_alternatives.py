@@ -27,7 +27,8 @@ from repairkit.fairness import Task, configuration, plan, repair
 from repairkit.models import finetuning
 from repairkit.models.classifier import Classifier
 from repairkit.options import Options
-from repairkit.report.result import Difference, FairnessResult, Verdict
+from repairkit.report.fairness_result import FairnessResult
+from repairkit.report.result import Difference, Verdict
 from repairkit.rundir import write_fairness_run
 from repairkit.summary import summarise
 from repairkit.unfinished import Unfinished

@@ -14,8 +14,9 @@ from torch import nn
 
 from repairkit.data.images import LabelledImages
 from repairkit.models.classifier import Classifier
-from repairkit.objectives import Smooth, SubgroupRecall
+from repairkit.objectives import Accuracy, Smooth, SubgroupRecall
 from repairkit.objectives.base import Objective
+from repairkit.options import Options
 from repairkit.shapley import exact_values
 from repairkit.shapley.model_game import ModelGame
 
@@ -255,3 +256,31 @@ def test_growth_measures_the_same_network_both_ways(module):
     plain, screen = (bench.measure(name, work, device, passes=2, runs=1, batch=2) for work in ("plain", "screen"))
     assert plain["filters"] == screen["filters"] == 384
     assert min(plain["seconds"], screen["seconds"], screen["peak"]) > 0
+
+
+def test_filters_that_cannot_matter_are_those_without_weights_or_without_a_reader(module):
+    """The first layer has a filter of zero weights and one that nobody reads, the second one that is the same for every image."""
+    dead_filters = module("dead_filters")
+    first, second, head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1), nn.Linear(3, 2)
+    with torch.no_grad():
+        first.weight[0] = 0
+        first.bias.fill_(1.0)
+        second.weight[:, 3] = 0
+        second.weight[1, 1:] = 0  # reads nothing but the filter of zero weights
+    network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).eval()
+    dead = dead_filters.dead_filters(network, 6)
+    assert np.flatnonzero(dead.zero).tolist() == [0]
+    assert np.flatnonzero(dead.unread).tolist() == [3]
+    assert np.flatnonzero(dead.bordered).tolist() == [5]
+    rng = np.random.default_rng(0)
+    images = LabelledImages(
+        pixels=rng.integers(0, 256, (6, 6, 6, 3), dtype=np.uint8), labels=np.arange(6) % 2, groups=np.full(6, "all"), classes=("a", "b"),
+        name="noise",
+    )  # fmt: skip
+    classifier = Classifier(network, classes=images.classes)
+    game = dead_filters.game_of(classifier, Smooth(Accuracy()).on(images), (images,), Options())
+    flips, slopes = dead_filters.measure(game, np.arange(7), samples=4, t0=0.5, seed=0)
+    assert np.abs(flips[:, dead.any]).max() < 1e-6
+    assert np.abs(slopes[:, dead.any]).max() < 1e-6
+    assert np.abs(flips[:, [1, 2, 4, 6]]).max() > 1e-3
+    assert "| cannot matter, all | 2 |" in "\n".join(dead_filters.table(game, dead, samples=4, t0=0.5))

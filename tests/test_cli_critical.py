@@ -1,13 +1,16 @@
 """`repairkit recall` and `repairkit accuracy`: what they leave behind, what they refuse, and their exit codes."""
 
 import json
+import shutil
 
 import pytest
 import tiny_faces
 from command_line import call, one_error
+from PIL import Image
 
+from repairkit.cli import loading
 from repairkit.models import zoo
-from repairkit.report.result import CriticalResult
+from repairkit.report.critical_result import CriticalResult
 
 QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
 
@@ -28,7 +31,7 @@ def test_recall_leaves_a_whole_directory_and_no_weights(finished_recall):
     code, stdout, stderr, out = finished_recall
     result = CriticalResult.read(out / "result.json")
     assert CriticalResult.model_validate_json(stdout) == result
-    assert code == (0 if result.verdict.outcome == "critical filters found" else 1)
+    assert (code, result.verdict.outcome) == (0, "critical filters found")
     assert result.subject == "male"
     assert sorted(entry.name for entry in out.iterdir()) == [
         "attribution.parquet", "figures", "report.html", "report.md", "result.json", "run.json",
@@ -48,18 +51,43 @@ def test_report_and_attribution_read_such_a_run(finished_recall):
     assert call("attribution", out)[0] == 0
 
 
-def test_a_repair_hands_over_weights(folders, tmp_path):
+@pytest.fixture(scope="module")
+def more_faces(tmp_path_factory):
+    """Sixty of each class, so that what one loud filter costs the men can be told from chance."""
+    folder = tmp_path_factory.mktemp("more faces")
+    images = tiny_faces.target(per_group=30)
+    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        (folder / images.classes[label]).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / images.classes[label] / f"{number}.png")
+    return folder
+
+
+REPAIR = ["--repair", "--t0", "0.97", "--max-clean-drop", "1", "--max-filters", "1", "--candidates", "4"]
+
+
+def test_a_repair_that_works_exits_with_0_and_hands_over_weights(more_faces, tmp_path):
+    """One loud filter costs the spoilt stand-in most men; frozen, it gives 10 of 24 back."""
     out = tmp_path / "run"
-    code, stdout, stderr = recall(folders, "--repair", "--max-clean-drop", "1", "--max-filters", "1", "--candidates", "4", "--out", out)
+    code, stdout, stderr = recall(more_faces, *REPAIR, "--out", out)
     result = CriticalResult.read(out / "result.json")
-    assert code == (0 if result.verdict.outcome == "repaired" else 1)
+    assert (code, result.verdict.outcome, len(result.frozen)) == (0, "repaired", 1)
+    assert stdout.startswith("Freezing 1 filter: recall of male rose by ")
     assert stdout.startswith(result.verdict.headline)
-    next_step = f"repairkit apply {out / 'patch.json'} --weights" if code == 0 else "no repair was worth making"
-    assert next_step in stderr
+    assert f"repairkit apply {out / 'patch.json'} --weights" in stderr
     state, _ = zoo.read_weights(out / "repaired.safetensors")
     assert state.keys() == zoo.read_weights(tiny_faces.spoilt_weights())[0].keys()
-    assert len(json.loads((out / "patch.json").read_text())["culprits"]) == len(result.frozen)
+    assert [culprit["channel"] for culprit in json.loads((out / "patch.json").read_text())["culprits"]] == [result.frozen[0].channel]
     assert call("attribution", out, "--network", "culprits")[0] == 0
+
+
+def test_a_class_that_needs_no_repair_exits_with_1(folders, tmp_path):
+    """The spoilt stand-in calls nearly everybody a woman, so that no filter stands in the way of women."""
+    out = tmp_path / "run"
+    code, stdout, stderr = recall(folders, *REPAIR, "--out", out, name="female")
+    result = CriticalResult.read(out / "result.json")
+    assert (code, result.verdict.outcome, result.frozen) == (1, "no repair", [])
+    assert stdout.startswith("No filter was worth freezing for female")
+    assert "no repair was worth making: keep the original weights" in stderr
 
 
 def test_dry_run_of_accuracy_prints_the_plan_and_writes_nothing(folders, tmp_path, monkeypatch):
@@ -68,6 +96,21 @@ def test_dry_run_of_accuracy_prints_the_plan_and_writes_nothing(folders, tmp_pat
     planned = json.loads(stdout)["passes"]
     assert (code, planned["attribution"], set(planned)) == (0, 700, {"calibration", "live zone", "attribution", "evaluation", "control"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_embedded_default_is_not_fitted_for_a_plan_or_for_a_class_that_does_not_exist(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    digits = ["--model", "squeezenet1_1", "--size", "48", "--threads", "1"]
+    code, stdout, stderr = call("recall", *digits, "--class", "8", "--dry-run", "--json")
+    planned = json.loads(stdout)
+    assert (code, planned["passes"]["attribution"]) == (0, 6000)
+    assert planned["minutes"] > 0
+    assert "note: Embedded default for squeezenet1_1" in stderr
+    for command in ("accuracy", "prune"):
+        assert call(command, *digits, "--dry-run")[0] == 0
+    one_error(*call("recall", *digits, "--class", "zebra"), expected=2, message="no class is called 'zebra'.*The 10 classes are 0, 1, 2")
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(
@@ -99,6 +142,23 @@ def test_a_folder_in_neither_layout(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("no image")
     one_error(*recall(tmp_path), expected=3, message="expected class folders .* or images with one annotation file .*found neither")
+
+
+def test_one_of_two_texts_is_named(folders, tmp_path):
+    """A flat folder with two texts is refused, unless --annotations says which of them lists the images."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    lines = []
+    for number, image in enumerate(sorted(folders.rglob("*.png"))):
+        shutil.copy(image, flat / f"{number}.png")
+        lines.append(f"{number}.png {image.parent.name}\n")
+    (flat / "notes.txt").write_text("taken in spring\n")
+    (flat / "val.txt").write_text("".join(lines))
+    one_error(
+        *recall(flat, "--dry-run"), expected=3, message="found notes.txt, val.txt; take the others away, or say which with --annotations"
+    )
+    assert recall(flat, "--annotations", flat / "val.txt", "--dry-run")[0] == 0
+    one_error(*call("recall", "--class", "3", "--annotations", "a.txt"), expected=2, message="--annotations goes with --data-root")
 
 
 def test_weights_without_images(tmp_path):

@@ -15,7 +15,7 @@ from repairkit.data import digits
 from repairkit.fairness import data_hash
 from repairkit.models import embedded, zoo
 from repairkit.models.classifier import Classifier
-from repairkit.report.result import DropoutResult
+from repairkit.report.dropout_result import DropoutResult
 
 command, run = (importlib.import_module(f"repairkit.cli.{name}") for name in ("dropout", "run"))
 QUICK = ["--size", "48", "--budget", "560", "--top", "2", "--threads", "1"]

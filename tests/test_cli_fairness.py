@@ -23,7 +23,7 @@ from torchvision.models import squeezenet1_0
 from repairkit.cli.options import set_threads
 from repairkit.errors import ModelWarning
 from repairkit.models import zoo
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
 
 command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
 

@@ -8,7 +8,7 @@ from command_line import call, one_error
 
 from repairkit.errors import DataError
 from repairkit.report import index
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
 
 TINY = """# Tiny.
 #

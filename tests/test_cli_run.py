@@ -7,7 +7,10 @@ import pytest
 import tiny_faces
 from command_line import call, one_error
 
-from repairkit.report.result import CriticalResult, EfficiencyResult, FairnessResult, TruncationResult
+from repairkit.report.critical_result import CriticalResult
+from repairkit.report.efficiency_result import EfficiencyResult
+from repairkit.report.fairness_result import FairnessResult
+from repairkit.report.truncation_result import TruncationResult
 from repairkit.truncation import Trajectory
 
 RECIPE = """

@@ -17,7 +17,9 @@ from test_adversarial import ATTACKS, OPTIONS
 from test_adversarial import result_of as adversarial_result
 from test_adversarial import task as adversarial_task
 
-from repairkit import adversarial, comparing, critical, critical_summary, fairness
+from repairkit import comparing, critical, critical_summary, fairness
+from repairkit.adversarial import baselines as beside_repair
+from repairkit.adversarial import frontier, repairing
 from repairkit.baselines import BASELINES, suspects
 from repairkit.clock import Clock
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender, by_harm, by_value, join, suited
@@ -109,7 +111,7 @@ def test_passes_are_those_of_the_shapley_values_at_most_but_for_the_published_co
             assert each.passes <= spent
     assert row(result, AS_DEAR).images == int(spent / 153)
     assert (row(result, AS_PUBLISHED).images, row(result, AS_PUBLISHED).passes) == (48, 48 * 153)
-    measured = 8 * 3 * 48
+    measured = 8 * 2 * 48  # with 1 and 2 frozen; with none it is what the Shapley values' curve begins with
     booked = next(cost.passes for cost in result.costs if cost.part == "baselines")
     assert booked == pytest.approx(sum(each.passes or 0 for each in result.comparison.baselines[1:]) + measured)
     assert booked <= critical.plan(task, replace(SMALL, compare=EVERY))["baselines"]
@@ -143,6 +145,12 @@ def test_what_cannot_be_compared_says_why_and_nothing_fails():
     assert reasons["leave-one-out"].startswith("leave-one-out of 12 filters costs ")
     assert reasons[AS_DEAR] == "conductance of 12 filters costs 153 image passes for one image, got a budget of 3"
     assert reasons[SHAPLEY] == reasons["taylor"] == reasons[AS_PUBLISHED] == ""
+    rich = replace(shapley, passes={"flips": 9 * 153.0})
+    found = comparing.compare(
+        game, rich, Options(compare=("conductance",)), seed=0, counts=(0, 1), score=by_harm,
+        order=lambda each: np.argsort(-by_harm(each)), measure=lambda frozen: np.full(9, len(frozen) == 0), clock=Clock(None, 0),
+    )  # fmt: skip
+    assert found.contenders[-1].why_not == f"{AS_PUBLISHED} takes all 9 images that find already, and the passes pay for more"
 
 
 def test_first_filters_stand_with_value_and_place_under_both():
@@ -346,8 +354,8 @@ def test_an_unsigned_baseline_accuses_what_matters_most_and_a_signed_one_what_ha
 def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_choosing(tmp_path, monkeypatch):
     options = replace(OPTIONS, compare=("random", "mean activation", "weight norm", "leave-one-out"))
     asked = adversarial_task()
-    unfinished = Unfinished(tmp_path / "run", adversarial.configuration(asked, options, ATTACKS), command="repairkit adversarial --resume")
-    findings = adversarial.repair(asked, options, ATTACKS, unfinished=unfinished)
+    unfinished = Unfinished(tmp_path / "run", repairing.configuration(asked, options, ATTACKS), command="repairkit adversarial --resume")
+    findings = repairing.repair(asked, options, ATTACKS, unfinished=unfinished)
     result = adversarial_result(asked, options, ATTACKS, findings)
     ours = row(result, SHAPLEY)
     line = [point for point in result.frontier if point.series == "highest value first"]
@@ -362,23 +370,24 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
     assert (row(result, "random").claim, row(result, "random").selections[0].claim) == ("better", "better")
     assert row(result, "leave-one-out").selections[0].value == 0
     assert any("the selection alone wins about" in sentence for sentence in result.comparison.sentences)
-    assert findings.passes["baselines"] <= adversarial.plan(asked, options, ATTACKS)["baselines"]
+    assert findings.passes["baselines"] <= repairing.plan(asked, options, ATTACKS)["baselines"]
 
     with monkeypatch.context() as patch:
         patch.setattr(fairness, "choose", lambda *_, **__: pytest.fail("chosen again"))
-        patch.setattr(adversarial, "said_with", lambda *_, **__: pytest.fail("measured again"))
-        resumed = adversarial.repair(asked, options, ATTACKS, unfinished=unfinished)
+        for module in (frontier, beside_repair):
+            patch.setattr(module, "said_with", lambda *_, **__: pytest.fail("measured again"))
+        resumed = repairing.repair(asked, options, ATTACKS, unfinished=unfinished)
     assert adversarial_result(asked, options, ATTACKS, resumed).comparison == result.comparison
     assert resumed.passes == findings.passes
 
-    again = adversarial.repair(asked, OPTIONS, ATTACKS)
+    again = repairing.repair(asked, OPTIONS, ATTACKS)
     assert again.rounds[0].choice == findings.rounds[0].choice
     assert again.passes == {part: passes for part, passes in findings.passes.items() if part != "baselines"}
 
 
 def test_a_network_that_is_not_fooled_is_not_compared():
     options = replace(OPTIONS, compare=("random",))
-    findings = adversarial.repair(adversarial_task(fragile=False), options, replace(ATTACKS, effort=replace(ATTACKS.effort, queries=1)))
+    findings = repairing.repair(adversarial_task(fragile=False), options, replace(ATTACKS, effort=replace(ATTACKS.effort, queries=1)))
     assert findings.compared is None
 
 

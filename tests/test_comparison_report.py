@@ -10,7 +10,7 @@ from bs4 import BeautifulSoup
 from report_example import example_result
 
 from repairkit.report import comparison_figures, html, kinds, markdown
-from repairkit.report.result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
+from repairkit.report.comparison_result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
 
 REPORTS = Path(__file__).parent.parent / "reports"
 

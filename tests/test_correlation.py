@@ -9,7 +9,7 @@ import pytest
 from command_line import call
 from scipy.stats import spearmanr
 
-from repairkit.adversarial import AdversarialTask, AttackOptions
+from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.correlation import find, plan
 from repairkit.correlation_summary import ACCURACY, BOTH, SUCCESS, cells, correlations, shared_tops, summarise, without_noise
 from repairkit.errors import DataError

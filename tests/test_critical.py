@@ -10,13 +10,17 @@ import tiny_faces
 from bs4 import BeautifulSoup
 
 from repairkit import critical
+from repairkit.adversarial.frontier import FRONTIER
+from repairkit.adversarial.task import AttackOptions
 from repairkit.critical import DRAWS, CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
-from repairkit.critical_summary import summarise
+from repairkit.critical_summary import at_numbers, layers, summarise
 from repairkit.errors import DataError, ModelError
+from repairkit.evaluation.critical import Removal, compare, verdict_of_removal, verdict_of_repair
 from repairkit.models import zoo
 from repairkit.options import Options
 from repairkit.report import html, kinds, markdown
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
+from repairkit.report.result import Verdict
 from repairkit.unfinished import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
@@ -97,6 +101,51 @@ def test_accuracy_of_all_classes():
     assert sum(entry.critical for entry in result.layers) == 2
 
 
+def removed(critical, random):
+    """Twelve images of a class and twelve others, before and with two filters frozen: how many are right of the class."""
+    labels = np.repeat([0, 1], 12)
+    rows = np.ones((2, 24), dtype=bool)
+    rows[0, critical[0] : 12] = rows[1, critical[1] : 12] = False
+    shares = rows[:1].repeat(2, axis=0).astype(np.float64)
+    shares[1, :12] = np.arange(12) < random
+    return Removal(labels, ("cat", "dog"), 0, (0, 2), rows, shares)
+
+
+@pytest.mark.parametrize(
+    ("critical", "random", "outcome", "told"),
+    [
+        ((11, 0), 11, "critical filters found", "; with 2 random filters frozen it did not change"),
+        ((11, 0), 0, "no claim", ", which cannot be told from freezing 2 random ones."),
+        ((6, 4), 12, "no claim", ", which cannot be told from chance."),  # random ones raise it, these do nothing that can be told
+    ],
+)
+def test_critical_filters_need_a_fall_of_their_own_and_one_beyond_random_ones(critical, random, outcome, told):
+    removal = removed(critical, random)
+    verdict = verdict_of_removal(removal, removal.points(), chance=0.5, level=0.95, seed=0)
+    assert verdict.outcome == outcome
+    assert told in verdict.headline
+
+
+def test_a_repair_tells_all_that_was_found_of_removal_but_that_nothing_changed():
+    none = Removal(np.array([0, 1]), ("cat", "dog"), 0, (0,), np.ones((1, 2), dtype=bool), np.ones((1, 2)))
+    aside = verdict_of_removal(none, none.points(), chance=0.5, level=0.95, seed=0)
+    told = verdict_of_repair([], aside, subject="cat", filters=0, level=0.95)
+    assert told.sentences[1:] == [aside.headline, *aside.sentences]
+    _, _, result = found("green")
+    told = verdict_of_repair([], result.verdict, subject="green", filters=0, level=0.95)
+    assert told.sentences[1:] == [result.verdict.headline, *result.verdict.sentences[:-1]]
+
+
+def test_filters_by_layer_are_those_that_are_frozen():
+    """Of the highest, those that do not raise accuracy are neither frozen nor counted; nor are more than were frozen."""
+    _, findings, result = found(None)
+    assert sum(entry.critical for entry in result.layers) == findings.removal.counts[-1] == 2
+    value = np.array([0.0, 0.3, -0.1, np.nan, np.nan, np.nan])
+    one = replace(findings.attribution, value=value)
+    assert critical.critical_ones(one, 5).tolist() == [1]
+    assert [entry.critical for entry in layers(replace(findings, attribution=one))] == [1]
+
+
 @pytest.mark.parametrize("name", ["green", None])
 def test_report_shows_every_point_and_reads_back(name, tmp_path):
     _, _, result = found(name)
@@ -150,6 +199,40 @@ def test_a_class_is_repaired_by_freezing_its_culprits():
     page = BeautifulSoup(html.render(result), "html.parser")
     assert [item.get_text() for item in page.select("ul.worse-list li")] == result.verdict.worse
     assert page.find(id="before-after-caption")
+
+
+def outcomes_of_twenty_classes(gained, lost_by_another=0):
+    """Twenty classes of 36 images: the first wins images, the second loses some."""
+    labels = np.repeat(np.arange(20), 36)
+    before, after = np.zeros(720, dtype=bool), np.zeros(720, dtype=bool)
+    before[36 : 36 + lost_by_another] = True
+    before[-300:] = after[-300:] = True
+    after[:gained] = True
+    return labels, tuple(f"class {number}" for number in range(20)), 0, before, after
+
+
+@pytest.mark.parametrize(("gained", "outcome"), [(7, "repaired"), (6, "repaired"), (5, "no claim"), (4, "no claim"), (0, "no claim")])
+def test_the_verdict_of_a_repair_claims_what_the_row_of_its_class_claims(gained, outcome):
+    """The repaired class was fixed beforehand: 7 of 36 images are p = .016, and would be .31 over all twenty classes. 5 of 36 are p = .06, though Newcombe's interval excludes zero."""
+    _, differences = compare(*outcomes_of_twenty_classes(gained))
+    own = differences[0]
+    assert (own.group, own.p_adjusted, own.claim == "better") == ("class 0", own.p_value, outcome == "repaired")
+    removal = Verdict(outcome="no claim", headline="Nothing.", sentences=["Nothing."], worse=[])
+    verdict = verdict_of_repair(differences, removal, subject="class 0", filters=3, level=0.95)
+    assert verdict.outcome == outcome
+    assert ("no proof (exact test, p = 0.062)" in verdict.headline) == (gained == 5)
+    assert ("may be chance" in verdict.headline) == (gained == 4)
+    assert ("did not change" in verdict.headline) == (gained == 0)
+
+
+def test_other_classes_share_their_doubt_but_not_with_the_repaired_one():
+    _, differences = compare(*outcomes_of_twenty_classes(7, lost_by_another=7))
+    other = next(entry for entry in differences if entry.group == "class 1")
+    assert (other.claim, other.p_adjusted) == ("no claim", pytest.approx(19 * other.p_value))
+    removal = Verdict(outcome="no claim", headline="Nothing.", sentences=["Nothing."], worse=[])
+    verdict = verdict_of_repair(differences, removal, subject="class 0", filters=3, level=0.95)
+    assert "measurably worse" not in verdict.headline
+    assert any(sentence.startswith("Recall of class 1 fell by 19.4 percentage points, which is no proof") for sentence in verdict.worse)
 
 
 def test_an_attribution_is_taken_up_again(tmp_path, monkeypatch):
@@ -221,6 +304,18 @@ def test_the_plan_bounds_the_cost():
 def test_grids_are_increasing_and_end_at_the_most():
     assert grid(7) == (0, 1, 2, 5, 7)
     assert grid(100) == (0, 1, 2, 5, 10, 20, 50, 100)
+    assert grid(20, 3, 30) == (0, 1, 2, 3, 5, 10, 20)
+
+
+def test_the_numbers_of_the_papers_figures_are_measured():
+    """Figure 1 is of 30 filters, figure 3b of 16; a report says at which numbers it was measured, and does not speak of one by one."""
+    assert 30 in grid(Options().usual_top, *critical.REMOVED)
+    assert 16 in grid(AttackOptions().frontier, *FRONTIER)
+    _, findings, result = found("green")
+    assert findings.removal.counts == grid(findings.removal.counts[-1], *critical.REMOVED)
+    sentence = next(sentence for sentence in result.method if sentence.startswith("Removal: "))
+    assert f"measured at {at_numbers(findings.removal.counts)}, on report images" in sentence
+    assert "one by one" not in html.render(result)
 
 
 def test_a_class_with_too_few_images_says_how_many_are_needed():

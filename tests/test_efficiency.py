@@ -32,7 +32,8 @@ from repairkit.errors import BudgetError, UsageError
 from repairkit.models import small
 from repairkit.options import Options
 from repairkit.report import html, kinds, markdown
-from repairkit.report.result import EfficiencyResult, Estimate
+from repairkit.report.efficiency_result import EfficiencyResult
+from repairkit.report.result import Estimate
 from repairkit.shapley import FunctionGame, walk
 from repairkit.shapley.attribution import Ledger
 from repairkit.shapley.walk import permutation as engine_permutation

@@ -24,7 +24,7 @@ from repairkit.filters import ConvFilters
 from repairkit.models import zoo
 from repairkit.models.classifier import Classifier
 from repairkit.options import Options
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
 from repairkit.rundir import write_fairness_run
 from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame, prepared_batches

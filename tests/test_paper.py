@@ -8,9 +8,11 @@ from adversarial_example import adversarial_result
 from report_example import example_result
 
 from repairkit.errors import UsageError
+from repairkit.evaluation.adversarial import Correlation
 from repairkit.recipe_file import recipes_in
 from repairkit.report import kinds, paper
-from repairkit.report.result import Difference, FairnessResult, Share
+from repairkit.report.fairness_result import FairnessResult
+from repairkit.report.result import Difference, Share
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,3 +103,47 @@ def test_it_takes_one_folder(tmp_path):
         paper.main([])
     paper.main([str(tmp_path)])
     assert (tmp_path / "paper.md").read_text() == paper.render(tmp_path)
+
+
+def figure_1(**accuracy):
+    """The committed result of figure 1 with another curve, chance .05."""
+    result = kinds.read(ROOT / "reports" / "fig1_critical_filters" / "result.json")
+    first = next(point for point in result.removal if (point.series, point.metric, point.filters) == ("critical", "accuracy", 0))
+    points = [
+        first.model_copy(update={"filters": int(number[1:]), "value": value, "low": value - 0.08, "high": value + 0.08})
+        for number, value in accuracy.items()
+    ]
+    return result.model_copy(update={"removal": [first, *points]})
+
+
+@pytest.mark.parametrize(
+    ("curve", "reached"),
+    [
+        ({"_20": 0.3, "_30": 0.1, "_40": 0.2}, True),  # at 30, wherever the rest is
+        ({"_20": 0.05, "_30": 0.11, "_40": 0.05}, False),  # by the estimate: the lower end is .03
+        ({"_20": 0.09, "_40": 0.5}, True),
+        ({"_20": 0.11, "_40": 0.05}, False),
+        ({"_7": 0.05}, True),
+        ({}, False),
+    ],
+)
+def test_thirty_filters_destroy_accuracy_by_the_estimate_at_thirty(curve, reached):
+    ours = paper.destroyed(figure_1(**curve))
+    assert ours.reached == reached
+    for number, value in curve.items():
+        assert f"{number[1:]} frozen: {100 * value:.1f}%" in ours.text
+
+
+def test_the_cost_on_another_machine_is_neither_reached_nor_worse(tmp_path):
+    figure_1(_20=0.05).write(tmp_path / "fig1_critical_filters" / "result.json")
+    text = paper.render(tmp_path)
+    assert "| not comparable |" in row(text, "Cost of the values")
+    assert "**Cost of the values" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "reach", "reached"), [(0.3, 0.01, True), (0.39, 0.01, True), (0.41, 0.01, False), (0.45, 0.2, True), (-0.3, 0.01, False)]
+)
+def test_a_correlation_is_the_papers_within_a_tenth_or_its_interval(value, reach, reached):
+    found = Correlation(of="values", n=1000, value=value, low=value - reach, high=value + reach)
+    assert paper.correlated(paper.CorrelationResult.model_construct(correlations=[found], corrected=None)).reached == reached

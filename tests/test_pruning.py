@@ -19,7 +19,7 @@ from repairkit.options import Options
 from repairkit.pruning import Try, configuration, drop_bound, least_first, most_within, plan, prune, split_of
 from repairkit.pruning_summary import summarise
 from repairkit.report import html, kinds, markdown
-from repairkit.report.result import PruningResult
+from repairkit.report.pruning_result import PruningResult
 from repairkit.rundir import write_pruning_run
 from repairkit.unfinished import Unfinished
 

@@ -7,15 +7,17 @@ import pytest
 import three_colours
 import tiny_faces
 
-from repairkit import recipe as recipes
-from repairkit.adversarial import SHARES, AttackOptions
+from repairkit.adversarial.task import SHARES, AttackOptions
 from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation.adversaries import EMBEDDED, THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.models import zoo
 from repairkit.options import Options
-from repairkit.recipe import FairnessRecipe, prepare, prepare_dropout
+from repairkit.recipe import preparing
+from repairkit.recipe.base import FolderSection
+from repairkit.recipe.fairness import FairnessRecipe
+from repairkit.recipe.preparing import prepare, prepare_dropout
 from repairkit.recipe_file import WAYS, read_recipe, ways_of
 
 ROOT = Path(__file__).parent.parent
@@ -207,7 +209,7 @@ def test_a_recipe_of_an_attack_gives_bounds_in_255ths_and_leaves_the_rest_as_the
     assert attacks == AttackOptions(method=PGD(eps=8 / 255), images=(20, 10, 40), effort=replace(EMBEDDED, adaptive=12))
     assert recipe.run_options() == Options(target_shares=SHARES, max_clean_drop=0.03)
     assert recipe.attack_options("cuda") == attacks
-    on_data = recipe.model_copy(update={"data": recipes.FolderSection(folder="imagenet")})
+    on_data = recipe.model_copy(update={"data": FolderSection(folder="imagenet")})
     assert on_data.attack_options().effort == Effort(adaptive=12)
     assert on_data.attack_options("cuda").effort == replace(THOROUGH, adaptive=12)
 
@@ -285,13 +287,13 @@ def data(tmp_path, monkeypatch):
 def test_training_is_made_once_and_then_taken_from_the_cache(data, write, monkeypatch):
     recipe = read_recipe(write(TRAINED))
     calls = []
-    real = recipes.train
+    real = preparing.train
 
     def counted(images, **settings):
         calls.append((images, settings))
         return real(images, **settings)
 
-    monkeypatch.setattr(recipes, "train", counted)
+    monkeypatch.setattr(preparing, "train", counted)
     task = prepare(recipe, data, device="cpu", threads=1)
     (images, plain), (again, dropout) = calls
     assert len(images) == len(again) == 40
@@ -336,7 +338,7 @@ def test_a_training_that_fails_leaves_nothing_in_the_cache(data, write, monkeypa
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipes, "train", interrupted)
+    monkeypatch.setattr(preparing, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(read_recipe(write(TRAINED)), data, device="cpu", threads=1)
     assert not (data / "cache" / "models").exists()

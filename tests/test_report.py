@@ -14,7 +14,9 @@ from markdown_it import MarkdownIt
 from report_example import example_result, with_alternatives
 
 from repairkit.report import drawing, fairness_tables, figures, html, kinds, markdown, tables
-from repairkit.report.result import Agreement, Claim, CurvePoint, Difference, FairnessResult, Guaranteed, Histogram, Overlap, Result
+from repairkit.report.fairness_result import Agreement, CurvePoint, FairnessResult, Overlap
+from repairkit.report.record import Claim
+from repairkit.report.result import Difference, Guaranteed, Histogram, Result
 from repairkit.rundir import write_views
 
 COMMITTED = Path(__file__).parent.parent / "reports"
@@ -30,7 +32,7 @@ ORDER = {
         "Filters changed", "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
     ],
     "dropout": [
-        "Verdict", "Accuracy of both networks", "What is worse", "Paired differences", "Filters frozen one by one", "Highest and lowest values",
+        "Verdict", "Accuracy of both networks", "What is worse", "Paired differences", "Filters frozen", "Highest and lowest values",
         "How it was found, and what it cost", "Figures", "Limits", "Glossary", "Reproduce",
     ],
 }  # fmt: skip

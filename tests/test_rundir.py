@@ -11,7 +11,7 @@ from repairkit import rundir
 from repairkit.errors import DataError, UsageError
 from repairkit.models import zoo
 from repairkit.patch import Patch
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
 from repairkit.rundir import require_free, whole_directory, write_fairness_run
 
 

@@ -23,7 +23,7 @@ from repairkit.models import zoo
 from repairkit.objectives import Accuracy
 from repairkit.options import Options
 from repairkit.report import html, kinds, markdown
-from repairkit.report.result import TruncationResult
+from repairkit.report.truncation_result import TruncationResult
 from repairkit.shapley.model_game import ModelGame
 from repairkit.truncation import (
     Subject,

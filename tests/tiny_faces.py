@@ -22,7 +22,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.fairness import Findings, Task, repair
 from repairkit.models import zoo
 from repairkit.options import Options
-from repairkit.report.result import FairnessResult
+from repairkit.report.fairness_result import FairnessResult
 from repairkit.summary import summarise
 
 SIZE = 48

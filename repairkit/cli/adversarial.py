@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -10,49 +9,18 @@ from typing import Annotated, cast
 
 import typer
 
-from repairkit.adversarial import MAX_CLEAN_DROP, SHARES, AdversarialTask, AttackOptions, Ranking, configuration, plan, repair
+from repairkit.adversarial.repairing import configuration, plan, repair
+from repairkit.adversarial.task import MAX_CLEAN_DROP, SHARES, AdversarialTask, AttackOptions, Ranking
 from repairkit.adversarial_summary import summarise
-from repairkit.cli.carrying import Running
-from repairkit.cli.console import say
+from repairkit.cli import flags
+from repairkit.cli.carrying import NO_REPAIR, Running
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
-    BATCH_HELP,
-    AlternativesOption,
-    CompareOption,
-    ContestedOption,
-    DataRootOption,
-    DeviceOption,
-    DryRunOption,
-    EngineOption,
-    FreezeAtOption,
-    GuaranteeOption,
-    JsonOption,
-    MeanOption,
-    MemoryOption,
-    ModelOption,
-    PartsOption,
-    PerClassOption,
-    PrecisionOption,
-    ResumeOption,
-    ScoreOption,
-    SeedOption,
-    SizeOption,
-    StdOption,
-    StrategyOption,
-    T0Option,
-    ThreadsOption,
-    ToleranceOption,
-    TruncationOption,
-    WeightsOption,
-    WorkersOption,
-    check_device,
-    check_place,
-    check_workers,
     model_notices,
+    options_of,
     parse_channels,
     parse_parts,
     parse_t0,
-    set_threads,
     show_passes,
 )
 from repairkit.comparing import suited
@@ -60,13 +28,9 @@ from repairkit.errors import UsageError
 from repairkit.evaluation.adversaries import EMBEDDED, Effort, effort_for
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import some
-from repairkit.options import Options, Score
-from repairkit.repair import Strategy
+from repairkit.options import Options
+from repairkit.report.adversarial_result import AdversarialResult
 from repairkit.rundir import write_adversarial_run
-from repairkit.shapley import Engine
-from repairkit.shapley.model_game import Precision
-from repairkit.tracing import FreezeAt
-from repairkit.unfinished import kept_setting
 
 REPAIRED = ("repaired", "repaired against stored images")
 """Outcomes with exit code 0."""
@@ -75,14 +39,15 @@ EMBEDDED_IMAGES = (60, 60, 100)
 
 
 def adversarial(
-    model: ModelOption = "inception_v3",
-    weights: WeightsOption = None,
-    data_root: DataRootOption = None,
-    parts: PartsOption = None,
-    per_class: PerClassOption = None,
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
+    model: flags.Model = "inception_v3",
+    weights: flags.Weights = None,
+    data_root: flags.DataRoot = None,
+    parts: flags.Parts = None,
+    annotations: flags.Annotations = None,
+    per_class: flags.PerClass = None,
+    size: flags.Size = None,
+    mean: flags.Mean = None,
+    std: flags.Std = None,
     carrier: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,21 +69,21 @@ def adversarial(
         str | None,
         typer.Option(help="Adversarial images that find, choose and report, by commas. [default: 200,200,400; 60,60,100 for digits]"),
     ] = None,
-    engine: EngineOption = "tmab",
-    score: ScoreOption = None,
-    freeze_at: FreezeAtOption = "post",
-    precision: PrecisionOption = "float32",
+    engine: flags.Engine = "tmab",
+    score: flags.Score = None,
+    freeze_at: flags.FreezeAt = "post",
+    precision: flags.Precision = "float32",
     budget: Annotated[
         float | None,
         typer.Option(min=1, help=f"Image passes for the attribution of a round. [default: 20,000; {EMBEDDED_BUDGET:,} for digits]"),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40; 100 for the walks]")] = None,
-    t0: T0Option = None,
-    truncation: TruncationOption = None,
-    contested: ContestedOption = None,
-    guarantee: GuaranteeOption = None,
-    tolerance: ToleranceOption = None,
-    strategy: StrategyOption = "forward",
+    t0: flags.T0 = None,
+    truncation: flags.Truncation = None,
+    contested: flags.Contested = None,
+    guarantee: flags.Guarantee = None,
+    tolerance: flags.Tolerance = None,
+    strategy: flags.Strategy = "forward",
     candidates: Annotated[
         int | None,
         typer.Option(
@@ -172,28 +137,31 @@ def adversarial(
             "--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda, but for digits]"
         ),
     ] = False,
-    compare: CompareOption = False,
-    alternatives: AlternativesOption = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
-    workers: WorkersOption = 1,
-    batch: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_HELP} [default: {Options.batch}; {EMBEDDED_BATCH} for digits]")] = None,
-    memory: MemoryOption = None,
+    compare: flags.Compare = False,
+    alternatives: flags.Alternatives = False,
+    seed: flags.Seed = 0,
+    device: flags.Device = "cpu",
+    threads: flags.Threads = None,
+    workers: flags.Workers = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help=f"{flags.BATCH_HELP} [default: {Options.batch}; {EMBEDDED_BATCH} for digits]")
+    ] = None,
+    memory: flags.Memory = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/adversarial-...]")] = None,
-    resume: ResumeOption = False,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
+    resume: flags.Resume = False,
+    as_json: flags.Json = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Find the filters that let an attack through, freeze them, and say against which adversaries that helps."""
-    started = time.monotonic()
-    check_place(out, resume=resume)
+    running = Running(
+        f"adversarial-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
+    )  # fmt: skip
     digits = data_root is None
-    options = Options(
-        engine=cast(Engine, engine),
-        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
-        freeze_at=cast(FreezeAt, freeze_at),
-        precision=cast(Precision, precision),
+    options = options_of(
+        engine=engine,
+        score=score,
+        freeze_at=freeze_at,
+        precision=precision,
         t0=parse_t0(t0),
         budget=budget or (EMBEDDED_BUDGET if digits and guarantee is None else Options.budget),
         top=top,
@@ -201,7 +169,7 @@ def adversarial(
         contested=contested,
         guarantee=guarantee,
         tolerance=tolerance,
-        strategy=cast(Strategy, strategy),
+        strategy=strategy,
         candidates=candidates or (EMBEDDED_CANDIDATES if digits else Options.candidates),
         max_filters=max_filters,
         max_clean_drop=max_clean_drop,
@@ -209,7 +177,7 @@ def adversarial(
         compare=suited(fairness=False) if compare else (),
         alternatives=alternatives,
         seed=seed,
-        device=check_device(device),
+        device=device,
         batch=batch or (EMBEDDED_BATCH if digits else Options.batch),
     )
     given = {
@@ -227,52 +195,46 @@ def adversarial(
             {name: number for name, number in given.items() if number is not None}, thorough=thorough, device=device, embedded=digits
         ),
     )
-    check_workers(workers, options)
-    set_threads(threads or kept_setting(out, "threads"), workers=workers)
+    running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), per_class=per_class, size=size,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
     )  # fmt: skip
     carriers = [(name, Path(file) if file else None) for name, _, file in (each.partition("=") for each in carrier)] if carrier else None
     if digits:
         images = images.subset(some(images, EMBEDDED_DIGITS, seed=seed))
     others = load_adversaries(loaded, images, carriers=carriers, elsewhere_root=elsewhere_root, dropout_model=dropout_model, device=device)
-    return carry_out(
-        AdversarialTask(loaded, images, *others),
-        options,
-        attacks,
-        Running(started, f"adversarial-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
-        title=f"Adversarial repair of {Path(model).stem} on {images.name}",
-    )
+    title = f"Adversarial repair of {Path(model).stem} on {images.name}"
+    return carry_out(AdversarialTask(loaded, images, *others), options, attacks, running, title=title)
 
 
 def carry_out(task: AdversarialTask, options: Options, attacks: AttackOptions, running: Running, *, title: str) -> int:
     """Plan or run an adversarial repair and write its run directory; returns the exit code."""
     options = running.with_batch(options, task.model.classifier, task.images)
     passes = plan(task, options, attacks)
-    notices = list(dict.fromkeys(model_notices(task.model, *task.others)))
-    for notice in notices:
-        say(f"note: {notice}")
-    if running.dry_run:
-        heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; attack: {attacks.method}"
-        show_passes(task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json)
-        return 0
-    result, place = running.carry_out(
-        configuration(task, options, attacks),
-        find=lambda reporter, unfinished: repair(task, options, attacks, progress=reporter, workers=running.workers, unfinished=unfinished),
-        summarise=partial(summarise, task, options, attacks, title=title, notices=notices),
+    heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; attack: {attacks.method}"
+
+    def tell(result: AdversarialResult, place: Path) -> int:
+        success = result.verdict.outcome in REPAIRED
+        tuned = f"repaired and fine-tuned weights: {place / 'repaired.safetensors'}"
+        return running.tell(
+            result,
+            place,
+            weights=task.model.weights,
+            repaired=success and (place / "patch.json").exists(),
+            otherwise=tuned if success else NO_REPAIR,
+            success=success,
+        )
+
+    return running.carry_out(
+        notices=list(dict.fromkeys(model_notices(task.model, *task.others))),
+        show_plan=partial(show_passes, task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json),
+        configuration=partial(configuration, task, options, attacks),
+        find=partial(repair, task, options, attacks, workers=running.workers),
+        summarise=partial(summarise, task, options, attacks, title=title),
         write=lambda place, findings, result: write_adversarial_run(place, task, findings, result),
+        tell=tell,
     )
-    running.tell(
-        result,
-        place,
-        weights=task.model.weights,
-        repaired=result.verdict.outcome in REPAIRED and (place / "patch.json").exists(),
-        otherwise=f"repaired and fine-tuned weights: {place / 'repaired.safetensors'}"
-        if result.verdict.outcome in REPAIRED
-        else "no repair was worth making: keep the original weights",
-    )
-    return 0 if result.verdict.outcome in REPAIRED else 1
 
 
 def parse_fraction(option: str, text: str) -> float:

@@ -19,7 +19,8 @@ from repairkit.cli.console import FILE_WIDTH, plain_table
 from repairkit.errors import DataError, UsageError
 from repairkit.fairness import finite_or_none
 from repairkit.report import fairness_tables, kinds, tables
-from repairkit.report.result import FairnessResult, Result
+from repairkit.report.fairness_result import FairnessResult
+from repairkit.report.result import Result
 from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.guarantee import End
 

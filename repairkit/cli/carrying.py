@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from repairkit.cli.console import Reporter, say, show_result
-from repairkit.cli.options import batch_within, check_place, resume_command
+from repairkit.cli.options import batch_within, check_place, check_workers, resume_command, set_threads
 from repairkit.data.images import LabelledImages
 from repairkit.models.classifier import Classifier
 from repairkit.options import Options
@@ -21,6 +21,7 @@ from repairkit.unfinished import Unfinished, kept_setting
 
 Findings = TypeVar("Findings")
 Found = TypeVar("Found")
+NO_REPAIR = "no repair was worth making: keep the original weights"
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,38 @@ class Running:
     """How the command line wants a run carried out.
 
     Attributes:
-        started: `time.monotonic()` when the command began.
         name: what the run directory is called where `out` does not say.
-        workers, memory, out, resume, as_json, dry_run: the options of these names.
+        out, workers, threads, memory, resume, as_json, dry_run: the options of these names.
+        started: `time.monotonic()` when the command began.
         arguments: the command line that gives this run, by default the one that was given.
+
+    Raises:
+        UsageError: the run directory is taken, or its unfinished work is there unasked or asked for and not there.
     """
 
-    started: float
     name: str
-    workers: int
-    memory: float | None
     out: Path | None
     _: KW_ONLY
+    workers: int
+    threads: int | None
+    memory: float | None
     resume: bool
     as_json: bool
     dry_run: bool
+    started: float = field(default_factory=time.monotonic)
     arguments: Sequence[str] = field(default_factory=lambda: sys.argv[1:])
+
+    def __post_init__(self) -> None:
+        check_place(self.out, resume=self.resume)
+
+    def set_processes(self, options: Options) -> None:
+        """Take the threads that were asked for, else those that an earlier session kept, else as many as are free.
+
+        Raises:
+            UsageError: several workers for an engine that takes one.
+        """
+        check_workers(self.workers, options)
+        set_threads(self.threads or kept_setting(self.out, "threads"), workers=self.workers)
 
     def with_batch(self, options: Options, classifier: Classifier, images: LabelledImages) -> Options:
         """The options with the images of a pass that an earlier session kept, else as many as the memory holds."""
@@ -52,36 +69,55 @@ class Running:
 
     def carry_out(
         self,
-        configuration: Mapping[str, object],
         *,
-        find: Callable[[Reporter, Unfinished], Findings],
+        notices: list[str],
+        show_plan: Callable[[], None],
+        configuration: Callable[[], Mapping[str, object]],
+        find: Callable[..., Findings],
         summarise: Callable[..., Found],
         write: Callable[[Path, Findings, Found], None],
-    ) -> tuple[Found, Path]:
-        """The result and the run directory that stands.
+        tell: Callable[[Found, Path], int],
+    ) -> int:
+        """Show the plan and stop, or find, write the run directory that then stands, and tell of it; returns the exit code.
 
-        `summarise` is called with the findings, the `command` that gives them again and the `minutes` of all sessions.
         An error or an interrupt on the way carries the command that goes on.
+
+        Args:
+            notices: what a reader must know before any number.
+            show_plan: what a dry run puts on stdout.
+            configuration: everything that decides the bits of the run.
+            find: called with `progress` and `unfinished`.
+            summarise: called with the findings, the `notices`, the `command` that gives them again and the `minutes` of all sessions.
+            write: the run directory, from the findings and the result.
+            tell: of the result and the run directory, as `tell` does; returns the exit code.
         """
+        for notice in notices:
+            say(f"note: {notice}")
+        if self.dry_run:
+            show_plan()
+            return 0
         place = self.out or Path("reports") / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}"
         check_place(place, resume=self.resume)
         arguments = list(self.arguments)
-        unfinished = Unfinished(place, configuration, command=resume_command(arguments, place, out_given=self.out is not None))
+        unfinished = Unfinished(place, configuration(), command=resume_command(arguments, place, out_given=self.out is not None))
         earlier = sum(unfinished.seconds().values())
         with unfinished.told():
             with Reporter().running() as reporter:
-                findings = find(reporter, unfinished)
+                findings = find(progress=reporter, unfinished=unfinished)
             result = summarise(
                 findings,
+                notices=notices,
                 command=f"repairkit {shlex.join(each for each in arguments if each != '--resume')}",
                 minutes=(earlier + time.monotonic() - self.started) / 60,
             )
             write(place, findings, result)
         unfinished.remove()
-        return result, place
+        return tell(result, place)
 
-    def tell(self, result: Result, place: Path, *, weights: Path, repaired: bool, otherwise: str) -> None:
-        """The result on stdout, what to do next on stderr: with repaired weights, or otherwise."""
+    def tell(
+        self, result: Result, place: Path, *, weights: Path, repaired: bool = False, otherwise: str = NO_REPAIR, success: bool = True
+    ) -> int:
+        """The result on stdout, what to do next on stderr: with repaired weights, or otherwise. Returns the exit code."""
         if self.as_json:
             print(result.model_dump_json(indent=1))  # noqa: T201
         else:
@@ -93,3 +129,4 @@ class Running:
             if repaired
             else otherwise
         )
+        return 0 if success else 1

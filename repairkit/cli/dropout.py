@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
+from repairkit.cli import flags
 from repairkit.cli.carrying import Running
-from repairkit.cli.console import say
 from repairkit.cli.fairness import CELEBA, DRAWN_NOTICE
 from repairkit.cli.loading import EMBEDDED_DROPOUT, fitted_digits, load_network_and_images
 from repairkit.cli.options import (
-    BatchOption,
-    ContestedOption,
-    DeviceOption,
-    DryRunOption,
-    EngineOption,
-    FreezeAtOption,
-    GuaranteeOption,
-    JsonOption,
-    MeanOption,
-    MemoryOption,
-    PartsOption,
-    PerClassOption,
-    PrecisionOption,
-    ResumeOption,
-    ScoreOption,
-    SeedOption,
-    SizeOption,
-    StdOption,
-    T0Option,
-    ThreadsOption,
-    ToleranceOption,
-    TruncationOption,
-    WeightsOption,
-    WorkersOption,
-    check_device,
-    check_place,
-    check_workers,
     model_notices,
+    options_of,
     parse_channels,
     parse_parts,
     parse_t0,
-    set_threads,
     show_passes,
 )
 from repairkit.data import drawn, loaders
@@ -54,12 +26,8 @@ from repairkit.dropout import DropoutTask, configuration, find, plan
 from repairkit.dropout_summary import summarise
 from repairkit.errors import UsageError
 from repairkit.models import embedded, zoo
-from repairkit.options import Options, Score
+from repairkit.options import Options
 from repairkit.rundir import write_dropout_run
-from repairkit.shapley import Engine
-from repairkit.shapley.model_game import Precision
-from repairkit.tracing import FreezeAt
-from repairkit.unfinished import kept_setting
 
 EMBEDDED_BUDGET, EMBEDDED_TOP, DRAWN_IMAGES = 2_000, 16, 600
 """Keep `repairkit dropout` with nothing given within two minutes on two free cores; each network has two attributions."""
@@ -72,7 +40,7 @@ def dropout(
     model: Annotated[
         str, typer.Option(help="The network trained without: squeezenet_celeba, a torchvision name, or a weights FILE of repairkit train.")
     ] = CELEBA[0],
-    weights: WeightsOption = None,
+    weights: flags.Weights = None,
     dropout_model: Annotated[
         str | None,
         typer.Option(
@@ -90,16 +58,16 @@ def dropout(
             help="Folder of images: for --data that of the faces; else one folder for each class, or an annotation file. [default: embedded digits]"
         ),
     ] = None,
-    parts: PartsOption = None,
-    per_class: PerClassOption = None,
-    size: SizeOption = None,
+    parts: flags.Parts = None,
+    per_class: flags.PerClass = None,
+    size: flags.Size = None,
     classes: Annotated[str, typer.Option(help="Class names of --data, by commas, where the weights file does not say.")] = "female,male",
-    mean: MeanOption = None,
-    std: StdOption = None,
-    engine: EngineOption = "tmab",
-    score: ScoreOption = None,
-    freeze_at: FreezeAtOption = "post",
-    precision: PrecisionOption = "float32",
+    mean: flags.Mean = None,
+    std: flags.Std = None,
+    engine: flags.Engine = "tmab",
+    score: flags.Score = None,
+    freeze_at: flags.FreezeAt = "post",
+    precision: flags.Precision = "float32",
     budget: Annotated[
         float | None,
         typer.Option(
@@ -110,35 +78,36 @@ def dropout(
         int | None,
         typer.Option(
             min=1,
-            help=f"How many filters of each end to look for, and to remove one by one. [default: 40; {EMBEDDED_TOP} for drawn faces and embedded digits; 100 for the walks]",
+            help=f"How many filters of each end to look for, and to remove. [default: 40; {EMBEDDED_TOP} for drawn faces and embedded digits; 100 for the walks]",
         ),
     ] = None,
-    t0: T0Option = None,
-    truncation: TruncationOption = None,
-    contested: ContestedOption = None,
-    guarantee: GuaranteeOption = None,
-    tolerance: ToleranceOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
-    workers: WorkersOption = 1,
-    batch: BatchOption = Options.batch,
-    memory: MemoryOption = None,
+    t0: flags.T0 = None,
+    truncation: flags.Truncation = None,
+    contested: flags.Contested = None,
+    guarantee: flags.Guarantee = None,
+    tolerance: flags.Tolerance = None,
+    seed: flags.Seed = 0,
+    device: flags.Device = "cpu",
+    threads: flags.Threads = None,
+    workers: flags.Workers = 1,
+    batch: flags.Batch = Options.batch,
+    memory: flags.Memory = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/dropout-...]")] = None,
-    resume: ResumeOption = False,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
+    resume: flags.Resume = False,
+    as_json: flags.Json = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Compare what a network and its dropout-trained rival depend on: values, and accuracy as the highest and lowest filters are removed."""
-    started = time.monotonic()
-    check_place(out, resume=resume)
+    running = Running(
+        f"dropout-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
+    )  # fmt: skip
     data = data or ("drawn" if model in CELEBA and data_root is None else None)
     quick = engine == "tmab" and guarantee is None and (data == "drawn" or (data is None and data_root is None))
-    options = Options(
-        engine=cast(Engine, engine),
-        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
-        freeze_at=cast(FreezeAt, freeze_at),
-        precision=cast(Precision, precision),
+    options = options_of(
+        engine=engine,
+        score=score,
+        freeze_at=freeze_at,
+        precision=precision,
         budget=budget or (EMBEDDED_BUDGET if quick else Options.budget),
         top=top or (EMBEDDED_TOP if quick else None),
         t0=parse_t0(t0),
@@ -148,11 +117,10 @@ def dropout(
         tolerance=tolerance,
         ranking="recall",  # the worth has one part
         seed=seed,
-        device=check_device(device),
+        device=device,
         batch=batch,
     )
-    check_workers(workers, options)
-    set_threads(threads or kept_setting(out, "threads"), workers=workers)
+    running.set_processes(options)
     channels = {"mean": parse_channels("--mean", mean), "std": parse_channels("--std", std)}
     if data is not None:
         if given := [name for name, value in (("--parts", parts), ("--per-class", per_class)) if value is not None]:
@@ -166,12 +134,8 @@ def dropout(
             model, weights, dropout_model, dropout_weights, data_root,
             parts=parse_parts(parts), per_class=per_class, size=size, device=device, **channels,
         )  # fmt: skip
-    return carry_out(
-        task,
-        options,
-        Running(started, f"dropout-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
-        title=f"What {Path(model).stem} and its dropout-trained rival depend on, on {task.images.name}",
-    )
+    title = f"What {Path(model).stem} and its dropout-trained rival depend on, on {task.images.name}"
+    return carry_out(task, options, running, title=title)
 
 
 def face_task(
@@ -252,24 +216,21 @@ def _named(dropout_model: str | None) -> str:
 def carry_out(task: DropoutTask, options: Options, running: Running, *, title: str) -> int:
     """Plan or run a comparison and write its run directory; returns the exit code, 0 whatever was found."""
     options = running.with_batch(options, task.model.classifier, task.images)
-    notices = notices_of(task)
-    for notice in notices:
-        say(f"note: {notice}")
-    if running.dry_run:
-        heading = f"images: {task.images.name}, {len(task.images):,}; networks: {task.model.architecture} and its dropout-trained rival"
-        show_passes(task.model.classifier, task.images, plan(task, options), options, heading=heading, as_json=running.as_json)
-        return 0
-    result, place = running.carry_out(
-        configuration(task, options),
-        find=lambda reporter, unfinished: find(task, options, progress=reporter, workers=running.workers, unfinished=unfinished),
-        summarise=partial(summarise, task, options, title=title, notices=notices),
-        write=write_dropout_run,
-    )
+    heading = f"images: {task.images.name}, {len(task.images):,}; networks: {task.model.architecture} and its dropout-trained rival"
     networks = "; of the rival: add --network dropout, of the lowest filters original-lowest or dropout-lowest"
-    running.tell(
-        result, place, weights=task.model.weights, repaired=False, otherwise=f"all values: repairkit attribution {place}{networks}"
+    return running.carry_out(
+        notices=notices_of(task),
+        show_plan=lambda: show_passes(
+            task.model.classifier, task.images, plan(task, options), options, heading=heading, as_json=running.as_json
+        ),
+        configuration=partial(configuration, task, options),
+        find=partial(find, task, options, workers=running.workers),
+        summarise=partial(summarise, task, options, title=title),
+        write=write_dropout_run,
+        tell=lambda result, place: running.tell(
+            result, place, weights=task.model.weights, otherwise=f"all values: repairkit attribution {place}{networks}"
+        ),
     )
-    return 0
 
 
 def notices_of(task: DropoutTask) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from repairkit.cli.carrying import Running
-from repairkit.cli.console import say
 from repairkit.cli.options import model_notices, show_passes
 from repairkit.efficiency import EfficiencyOptions, EfficiencyTask, configuration, measure, plan
 from repairkit.efficiency_summary import summarise
@@ -16,21 +15,20 @@ from repairkit.rundir import write_measured_run
 def carry_out(task: EfficiencyTask, options: Options, efficiency: EfficiencyOptions, running: Running, *, title: str) -> int:
     """Plan or run the comparison and write its run directory; returns the exit code: 0, or 1 where the algorithms did not stop."""
     options = running.with_batch(options, task.model.classifier, task.images)
-    notices = model_notices(task.model)
-    for notice in notices:
-        say(f"note: {notice}")
     passes = plan(task, options, efficiency)
-    if running.dry_run:
-        heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; compared by {efficiency.method}"
-        show_passes(task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json)
-        return 0
-    result, place = running.carry_out(
-        configuration(task, options, efficiency),
-        find=lambda reporter, unfinished: measure(
-            task, options, efficiency, progress=reporter, workers=running.workers, unfinished=unfinished
-        ),
-        summarise=partial(summarise, task, options, efficiency, title=title, notices=notices),
+    heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; compared by {efficiency.method}"
+    return running.carry_out(
+        notices=model_notices(task.model),
+        show_plan=partial(show_passes, task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json),
+        configuration=partial(configuration, task, options, efficiency),
+        find=partial(measure, task, options, efficiency, workers=running.workers),
+        summarise=partial(summarise, task, options, efficiency, title=title),
         write=lambda place, findings, result: write_measured_run(place, result, findings.passes),
+        tell=lambda result, place: running.tell(
+            result,
+            place,
+            weights=task.model.weights,
+            otherwise="no weights were changed: this compares algorithms",
+            success=result.verdict.outcome == "measured",
+        ),
     )
-    running.tell(result, place, weights=task.model.weights, repaired=False, otherwise="no weights were changed: this compares algorithms")
-    return 0 if result.verdict.outcome == "measured" else 1

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import numpy as np
 import typer
 
+from repairkit.cli import flags
 from repairkit.cli.carrying import Running
 from repairkit.cli.console import say
 from repairkit.cli.options import (
-    AlternativesOption,
-    BatchOption,
-    CompareOption,
-    ContestedOption,
-    DeviceOption,
-    DryRunOption,
-    EngineOption,
-    FreezeAtOption,
-    GuaranteeOption,
-    JsonOption,
-    MaxCleanDropOption,
-    MeanOption,
-    MemoryOption,
-    PrecisionOption,
-    ResumeOption,
-    ScoreOption,
-    SeedOption,
-    StdOption,
-    StrategyOption,
-    T0Option,
-    ThreadsOption,
-    ToleranceOption,
-    TruncationOption,
-    WorkersOption,
-    check_device,
-    check_place,
-    check_workers,
     model_notices,
+    options_of,
     parse_channels,
     parse_t0,
-    set_threads,
     show_passes,
 )
 from repairkit.comparing import suited
@@ -53,14 +26,10 @@ from repairkit.data.store import Crop
 from repairkit.errors import UsageError
 from repairkit.fairness import Task, configuration, plan, repair
 from repairkit.models import zoo
-from repairkit.options import Options, Ranking, Score
-from repairkit.repair import Strategy
+from repairkit.options import Options
+from repairkit.report.fairness_result import FairnessResult
 from repairkit.rundir import write_fairness_run
-from repairkit.shapley import Engine
-from repairkit.shapley.model_game import Precision
 from repairkit.summary import summarise
-from repairkit.tracing import FreezeAt
-from repairkit.unfinished import kept_setting
 
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 REPAIRED = ("repaired", "no better than the threshold")
@@ -93,20 +62,20 @@ def fairness(
     crop: Annotated[
         str | None, typer.Option(help="SHARE,HEIGHT: the square to keep of each target image, in place of the loader's default.")
     ] = None,
-    engine: EngineOption = "tmab",
+    engine: flags.Engine = "tmab",
     ranking: Annotated[
         str | None,
         typer.Option(
             help="'recall + source' or 'recall' (the paper's). [default: 'recall + source', 'recall' for tmab-paper and monte-carlo]"
         ),
     ] = None,
-    score: ScoreOption = None,
-    freeze_at: FreezeAtOption = "post",
-    precision: PrecisionOption = "float32",
-    strategy: StrategyOption = "forward",
+    score: flags.Score = None,
+    freeze_at: flags.FreezeAt = "post",
+    precision: flags.Precision = "float32",
+    strategy: flags.Strategy = "forward",
     classes: Annotated[str, typer.Option(help="Class names, by commas, where the weights file does not say.")] = "female,male",
-    mean: MeanOption = None,
-    std: StdOption = None,
+    mean: flags.Mean = None,
+    std: flags.Std = None,
     budget: Annotated[
         float | None,
         typer.Option(
@@ -120,13 +89,13 @@ def fairness(
     candidates: Annotated[
         int | None, typer.Option(min=1, help="How many of the most harmful filters choosing tries. [default: 40, 16 for drawn faces]")
     ] = None,
-    t0: T0Option = None,
-    truncation: TruncationOption = None,
-    contested: ContestedOption = None,
-    guarantee: GuaranteeOption = None,
-    tolerance: ToleranceOption = None,
+    t0: flags.T0 = None,
+    truncation: flags.Truncation = None,
+    contested: flags.Contested = None,
+    guarantee: flags.Guarantee = None,
+    tolerance: flags.Tolerance = None,
     max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 3 for drawn faces]")] = None,
-    max_clean_drop: MaxCleanDropOption = Options.max_clean_drop,
+    max_clean_drop: flags.MaxCleanDrop = Options.max_clean_drop,
     folds: Annotated[int, typer.Option(min=1, help="1, or at least 3 to cross-fit.")] = 1,
     rounds: Annotated[
         int,
@@ -141,25 +110,29 @@ def fairness(
             help="Also attribute on each half of the images and say how many of 25 to 200 culprits both name; doubles that cost.",
         ),
     ] = False,
-    compare: CompareOption = False,
-    alternatives: AlternativesOption = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
-    workers: WorkersOption = 1,
-    batch: BatchOption = Options.batch,
-    memory: MemoryOption = None,
+    compare: flags.Compare = False,
+    alternatives: flags.Alternatives = False,
+    seed: flags.Seed = 0,
+    device: flags.Device = "cpu",
+    threads: flags.Threads = None,
+    workers: flags.Workers = 1,
+    batch: flags.Batch = Options.batch,
+    memory: flags.Memory = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/fairness-...]")] = None,
-    resume: ResumeOption = False,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
+    resume: flags.Resume = False,
+    as_json: flags.Json = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Find the filters that make a network unfair to a subgroup, freeze them, and report before and after."""
-    check_place(out, resume=resume)
-    started = time.monotonic()
+    running = Running(
+        f"fairness-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
+    )  # fmt: skip
     quick = data == "drawn" and engine == "tmab"
-    options = Options(
-        engine=cast(Engine, engine),
+    options = options_of(
+        engine=engine,
+        score=score,
+        freeze_at=freeze_at,
+        precision=precision,
         budget=budget or (DRAWN_BUDGET if quick and guarantee is None else Options.budget),
         top=top or (DRAWN_TOP if quick else None),
         candidates=candidates or (DRAWN_TOP if quick else Options.candidates),
@@ -168,11 +141,8 @@ def fairness(
         contested=contested,
         guarantee=guarantee,
         tolerance=tolerance,
-        ranking=cast(Ranking, ranking or ("recall + source" if engine == "tmab" else "recall")),
-        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
-        freeze_at=cast(FreezeAt, freeze_at),
-        precision=cast(Precision, precision),
-        strategy=cast(Strategy, strategy),
+        ranking=ranking or ("recall + source" if engine == "tmab" else "recall"),
+        strategy=strategy,
         max_filters=max_filters or (DRAWN_MAX_FILTERS if quick else Options.max_filters),
         max_clean_drop=max_clean_drop,
         folds=folds,
@@ -182,11 +152,10 @@ def fairness(
         source_counts=DRAWN_SOURCE_COUNTS if (source_data or data) == "drawn" else None,
         compare=suited(fairness=True) if compare else (),
         seed=seed,
-        device=check_device(device),
+        device=device,
         batch=batch,
     )
-    check_workers(workers, options)
-    set_threads(threads or kept_setting(out, "threads"), workers=workers)
+    running.set_processes(options)
     names = tuple(classes.split(","))
     loaded = zoo.load(
         model, weights=weights, classes=names, mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device
@@ -196,12 +165,7 @@ def fairness(
         data, data_root, source_data, source_root, size=size, crop=crop, classes=loaded.classifier.classes, seed=seed
     )
     task = Task(loaded, dropout, target, source)
-    return carry_out(
-        task,
-        options,
-        Running(started, f"fairness-{Path(model).stem}", workers, memory, out, resume=resume, as_json=as_json, dry_run=dry_run),
-        title=f"Fairness repair of {Path(model).name} on {target.name}",
-    )
+    return carry_out(task, options, running, title=f"Fairness repair of {Path(model).name} on {target.name}")
 
 
 def rival_of(
@@ -222,23 +186,21 @@ def rival_of(
 def carry_out(task: Task, options: Options, running: Running, *, title: str) -> int:
     """Plan or run a fairness repair and write its run directory; returns the exit code."""
     options = running.with_batch(options, task.model.classifier, task.target)
-    notices = notices_of(task)
-    for notice in notices:
-        say(f"note: {notice}")
-    if running.dry_run:
-        show_plan(task, options, as_json=running.as_json)
-        return 0
-    result, place = running.carry_out(
-        configuration(task, options),
-        find=lambda reporter, unfinished: repair(task, options, progress=reporter, workers=running.workers, unfinished=unfinished),
-        summarise=partial(summarise, task, options, title=title, notices=notices),
+
+    def tell(result: FairnessResult, place: Path) -> int:
+        success = result.verdict.outcome in REPAIRED
+        repaired = success and any(each.column == "repaired" for each in result.frozen)
+        return running.tell(result, place, weights=task.model.weights, repaired=repaired, success=success)
+
+    return running.carry_out(
+        notices=notices_of(task),
+        show_plan=partial(show_plan, task, options, as_json=running.as_json),
+        configuration=partial(configuration, task, options),
+        find=partial(repair, task, options, workers=running.workers),
+        summarise=partial(summarise, task, options, title=title),
         write=lambda place, findings, result: write_fairness_run(place, task, findings, result),
+        tell=tell,
     )
-    repaired = any(each.column == "repaired" for each in result.frozen) and result.verdict.outcome in REPAIRED
-    running.tell(
-        result, place, weights=task.model.weights, repaired=repaired, otherwise="no repair was worth making: keep the original weights"
-    )
-    return 0 if result.verdict.outcome in REPAIRED else 1
 
 
 def load_data(

@@ -12,7 +12,7 @@ import torch
 from repairkit.cli.console import Reporter
 from repairkit.cli.train import Telling
 from repairkit.data import digits, imagenet
-from repairkit.data.classes import imagenet_classes, relabel
+from repairkit.data.classes import find_class, imagenet_classes, relabel
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import embedded, zoo
@@ -38,6 +38,9 @@ def load_network_and_images(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     device: str,
+    annotations: Path | None = None,
+    subjects: Sequence[str] = (),
+    fit: bool = True,
 ) -> tuple[zoo.LoadedModel, LabelledImages]:
     """The network, and images labelled by the columns of its logits.
 
@@ -53,9 +56,12 @@ def load_network_and_images(
         mean: of each channel of images in [0, 1], that the network's images are normalised with; by default as its file says.
         std: likewise.
         device: where the model goes.
+        annotations: the annotation file, where a folder holds several texts.
+        subjects: classes that are asked about; digits that do not exist are refused before a network is fitted to digits.
+        fit: whether the embedded default is fitted, which takes minutes; a plan does without.
 
     Raises:
-        UsageError: weights or a model of one's own without images, or an option that the digits do not have.
+        UsageError: weights or a model of one's own without images, an option or a class that the digits do not have.
         DataError, ModelError: as the loaders.
     """
     if data_root is None:
@@ -63,16 +69,20 @@ def load_network_and_images(
             raise UsageError(
                 "give --data-root: labelled images of the network's classes, in a folder for each class or beside an annotation file"
             )
-        given = {"--parts": parts, "--per-class": per_class, "--mean": mean, "--std": std}
+        given = {"--parts": parts, "--annotations": annotations, "--per-class": per_class, "--mean": mean, "--std": std}
         if unfit := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{unfit[0]} goes with --data-root, got it without; give the images, or leave it out")
+        for subject in subjects:
+            find_class(subject, digits.CLASSES)
         side = size or digits.SIZE
-        return fitted_digits(model, side, device=device), digits.held_out_digits(size=side)
+        network = fitted_digits(model, side, device=device) if fit else embedded.unfitted(model, device=device)
+        return network, digits.held_out_digits(size=side)
     images = imagenet.load(
         data_root,
         size=size or usual_size(model),
         per_class=per_class,
         parts=parts,
+        annotations=annotations,
         name=data_root.absolute().name,
     )
     loaded = zoo.load(model, weights=weights, classes=images.classes, mean=mean, std=std, device=device)

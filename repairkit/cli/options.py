@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is checked and settled before their work begins."""
+"""What is read from the options, checked and settled before the work of a command begins."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
-import typer
 
 from repairkit.cli.console import say
 from repairkit.cores import free_cores
@@ -22,110 +21,34 @@ from repairkit.errors import ModelWarning, UsageError
 from repairkit.memory import available, images_that_fit
 from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import LoadedModel
-from repairkit.options import LARGEST_SEED, Options
+from repairkit.options import Options, Score
 from repairkit.outputs import outputs
 from repairkit.rundir import require_free
-from repairkit.shapley.star import TOLERANCE
+from repairkit.shapley import Engine
+from repairkit.shapley.model_game import Precision
+from repairkit.tracing import FreezeAt
 from repairkit.unfinished import check_resumable, place_beside
 
 ASSUMED_NOTICE = (
     "{file} does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken; "
     "every number is wrong if it was trained with others: --mean and --std give them."
 )
-WORKERS_HELP = "Processes that attribute (tmab), each with --threads threads; any number gives the same bits."
-THREADS_HELP = "CPU threads of each process; by default the cores that other work leaves free by the load average, at least 1, shared out among --workers."
-BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
-MEMORY_HELP = "GiB that a pass may take; it carries fewer images where they do not fit. [default: half of what is free]"
-RESUME_HELP = "Go on with the run of this --out that did not finish; give the same options."
 
-ModelOption = Annotated[str, typer.Option(help="A classifier of torchvision, or a weights FILE that repairkit train wrote.")]
-WeightsOption = Annotated[
-    Path | None, typer.Option(help="Weights for a named model. [default: torchvision's, where torch's cache holds them]")
-]
-DataRootOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of images: one folder for each class, or one with an annotation file. [default: embedded digits]"),
-]
-PartsOption = Annotated[str | None, typer.Option(help="Folders in --data-root to pool, by commas. [default: val, where there is one]")]
-PerClassOption = Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")]
-SizeOption = Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")]
-EngineOption = Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")]
-ScoreOption = Annotated[
-    str | None,
-    typer.Option(
-        help="smooth (mean probability of the label) or hard (share of correct images, the paper's). [default: smooth, hard for tmab-paper and monte-carlo]"
-    ),
-]
-FreezeAtOption = Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")]
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        help="float32, or bfloat16 for the passes of the attribution, faster on hardware made for it; what is reported is always measured in float32."
-    ),
-]
-StrategyOption = Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")]
-MeanOption = Annotated[
-    str | None,
-    typer.Option(help="R,G,B that the network's images in [0, 1] are normalised with, where its file does not say. [default: ImageNet's]"),
-]
-StdOption = Annotated[str | None, typer.Option(help="R,G,B, likewise.")]
-T0Option = Annotated[
-    str | None,
-    typer.Option(
-        help="Least share of filters that stays live (tmab); 0 is the Shapley value, auto measures where the network dies. [default: 0.97; auto for recall and accuracy]"
-    ),
-]
-TruncationOption = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        help="Worth below which a permutation ends (tmab-paper, monte-carlo); 0 for none. [default: 0.6 for each part of the worth, 0.2 with more than two classes]",
-    ),
-]
-ContestedOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="How many filters of the screen are flipped (tmab); with --guarantee of each end, where half of all or more means all, unscreened. [default: 3 x top]",
-    ),
-]
-GuaranteeOption = Annotated[
-    float | None,
-    typer.Option(
-        help="DELTA: say which filters are truly among the lowest and highest, wrong with this probability at most (tmab). Needs many passes."
-    ),
-]
-ToleranceOption = Annotated[
-    float | None, typer.Option(help=f"Of the guarantee, relative to the k-th value; smaller separates more. [default: {TOLERANCE}]")
-]
-MaxCleanDropOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Guard: one-sided 90 % bound on the fall of source accuracy, a share.")
-]
-AlternativesOption = Annotated[
-    bool,
-    typer.Option(
-        "--alternatives",
-        help="Also do what one would do instead, on the same images, and compare: thresholds by group, another last layer, fine-tuning; "
-        "against an attack, adversarial fine-tuning. Takes several times as long.",
-    ),
-]
-SeedOption = Annotated[int, typer.Option(min=0, max=LARGEST_SEED)]
-DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help=THREADS_HELP)]
-WorkersOption = Annotated[int, typer.Option(min=1, help=WORKERS_HELP)]
-BatchOption = Annotated[int, typer.Option(min=1, help=BATCH_HELP)]
-MemoryOption = Annotated[float | None, typer.Option(min=0, help=MEMORY_HELP)]
-CompareOption = Annotated[
-    bool,
-    typer.Option(
-        "--compare",
-        help="Compare with other answers to which filters matter (random, norms, leave-one-out, Taylor, conductance, for fairness FairPrune): "
-        "what freezing theirs does, and the same choosing from their candidates.",
-    ),
-]
-ResumeOption = Annotated[bool, typer.Option("--resume", help=RESUME_HELP)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")]
-DryRunOption = Annotated[bool, typer.Option(help="Print the plan and what it costs (with --json as JSON), and stop.")]
+
+def options_of(*, engine: str, score: str | None, freeze_at: str, precision: str, device: str, **others: object) -> Options:
+    """The options of a run as given on the command line: the score is smooth for tmab and hard for the walks, unless given.
+
+    Raises:
+        UsageError: a CUDA device that is not there, or what `Options` refuses.
+    """
+    return Options(
+        engine=cast(Engine, engine),
+        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
+        freeze_at=cast(FreezeAt, freeze_at),
+        precision=cast(Precision, precision),
+        device=check_device(device),
+        **others,  # type: ignore[arg-type]
+    )
 
 
 def model_notices(*models: LoadedModel) -> list[str]:

@@ -13,7 +13,8 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from repairkit.adversarial import AdversarialTask
+from repairkit.adversarial.task import AdversarialTask
+from repairkit.cli import flags
 from repairkit.cli.adversarial import carry_out as carry_out_adversarial
 from repairkit.cli.carrying import Running
 from repairkit.cli.console import Reporter, say
@@ -25,18 +26,7 @@ from repairkit.cli.efficiency import carry_out as carry_out_efficiency
 from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
-    BATCH_HELP,
-    AlternativesOption,
-    CompareOption,
-    JsonOption,
-    MemoryOption,
-    ResumeOption,
-    ThreadsOption,
-    WorkersOption,
     check_device,
-    check_place,
-    check_workers,
-    set_threads,
 )
 from repairkit.cli.prune import carry_out as carry_out_prune
 from repairkit.cli.train import Telling, given_options
@@ -51,27 +41,20 @@ from repairkit.errors import RepairkitError, UsageError
 from repairkit.models import small
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe import (
-    AdversarialRecipe,
-    AnyRecipe,
-    ClassifierRecipe,
-    CorrelationRecipe,
-    CriticalRecipe,
-    DropoutRecipe,
-    EfficiencyRecipe,
-    FairnessRecipe,
-    NetworkSection,
-    PruneRecipe,
-    TruncationRecipe,
-    prepare,
-    prepare_dropout,
-    prepare_faces,
-)
+from repairkit.recipe.adversarial import AdversarialRecipe, CorrelationRecipe
+from repairkit.recipe.base import ClassifierRecipe
+from repairkit.recipe.critical import CriticalRecipe
+from repairkit.recipe.dropout import DropoutRecipe
+from repairkit.recipe.efficiency import EfficiencyRecipe
+from repairkit.recipe.fairness import FairnessRecipe
+from repairkit.recipe.kinds import AnyRecipe
+from repairkit.recipe.preparing import prepare, prepare_dropout, prepare_faces
+from repairkit.recipe.prune import PruneRecipe
+from repairkit.recipe.truncation import NetworkSection, TruncationRecipe
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
 from repairkit.truncation import Subject
-from repairkit.unfinished import kept_setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,24 +99,24 @@ def run(
         ),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipe's folders are relative to.")] = None,
-    alternatives: AlternativesOption = False,
+    alternatives: flags.Alternatives = False,
     seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="In place of the recipe's.")] = None,
     training_seed: Annotated[
         int | None,
         typer.Option(min=0, max=LARGEST_SEED, help="Draw the training images and train from this seed in place of the recipe's."),
     ] = None,
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
-    compare: CompareOption = False,
+    compare: flags.Compare = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,
-    threads: ThreadsOption = None,
-    workers: WorkersOption = 1,
-    batch: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_HELP} [default: the recipe's, else {Options.batch}]")] = None,
-    memory: MemoryOption = None,
+    threads: flags.Threads = None,
+    workers: flags.Workers = 1,
+    batch: Annotated[int | None, typer.Option(min=1, help=f"{flags.BATCH_HELP} [default: the recipe's, else {Options.batch}]")] = None,
+    memory: flags.Memory = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory; with --all, of which each recipe has a folder. [default: reports/NAME-...]")
     ] = None,
-    resume: ResumeOption = False,
-    as_json: JsonOption = False,
+    resume: flags.Resume = False,
+    as_json: flags.Json = False,
     dry_run: Annotated[
         bool, typer.Option(help="Print the plan and what it costs, and stop (networks are trained if they are not in the cache).")
     ] = False,
@@ -214,7 +197,10 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
     alternatives = asked.alternatives and "alternatives" not in recipe.unfit
     if asked.alternatives and not alternatives:
         say(f"note: --alternatives is for recipes of fairness and adversarial; {file} is one of {recipe.command}, and runs without")
-    check_place(out, resume=asked.resume)
+    running = Running(
+        file.stem, out, workers=asked.workers, threads=asked.threads, memory=asked.memory, resume=asked.resume, as_json=asked.as_json,
+        dry_run=asked.dry_run, started=started, arguments=arguments,
+    )  # fmt: skip
     given: dict[str, object] = {"device": asked.device, "seed": asked.seed, "batch": asked.batch, "alternatives": alternatives or None}
     if asked.compare and "compare" in recipe.unfit:
         say(f"note: recipes of {recipe.command} are not compared with baselines, so --compare does nothing here")
@@ -222,12 +208,7 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
         given["compare"] = suited(fairness=isinstance(recipe, FairnessRecipe))
     options = recipe.run_options(file, **{name: value for name, value in given.items() if value is not None})
     check_device(options.device)
-    check_workers(asked.workers, options)
-    set_threads(asked.threads or kept_setting(out, "threads"), workers=asked.workers)
-    running = Running(
-        started, file.stem, asked.workers, asked.memory, out, resume=asked.resume, as_json=asked.as_json, dry_run=asked.dry_run,
-        arguments=arguments,
-    )  # fmt: skip
+    running.set_processes(options)
     return carry_out(recipe, asked, options, running)
 
 
@@ -279,7 +260,7 @@ def load_subject(section: NetworkSection, asked: Asked, device: str) -> Subject:
     """One network of a recipe of several, with its images.
 
     Raises:
-        UsageError, DataError, ModelError: as `load` and `repairkit.recipe.prepare_faces`.
+        UsageError, DataError, ModelError: as `load` and `repairkit.recipe.preparing.prepare_faces`.
     """
     if section.target is None:
         return Subject(section.name, *load(section.classifier(), asked.data_root, device))

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from repairkit.cli import flags
 from repairkit.cli.console import Reporter, say
 from repairkit.cli.fairness import CELEBA
-from repairkit.cli.options import DeviceOption, SeedOption, check_device, parse_parts, resume_command, set_threads
+from repairkit.cli.options import check_device, parse_parts, resume_command, set_threads
 from repairkit.data import celeba, digits, drawn, imagenet, loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import record_path, write_record
@@ -69,8 +70,8 @@ def train(
         float, typer.Option(min=0, max=0.99, help="Probability of dropping a filter; start such a training from --init.")
     ] = 0.0,
     flip: Annotated[bool | None, typer.Option(help="Mirror half of the images. [default: mirror all but digits]")] = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
+    seed: flags.Seed = 0,
+    device: flags.Device = "cpu",
     threads: Annotated[
         int | None,
         typer.Option(

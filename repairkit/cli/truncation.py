@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from repairkit.cli.carrying import Running
-from repairkit.cli.console import say
 from repairkit.cli.fairness import DRAWN_NOTICE
 from repairkit.cli.options import model_notices, speed_of
 from repairkit.options import Options
@@ -21,28 +20,20 @@ def carry_out(subjects: Sequence[Subject], options: Options, truncation: Truncat
     """Plan or run the removal of random filters and write the run directory; returns the exit code, 0."""
     options = replace(options, batch=min(running.with_batch(options, each.model.classifier, each.images).batch for each in subjects))
     drawn = [DRAWN_NOTICE] if any(each.subgroups and each.images.drawn for each in subjects) else []
-    notices = [*drawn, *model_notices(*(each.model for each in subjects))]
-    for notice in notices:
-        say(f"note: {notice}")
-    if running.dry_run:
-        show_plan(subjects, options, truncation, as_json=running.as_json)
-        return 0
-    result, place = running.carry_out(
-        configuration(subjects, options, truncation),
-        find=lambda reporter, unfinished: measure_each(
-            subjects, options, truncation, progress=reporter, workers=running.workers, unfinished=unfinished
-        ),
-        summarise=partial(summarise, subjects, options, truncation, title=title, notices=notices),
+    return running.carry_out(
+        notices=[*drawn, *model_notices(*(each.model for each in subjects))],
+        show_plan=partial(show_plan, subjects, options, truncation, as_json=running.as_json),
+        configuration=partial(configuration, subjects, options, truncation),
+        find=partial(measure_each, subjects, options, truncation, workers=running.workers),
+        summarise=partial(summarise, subjects, options, truncation, title=title),
         write=lambda place, _findings, result: write_measured_run(place, result, {cost.part: cost.passes for cost in result.costs}),
+        tell=lambda result, place: running.tell(
+            result,
+            place,
+            weights=subjects[0].model.weights,
+            otherwise="no weights were changed: this measures the networks as they are",
+        ),
     )
-    running.tell(
-        result,
-        place,
-        weights=subjects[0].model.weights,
-        repaired=False,
-        otherwise="no weights were changed: this measures the networks as they are",
-    )
-    return 0
 
 
 def show_plan(subjects: Sequence[Subject], options: Options, truncation: TruncationOptions, *, as_json: bool) -> None:

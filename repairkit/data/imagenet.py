@@ -154,7 +154,7 @@ def _list_images(folder: Path, annotations: Path | None, name: str) -> _Listed:
     if annotations is None and len(texts) > 1:
         raise DataError(
             f"{name}: expected one annotation file in {folder}, found {', '.join(path.name for path in texts)}; "
-            "take the others away or give annotations from Python"
+            "take the others away, or say which with --annotations (from Python: annotations)"
         )
     return _annotated(loose, annotations or texts[0], name)
 
@@ -167,7 +167,13 @@ def _annotated(images: Sequence[Path], file: Path, name: str) -> _Listed:
     """The images that an annotation file lists, sorted by path."""
     by_name = {path.stem: path for path in images} | {path.name: path for path in images}
     listed: dict[Path, str] = {}
-    for number, cells in _rows(file, name):
+    rows = _rows(file, name)
+    if rows and all(len(cells) == 1 and cells[0].isdecimal() for _, cells in rows):
+        raise DataError(
+            f"{name}: {file} holds bare numbers, as the ground truth of ImageNet's development kit does: they name no files and count classes in an "
+            "order of their own; put LOC_val_solution.csv (Kaggle) there in its place, or sort the images into a folder for each synset"
+        )
+    for number, cells in rows:
         if number == 1 and cells and cells[0].casefold() in _HEADERS:
             continue
         if len(cells) < 2 or not cells[1]:

@@ -13,8 +13,9 @@ from repairkit.evaluation.attacks import Booleans
 from repairkit.evaluation.fairness import claim_of, paired_differences
 from repairkit.evaluation.robustness import Sanity, Sweep
 from repairkit.evaluation.statistics import mean_interval, newcombe_paired, wilson
+from repairkit.report.adversarial_result import Strength, SweepPoint
 from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED
-from repairkit.report.result import Correlation, Difference, Share, Strength, SweepPoint
+from repairkit.report.result import Correlation, Difference, Share
 from repairkit.shapley.game import Floats
 
 BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"

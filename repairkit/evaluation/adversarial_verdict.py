@@ -7,8 +7,9 @@ from typing import Literal
 
 from repairkit.evaluation.adversaries import Attempt
 from repairkit.evaluation.verdict import capital, in_words, points_of
+from repairkit.report.adversarial_result import Strength
 from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
-from repairkit.report.result import Difference, Share, Strength, Verdict
+from repairkit.report.result import Difference, Share, Verdict
 
 SUMMED_UP = {
     "replay": "Stored images, made against the unmodified network",

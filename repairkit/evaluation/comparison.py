@@ -19,7 +19,8 @@ from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, s
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.filters import FilterId
 from repairkit.repair import Strategy
-from repairkit.report.result import Baseline, Claim, ComparedPoint, Comparison, RankedFilter, Selection
+from repairkit.report.comparison_result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
+from repairkit.report.record import Claim
 
 RANKED = 10
 """First filters of two orders that are listed side by side."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from repairkit.errors import DataError
-from repairkit.evaluation.fairness import RECALL, claim_of, group_differences
+from repairkit.evaluation.fairness import RECALL, claim_of, paired_differences
 from repairkit.evaluation.statistics import Floats, Interval, mean_interval, newcombe_paired, stratified_bootstrap, wilson
 from repairkit.evaluation.verdict import capital, in_words, points_of
 from repairkit.report.result import Difference, RemovalPoint, Share, Verdict
@@ -18,13 +18,14 @@ from repairkit.report.result import Difference, RemovalPoint, Share, Verdict
 OTHERS, ACCURACY = "other classes", "accuracy"
 Metric = Literal["recall", "other classes", "accuracy"]
 RESAMPLES = 2000
+UNCHANGED = "No weights were changed: this says what the network depends on, not how to repair it."
 FALLEN = 10
 """Classes shown beside the repaired one though nothing is claimed of them: those that fell most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """Who was right as filters were frozen one by one.
+    """Who was right as more and more filters were frozen.
 
     Attributes:
         labels: int64, shape (N,), of the report images.
@@ -141,7 +142,7 @@ def compare(
 ) -> tuple[list[Share], list[Difference]]:
     """A class before and after its repair, the others that changed by claim or fell most, and the means.
 
-    p-values are adjusted by Holm over all classes, also those that are not shown.
+    The repaired class is fixed beforehand and stands alone; p-values of the others are adjusted by Holm over them, also those that are not shown.
 
     Args:
         labels: shape (N,), of the report images.
@@ -153,9 +154,9 @@ def compare(
         seed: of the bootstrap.
     """
     columns = {"original": original, "repaired": repaired}
-    by_class = group_differences(np.asarray(classes)[labels], columns, "original", "repaired", level)
-    own = [entry for entry in by_class if entry.group == classes[label]]
-    others = sorted((entry for entry in by_class if entry.group != classes[label]), key=lambda entry: entry.value)
+    rows = {classes[one]: (original[labels == one], repaired[labels == one]) for one in np.unique(labels).tolist()}
+    own = paired_differences(RECALL, {classes[label]: rows.pop(classes[label])}, "original", "repaired", level)
+    others = sorted(paired_differences(RECALL, rows, "original", "repaired", level), key=lambda entry: entry.value)
     shown = [*own, *(entry for rank, entry in enumerate(others) if entry.claim != "no claim" or (rank < FALLEN and entry.value < 0))]
     members = {str(entry.group): labels == list(classes).index(str(entry.group)) for entry in shown}
     elsewhere = labels != label
@@ -185,7 +186,7 @@ def compare(
 def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chance: float, level: float, seed: int) -> Verdict:
     """Whether the filters of highest value matter more than random ones, and to what else.
 
-    "critical filters found" needs the class (or accuracy) to fall measurably further than with as many random filters frozen.
+    "critical filters found" needs the class (or accuracy) to fall measurably, and further than with as many random filters frozen.
     """
     metric = removal.metrics[0]
     most = removal.counts[-1]
@@ -200,13 +201,14 @@ def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chan
     top, random, beyond = last["critical", metric], last["random", metric], removal.contrast(metric, level, seed)
     start = next(point for point in points if (point.series, point.metric, point.filters) == ("critical", metric, 0))
     subject = _subject(removal, metric)
-    found = beyond.high < 0
+    found = beyond.high < 0 and top.change_high < 0
     random_words = f"with {most} random filter{'s' if most > 1 else ''} frozen it {became(random.change, random.change_low, random.change_high, level, random.n)}"
     headline = (
         f"Freezing the {f'{most} filters' if most > 1 else 'filter'} of highest value takes {subject} from {100 * start.value:.1f} % to {100 * top.value:.1f} % "
         f"({in_words(top.change_low, top.change_high, level, top.n)})"
     )
-    headline += f"; {random_words}." if found else f", which cannot be told from freezing {most} random ones."
+    doubt = f"freezing {most} random one{'s' if most > 1 else ''}" if beyond.high >= 0 else "chance"
+    headline += f"; {random_words}." if found else f", which cannot be told from {doubt}."
     sentences = []
     if removal.label is not None:
         for other in ("other classes", "accuracy"):
@@ -217,16 +219,16 @@ def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chan
         sentences.append(f"A guess is right in {100 * chance:.1f} % of cases.")
     if not found:
         sentences.insert(0, f"{capital(random_words)}.")
-    sentences.append("No weights were changed: this says what the network depends on, not how to repair it.")
+    sentences.append(UNCHANGED)
     return Verdict(outcome="critical filters found" if found else "no claim", headline=headline, sentences=sentences, worse=[])
 
 
 def verdict_of_repair(differences: Sequence[Difference], removal: Verdict, *, subject: str, filters: int, level: float) -> Verdict:
     """The repair of a class in words, what got worse first; then what removing its critical filters does.
 
-    "repaired" needs the recall of the class to rise with an interval above zero.
+    "repaired" needs the claim that the recall of the class rose.
     """
-    aside = [removal.headline, *removal.sentences[:-1]]
+    aside = [removal.headline, *(sentence for sentence in removal.sentences if sentence != UNCHANGED)]
     if not filters:
         return Verdict(
             outcome="no repair",
@@ -236,18 +238,24 @@ def verdict_of_repair(differences: Sequence[Difference], removal: Verdict, *, su
         )
     own = next(entry for entry in differences if entry.group == subject)
     fallen = sorted((entry for entry in differences if entry.value < 0), key=lambda entry: entry.claim != "worse")
-    worse = [
-        f"{capital(_name(entry))} fell by {points_of(entry.value)} percentage points"
-        f"{'' if entry.claim == 'worse' else ', an amount that may be chance'} ({in_words(entry.low, entry.high, level, entry.n)})."
-        for entry in fallen
-    ]
-    headline = (
-        f"Freezing {filters} filter{'s' if filters > 1 else ''}: recall of {subject} {became(own.value, own.low, own.high, level, own.n)}"
-    )
+    worse = [f"{capital(_name(entry))} {change_in_words(entry, level)}." for entry in fallen]
+    headline = f"Freezing {filters} filter{'s' if filters > 1 else ''}: recall of {subject} {change_in_words(own, level)}"
     if names := [_name(entry) for entry in fallen if entry.claim == "worse" and entry is not own]:
         headline += f"; measurably worse: {', '.join(names)}"
-    outcome: Literal["repaired", "no claim"] = "repaired" if own.low > 0 else "no claim"
+    outcome: Literal["repaired", "no claim"] = "repaired" if own.claim == "better" else "no claim"
     return Verdict(outcome=outcome, headline=f"{headline}.", sentences=[*worse, *aside], worse=worse)
+
+
+def change_in_words(entry: Difference, level: float) -> str:
+    """What became of a row of the table, as the end of a sentence that claims what the row claims."""
+    inside = in_words(entry.low, entry.high, level, entry.n)
+    if entry.value == 0:
+        return f"did not change ({inside})"
+    doubt = ""
+    if entry.claim == "no claim":
+        excluded = entry.low > 0 or entry.high < 0
+        doubt = f", which is no proof (exact test, p = {entry.p_adjusted:.2g})" if excluded else ", an amount that may be chance"
+    return f"{'rose' if entry.value > 0 else 'fell'} by {points_of(entry.value)} percentage points{doubt} ({inside})"
 
 
 def _name(entry: Difference) -> str:

@@ -14,7 +14,8 @@ from repairkit.evaluation.critical import Removal
 from repairkit.evaluation.fairness import claim_of
 from repairkit.evaluation.statistics import Floats, Interval, mean_interval, newcombe_paired, wilson
 from repairkit.evaluation.verdict import in_words, points_of
-from repairkit.report.result import Difference, DropoutPoint, Share, Verdict
+from repairkit.report.dropout_result import DropoutPoint
+from repairkit.report.result import Difference, Share, Verdict
 
 Series = Literal["highest", "lowest", "random"]
 SERIES: tuple[Series, ...] = get_args(Series)
@@ -49,7 +50,7 @@ def number_of(filters: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Removals:
-    """Who was right in two networks as filters of each were frozen one by one.
+    """Who was right in two networks as more and more filters of each were frozen.
 
     Attributes:
         labels: int64, shape (N,), of the report images.

@@ -20,7 +20,9 @@ from repairkit.evaluation.statistics import (
     stratified_bootstrap,
     wilson,
 )
-from repairkit.report.result import Claim, Difference, Disparity, Share
+from repairkit.report.fairness_result import Disparity
+from repairkit.report.record import Claim
+from repairkit.report.result import Difference, Share
 
 RECALL, MEAN, LOWEST, GAP, SOURCE = "recall", "mean recall", "lowest recall", "gap", "source accuracy"
 

@@ -8,11 +8,12 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from repairkit.evaluation.critical import ACCURACY, FALLEN, became
+from repairkit.evaluation.critical import ACCURACY, FALLEN, became, change_in_words
 from repairkit.evaluation.fairness import RECALL, claim_of, group_differences
 from repairkit.evaluation.statistics import newcombe_paired, wilson
-from repairkit.evaluation.verdict import capital, in_words, points_of
-from repairkit.report.result import Difference, Footprint, Latency, Share, Verdict
+from repairkit.evaluation.verdict import capital
+from repairkit.report.pruning_result import Footprint, Latency
+from repairkit.report.result import Difference, Share, Verdict
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -103,11 +104,7 @@ def verdict(
     own = next(entry for entry in differences if (entry.first, entry.second, entry.metric) == ("original", last, ACCURACY))
     compared = [entry for entry in differences if (entry.first, entry.second) == ("original", last)]
     fallen = sorted((entry for entry in compared if entry.value < 0), key=lambda entry: entry.claim != "worse")
-    worse = [
-        f"{capital(_name(entry))} fell by {points_of(entry.value)} percentage points"
-        f"{'' if entry.claim == 'worse' else ', an amount that may be chance'} ({in_words(entry.low, entry.high, level, entry.n)})."
-        for entry in fallen
-    ]
+    worse = [f"{capital(_name(entry))} {change_in_words(entry, level)}." for entry in fallen]
     accuracy = f"accuracy {became(own.value, own.low, own.high, level, own.n)}"
     frozen_words = f"{frozen:,} of {filters:,} filters frozen"
     if not removed:

@@ -14,7 +14,8 @@ from scipy import stats
 
 from repairkit.errors import DataError
 from repairkit.evaluation.statistics import Floats, wilson
-from repairkit.report.result import Estimate, TruncationCurve, TruncationPoint
+from repairkit.report.result import Estimate
+from repairkit.report.truncation_result import TruncationCurve, TruncationPoint
 
 Metric = Literal["accuracy", "mean recall"]
 BAND = (0.05, 0.95)

@@ -20,6 +20,7 @@ from repairkit.data.record import record_path, write_record
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
 from repairkit.models import zoo
+from repairkit.models.classifier import Classifier
 from repairkit.models.training import TrainingProgress, train
 
 NOTICE = (
@@ -84,6 +85,28 @@ def load(
         file = _fitted(images, settings, init=file, threads=threads, device=device, progress=progress)
         notice += f" Fitted with filter dropout of {filter_dropout:g}."
     return replace(zoo.load(file, device=device), stand_in=True, provenance=notice)
+
+
+def unfitted(architecture: str, *, device: str | torch.device = "cpu") -> zoo.LoadedModel:
+    """The embedded default of this architecture with fresh weights, for a plan of what a run would do and cost: nothing is fitted or written.
+
+    Raises:
+        ModelError: torchvision has no such classifier.
+
+    Example:
+        >>> unfitted("squeezenet1_1").classifier.classes[-1]
+        '9'
+    """
+    network = zoo.build(architecture, len(digits.CLASSES))
+    return zoo.LoadedModel(
+        classifier=Classifier(network, classes=digits.CLASSES).eval().requires_grad_(False).to(device),
+        architecture=architecture,
+        provenance=NOTICE.format(architecture=architecture),
+        weights=Path(f"{architecture}-unfitted"),
+        sha256=zoo.hash_state(network.state_dict()),
+        trained_on="nothing",
+        stand_in=True,
+    )
 
 
 def _settings(architecture: str, seed: int) -> dict[str, Any]:

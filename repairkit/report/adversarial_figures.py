@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from repairkit.report import adversarial_tables, drawing, figures, tables
+from repairkit.report.adversarial_result import AdversarialResult, FrontierPoint
 from repairkit.report.adversarial_tables import SERIES
 from repairkit.report.adversarial_words import RECOVERED, SUCCESS, eps_text
-from repairkit.report.result import AdversarialResult, Claim, FrontierPoint
+from repairkit.report.record import Claim
 
 _STYLE = {"order of choosing": 1, "highest value first": 2}
 Box = tuple[float, float, float, float]

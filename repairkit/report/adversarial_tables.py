@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from repairkit.report import alternatives_tables, tables
+from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, Strength
 from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, eps_text
-from repairkit.report.result import AdversarialResult, Adversary, FrontierPoint, Share, Strength
+from repairkit.report.result import Share
 from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, signed
 
 KNOWS = {

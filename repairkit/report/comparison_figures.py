@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from repairkit.report import drawing
+from repairkit.report.comparison_result import Baseline, Comparison
 from repairkit.report.comparison_tables import hundredths
-from repairkit.report.result import Baseline, Comparison
 from repairkit.report.tables import STATUS, count, points
 
 _SHAPLEY, _OTHER = 2, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from repairkit.report.result import Baseline, Comparison, Selection
+from repairkit.report.comparison_result import Baseline, Comparison, Selection
 from repairkit.report.tables import NONE, STATUS, Cell, Kind, Table, count, interval, percent, points, signed, small
 
 Form = Callable[[float], str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repairkit.report import drawing, tables
-from repairkit.report.result import CorrelationResult
+from repairkit.report.correlation_result import CorrelationResult
 
 
 def draw(result: CorrelationResult) -> list[drawing.Figure]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repairkit.report.result import Correlation, CorrelationResult
+from repairkit.report.correlation_result import CorrelationResult
+from repairkit.report.result import Correlation
 from repairkit.report.tables import NONE, Cell, KeyFigure, Table, count, interval, signed
 
 

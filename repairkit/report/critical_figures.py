@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from repairkit.report import critical_tables, drawing, figures, tables
-from repairkit.report.result import CriticalResult, RemovalPoint
+from repairkit.report.critical_result import CriticalResult
+from repairkit.report.result import RemovalPoint
 
 LABELS = {"critical": "highest values frozen first", "random": "random filters"}
 _STYLE = {"critical": 2, "random": 0}
@@ -23,7 +24,7 @@ def draw(result: CriticalResult) -> list[drawing.Figure]:
 
 def _removal(result: CriticalResult) -> drawing.Figure:
     """A panel for each metric: share against the number of frozen filters, with intervals."""
-    title = "Removal curves: filters frozen one by one"
+    title = "Removal curves: the more filters are frozen"
     most = max((point.filters for point in result.removal), default=0)
     if not most:
         return drawing.Figure("removal", title, "Not drawn: no filter was removed.")
@@ -62,7 +63,7 @@ def _layers(result: CriticalResult) -> drawing.Figure:
     """A bar for each layer that holds any of the highest filters."""
     title = "Highest filters by layer"
     if not result.layers:
-        return drawing.Figure("layers", title, "Not drawn: no filter was valued at the high end.")
+        return drawing.Figure("layers", title, "Not drawn: no filter has a positive value.")
     most = max(entry.critical for entry in result.layers)
     scale = drawing.Scale(0.0, float(most), 190, drawing.WIDTH - 40)
     y, body = 8.0, ""

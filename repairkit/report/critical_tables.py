@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repairkit.report.result import CriticalResult, RemovalPoint
+from repairkit.report.critical_result import CriticalResult
+from repairkit.report.result import RemovalPoint
 from repairkit.report.tables import (
     NONE,
     Cell,

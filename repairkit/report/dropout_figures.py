@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from repairkit.report import drawing, dropout_tables, figures, tables
-from repairkit.report.result import DropoutPoint, DropoutResult, SharedHistogram
+from repairkit.report.dropout_result import DropoutPoint, DropoutResult, SharedHistogram
 
 
 def draw(result: DropoutResult) -> list[drawing.Figure]:

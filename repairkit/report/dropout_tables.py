@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from repairkit.report import tables
-from repairkit.report.result import Difference, DropoutPoint, DropoutResult
+from repairkit.report.dropout_result import DropoutPoint, DropoutResult
+from repairkit.report.result import Difference
 from repairkit.report.tables import (
     NONE,
     STATUS,

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from repairkit.report import drawing, tables
+from repairkit.report.efficiency_result import EfficiencyResult
 from repairkit.report.efficiency_tables import LABELS
-from repairkit.report.result import EfficiencyResult
 
 BINS = 20
 _STYLES = {"monte-carlo": 0, "tmab": 2, "tmab-paper": 2}

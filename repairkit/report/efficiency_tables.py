@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from repairkit.report.result import EfficiencyResult, Estimate, StoppedAlike
+from repairkit.report.efficiency_result import EfficiencyResult, StoppedAlike
+from repairkit.report.result import Estimate
 from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, count, interval, percent, signed
 
 LABELS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repairkit.report import alternatives_tables
-from repairkit.report.result import Agreement, FairnessResult
+from repairkit.report.fairness_result import Agreement, FairnessResult
 from repairkit.report.tables import (
     NONE,
     Cell,

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from repairkit.report import drawing, tables
-from repairkit.report.result import CurvePoint, Difference, FairnessResult, Histogram, Result, Share
+from repairkit.report.fairness_result import CurvePoint, FairnessResult
+from repairkit.report.result import Difference, Histogram, Result, Share
 
 NOT_COMPARED = "There is no repair to compare with the original."
 

@@ -34,19 +34,17 @@ from repairkit.report import (
     truncation_figures,
     truncation_tables,
 )
+from repairkit.report.adversarial_result import AdversarialResult
+from repairkit.report.correlation_result import CorrelationResult
+from repairkit.report.critical_result import CriticalResult
 from repairkit.report.drawing import Figure
-from repairkit.report.result import (
-    AdversarialResult,
-    CorrelationResult,
-    CriticalResult,
-    DropoutResult,
-    EfficiencyResult,
-    FairnessResult,
-    PruningResult,
-    Result,
-    TruncationResult,
-    read_record,
-)
+from repairkit.report.dropout_result import DropoutResult
+from repairkit.report.efficiency_result import EfficiencyResult
+from repairkit.report.fairness_result import FairnessResult
+from repairkit.report.pruning_result import PruningResult
+from repairkit.report.record import read_record
+from repairkit.report.result import Result
+from repairkit.report.truncation_result import TruncationResult
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,11 @@ from typing import Any
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.files import write_text
 from repairkit.report import kinds, markdown
+from repairkit.report.adversarial_result import AdversarialResult
 from repairkit.report.adversarial_words import TRANSFERRED
-from repairkit.report.result import AdversarialResult, CorrelationResult, CriticalResult, Difference, Result
+from repairkit.report.correlation_result import CorrelationResult
+from repairkit.report.critical_result import CriticalResult
+from repairkit.report.result import Difference, Result
 from repairkit.report.tables import NONE, Cell, Table, count, interval, percent, points, signed
 
 NOT_RUN = "not run yet"
@@ -32,10 +35,10 @@ no evidence about photographs. Rendered from the committed results by `make figu
 
 @dataclass(frozen=True)
 class Ours:
-    """What one result says about a claim: in words, and whether it reaches the paper's figure by its estimate."""
+    """What one result says about a claim: in words, and whether it reaches the paper's figure by its estimate; None where the two are on no common scale."""
 
     text: str
-    reached: bool
+    reached: bool | None
 
 
 @dataclass(frozen=True)
@@ -101,31 +104,34 @@ def carried_over(result: AdversarialResult) -> Ours:
 
 
 def destroyed(result: CriticalResult) -> Ours:
-    """Accuracy with 20 and with 40 filters frozen."""
+    """Accuracy with up to 40 filters frozen; with 30, or the most below where 30 were not measured, it must be at most twice chance."""
     curve = {point.filters: point for point in result.removal if (point.series, point.metric) == ("critical", "accuracy")}
-    shown = [count_ for count_ in (20, 40) if count_ in curve]
+    judged = max(n for n in curve if n <= 30)
+    shown = sorted({20, 30, 40} & curve.keys()) or [judged]
     text = "; ".join(f"{n} frozen: {percent(curve[n].value)} ({interval(curve[n].low, curve[n].high, percent)})" for n in shown)
-    near = curve[shown[-1]].low <= 2 * result.chance
-    return Ours(f"{percent(curve[0].value)} → {text}; n = {count(curve[0].n)}, chance {percent(result.chance)}", reached=near)
+    return Ours(
+        f"{percent(curve[0].value)} → {text}; n = {count(curve[0].n)}, chance {percent(result.chance)}",
+        reached=curve[judged].value <= 2 * result.chance,
+    )
 
 
 def correlated(result: CorrelationResult) -> Ours:
-    """The rank correlation, with an interval over filters alone, and what it is without noise."""
+    """The rank correlation, with an interval over filters alone, and without noise; as the paper's where the interval contains that or the estimate is near."""
     if not result.correlations:
         return Ours(result.verdict.outcome, reached=False)
     found = result.correlations[0]
     without = "" if result.corrected is None else f", {_number(result.corrected)} corrected for noise"
     return Ours(
         f"{_number(found.value)} ({interval(found.low, found.high, _number)} as if its {count(found.n)} filters were drawn at random){without}",
-        reached=True,
+        reached=found.low <= 0.3 <= found.high or abs(found.value - 0.3) <= 0.1,
     )
 
 
 def cost(result: Result) -> Ours:
-    """Time and image passes of a whole run."""
+    """Time and image passes of a whole run, which another machine, network and number of images make no match for the paper's."""
     passes = sum(each.passes for each in result.costs)
     return Ours(
-        f"{result.reproduction.minutes:.0f} minutes, {result.reproduction.machine}; {count(round(passes))} image passes", reached=True
+        f"{result.reproduction.minutes:.0f} minutes, {result.reproduction.machine}; {count(round(passes))} image passes", reached=None
     )
 
 
@@ -187,7 +193,7 @@ def render(reports: Path) -> str:
                 Cell(command, kind="code"),
             )
         )
-        if ours[0] and not ours[0].reached:
+        if ours[0] and ours[0].reached is False:
             reasons.append(f"- **{markdown.escape(claim.what)}.** {markdown.escape(claim.reason or 'No reason was found yet.')}\n")
     table = Table(
         key="paper",
@@ -205,7 +211,7 @@ def _read(file: Path) -> Result | None:
 
 
 def _status(ours: Ours | None) -> str:
-    return NONE if ours is None else "reached" if ours.reached else "worse"
+    return NONE if ours is None else "not comparable" if ours.reached is None else "reached" if ours.reached else "worse"
 
 
 def _difference(result: Result, metric: str, group: str | None) -> Difference:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from repairkit.report import drawing, figures, tables
-from repairkit.report.result import PruningResult, RemovalPoint
+from repairkit.report.pruning_result import PruningResult
+from repairkit.report.result import RemovalPoint
 
 LABELS = {"least": "least absolute value first", "random": "random filters"}
 _STYLE = {"least": 2, "random": 0}

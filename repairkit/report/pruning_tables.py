@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repairkit.report.critical_tables import point_cells
-from repairkit.report.result import Latency, PruningResult
+from repairkit.report.pruning_result import Latency, PruningResult
 from repairkit.report.tables import (
     NONE,
     Cell,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repairkit.report import drawing, tables, truncation_tables
-from repairkit.report.result import TruncationCurve, TruncationResult
+from repairkit.report.truncation_result import TruncationCurve, TruncationResult
 
 THIN = "stroke-width:.6;opacity:.4"
 """Of a line among a hundred."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repairkit.report.result import Estimate, TruncationCurve, TruncationResult
+from repairkit.report.result import Estimate
 from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, count, interval, percent
+from repairkit.report.truncation_result import TruncationCurve, TruncationResult
 
 
 def facts(result: TruncationResult) -> list[tuple[str, str]]:

@@ -1,0 +1,136 @@
+"""Recipes: an experiment as a TOML file, checked before anything runs; what those of several commands say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from repairkit.data import loaders
+from repairkit.errors import UsageError
+from repairkit.options import LARGEST_SEED, Options
+
+
+class Section(BaseModel):
+    """A table of a recipe; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSection(Section):
+    """A data set by its loader's name; `folder` is relative to the data root."""
+
+    name: str
+    folder: str | None = None
+
+    def paths(self) -> list[str]:
+        """What it takes below the data root: nothing where the images are drawn or a manifest says where they are."""
+        return [self.folder] if self.folder else [self.name] if self.name in loaders.PUBLISHED else []
+
+
+class FolderSection(Section):
+    """Labelled images in a folder relative to the data root, of which `parts` are pooled; see `repairkit.data.imagenet.load`."""
+
+    folder: str
+    parts: list[str] | None = None
+
+
+class StageSection(Section):
+    """One stage of training: arguments of `repairkit.models.training.train`."""
+
+    epochs: int
+    learning_rate: float
+    filter_dropout: float = 0.0
+    ramp: float = 0.5
+
+
+class TrainingSection(Section):
+    """Train both networks on images drawn from the source data; what is left is the source.
+
+    Attributes:
+        architecture: torchvision's name.
+        init: weights to start from, relative to the data root.
+        seed: of the draw and the training.
+        quotas: how many images of each pattern of subgroups to train on.
+        source_groups: patterns of the subgroups whose remaining images are the source.
+        plain: the network to repair.
+        dropout: its dropout-trained rival, which continues from the plain network's weights.
+    """
+
+    architecture: str
+    init: str | None = None
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    quotas: dict[str, int]
+    source_groups: list[str] = Field(default_factory=lambda: ["*"])
+    plain: StageSection
+    dropout: StageSection | None = None
+
+
+class Recipe(Section):
+    """What every recipe says: a class for each command adds its own keys.
+
+    Attributes:
+        title: heading of the report.
+        size: side of the images in pixels; by default the data's or the network's usual one.
+        options: fields of `repairkit.options.Options`.
+    """
+
+    defaults: ClassVar[dict[str, object]] = {}
+    """Options that the command takes in place of the usual ones."""
+    unfit: ClassVar[tuple[str, ...]] = ()
+    """Options that the command has no use for."""
+
+    title: str
+    size: int | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def paths(self) -> list[str]:
+        """Files and folders that the recipe takes below the data root."""
+        raise NotImplementedError
+
+    def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
+        """The options of the run.
+
+        Raises:
+            UsageError: an option that the command does not have, or a value of another type or range.
+        """
+        known = [name for name in Options.__dataclass_fields__ if name not in self.unfit]
+        if unknown := sorted(set(self.options) - set(known)):
+            raise UsageError(f"{path}: options.{unknown[0]} is no option; the options are {', '.join(known)}")
+        types = get_type_hints(Options)
+        values: dict[str, Any] = {}
+        for key, value in self.options.items():
+            try:
+                values[key] = TypeAdapter(types[key]).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
+            except ValidationError as error:
+                raise UsageError(f"{path}: options.{key}: {error.errors()[0]['msg']}, got {value!r}; correct this key") from None
+        try:
+            return Options(**(self.defaults | values | overrides))  # type: ignore[arg-type]
+        except UsageError as error:
+            raise UsageError(f"{path}: options.{error}") from None
+
+
+class ClassifierRecipe(Recipe):
+    """A classifier of torchvision and labelled images of its classes, as the commands on class folders take them.
+
+    Without weights and data the embedded default, handwritten digits.
+
+    Attributes:
+        model: torchvision's name, or a weights file of ours.
+        weights: for a named model, relative to the data root; by default torchvision's, where torch's cache holds them.
+        data: the images.
+        per_class: load at most so many images of each class.
+        mean, std: that the network's images are normalised with, where its file does not say.
+    """
+
+    model: str
+    weights: str | None = None
+    data: FolderSection | None = None
+    per_class: int | None = Field(default=None, ge=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def paths(self) -> list[str]:
+        """Files and folders that the recipe takes below the data root."""
+        return [path for path in (self.data and self.data.folder, self.weights) if path]

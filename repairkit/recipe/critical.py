@@ -1,0 +1,59 @@
+"""Recipes of `repairkit recall` and `repairkit accuracy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from repairkit.critical import CRITICAL_T0, CriticalTask
+from repairkit.data.classes import find_class
+from repairkit.data.images import LabelledImages
+from repairkit.models import zoo
+from repairkit.options import Options
+from repairkit.recipe.base import ClassifierRecipe
+
+
+class CriticalRecipe(ClassifierRecipe):
+    """Critical filters: what accuracy, or recall of each of several classes, depends on.
+
+    Several classes are asked about one after the other, each with values, a removal curve and a run directory of its own, named after
+    it in the run's folder: `OUT/police-van/report.html`. They share the network, the images, the split and the control (random filters
+    frozen, the most expensive part), which is measured with the first class.
+
+    Attributes:
+        classes: names of the classes whose recall is asked about; for `recall` alone.
+        repair: also repair each class, as `repairkit recall --repair`.
+    """
+
+    defaults: ClassVar[dict[str, object]] = {"ranking": "recall"}  # the worth has one part
+    unfit = ("ranking", "folds", "rounds", "source_counts", "stability", "curve", "alternatives")
+
+    command: Literal["recall", "accuracy"]
+    classes: list[str] = Field(default_factory=list)
+    repair: bool = False
+
+    @model_validator(mode="after")
+    def _classes_where_recall_is_asked_about(self) -> Self:
+        if self.command == "recall" and not self.classes:
+            raise ValueError("classes: give the names of those whose recall is asked about, at least one")
+        if self.command == "accuracy" and (self.classes or self.repair):
+            raise ValueError('classes and repair go with command = "recall"; accuracy asks about all classes, so leave them out')
+        return self
+
+    def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
+        """The options of the run; as with the commands, tmab measures the live zone unless t0 says otherwise."""
+        measured = self.options.get("engine", "tmab") == "tmab" and "t0" not in self.options
+        return super().run_options(path, **(({"t0": CRITICAL_T0} if measured else {}) | overrides))
+
+    def tasks(self, model: zoo.LoadedModel, images: LabelledImages) -> list[CriticalTask]:
+        """What is asked, one class after the other.
+
+        Raises:
+            UsageError: there is no such class.
+            DataError, ModelError: as `CriticalTask`.
+        """
+        if self.command == "accuracy":
+            return [CriticalTask(model, images, None)]
+        return [CriticalTask(model, images, find_class(name, images.classes), self.repair) for name in self.classes]

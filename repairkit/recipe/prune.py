@@ -1,0 +1,25 @@
+"""Recipes of `repairkit prune`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from repairkit import pruning
+from repairkit.recipe.base import ClassifierRecipe
+
+
+class PruneRecipe(ClassifierRecipe):
+    """Pruning under a guard on accuracy: `options.max_clean_drop` is what `repairkit prune --max-drop` gives.
+
+    Attributes:
+        freeze_only: freeze filters and take none out.
+    """
+
+    defaults: ClassVar[dict[str, object]] = {"ranking": "recall", "target_shares": pruning.SHARES, "max_clean_drop": pruning.MAX_DROP}
+    unfit = (
+        "ranking", "folds", "rounds", "source_counts", "stability", "curve", "guarantee", "tolerance", "strategy", "candidates", "max_filters",
+        "compare", "alternatives",
+    )  # fmt: skip
+
+    command: Literal["prune"]
+    freeze_only: bool = False
