@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -16,13 +16,15 @@ from repairkit.adversarial.worth import CEILING
 from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial import HARDENED
-from repairkit.evaluation.adversarial_verdict import not_fooled
+from repairkit.evaluation.adversarial_verdict import epochs_of, not_fooled
 from repairkit.evaluation.adversarial_verdict import verdict as conclude
+from repairkit.evaluation.adversaries import Attempt
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
-from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint
+from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation
+from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Verdict
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
@@ -35,7 +37,7 @@ EXPLANATIONS = COLUMNS | {
     HARDENED: instead.EXPLANATIONS[HARDENED],
     "finetuned": (
         "Fine-tuned alone",
-        "The original network trained on the clean attribution images, for as many epochs, with no filter frozen.",
+        "The original network trained on the clean attribution images, with no filter frozen.",
     ),
 }
 
@@ -53,6 +55,7 @@ def summarise(
 ) -> AdversarialResult:
     """The result of a run; all arithmetic of the report happens here."""
     attempts, level = findings.judged.attempts, options.level
+    adversaries = list(adversaries_of(attempts))
     shares = evaluation.shares(attempts, findings.clean, level)
     differences = evaluation.differences(attempts, findings.clean, level)
     strengths = evaluation.strengths(findings.judged.sweeps, findings.judged.checks)
@@ -60,10 +63,20 @@ def summarise(
     verdict: Verdict
     rows, decisive = alternatives(findings), [entry for entry in differences if entry.group in (None, *evaluation.FIXED)]
     if findings.rounds:
-        epochs = attacks.finetune_epochs * len(findings.rounds)
-        verdict = conclude(differences, attempts, strengths, filters=len(frozen), epochs=epochs, level=level)
+        undone = sum(each.tuned is not None and not each.tuned.kept for each in findings.rounds)
+        verdict = conclude(
+            differences,
+            attempts,
+            strengths,
+            filters=len(frozen),
+            epochs=attacks.finetune_epochs * findings.trained,
+            undone=attacks.finetune_epochs * undone,
+            eps=attacks.method.eps,
+            allowed=options.max_clean_drop,
+            level=level,
+        )
     else:
-        replayed = next(share for share in shares if (share.metric, share.group) == (evaluation.SUCCESS, "replay"))
+        replayed = next(share for share in shares if (share.metric, share.group) == (SUCCESS, "replay"))
         verdict = not_fooled(replayed, [(int(findings.made[part].hit.sum()), len(findings.made[part])) for part in PARTS[:2]], level)
     return AdversarialResult(
         kind="adversarial",
@@ -74,8 +87,8 @@ def summarise(
         model=f"{task.model.architecture}: {task.model.provenance}",
         objective=RANKINGS[attacks.ranking],
         verdict=instead.concluded(verdict, rows, decisive, level=level, name=naming(findings)) if rows else verdict,
-        columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks)) for key in findings.networks],
-        groups=[attempt.key for attempt in attempts],
+        columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks, findings)) for key in findings.networks],
+        groups=[adversary.key for adversary in adversaries],
         shares=shares,
         differences=differences,
         frozen=[FrozenFilter(fold=0, column="repaired", **culprit.model_dump()) for culprit in frozen],
@@ -84,7 +97,10 @@ def summarise(
         else [],
         method=(method(task, options, attacks, findings) if findings.rounds else [])
         + (instead.method(rows, chosen="fixed beforehand") if rows else []),
-        costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
+        costs=[
+            Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds, taken=findings.taken.get(part, 0.0))
+            for part, seconds in findings.seconds.items()
+        ],
         alternatives=rows,
         guarantees=[entry for each in findings.rounds for entry in claims_of(each.attribution, "repaired", 0)],
         limits=limits(task, options, attacks, findings) + list(instead.LIMITS if rows else ()),
@@ -106,24 +122,41 @@ def summarise(
             part: f"{len(getattr(findings.split, part)):,} clean images, {len(findings.made[part]):,} of them attacked" for part in PARTS
         },
         attack=attack_in_words(attacks),
-        adversaries=[
-            Adversary(
-                key=attempt.key,
-                kind=attempt.kind,
-                title=attempt.title,
-                description=attempt.description,
-                targeted=attempt.targeted,
-                n=attempt.n,
-                passes=attempt.passes,
-            )
-            for attempt in attempts
-        ],
+        adversaries=adversaries,
         frontier=list(frontier(findings, level)),
         sweep=evaluation.sweep_points(findings.judged.sweeps, level),
         strengths=strengths,
-        correlation=None if findings.screens is None else evaluation.correlation(findings.screens, level),
+        correlation=None
+        if findings.screens is None or (found := evaluation.correlation(findings.screens, level)) is None
+        else RankCorrelation(of=found.of, n=found.n, value=found.value),
         comparison=compared(options, attacks, findings),
     )
+
+
+def adversaries_of(attempts: Sequence[Attempt]) -> Iterator[Adversary]:
+    """A row for each, and after the attacks that are carried over one for their mean."""
+    averaged = evaluation.transferred(attempts)
+    for attempt in attempts:
+        yield Adversary(
+            key=attempt.key,
+            kind=attempt.kind,
+            title=attempt.title,
+            description=attempt.description,
+            targeted=attempt.targeted,
+            n=attempt.n,
+            passes=attempt.passes,
+        )
+        if averaged and attempt is averaged[-1]:
+            yield Adversary(
+                key=TRANSFERRED,
+                kind="transfer",
+                title=TRANSFERRED_TITLE,
+                description=f"for each image the mean over the {len(averaged)} attacks that are carried over to it; they share their images, so that intervals "
+                "are over images",
+                targeted=True,
+                n=attempt.n,
+                passes=sum(each.passes for each in averaged),
+            )
 
 
 def compared(options: Options, attacks: AttackOptions, findings: AdversarialFindings) -> Comparison | None:
@@ -132,9 +165,9 @@ def compared(options: Options, attacks: AttackOptions, findings: AdversarialFind
         return None
     first = findings.frontier[0]
     strata = np.repeat(["stored", "clean"], [first.hit.shape[1], first.clean.shape[1]])
-    success = Metric(evaluation.SUCCESS, strata, {"stored": 1.0}, lower_is_better=True)
-    accuracy = Metric(evaluation.CLEAN, strata, {"clean": 1.0})
-    both = Metric(f"{evaluation.SUCCESS} minus {evaluation.CLEAN}", strata, {"stored": 1.0, "clean": -1.0}, lower_is_better=True)
+    success = Metric(SUCCESS, strata, {"stored": 1.0}, lower_is_better=True)
+    accuracy = Metric(CLEAN, strata, {"clean": 1.0})
+    both = Metric(f"{SUCCESS} minus {CLEAN}", strata, {"stored": 1.0, "clean": -1.0}, lower_is_better=True)
     return comparison(
         findings.compared,
         both if attacks.ranking == "success - accuracy" else success,
@@ -174,13 +207,17 @@ def naming(findings: AdversarialFindings) -> Callable[[Difference], str]:
     return lambda entry: entry.metric if entry.group is None else f"{entry.metric} under {titles[entry.group]}"
 
 
-def explanation(column: str, attacks: AttackOptions) -> str:
+def explanation(column: str, attacks: AttackOptions, findings: AdversarialFindings) -> str:
     """What a column is, with what this run did to it."""
-    said = EXPLANATIONS[column][1]
-    if column == "repaired" and attacks.finetune_epochs:
-        epochs = f"{attacks.finetune_epochs} epoch{'s' if attacks.finetune_epochs > 1 else ''}"
-        return f"The culprit filters frozen at their mean, all other weights trained on the clean attribution images for {epochs} after each round."
-    return said
+    if column == "repaired" and findings.trained:
+        trained = (
+            f"all other weights trained on the clean attribution images for {epochs_of(attacks.finetune_epochs * findings.trained)} in all"
+        )
+        return f"The culprit filters frozen at their mean, {trained}."
+    if column == "finetuned":
+        epochs = attacks.finetune_epochs * sum(each.tuned is not None for each in findings.rounds)
+        return f"The original network trained on the clean attribution images for {epochs_of(epochs)}, with no filter frozen; keeps no guard on clean accuracy."
+    return EXPLANATIONS[column][1]
 
 
 def attack_in_words(attacks: AttackOptions) -> str:
@@ -188,7 +225,7 @@ def attack_in_words(attacks: AttackOptions) -> str:
     how = attacks.method
     start = "a random start" if how.random_start else "no random start"
     return (
-        f"{how.title}, L-infinity, eps {how.eps * 255:g}/255, {how.steps} steps of {how.step * 255:g}/255, {start}, "
+        f"{how.title}, L-infinity, eps {eps_text(how.eps)}/255, {how.steps} steps of {how.step * 255:g}/255, {start}, "
         "targets drawn once and never the label, 8-bit images"
     )
 
@@ -198,7 +235,7 @@ def frontier(findings: AdversarialFindings, level: float) -> Iterator[FrontierPo
 
     The point that was chosen is marked where the network there is the one that is handed over: after one round, not trained further.
     """
-    as_handed_over = len(findings.rounds) == 1 and "finetuned" not in findings.networks
+    as_handed_over = len(findings.rounds) == 1 and not findings.trained
     for line in findings.frontier:
         for count, hit, clean in zip(line.counts, line.hit, line.clean, strict=True):
             success, right = wilson(int(hit.sum()), len(hit), level), wilson(int(clean.sum()), len(clean), level)
@@ -252,6 +289,12 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
             else f"the attack afresh reached its target on {int(each.made['attribute'].hit.sum())} of {len(each.made['attribute'])}; "
         )
         sentences.append(f"{start}{hits}{each.choice.chosen} frozen; choosing stopped because {each.choice.reason}.")
+        if each.tuned is not None:
+            sentences.append(
+                f"{start}{epochs_of(attacks.finetune_epochs)} of training {'held' if each.tuned.kept else 'broke'} the guard: against the network as it was given, clean accuracy "
+                f"falls by {100 * each.tuned.bound:.1f} points at most (the same bound, on the same images), {100 * each.tuned.allowed:g} are allowed"
+                f"{'' if each.tuned.kept else '; the training was undone'}."
+            )
         if each.halved is not None:
             sentences.append(
                 f"{start}memory ran out in the attribution, whose passes then carried {each.halved} images in place of {options.batch}."

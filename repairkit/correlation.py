@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from repairkit.adversarial.fooling import check_hits, fooled, moved
 from repairkit.adversarial.screens import screens_of
 from repairkit.adversarial.task import LEAST, AdversarialTask, AttackOptions
 from repairkit.attributing import game_of, zone_of
@@ -38,6 +39,7 @@ class CorrelationFindings:
             where the attack does not fool the network.
         t0: live zone.
         fooled: whether the attack reaches its target often enough for success to be valued.
+        passes, seconds: by part; taken: of the passes those whose images an earlier run left in the cache.
     """
 
     made: Attacked
@@ -47,6 +49,7 @@ class CorrelationFindings:
     fooled: bool
     passes: dict[str, float]
     seconds: dict[str, float]
+    taken: dict[str, float]
 
 
 def attacked_count(task: AdversarialTask, attacks: AttackOptions) -> int:
@@ -64,7 +67,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     if count < LEAST:
         raise DataError(f"{task.images.name} has {len(task.images)} images, but {LEAST} are needed; give more images")
     return (
-        {"attack": float(count * (attacks.method.passes + 1)), "calibration": float(len(task.images))}
+        {"attack": float(count * (attacks.method.passes + 2)), "calibration": float(len(task.images))}
         | ({"live zone": 2.0 * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | {"screens": options.budget}
     )
@@ -101,8 +104,7 @@ def find(
     clock = Clock(
         progress,
         sum(planned.values()),
-        earlier=unfinished.seconds() if unfinished else None,
-        note=unfinished.keep_seconds if unfinished else None,
+        kept=unfinished,
     )
     classifier = task.model.classifier.to(memory_format=torch.channels_last)
     rows = some(task.images, attacked_count(task, attacks), seed=options.seed)
@@ -111,8 +113,10 @@ def find(
         made = attack(
             classifier, task.images.subset(rows), targets[rows], attacks.method, batch=options.batch, seed=options.seed, progress=clock.tell
         )
-        clock.add("attack", made.passes)
-        clock.restore("attack", planned["attack"] - made.passes)
+        clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
+        hit = [moved(classifier, made, task.images.subset(rows), options, clock)]
+    if fooled(hit):
+        check_hits([made], task.images.name)
     success, accuracy = AttackSuccess().on(made.toward_targets), Accuracy().on(task.images)
     with clock.part("calibration"):
         game = game_of(classifier, success - accuracy, (task.images,), options)
@@ -122,6 +126,4 @@ def find(
     screens = screens_of(
         classifier, game.filters, [success, accuracy] * 2, options, passes=options.budget / 4, t0=t0, batch=options.batch, clock=clock, part="screens", kept=kept
     )  # fmt: skip
-    return CorrelationFindings(
-        made, game.filters, screens, t0, int(made.hit.sum()) >= max(LEAST, len(made) / 20), clock.passes, clock.seconds
-    )
+    return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), clock.passes, clock.seconds, clock.taken)

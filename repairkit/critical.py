@@ -137,10 +137,22 @@ def check_fit(model: LoadedModel, images: LabelledImages) -> None:
         DataError: the images have other classes than the network, or were seen in training.
         ModelError: the network cannot take images of this size, or answers with probabilities or what is not finite.
     """
+    check_takes(model, images)
+    check_unseen(model.weights, report=images)
+
+
+def check_takes(model: LoadedModel, images: LabelledImages) -> None:
+    """The images are of the network's classes, and it answers them with logits.
+
+    Raises:
+        DataError, ModelError: as `check_fit`.
+    """
     classes = model.classifier.classes
     if images.classes != classes:
-        raise DataError(f"{images.name} has {len(images.classes)} classes, the model {len(classes)}; give data and a model of one task")
-    check_unseen(model.weights, report=images)
+        raise DataError(
+            f"{images.name} has other classes than the model {model.architecture} ({len(images.classes)}, the model {len(classes)}); "
+            "give data and models of one task"
+        )
     try_one(model.classifier, images)
     with torch.inference_mode():
         check_not_probabilities(model.classifier(images.batch(np.arange(min(4, len(images))))))
@@ -306,8 +318,7 @@ def find(
     clock = Clock(
         progress,
         sum(passes for part, passes in plan(task, options).items() if part != "control" or not control.right),
-        earlier=kept.seconds() if kept else None,
-        note=kept.keep_seconds if kept else None,
+        kept=kept,
     )
     clock.prefix = task.subject or ""
     classifier = task.model.classifier

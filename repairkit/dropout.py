@@ -172,8 +172,7 @@ def find(
     clock = Clock(
         progress,
         sum(plan(task, options).values()),
-        earlier=unfinished.seconds() if unfinished else None,
-        note=unfinished.keep_seconds if unfinished else None,
+        kept=unfinished,
     )
     networks = {}
     for column, each in tasks.items():

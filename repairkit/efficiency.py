@@ -386,8 +386,7 @@ def measure(
     clock = Clock(
         progress,
         sum(plan(task, options, efficiency).values()),
-        earlier=kept.seconds() if kept else None,
-        note=kept.keep_seconds if kept else None,
+        kept=kept,
     )
     with clock.part("calibration"):
         images = task.images.subset(some(ungrouped(task.images), efficiency.images, seed=options.seed))

@@ -318,8 +318,7 @@ def repair(
     clock = Clock(
         progress,
         sum(plan(task, options).values()),
-        earlier=unfinished.seconds() if unfinished else None,
-        note=unfinished.keep_seconds if unfinished else None,
+        kept=unfinished,
     )
     report = np.concatenate([fold.report for fold in folds])
     position = {int(index): row for row, index in enumerate(report)}

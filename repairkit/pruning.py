@@ -181,8 +181,7 @@ def prune(
     clock = Clock(
         progress,
         sum(plan(task, options).values()),
-        earlier=unfinished.seconds() if unfinished else None,
-        note=unfinished.keep_seconds if unfinished else None,
+        kept=unfinished,
     )
     with clock.part("calibration"):
         found_on = task.images.subset(split.attribute)

@@ -201,6 +201,21 @@ def weighted_standard_error(change: npt.NDArray[np.float64], weights: npt.NDArra
     return math.sqrt(total)
 
 
+def drop_bound(
+    fall: npt.NDArray[np.float64], lost: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], strata: npt.NDArray[np.str_]
+) -> float:
+    """What the guard holds: the upper end of the one-sided 90 % interval of a fall, never below the fall of accuracy nor what as many images bound.
+
+    Args:
+        fall: of what the guard looks at, on each image, shape (n,).
+        lost: 1 where an image was right before alone, -1 where it is right after alone; shape (n,).
+        weights: of the images.
+        strata: what the drawing of the images was stratified by.
+    """
+    bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, strata)
+    return max(bound, float(weights @ lost), none_seen(len(fall), GUARD_CONFIDENCE))
+
+
 def choose(
     classifier: Classifier,
     filters: ConvFilters,
@@ -335,8 +350,7 @@ class _Path:
         weights = self.images.source_weights
         lost = self.original.correct.astype(float) - source.correct
         fall = lost if self.guarded == "accuracy" else self.original.probability - source.probability
-        bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, self.images.source_strata)
-        bound = max(bound, float(weights @ lost), none_seen(len(fall), GUARD_CONFIDENCE))
+        bound = drop_bound(fall, lost, weights, self.images.source_strata)
         gain, error = self.gain(said.measured)
         accuracy = float(weights @ source.correct)
         return Step(len(frozen), frozen[-1], self.criterion(said.measured), gain, error, self.recall(said.correct), accuracy, bound)

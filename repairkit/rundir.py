@@ -158,9 +158,9 @@ def write_adversarial_run(out: Path, task: AdversarialTask, findings: Adversaria
                 for part, made in each.made.items():
                     made.write(directory / "adversarial" / f"round-{number}" / f"{part}.npz")
         if findings.patch is not None and findings.patch.culprits:
-            if "finetuned" not in findings.networks:
+            tuned = findings.trained > 0
+            if not tuned:
                 findings.patch.write(directory / "patch.json")
-            tuned = "finetuned" in findings.networks
             _save_repaired(directory, task.model, findings.networks["repaired"].network, findings.patch, tuned=tuned)
             if tuned:
                 write_record(directory / "repaired.safetensors", task.images.subset(findings.split.attribute), init=task.model.weights)

@@ -264,8 +264,7 @@ def measure(
     clock = Clock(
         progress,
         sum(plan(subject, options, truncation).values()),
-        earlier=kept.seconds() if kept else None,
-        note=kept.keep_seconds if kept else None,
+        kept=kept,
     )
     clock.prefix = subject.name
     with clock.part("calibration"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ class Unfinished:
 
         run.json                the configuration, and the command that goes on
         seconds.json            seconds of work so far, by part; in the folder of a class where several are asked about
+        made.json               image passes by part that went into the cache of adversarial images, which other runs fill, too
         repaired-fold-1/        a folder for each network and fold, or for each class that is asked about, or each round against an attack
             attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves,
                                 half-1-200.npz where these contest 200 filters and not the usual number
@@ -66,6 +67,7 @@ class Unfinished:
         self.path = place_beside(out)
         self._record = {"configuration": json.loads(json.dumps(dict(configuration))), "resume": command}
         self._command = command
+        self._note: Callable[[], None] | None = None
         if self.path.exists():
             earlier = _read(self._file)
             if not isinstance(earlier.get("configuration"), dict):
@@ -77,9 +79,15 @@ class Unfinished:
         return self.path / "run.json"
 
     def begin(self) -> None:
-        """Make the directory with its configuration, unless it is there."""
+        """Make the directory with its configuration, unless it is there; called before anything is kept, so that the seconds go with it."""
         if not self._file.exists():
             write_text(self._file, json.dumps(self._record, indent=1) + "\n")
+        if self._note is not None:
+            self._note()
+
+    def follow(self, note: Callable[[], None]) -> None:
+        """Call `note` from now on whenever work is kept, and nothing that was to be called so far."""
+        self._note = note
 
     def network(self, name: str) -> KeptNetwork:
         """What is kept of one network on one fold."""
@@ -93,10 +101,17 @@ class Unfinished:
                 total[part] = total.get(part, 0.0) + seconds
         return total
 
-    def keep_seconds(self, seconds: Mapping[str, float], *, folder: Path | None = None) -> None:
-        """Take note of the seconds of all sessions, once there is work to go with them."""
+    def made(self, *, folder: Path | None = None) -> dict[str, float]:
+        """Image passes by part that earlier sessions made for a cache of all runs."""
+        file = (folder or self.path) / "made.json"
+        return _read(file) if file.exists() else {}
+
+    def keep_seconds(self, seconds: Mapping[str, float], made: Mapping[str, float] | None = None, *, folder: Path | None = None) -> None:
+        """Take note of the seconds of all sessions, once there is work to go with them, and of the passes `made` for a cache of all runs."""
         if self._file.exists():
             write_text((folder or self.path) / "seconds.json", json.dumps(dict(seconds)) + "\n")
+            if made:
+                write_text((folder or self.path) / "made.json", json.dumps(dict(made)) + "\n")
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -135,9 +150,17 @@ class KeptNetwork:
         file = self._folder / "seconds.json"
         return _read(file) if file.exists() else {}
 
-    def keep_seconds(self, seconds: Mapping[str, float]) -> None:
+    def made(self) -> dict[str, float]:
+        """Image passes of its own work by part that went into a cache of all runs."""
+        return self._unfinished.made(folder=self._folder)
+
+    def keep_seconds(self, seconds: Mapping[str, float], made: Mapping[str, float] | None = None) -> None:
         """Take note of the seconds of its own work in all sessions, once there is work to go with them."""
-        self._unfinished.keep_seconds(seconds, folder=self._folder)
+        self._unfinished.keep_seconds(seconds, made, folder=self._folder)
+
+    def follow(self, note: Callable[[], None]) -> None:
+        """Call `note` from now on whenever work is kept, by whichever network."""
+        self._unfinished.follow(note)
 
     def batch(self, name: str) -> int | None:
         """Images of a pass of one of its attributions since memory ran out; None where it did not."""

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from report_example import wilson
 
-from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, Strength, SweepPoint
-from repairkit.report.result import Column, Correlation, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
+from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation, Strength, SweepPoint
+from repairkit.report.result import Column, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
 
 COLUMNS = {
     "original": ("Original", "The network as it was handed in."),
@@ -21,12 +21,12 @@ ADVERSARIES = {
               ((0, 154), (1, 150), (0, 155), (0, 149))),
     "replay": ("replay", "Stored PGD images", "PGD, L-infinity, eps 16/255, 30 steps, targeted, made once against the unmodified network", 320,
                ((320, 0), (90, 179), (204, 71), (64, 190))),
-    "mi": ("transfer", "MI-FGSM from the unmodified network", "MI-FGSM, eps 16/255, 10 steps, targeted", 200,
+    "mi": ("replay", "Stored MI-FGSM images", "MI-FGSM, eps 16/255, 10 steps, targeted, made once against the unmodified network", 200,
            ((121, 30), (38, 107), (70, 72), (20, 111))),
+    "elsewhere": ("replay", "Stored PGD images of drawn digits", "PGD, made against the unmodified network on images of another data set", 120,
+                  ((118, 2), (61, 33), (90, 14), (30, 50))),
     "fgsm": ("transfer", "FGSM from ResNet-18", "FGSM, eps 16/255, 1 step, targeted, made against ResNet-18", 200,
              ((9, 94), (8, 96), (9, 95), (7, 99))),
-    "elsewhere": ("transfer", "PGD on drawn digits", "PGD on images of another data set", 120,
-                  ((118, 2), (61, 33), (90, 14), (30, 50))),
     "square": ("black box", "Square", "eps 16/255, 500 queries, sees logits and no gradient, wants the label lost", 64,
                ((None, 7), (None, 9), (None, 7), (None, 11))),
     "pgd": ("adaptive", "PGD afresh", "PGD, eps 16/255, 30 steps, 2 starts, knows the network", 64,
@@ -192,7 +192,7 @@ def adversarial_result() -> AdversarialResult:
         frontier=_frontier(),
         sweep=_sweep(),
         strengths=_strengths(),
-        correlation=Correlation(of="attack-success and accuracy values", n=3086, value=0.251, low=0.22, high=0.281),
+        correlation=RankCorrelation(of="attack-success and accuracy values", n=3086, value=0.251, low=0.22, high=0.281),
     )  # fmt: skip
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from repairkit.data.images import LabelledImages
 from repairkit.models.classifier import Classifier
-from repairkit.models.zoo import LoadedModel, hash_state
+from repairkit.models.zoo import LoadedModel, hash_state, save
 
 CLASSES = ("red", "green", "blue", "grey")
 CULPRITS = ("0:3", "0:4", "0:5", "0:6")
@@ -63,3 +64,39 @@ def model(*, brittle: bool = True) -> LoadedModel:
         assumed_normalisation=False,
         stages=(),
     )
+
+
+def write_folders(folder: Path, per_class: int = 40, *, side: int = 48) -> Path:
+    """Plain colours as PNG files in a folder for each class, every pixel of an image alike and no two images alike."""
+    levels = np.random.default_rng(0).permutation(4 * per_class).reshape(4, per_class) % 40
+    for label, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for number, level in enumerate(levels[label]):
+            colour = np.full(3, 40 + level, np.uint8)
+            if label < 3:
+                colour[label] += 140 + number
+            Image.new("RGB", (side, side), tuple(map(int, colour))).save(folder / name / f"{number}.png")
+    return folder
+
+
+def write_squeezenet(file: Path) -> Path:
+    """The same network as weights of torchvision's SqueezeNet 1.1: its first convolution holds the filters, all others hand seven of them on."""
+    import torchvision
+
+    built = torchvision.models.squeezenet1_1(num_classes=4)
+    first, last = built.features[0], built.classifier[1]
+    small = network()
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.zero_()
+        first.weight[:7] = small[0].weight[:7]
+        for fire in built.features:
+            if isinstance(fire, torchvision.models.squeezenet.Fire):
+                for passed in range(7):
+                    fire.squeeze.weight[passed, passed] = fire.expand1x1.weight[passed, passed] = 1.0
+        last.weight[:, :7, 0, 0] = small[4].weight[:, :7]
+        last.bias.copy_(small[4].bias)
+    save(
+        built, file, architecture="squeezenet1_1", classes=CLASSES, trained_on="nothing, made by hand", mean=(0.0,) * 3, std=(1.0,) * 3, half=False
+    )  # fmt: skip
+    return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -9,18 +10,24 @@ import brittle
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
+from repairkit.adversarial import rounds
+from repairkit.adversarial.fooling import check_hits, fooled, moved
 from repairkit.adversarial.repairing import configuration, plan, repair
+from repairkit.adversarial.rounds import Tuned
 from repairkit.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
 from repairkit.adversarial.worth import margins
 from repairkit.adversarial_summary import summarise
+from repairkit.clock import Clock
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation import adversarial as evaluation
+from repairkit.evaluation import robustness
 from repairkit.evaluation.adversarial_verdict import verdict
-from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.adversaries import THOROUGH, Effort, judge
 from repairkit.evaluation.alternatives import adversarial_training
-from repairkit.evaluation.attack_methods import PGD
+from repairkit.evaluation.attack_methods import APGDT, PGD
 from repairkit.evaluation.attacks import Attacked, attack, draw_targets
 from repairkit.evaluation.robustness import Outcome, Sanity, Sweep
 from repairkit.filters import FilterId
@@ -29,7 +36,8 @@ from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
-from repairkit.report.adversarial_result import AdversarialResult
+from repairkit.report import adversarial_tables
+from repairkit.report.adversarial_result import AdversarialResult, Strength
 from repairkit.rundir import write_adversarial_run
 from repairkit.unfinished import Unfinished
 
@@ -85,7 +93,9 @@ def test_the_repaired_weights_load_into_the_plain_architecture_and_withstand_eve
         before = result.share("original", "recovered label", group).value
         assert before == 1.0 if group == "noise" else before < 0.2
     assert result.share("repaired", "clean accuracy").value == 1.0
-    assert result.verdict.sentences[0].startswith("Against an adversary who attacks the repaired network itself: recovered label")
+    assert result.verdict.sentences[0].startswith(
+        "Against an adversary who attacks the repaired network itself at eps 16/255: recovered label"
+    )
 
 
 def test_the_parts_share_no_clean_image_and_the_stored_images_are_those_of_the_report():
@@ -162,6 +172,45 @@ def test_a_network_that_the_attack_cannot_fool_is_left_alone_and_the_report_says
     assert list(findings.networks) == ["original"]
 
 
+def with_hits(made: Attacked, hits: int, of: int) -> Attacked:
+    return replace(made.subset(np.arange(of)), hit=np.arange(of) < hits)
+
+
+def test_whether_the_network_is_fooled_is_a_matter_of_the_rate_and_too_few_images_are_no_verdict():
+    """Nine of twelve: three in four are fooled, and ten images must be for filters to be found."""
+    made = repaired()[1].made["attribute"]
+    assert fooled([with_hits(made, 9, 12)])
+    assert fooled([with_hits(made, 2, 30)])
+    assert not fooled([with_hits(made, 1, 20)])
+    check_hits([with_hits(made, 10, 12), with_hits(made, 10, 30)], "colours")
+    with pytest.raises(
+        DataError,
+        match=r"colours: the attack takes 9 of 12 images to their target, and 10 .* \(75 %\) attack 14 or more in each; give more",
+    ):
+        check_hits([with_hits(made, 9, 12)], "colours")
+
+
+def test_a_run_with_too_few_fooled_images_ends_before_filters_are_found(monkeypatch):
+    def nine_of_twelve(*given, **options):
+        made = attack(*given, **options)
+        return replace(made, hit=np.arange(len(made)) % 4 != 0)
+
+    monkeypatch.setattr("repairkit.adversarial.repairing.attack", nine_of_twelve)
+    with pytest.raises(DataError, match="plain colours: the attack takes 9 of 12 and 9 of 12 images to their target"):
+        repair(task(), OPTIONS, replace(ATTACKS, images=(12, 12, 40)))
+
+
+def test_images_taken_for_their_target_without_any_attack_say_nothing_of_it():
+    """Four images that the network gets wrong anyway, as two classes would have it: an attack that does nothing hits their targets."""
+    asked = task()
+    clean = asked.images.subset(np.arange(20))
+    wrong = replace(clean, labels=np.where(np.arange(20) < 4, 1, clean.labels))
+    targets = np.where(np.arange(20) < 4, clean.labels, (clean.labels + 1) % 4)
+    idle = Attacked(wrong, targets, np.arange(20) < 4, ATTACKS.method, 0)
+    left = moved(asked.model.classifier, idle, wrong, OPTIONS, Clock(None, 1))
+    assert (len(left), fooled([idle]), fooled([left])) == (16, True, False)
+
+
 # ---- rounds and fine-tuning ----
 
 
@@ -179,6 +228,25 @@ def test_a_second_round_attacks_the_network_that_the_first_left():
     together = findings.patch.apply(asked.model.classifier.network).state_dict()
     for name, weights in findings.networks["repaired"].network.state_dict().items():
         torch.testing.assert_close(weights, together[name])
+
+
+def test_a_filter_that_an_earlier_round_froze_is_not_frozen_again(monkeypatch):
+    """Prefix selection takes the highest values first: here the second round finds the frozen filters highest once more."""
+    found = []
+
+    def as_before(*given, **options):
+        found.append(attribute(*given, **options))
+        return replace(found[-1], value=found[0].value)
+
+    attribute = rounds.attribute
+    monkeypatch.setattr(rounds, "attribute", as_before)
+    attacks = replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
+    findings = repair(task(), replace(OPTIONS, strategy="prefix", max_filters=2, max_clean_drop=0.1), attacks)
+    first, second = ([str(culprit.filter) for culprit in each.patch.culprits] for each in findings.rounds)
+    assert len(first) == len(second) == 2
+    assert not set(first) & set(second)
+    values = dict(zip(findings.rounds[1].attribution.ids, findings.rounds[1].attribution.value, strict=True))
+    assert [values[name] for name in first] == [0, 0]
 
 
 def _clean(asked, options, attacks):
@@ -203,6 +271,17 @@ def test_rounds_and_training_together_go_on_from_the_trained_network(tmp_path):
         assert torch.equal(weights, final[name])
 
 
+def test_a_round_that_froze_nothing_trained_nothing():
+    asked, findings, _ = repaired()
+    (first,) = findings.rounds
+    idle = replace(
+        first, choice=replace(first.choice, path=first.choice.path[:1], chosen=0), patch=first.patch.model_copy(update={"culprits": []})
+    )
+    trained = replace(first, tuned=Tuned(bound=0.01, allowed=0.025))
+    said = result_of(asked, OPTIONS, replace(ATTACKS, rounds=2, finetune_epochs=3), replace(findings, rounds=[trained, idle]))
+    assert said.verdict.headline.startswith("Freezing 4 filters and 3 epochs of training: ")
+
+
 def test_a_round_on_a_network_that_is_no_longer_fooled_is_not_played():
     findings = repair(
         task(), replace(OPTIONS, max_clean_drop=0.1), replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
@@ -222,12 +301,35 @@ def test_images_are_not_carried_over_to_the_network_that_they_were_made_on():
     attacks = replace(ATTACKS, effort=replace(ATTACKS.effort, carried=8, queries=1, adaptive=4, checked=1))
     findings = repair(asked, OPTIONS, attacks)
     result = result_of(asked, OPTIONS, attacks, findings)
-    carried = [attempt for attempt in findings.judged.attempts if attempt.kind == "transfer"]
+    transferred = [attempt for attempt in findings.judged.attempts if attempt.kind == "transfer"]
+    carried, (elsewhere,) = ([each for each in transferred if each.elsewhere == other] for other in (False, True))
+    assert elsewhere.title == "MI-FGSM images of other colours from toy"
+    assert elsewhere.n == 20
+    assert "the same photograph at another size was not checked for" in elsewhere.description
     assert [attempt.title.partition(" from ")[2] for attempt in carried] == [name for name in asked.named_others for _ in range(3)]
     own = {attempt.key for attempt in carried if "dropout-trained" in attempt.title}
     assert not any(entry.column == "dropout" and entry.group in own for entry in result.shares)
     assert not any(entry.first == "dropout" and entry.group in own for entry in result.differences)
     assert any(entry.first == "dropout" and entry.group == "replay" for entry in result.differences)
+    assert result.groups[-7:] == ["DIFGSM-3", "transfer-mean", "elsewhere-1", "square", "pgd", "apgd", "worst"]
+    assert result.groups == [entry.key for entry in result.adversaries]
+    for metric in ("target success", "recovered label"):
+        before, after = (result.share(column, metric, "transfer-mean") for column in ("original", "repaired"))
+        for share in (before, after):
+            assert share.value == pytest.approx(np.mean([result.share(share.column, metric, each.key).value for each in carried]))
+            assert (share.n, share.low <= share.value <= share.high) == (8, True)
+        (change,) = (
+            e for e in result.differences if (e.first, e.second, e.metric, e.group) == ("original", "repaired", metric, "transfer-mean")
+        )
+        assert change.value == pytest.approx(after.value - before.value)
+        assert change.low < change.value < change.high
+        assert change.p_value is None
+    assert not any("dropout" in (entry.first, entry.second) and entry.group == "transfer-mean" for entry in result.differences)
+    said = next(sentence for sentence in result.verdict.sentences if sentence.startswith("Images carried over from other networks: "))
+    assert "fewer targets are reached under" in said
+    assert re.search(
+        r"; on average over these attacks on the same images target success fell by .* and recovered label rose by .*n = 8\)\.$", said
+    )
 
 
 def test_carriers_and_rivals_that_cannot_be_are_refused():
@@ -251,9 +353,39 @@ def test_fine_tuning_keeps_the_filters_frozen_and_is_compared_with_fine_tuning_a
         (entry.first, entry.second) for entry in result.differences
     }
     write_adversarial_run(tmp_path / "run", asked, findings, result)
+    held = next(sentence for sentence in result.method if "of training held the guard" in sentence)
+    assert re.search(r"^1 epoch of training held the guard: .* falls by \d\.\d points at most .*, 5 are allowed\.$", held)
     with pytest.raises(DataError, match=r"are among the 60 that repaired\.safetensors was trained on"):
         check_unseen(tmp_path / "run" / "repaired.safetensors", report=asked.images)
     assert not (tmp_path / "run" / "patch.json").exists()
+
+
+def test_epochs_that_break_the_guard_are_undone_and_the_report_says_so(tmp_path, monkeypatch):
+    """Training that forgets everything: what is handed over is the network as it was before, beside fine-tuning alone as it went."""
+
+    def forget(network, images, **options):
+        return network.with_weights({key: torch.zeros_like(value) for key, value in network.network.state_dict().items()})
+
+    monkeypatch.setattr("repairkit.adversarial.rounds.finetune", forget)
+    attacks = replace(ATTACKS, finetune_epochs=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
+    asked = task()
+    findings = repair(asked, OPTIONS, attacks)
+    tuned = findings.rounds[0].tuned
+    assert (tuned.kept, findings.trained) == (False, 0)
+    assert tuned.bound > 0.5 > tuned.allowed == OPTIONS.max_clean_drop
+    plain = findings.patch.apply(asked.model.classifier.network).state_dict()
+    for name, weights in findings.networks["repaired"].network.state_dict().items():
+        assert torch.equal(weights, plain[name])
+    result = result_of(asked, OPTIONS, attacks, findings)
+    assert result.verdict.headline.startswith("Freezing 4 filters: ")
+    assert "2 epochs of training broke the guard on the clean images that choose, and were undone." in result.verdict.sentences
+    assert any("of training broke the guard" in sentence and sentence.endswith("; the training was undone.") for sentence in result.method)
+    explained = {column.key: column.explanation for column in result.columns}
+    assert "trained" not in explained["repaired"]
+    assert "for 2 epochs, with no filter frozen; keeps no guard" in explained["finetuned"]
+    assert [point.filters for point in result.frontier if point.chosen] == [4]
+    write_adversarial_run(tmp_path / "run", asked, findings, result)
+    assert (tmp_path / "run" / "patch.json").exists()
 
 
 # ---- the run directory, going on, and the plan ----
@@ -318,8 +450,8 @@ def test_the_configuration_tells_everything_apart_that_decides_the_run():
 def test_the_plan_is_about_what_a_run_costs():
     asked, findings, _ = repaired()
     planned = plan(asked, OPTIONS, ATTACKS)
-    assert planned["attack"] == pytest.approx(100 * (ATTACKS.method.passes + 1))
-    assert sum(findings.passes.values()) < 1.3 * sum(planned.values())
+    assert planned["attack"] == pytest.approx(100 * (ATTACKS.method.passes + 1) + 60)
+    assert 0.5 < sum(findings.passes.values()) / sum(planned.values()) < 1.3, (findings.passes, planned)
 
 
 # ---- bad input ----
@@ -379,6 +511,45 @@ def test_the_worst_row_counts_the_labels_that_survive_all_attacks_afresh():
     np.testing.assert_array_equal(rows["worst"].outcomes["original"].recovered, survive)
 
 
+def test_restarts_are_those_of_pgd_apgd_and_the_sweep_and_stand_in_their_rows(monkeypatch):
+    asked, findings, result = repaired()
+    made = findings.made["report"]
+    used = []
+    tries = robustness._tries
+    monkeypatch.setattr(
+        robustness, "_tries", lambda *given: used.append((type(given[3]).__name__, round(given[3].eps * 255, 4), given[5])) or tries(*given)
+    )
+    settings = {"carriers": {}, "elsewhere": None, "batch": 32, "seed": 0, "kept": None, "clock": Clock(None, 1)}
+    clean = asked.images.subset(attacked_rows(asked, findings.split, OPTIONS, ATTACKS)["report"])
+    effort = replace(ATTACKS.effort, restarts=3, adaptive=4, queries=2, checked=1)
+    judged = judge({"original": asked.model.classifier}, made, clean, effort=effort, **settings)
+    starts = {(name, eps): restarts for name, eps, restarts in reversed(used)}  # the sanity checks come last
+    assert (starts["PGD", 16.0], starts["PGD", 0.0625], starts["APGDT", 16.0], starts["Square", 16.0]) == (3, 3, 3, 1)
+    said = {attempt.key: attempt.description for attempt in judged.attempts}
+    assert [said[key].rpartition("; ")[2] for key in ("square", "pgd", "apgd")] == ["1 start", "3 starts", "3 starts"]
+    points = evaluation.sweep_points(judged.sweeps, 0.95)
+    assert {point.restarts for point in points} == {3}
+    assert "3 starts within each" in adversarial_tables.sweep(result.model_copy(update={"sweep": points})).caption
+    more, once = (replace(effort, restarts=restarts).passes(made.method, 40, columns=2, carriers=0, elsewhere=0) for restarts in (3, 1))
+    each = made.method.passes + 1
+    apgd = APGDT(steps=effort.apgd_steps, classes=effort.apgd_classes).passes + 1
+    assert more - once == pytest.approx(2 * 2 * 4 * (each + apgd + len(robustness.EPS_GRID) * each / 2))
+
+
+def test_the_mean_over_transfer_attacks_counts_images_and_not_attacks():
+    """The same images five times over are no more images: the interval is that of one attack."""
+    _, findings, _ = repaired()
+    replayed = next(each for each in findings.judged.attempts if each.key == "replay")
+    before, after = (Outcome(np.arange(40) < hits, np.arange(40) >= hits, 40.0) for hits in (30, 20))
+    alike = [replace(replayed, key=f"FGSM-{n}", kind="transfer", outcomes={"original": before, "repaired": after}) for n in range(5)]
+    right = {column: np.ones(40, bool) for column in ("original", "repaired")}
+    found = {entry.group: entry for entry in evaluation.differences(alike, right, 0.95) if entry.metric == "target success"}
+    mean, single = found["transfer-mean"], found["FGSM-0"]
+    assert (mean.n, mean.value, mean.claim) == (40, pytest.approx(-0.25), "better")
+    assert mean.high - mean.low == pytest.approx(single.high - single.low, rel=0.15)
+    assert "transfer-mean" not in {entry.group for entry in evaluation.differences(alike[:1], right, 0.95)}
+
+
 def test_without_a_gain_against_the_worst_attack_the_verdict_claims_stored_images_only():
     _, findings, _ = repaired()
     attempts = [
@@ -387,11 +558,11 @@ def test_without_a_gain_against_the_worst_attack_the_verdict_claims_stored_image
         else each
         for each in findings.judged.attempts
     ]
-    found = verdict(evaluation.differences(attempts, findings.clean, 0.95), attempts, [], filters=4, level=0.95)
+    found = verdict(evaluation.differences(attempts, findings.clean, 0.95), attempts, [], filters=4, eps=16 / 255, allowed=0.05, level=0.95)
     assert found.outcome == "repaired against stored images"
-    assert "no gain can be shown against an adversary who attacks the repaired network itself" in found.headline
+    assert "no gain can be shown against an adversary who attacks the repaired network itself at eps 16/255" in found.headline
     assert found.sentences[0].startswith(
-        "Against an adversary who attacks the repaired network itself no gain can be shown: recovered label"
+        "Against an adversary who attacks the repaired network itself at eps 16/255 no gain can be shown: recovered label"
     )
 
 
@@ -411,7 +582,7 @@ def test_the_claims_that_the_verdict_rests_on_do_not_pay_for_the_other_rows():
 def test_attacks_that_do_not_work_make_no_repair():
     _, findings, result = repaired()
     flagged = [each.model_copy(update={"flags": ["the gradient vanishes"]}) for each in result.strengths]
-    found = verdict(result.differences, findings.judged.attempts, flagged, filters=4, level=0.95)
+    found = verdict(result.differences, findings.judged.attempts, flagged, filters=4, eps=16 / 255, allowed=0.05, level=0.95)
     assert found.outcome == "repaired against stored images"
     assert "original network: the gradient vanishes; repaired network: the gradient vanishes" in found.sentences[-1]
 
@@ -419,9 +590,27 @@ def test_attacks_that_do_not_work_make_no_repair():
 def test_what_got_worse_comes_first():
     _, findings, _ = repaired()
     wrong = findings.clean | {"repaired": ~findings.clean["original"]}
-    found = verdict(evaluation.differences(findings.judged.attempts, wrong, 0.95), findings.judged.attempts, [], filters=4, level=0.95)
+    changed = evaluation.differences(findings.judged.attempts, wrong, 0.95)
+    found = verdict(changed, findings.judged.attempts, [], filters=4, eps=16 / 255, allowed=0.05, level=0.95)
+    assert found.outcome == "guard broken"
+    assert "the guard allows 5 points, so that this is no repair; measurably worse: clean accuracy" in found.headline
     assert found.sentences[0] == found.worse[0]
     assert found.worse[0].startswith("Clean accuracy fell by 100.0 percentage points")
+    assert verdict(changed, findings.judged.attempts, [], filters=4, eps=16 / 255, allowed=1.0, level=0.95).outcome == "repaired"
+
+
+def test_a_fall_of_clean_accuracy_within_the_guard_or_within_chance_breaks_nothing():
+    _, findings, _ = repaired()
+    clean = findings.clean["original"].copy()
+    few, some = (clean & (np.arange(len(clean)) >= lost) for lost in (2, 10))
+    outcomes = {}
+    for lost, after in (("few", few), ("some", some)):
+        changed = evaluation.differences(findings.judged.attempts, findings.clean | {"repaired": after}, 0.95)
+        outcomes[lost] = [
+            verdict(changed, findings.judged.attempts, [], filters=4, eps=16 / 255, allowed=allowed, level=0.95).outcome
+            for allowed in (0.01, 0.2)
+        ]
+    assert outcomes == {"few": ["repaired", "repaired"], "some": ["guard broken", "repaired"]}
 
 
 def test_the_sign_test_counts_images_that_need_more_change():
@@ -433,6 +622,26 @@ def test_the_sign_test_counts_images_that_need_more_change():
     original, repaired_one = evaluation.strengths({"original": before, "repaired": after}, {"original": fine, "repaired": fine})
     assert (original.median_eps, original.gained, repaired_one.median_eps) == (0.1, None, 0.2)
     assert (repaired_one.gained, repaired_one.lost, repaired_one.p_value) == (7, 0, pytest.approx(2 * 0.5**7))
+
+
+@pytest.mark.parametrize(("gained", "lost", "said"), [(52, 0, "larger"), (1, 30, "smaller"), (5, 3, None)])
+def test_a_larger_eps_that_pgd_needs_is_a_fact_about_pgd_and_no_gain(gained, lost, said):
+    _, findings, result = repaired()
+    p_value = float(stats.binomtest(gained, gained + lost).pvalue)
+    strengths = [
+        Strength(column="original", n=64, median_eps=0.5 / 255, gained=None, lost=None, p_value=None, checked=4, flags=[]),
+        Strength(column="repaired", n=64, median_eps=0.5 / 255, gained=gained, lost=lost, p_value=p_value, checked=4, flags=[]),
+    ]
+    worst_alike = [entry.model_copy(update={"claim": "no claim"}) for entry in result.differences]
+    found = verdict(worst_alike, findings.judged.attempts, strengths, filters=4, eps=16 / 255, allowed=0.05, level=0.95)
+    assert found.outcome == "no claim"
+    assert any(f"more on {gained} images, less on {lost}, the same on {64 - gained - lost}" in sentence for sentence in found.sentences)
+    alone = [sentence for sentence in found.sentences if "PGD alone" in sentence]
+    assert len(alone) == (said is not None)
+    if said:
+        assert f"a {said} eps on the repaired network for {max(gained, lost)} of 64 images" in alone[0]
+        assert "APGD-T and Square were not run within other bounds to confirm it" in alone[0]
+        assert "gain" not in alone[0]
 
 
 def test_the_rank_correlation_leaves_out_filters_that_move_nothing():

@@ -191,20 +191,20 @@ def test_frozen_figure_marks_the_choice_on_both_panels():
 def test_sweep_shows_eps_in_255ths_on_a_log_axis_with_the_median_of_each_network():
     result = adversarial_result()
     rows = texts(adversarial_tables.sweep(result))
-    assert [row[0] for row in rows] == ["1/16", "1/8", "1/4", "1/2", "1", "2", "4", "8", "16"]
+    assert [row[0] for row in rows] == ["0.0625", "0.125", "0.25", "0.5", "1", "2", "4", "8", "16"]
     assert rows[2][1:3] == ["70.3% 58.2 to 80.1", "51.6% 39.6 to 63.4"]
     figure = drawn(result, "sweep")
     at = [float(circle.get("cx")) for circle in marks(figure, "full s1")[1:]]
     steps = [later - earlier for earlier, later in itertools.pairwise(at)]
     assert steps == pytest.approx([steps[0]] * (len(EPS) - 1), abs=0.02)
-    assert "Original 1/4; Repaired 1/4; Fine-tuned alone 1/4; Dropout-trained 1/2" in figure.finding
+    assert "Original 0.25; Repaired 0.25; Fine-tuned alone 0.25; Dropout-trained 0.5" in figure.finding
 
 
 def test_strengths_show_who_needs_more_and_the_sanity_of_the_attack():
     result = adversarial_result()
     rows = {row[0]: row[1:] for row in texts(adversarial_tables.strengths(result))}
-    assert rows["Original"] == ["64", "1/4", "—", "—", "—"]
-    assert rows["Repaired"] == ["64", "1/4", "24", "3", "<0.001"]
+    assert rows["Original"] == ["64", "0.25", "—", "—", "—"]
+    assert rows["Repaired"] == ["64", "0.25", "24", "3", "<0.001"]
     assert adversarial_tables.sanity(result)[1:4:2] == [
         "Repaired: nothing suspicious in 16 images.",
         "Dropout-trained: an attack without bound gets 14 of 16 images, and should get all; the gradient vanishes at 2 of 16 images.",
@@ -213,9 +213,23 @@ def test_strengths_show_who_needs_more_and_the_sanity_of_the_attack():
 
 
 def test_correlation_is_a_sentence_where_it_was_measured():
-    expected = "Spearman's rank correlation of attack-success and accuracy values: 0.25 (0.22 to 0.28), n = 3,086 filters."
-    assert expected in section(page_of(adversarial_result()), "filters")
+    """Without an interval, also where an older result holds one: it would cover neither images nor noise."""
+    shown = section(page_of(adversarial_result()), "filters")
+    assert "Spearman's rank correlation of attack-success and accuracy values: 0.25, n = 3,086 filters." in shown
+    assert "It has no interval here" in shown
+    assert "0.22" not in shown
     assert "Spearman" not in section(page_of(CASES["cannot be fooled"]), "filters")
+
+
+def test_passes_that_an_earlier_run_made_are_told_beside_the_seconds_that_leave_them_out():
+    result = adversarial_result()
+    attack, evaluation = result.costs
+    costs = [attack.model_copy(update={"taken": 63700.0}), evaluation]
+    shown = texts(tables.costs(result.model_copy(update={"costs": costs})))
+    assert shown == [
+        ["attack", "115,200 63,700 taken from an earlier run, not in these seconds", "611.0"],
+        ["evaluation", "402,000", "2,411.5"],
+    ]
 
 
 @pytest.mark.parametrize("name", ["cannot be fooled", "no adversary"])

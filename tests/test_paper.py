@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from adversarial_example import adversarial_result
 from report_example import example_result
 
 from repairkit.errors import UsageError
@@ -263,6 +264,28 @@ def test_what_does_not_stop_is_said_to_and_agreement_is_with_a_long_reference(tm
         "| 0.991 (0.986 to 0.996; n = 32 filters) of tmab after 40,000 image passes with a long reference | neither stopped | reached |"
         in row(text, "Spearman correlation of both")
     )
+
+
+@pytest.mark.parametrize("mean", [-0.4, -0.1, None])
+def test_black_box_success_is_the_mean_over_the_attacks_where_a_result_holds_it(tmp_path, mean):
+    """Results from before that row are read as they were: attack by attack."""
+    result = adversarial_result()
+    change = {"metric": "target success", "group": "transfer-mean", "first": "original", "second": "repaired", "n": 200, "claim": "better"}
+    if mean is not None:
+        shares = [
+            Share(metric="target success", group="transfer-mean", column=column, n=200, value=value, low=0, high=1)
+            for column, value in (("original", 0.5), ("repaired", 0.5 + mean))
+        ]
+        entry = Difference(**change, value=mean, low=mean - 0.05, high=mean + 0.05)
+        result = result.model_copy(update={"shares": [*result.shares, *shares], "differences": [*result.differences, entry]})
+    result.write(tmp_path / "fig3b_adversarial" / "result.json")
+    shown = row(paper.render(tmp_path), "Black-box success, mean change")
+    if mean is None:
+        assert "FGSM from ResNet-18 −0.5 points" in shown
+    else:
+        assert f"50.0% → {100 * (0.5 + mean):.1f}%" in shown
+        assert "n = 200), mean of the transfer attacks" in shown
+        assert f"| {'reached' if mean < -0.37 else 'worse'} |" in shown
 
 
 def test_it_takes_one_folder(tmp_path):

@@ -10,11 +10,12 @@ import tiny_faces
 from repairkit.adversarial.task import SHARES, AttackOptions
 from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.evaluation.adversaries import Effort
+from repairkit.evaluation.adversaries import EMBEDDED, THOROUGH, Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.models import zoo
 from repairkit.options import Options
 from repairkit.recipe import preparing
+from repairkit.recipe.base import FolderSection
 from repairkit.recipe.fairness import FairnessRecipe
 from repairkit.recipe.preparing import prepare, prepare_dropout
 from repairkit.recipe_file import WAYS, read_recipe, ways_of
@@ -210,8 +211,12 @@ effort = {adaptive = 12}
 def test_a_recipe_of_an_attack_gives_bounds_in_255ths_and_leaves_the_rest_as_the_command_has_it(write):
     recipe = read_recipe(write(ATTACKED))
     attacks = recipe.attack_options()
-    assert attacks == AttackOptions(method=PGD(eps=8 / 255), images=(20, 10, 40), effort=Effort(adaptive=12))
+    assert attacks == AttackOptions(method=PGD(eps=8 / 255), images=(20, 10, 40), effort=replace(EMBEDDED, adaptive=12))
     assert recipe.run_options() == Options(target_shares=SHARES, max_clean_drop=0.03)
+    assert recipe.attack_options("cuda") == attacks
+    on_data = recipe.model_copy(update={"data": FolderSection(folder="imagenet")})
+    assert on_data.attack_options().effort == Effort(adaptive=12)
+    assert on_data.attack_options("cuda").effort == replace(THOROUGH, adaptive=12)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 
 import torch
 
 from repairkit.adversarial.baselines import compare_first
+from repairkit.adversarial.fooling import out_of_reach, won
 from repairkit.adversarial.frontier import FRONTIER, FrontierLine, frontier_of
 from repairkit.adversarial.hardening import harden
-from repairkit.adversarial.rounds import Round, find_and_freeze, fooled, train_on
+from repairkit.adversarial.rounds import Round, find_and_freeze, tune
 from repairkit.adversarial.screens import CORRELATED_SHARE, part_screens
 from repairkit.adversarial.task import PARTS, AdversarialTask, AttackOptions, attacked_rows, split_of
 from repairkit.alternatives import PART, Tried
@@ -50,6 +51,7 @@ class AdversarialFindings:
         ended: why no further round was played, in words; empty where all were.
         compared: the first round with baselines; None where nobody asked, or no round was played.
         hardened: what adversarial fine-tuning cost; None where nobody asked, or the attack does not fool the network.
+        taken: of the passes those whose images an earlier run left in the cache, by part.
     """
 
     split: Split
@@ -65,6 +67,12 @@ class AdversarialFindings:
     passes: dict[str, float]
     seconds: dict[str, float]
     hardened: Tried | None = None
+    taken: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> int:
+        """After how many rounds the repaired network was trained further, and that was not undone."""
+        return sum(each.tuned is not None and each.tuned.kept for each in self.rounds)
 
     @property
     def patch(self) -> Patch | None:
@@ -86,6 +94,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0) + options.alternatives
     points = 2 * len(grid(attacks.frontier, *FRONTIER)) + 1
     training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
+    training += 2 * len(split.choose) * attacks.rounds if training else 0
     compared = planned(
         options,
         images=sizes["attribute"] + (len(split.attribute) if attacks.ranking == "success - accuracy" else 0),
@@ -94,7 +103,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         choosing=choosing,
     )
     return (
-        {"attack": attacked * (sizes["report"] + attacks.rounds * (sizes["attribute"] + sizes["choose"]))}
+        {"attack": attacked * sizes["report"] + attacks.rounds * (attacked + 1) * (sizes["attribute"] + sizes["choose"])}
         | {"calibration": float(attacks.rounds * len(split.attribute))}
         | ({"live zone": attacks.rounds * 2.0 * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | {"attribution": attacks.rounds * options.budget, "correlation": 2 * CORRELATED_SHARE * options.budget}
@@ -151,8 +160,7 @@ def repair(
     clock = Clock(
         progress,
         sum(plan(task, options, attacks).values()),
-        earlier=unfinished.seconds() if unfinished else None,
-        note=unfinished.keep_seconds if unfinished else None,
+        kept=unfinished,
     )
     rows = attacked_rows(task, split, options, attacks)
     targets = draw_targets(task.images.labels, len(task.images.classes), options.seed)
@@ -168,8 +176,7 @@ def repair(
                 seed=options.seed,
                 progress=clock.tell,
             )
-            clock.add("attack", made.passes)
-            clock.restore("attack", len(made) * (attacks.method.passes + 1) - made.passes)
+            clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
         return made
 
     for each in (task.model, *task.others):
@@ -182,15 +189,15 @@ def repair(
     frontier: list[FrontierLine] = []
     ended = ""
     hardened: Tried | None = None
-    if fooled(made):
+    if won(task, original, made, rows, options, clock):
         repaired = alone = original
         clean = task.images.subset(split.attribute)
         for number in range(attacks.rounds):
             kept = unfinished.network(f"round-{number + 1}") if unfinished else None
             clock.prefix = f"round {number + 1}" if attacks.rounds > 1 else ""
             against = made if number == 0 else {part: attacked(repaired, part) for part in PARTS[:2]}
-            if not fooled(against):
-                ended = f"in round {number + 1} the attack no longer fooled the network"
+            if number and (ended := out_of_reach(task, repaired, against, rows, options, clock)):
+                ended = f"in round {number + 1} {ended}"
                 break
             found, repaired = find_and_freeze(task, repaired, against, split, options, attacks, rounds, clock, workers, kept)
             rounds.append(found)
@@ -198,9 +205,7 @@ def repair(
                 ended = f"in round {number + 1} no filter was worth freezing"
                 break
             if attacks.finetune_epochs:
-                with clock.part("fine-tuning"):
-                    repaired, alone = train_on(task, repaired, alone, rounds, clean, options, attacks, kept)
-                    clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(clean))
+                repaired, alone, rounds[-1] = tune(task, repaired, alone, rounds, split, options, attacks, clock, kept)
         clock.prefix = ""
         screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
         frontier = list(frontier_of(task, rounds[0], made["report"], split, options, attacks, clock, unfinished))
@@ -226,5 +231,5 @@ def repair(
         )
     compared = compare_first(task, rounds, frontier, made["report"], split, options, attacks, clock, unfinished)
     return AdversarialFindings(
-        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds, hardened
+        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds, hardened, clock.taken
     )

@@ -4,30 +4,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
-from repairkit.adversarial.task import LEAST, PARTS, AdversarialTask, AttackOptions
+from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.adversarial.worth import margins, worth_on
 from repairkit.attributing import attribute, game_of, zone_of
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.attacks import Attacked
 from repairkit.evaluation.splits import Split, ungrouped
-from repairkit.fairness import choose_once, patch_of
+from repairkit.fairness import choose_once, patch_of, without
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier
 from repairkit.models.finetuning import finetune
 from repairkit.objectives import Accuracy
 from repairkit.options import Options
+from repairkit.outputs import outputs
 from repairkit.patch import Patch
-from repairkit.repair import Choice
+from repairkit.repair import Choice, drop_bound
 from repairkit.shapley import Attribution
+from repairkit.shapley.rounds import GRADIENT_COST
 from repairkit.shapley.zone import Zone
 from repairkit.unfinished import KeptNetwork
 
 PRICES = (300.0, 100.0, 30.0, 10.0)
 """Logits of margin on adversarial images that must be won for the whole probability of the label on clean ones, in the order that choosing asks them:
 three for a point at first, so that it begins with what costs nothing, and a tenth of a logit in the end, where the guard alone sets the limit."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Whether training after a round held the guard: fall of clean accuracy against the network as it was given, on the clean images that choose.
+
+    Attributes:
+        bound: one-sided 90 % bound of the fall of the label's probability, and no less than that of accuracy; as in choosing.
+        allowed: the share of the guard of all rounds so far.
+    """
+
+    bound: float
+    allowed: float
+
+    @property
+    def kept(self) -> bool:
+        """False: the epochs were undone."""
+        return self.bound <= self.allowed + 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +61,7 @@ class Round:
         attribution, choice, patch: what was found, chosen and made of it.
         zone: where t0 was measured.
         halved: images of a pass of the attribution, where memory ran out.
+        tuned: what became of the training after it; None where there was none.
     """
 
     made: dict[str, Attacked]
@@ -49,11 +71,7 @@ class Round:
     patch: Patch
     zone: Zone | None
     halved: int | None
-
-
-def fooled(made: dict[str, Attacked]) -> bool:
-    """Whether the attack reaches its target on enough of the images that find and choose."""
-    return all(int(made[part].hit.sum()) >= max(LEAST, len(made[part]) / 20) for part in PARTS[:2])
+    tuned: Tuned | None = None
 
 
 def find_and_freeze(
@@ -78,6 +96,7 @@ def find_and_freeze(
     with clock.part("attribution"):
         found = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
         clock.add("attribution", sum(found.passes.values()))
+    found = without(found, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
     choice = choose_against(task, classifier, game.filters, found, made["choose"], split, options, attacks, clock, kept)
     patch = patch_of(task.model, game.filters, found, choice, game.stake, options.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
@@ -143,3 +162,28 @@ def train_on(
                 kept.keep_arrays(f"tuned-{name}", **{key: value.cpu().numpy() for key, value in tuned.network.state_dict().items()})
         trained.append(tuned)
     return trained[0], trained[1]
+
+
+def tune(
+    task: AdversarialTask,
+    repaired: Classifier,
+    alone: Classifier,
+    rounds: list[Round],
+    split: Split,
+    options: Options,
+    attacks: AttackOptions,
+    clock: Clock,
+    kept: KeptNetwork | None,
+) -> tuple[Classifier, Classifier, Round]:
+    """Both networks trained further, the repaired one as it was where training breaks its guard; and the last round with what was measured."""
+    learned, clean = task.images.subset(split.attribute), task.images.subset(split.choose)
+    with clock.part("fine-tuning"):
+        tuned, alone = train_on(task, repaired, alone, rounds, learned, options, attacks, kept)
+        clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(learned))
+        said = [outputs(each, clean, options, clock, part="fine-tuning") for each in (task.model.classifier, tuned)]
+    names = np.arange(len(clean)), clean.labels
+    before, after = (torch.softmax(torch.from_numpy(logits), dim=1).numpy()[names] for logits in said)
+    right, still = ((logits.argmax(1) == clean.labels).astype(np.float64) for logits in said)
+    bound = drop_bound(before - after, right - still, np.full(len(clean), 1 / len(clean)), np.full(len(clean), "clean"))
+    held = Tuned(bound, options.max_clean_drop * len(rounds) / attacks.rounds)
+    return (tuned if held.kept else repaired), alone, replace(rounds[-1], tuned=held)

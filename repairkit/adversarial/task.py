@@ -7,15 +7,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from repairkit.critical import check_fit, check_takes
 from repairkit.data.images import Indices, LabelledImages
-from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.adversaries import Effort
 from repairkit.evaluation.attack_methods import PGD
-from repairkit.evaluation.attacks import check_attackable, draw_targets
 from repairkit.evaluation.splits import Split, check_disjoint, some, three_way, ungrouped
 from repairkit.fairness import check_guard
-from repairkit.models.classifier import try_one
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 
@@ -26,7 +24,7 @@ MAX_CLEAN_DROP = 0.03
 """Guard, unless told otherwise: the paper gives up seven points."""
 PARTS = ("attribute", "choose", "report")
 LEAST = 10
-"""Adversarial images that must reach their target for filters to be found against the attack, and a twentieth of them at least."""
+"""Adversarial images of each part that must reach their target for filters to be found against the attack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,8 @@ class AttackOptions:
             "success" (attack success alone, the paper's).
         images: adversarial images that find, choose and report, at most.
         rounds: how often filters are found and frozen; each further round attacks the network that the last one left.
-        finetune_epochs: epochs of training on the clean attribution images after each round, the filters staying frozen.
+        finetune_epochs: epochs of training on the clean attribution images after each round, the filters staying frozen; undone where they
+            break the guard on the clean images that choose.
         frontier: most filters on the frontier of attack success and clean accuracy.
         effort: of the evaluation.
 
@@ -91,16 +90,7 @@ class AdversarialTask:
     dropout: LoadedModel | None = None
 
     def __post_init__(self) -> None:
-        named = [(self.images.name, self.images.classes), *((each.architecture, each.classifier.classes) for each in self.others)]
-        data = {"report": self.images}
-        if self.elsewhere is not None:
-            named.append((self.elsewhere.name, self.elsewhere.classes))
-            data["elsewhere"] = self.elsewhere
-        for name, classes in named:
-            if classes != self.model.classifier.classes:
-                raise DataError(
-                    f"{name} has other classes than the model ({len(classes)}, the model {len(self.model.classifier.classes)}); give those of one task"
-                )
+        data = {"report": self.images} | ({} if self.elsewhere is None else {"elsewhere": self.elsewhere})
         check_disjoint(**data)
         if self.dropout is not None and self.dropout.architecture != self.model.architecture:
             raise UsageError(
@@ -108,12 +98,11 @@ class AdversarialTask:
             )
         if any(each.sha256 == self.model.sha256 for each in self.carriers):
             raise UsageError("a network that images are carried over from is the very one to repair; give another")
-        for judged in (self.model, *([self.dropout] if self.dropout else [])):
-            check_unseen(judged.weights, **data)
-        few = self.images.subset(np.arange(min(8, len(self.images))))
-        for each in (self.model, *self.others):
-            try_one(each.classifier, self.images)
-            check_attackable(each.classifier, few, draw_targets(few.labels, len(few.classes), 0))
+        for images in data.values():
+            for judged in (self.model, *([self.dropout] if self.dropout else [])):
+                check_fit(judged, images)
+            for carrier in self.carriers:
+                check_takes(carrier, images)
 
     @property
     def others(self) -> tuple[LoadedModel, ...]:

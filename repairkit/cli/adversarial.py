@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from repairkit.cli.options import (
 )
 from repairkit.comparing import suited
 from repairkit.errors import UsageError
-from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.adversaries import EMBEDDED, Effort, effort_for
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import some
 from repairkit.options import Options
@@ -37,8 +36,6 @@ REPAIRED = ("repaired", "repaired against stored images")
 """Outcomes with exit code 0."""
 EMBEDDED_BUDGET, EMBEDDED_CANDIDATES, EMBEDDED_DIGITS, EMBEDDED_BATCH = 6_000, 20, 900, 64
 EMBEDDED_IMAGES = (60, 60, 100)
-EMBEDDED_EFFORT = Effort(carried=40, adaptive=12, queries=200, checked=4)
-"""For the embedded default, which is there to be tried in minutes."""
 
 
 def adversarial(
@@ -105,33 +102,40 @@ def adversarial(
     ] = MAX_CLEAN_DROP,
     rounds: Annotated[int, typer.Option(min=1, help="Find, freeze and attack again so many times.")] = 1,
     finetune_epochs: Annotated[
-        int, typer.Option(min=0, help="Epochs of training on the clean attribution images after each round; the filters stay frozen.")
+        int,
+        typer.Option(
+            min=0,
+            help="Epochs of training on the clean attribution images after each round; the filters stay frozen, and epochs that break the guard are undone.",
+        ),
     ] = 0,
     frontier: Annotated[int, typer.Option(min=1, help="Most filters on the frontier of success and clean accuracy.")] = 64,
     carried: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"Report images for every other attack than PGD. [default: {Effort.carried}; {EMBEDDED_EFFORT.carried} for digits]"
+            min=1, help=f"Report images for every other attack than PGD. [default: {Effort.carried}; {EMBEDDED.carried} for digits]"
         ),
     ] = None,
     adaptive: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Report images attacked afresh. [default: {Effort.adaptive}; {EMBEDDED_EFFORT.adaptive} for digits]"),
+        typer.Option(min=1, help=f"Report images attacked afresh. [default: {Effort.adaptive}; {EMBEDDED.adaptive} for digits]"),
     ] = None,
     queries: Annotated[
-        int | None, typer.Option(min=1, help=f"Queries of Square. [default: {Effort.queries}; {EMBEDDED_EFFORT.queries} for digits]")
+        int | None, typer.Option(min=1, help=f"Queries of Square. [default: {Effort.queries}; {EMBEDDED.queries} for digits]")
     ] = None,
-    restarts: Annotated[int | None, typer.Option(min=1, help="Starts of PGD afresh. [default: 2]")] = None,
+    restarts: Annotated[
+        int | None, typer.Option(min=1, help="Starts of PGD and APGD-T afresh, and of PGD within each bound of the sweep. [default: 2]")
+    ] = None,
     apgd_steps: Annotated[int | None, typer.Option(min=1, help="Steps of APGD-T. [default: 30]")] = None,
     apgd_classes: Annotated[int | None, typer.Option(min=1, help="Classes that APGD-T aims at. [default: 1]")] = None,
     checked: Annotated[
         int | None,
-        typer.Option(
-            min=1, help=f"Report images for checks of the attack. [default: {Effort.checked}; {EMBEDDED_EFFORT.checked} for digits]"
-        ),
+        typer.Option(min=1, help=f"Report images for checks of the attack. [default: {Effort.checked}; {EMBEDDED.checked} for digits]"),
     ] = None,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda]")
+        bool,
+        typer.Option(
+            "--thorough", help="The full suite on all adversarial report images, for a night. [default: with --device cuda, but for digits]"
+        ),
     ] = False,
     compare: flags.Compare = False,
     alternatives: flags.Alternatives = False,
@@ -180,7 +184,6 @@ def adversarial(
         "carried": carried, "adaptive": adaptive, "queries": queries, "restarts": restarts, "apgd_steps": apgd_steps,
         "apgd_classes": apgd_classes, "checked": checked,
     }  # fmt: skip
-    effort = THOROUGH if thorough or (device == "cuda" and not digits) else EMBEDDED_EFFORT if digits else Effort()
     attacks = AttackOptions(
         method=PGD(eps=parse_fraction("--eps", eps), step=parse_fraction("--step", step), steps=steps, random_start=random_start),
         ranking=cast(Ranking, ranking),
@@ -188,7 +191,9 @@ def adversarial(
         rounds=rounds,
         finetune_epochs=finetune_epochs,
         frontier=frontier,
-        effort=replace(effort, **{name: number for name, number in given.items() if number is not None}),
+        effort=effort_for(
+            {name: number for name, number in given.items() if number is not None}, thorough=thorough, device=device, embedded=digits
+        ),
     )
     running.set_processes(options)
     loaded, images = load_network_and_images(
@@ -216,7 +221,7 @@ def carry_out(task: AdversarialTask, options: Options, attacks: AttackOptions, r
             result,
             place,
             weights=task.model.weights,
-            repaired=success and not attacks.finetune_epochs,
+            repaired=success and (place / "patch.json").exists(),
             otherwise=tuned if success else NO_REPAIR,
             success=success,
         )

@@ -247,9 +247,13 @@ def carry_out_on_folders(
             dropout_model=below(asked.data_root, recipe.dropout_model),
             device=options.device,
         )
-        return carry_out_adversarial(AdversarialTask(model, images, *others), options, recipe.attack_options(), running, title=recipe.title)
+        return carry_out_adversarial(
+            AdversarialTask(model, images, *others), options, recipe.attack_options(options.device), running, title=recipe.title
+        )
     if isinstance(recipe, CorrelationRecipe):
-        return carry_out_correlation(AdversarialTask(model, images), options, recipe.attack_options(), running, title=recipe.title)
+        return carry_out_correlation(
+            AdversarialTask(model, images), options, recipe.attack_options(options.device), running, title=recipe.title
+        )
     if isinstance(recipe, PruneRecipe):
         return carry_out_prune(CriticalTask(model, images, None), options, running, remove=not recipe.freeze_only, title=recipe.title)
     return carry_out_critical(recipe.tasks(model, images), options, running, title=recipe.title)

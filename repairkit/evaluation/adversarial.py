@@ -12,12 +12,12 @@ from repairkit.evaluation.adversaries import Attempt
 from repairkit.evaluation.attacks import Booleans
 from repairkit.evaluation.fairness import claim_of, paired_differences
 from repairkit.evaluation.robustness import Sanity, Sweep
-from repairkit.evaluation.statistics import newcombe_paired, wilson
+from repairkit.evaluation.statistics import mean_interval, newcombe_paired, wilson
 from repairkit.report.adversarial_result import Strength, SweepPoint
+from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED
 from repairkit.report.result import Correlation, Difference, Share
 from repairkit.shapley.game import Floats
 
-SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"
 BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"
 FIXED = ("replay", "worst")
 """Adversaries that the verdict rests on."""
@@ -48,7 +48,30 @@ def shares(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], level: fl
             if attempt.targeted:
                 add(column, SUCCESS, attempt.key, attempt.outcomes[column].hit)
             add(column, RECOVERED, attempt.key, attempt.outcomes[column].recovered)
+        for metric in (SUCCESS, RECOVERED):
+            if (mean := over_transferred(attempts, metric, column)) is not None:
+                interval = mean_interval(mean, level=level)
+                records.append(Share(metric=metric, group=TRANSFERRED, column=column, n=len(mean), **interval._asdict()))
     return records
+
+
+def transferred(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attacks whose mean is a row: those carried over from other networks on the same images; none where there is only one."""
+    found = [attempt for attempt in attempts if attempt.kind == "transfer" and not attempt.elsewhere]
+    return found if len(found) > 1 else []
+
+
+def over_transferred(attempts: Sequence[Attempt], metric: str, column: str) -> Floats | None:
+    """For each image the share of these attacks that gets its target, or that leaves its label; float64 (N,).
+
+    None where there is no such row, or where a column was not shown the images of all of them, some being made against itself.
+    """
+    averaged = transferred(attempts)
+    if not averaged or any(column not in attempt.outcomes for attempt in averaged):
+        return None
+    outcomes = [attempt.outcomes[column] for attempt in averaged]
+    mean: Floats = np.mean([each.hit if metric == SUCCESS else each.recovered for each in outcomes], axis=0, dtype=np.float64)
+    return mean
 
 
 def differences(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], level: float) -> list[Difference]:
@@ -56,6 +79,7 @@ def differences(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], leve
 
     What a verdict rests on, the stored images and the worst of the attacks afresh, is fixed beforehand and stands alone; p-values of all other
     adversaries are by Holm adjusted over them, for each metric. Less target success is better; more recovered labels and clean accuracy are.
+    The transfer attacks share their images: their mean has a paired bootstrap over images, and stands alone too.
     """
     records: list[Difference] = []
     for first, second in PAIRS:
@@ -73,6 +97,15 @@ def differences(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], leve
                 for entry in paired_differences(metric, family, first, second, level, smaller_is_better=metric == SUCCESS)
             ]
             records += sorted(found, key=lambda entry: list(rows).index(str(entry.group)))
+            means = [over_transferred(attempts, metric, column) for column in (first, second)]
+            if means[0] is not None and means[1] is not None:
+                interval = mean_interval(np.column_stack([means[0], means[1]]), level=level)
+                claim = claim_of(interval, smaller_is_better=metric == SUCCESS)
+                records.append(
+                    Difference(
+                        metric=metric, group=TRANSFERRED, first=first, second=second, n=len(means[0]), **interval._asdict(), claim=claim
+                    )
+                )
         interval = newcombe_paired(clean[first], clean[second], level)
         n = len(clean[first])
         records.append(
@@ -87,7 +120,17 @@ def sweep_points(sweeps: Mapping[str, Sweep], level: float) -> list[SweepPoint]:
     for column, swept in sweeps.items():
         for eps, hit in zip(swept.eps, swept.hit, strict=True):
             interval = wilson(int(hit.sum()), len(hit), level)
-            points.append(SweepPoint(column=column, eps=eps, n=len(hit), success=interval.value, low=interval.low, high=interval.high))
+            points.append(
+                SweepPoint(
+                    column=column,
+                    eps=eps,
+                    restarts=swept.restarts,
+                    n=len(hit),
+                    success=interval.value,
+                    low=interval.low,
+                    high=interval.high,
+                )
+            )
     return points
 
 
@@ -118,7 +161,8 @@ def strengths(sweeps: Mapping[str, Sweep], checks: Mapping[str, Sanity]) -> list
 def correlation(screens: Floats, level: float, of: str = BOTH_VALUES) -> Correlation | None:
     """Spearman's rank correlation of the two rows over the filters that move either; None for fewer than four of them, or where a row is constant.
 
-    The interval is Bonett and Wright's (2000). Filters are no random sample, and the noise of the screens pulls the value toward zero.
+    The interval is Bonett and Wright's (2000), as if filters were a random sample. It covers neither other images nor the noise of the screens, which
+    pulls the value toward zero.
 
     Example:
         >>> found = correlation(np.array([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 4.0, 3.0]]), 0.95)

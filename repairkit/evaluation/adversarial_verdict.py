@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from repairkit.evaluation.adversarial import CLEAN, RECOVERED, SUCCESS
 from repairkit.evaluation.adversaries import Attempt
 from repairkit.evaluation.verdict import capital, in_words, points_of
 from repairkit.report.adversarial_result import Strength
+from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
 from repairkit.report.result import Difference, Share, Verdict
 
 SUMMED_UP = {
@@ -18,6 +18,19 @@ SUMMED_UP = {
     "adaptive": "Attacks run afresh on the repaired network",
 }
 FRESH = ("black box", "adaptive")
+CHANGES = {
+    RECOVERED: {
+        "better": "more labels are recovered under",
+        "worse": "fewer labels are recovered under",
+        "no claim": "no difference in recovered labels can be shown under",
+    },
+    SUCCESS: {
+        "better": "fewer targets are reached under",
+        "worse": "more targets are reached under",
+        "no claim": "no difference in target success can be shown under",
+    },
+}
+"""What a claim means, for each measure."""
 
 
 def verdict(
@@ -27,12 +40,16 @@ def verdict(
     *,
     filters: int,
     epochs: int = 0,
+    undone: int = 0,
+    eps: float,
+    allowed: float,
     level: float,
 ) -> Verdict:
     """The conclusion in words.
 
     "repaired" needs the worst of the adaptive and query-based attacks to leave measurably more labels, and checks that find nothing wrong
-    with these attacks; "repaired against stored images" measurably fewer targets reached and more labels recovered on those alone.
+    with these attacks; "repaired against stored images" measurably fewer targets reached and more labels recovered on those alone. Neither is
+    said where clean accuracy is measurably worse, by more than was allowed: the guard was broken.
 
     Args:
         differences: between all columns.
@@ -40,6 +57,9 @@ def verdict(
         strengths: of every column.
         filters: how many were frozen.
         epochs: of training after that, in all.
+        undone: epochs that broke the guard and were undone.
+        eps: of the attacks run afresh, in units of images in [0, 1].
+        allowed: fall of clean accuracy, a share.
         level: of the intervals.
     """
     if not filters:
@@ -49,28 +69,42 @@ def verdict(
             sentences=["On the images that choose, freezing no culprit was worth its cost; the weights are the original ones."],
             worse=[],
         )
-    words = _Words(differences, attempts, level)
+    words = _Words(differences, attempts, level, eps)
     gained = words.claims("better", RECOVERED, "worst")
     suspicious = [f"{each.column} network: {flag}" for each in strengths if each.column in ("original", "repaired") for flag in each.flags]
-    outcome: Literal["repaired", "repaired against stored images", "no claim"] = "no claim"
-    if gained and not suspicious:
+    outcome: Literal["repaired", "repaired against stored images", "guard broken", "no claim"] = "no claim"
+    broken = words.fell_beyond(allowed)
+    if broken:
+        outcome = "guard broken"
+    elif gained and not suspicious:
         outcome = "repaired"
     elif words.claims("better", SUCCESS, "replay") and words.claims("better", RECOVERED, "replay"):
         outcome = "repaired against stored images"
     frozen = f"Freezing {filters} filter{'s' if filters > 1 else ''}"
     if epochs:
-        frozen += f" and {epochs} epoch{'s' if epochs > 1 else ''} of training"
+        frozen += f" and {epochs_of(epochs)} of training"
     said = [words.about(SUCCESS, "replay"), words.about(RECOVERED, "replay"), words.about(CLEAN, None)]
+    if broken:
+        said.append(f"the guard allows {100 * allowed:g} points, so that this is no repair")
     if not gained:
-        said.append("no gain can be shown against an adversary who attacks the repaired network itself")
+        said.append(f"no gain can be shown against an adversary who attacks the repaired network itself at eps {eps_text(eps)}/255")
     if names := words.proven_falls():
         said.append(f"measurably worse: {', '.join(names)}")
     worse = words.falls()
     sentences = [*worse, words.against_the_worst(gained=gained), *words.by_kind(gained=gained), *words.beside_training()]
-    sentences += _of_strength(strengths)
+    sentences += _of_strength(strengths, level)
+    if undone:
+        sentences.append(
+            f"{capital(epochs_of(undone))} of training broke the guard on the clean images that choose, and {'was' if undone == 1 else 'were'} undone."
+        )
     if suspicious:
         sentences.append(f"The checks of the attack are suspicious, so that its failures say little: {'; '.join(suspicious)}.")
     return Verdict(outcome=outcome, headline=f"{frozen}: {'; '.join(said)}.", sentences=[each for each in sentences if each], worse=worse)
+
+
+def epochs_of(number: int) -> str:
+    """So many epochs, in words."""
+    return f"{number} epoch{'' if number == 1 else 's'}"
 
 
 def not_fooled(success: Share, parts: Sequence[tuple[int, int]], level: float) -> Verdict:
@@ -87,7 +121,8 @@ def not_fooled(success: Share, parts: Sequence[tuple[int, int]], level: float) -
         headline=f"The attack does not fool this network to begin with: its target is reached on {100 * success.value:.1f} % of the report images "
         f"({level:.0%} interval {100 * success.low:.1f} to {100 * success.high:.1f} %; n = {success.n}).",
         sentences=[
-            f"Of the images that were to find and choose filters, {counts} reached their target: too few to say which filters let the attack through.",
+            f"Of the images that were to find and choose filters, {counts} reached their target; leaving out those that the network takes for it "
+            "without any attack, one in twenty at most.",
             "Nothing was frozen. A larger eps or more steps make a stronger attack; that this one fails does not say that others do.",
         ],
         worse=[],
@@ -97,15 +132,20 @@ def not_fooled(success: Share, parts: Sequence[tuple[int, int]], level: float) -
 class _Words:
     """Sentences about what changed: percentage points, n and interval in every one."""
 
-    def __init__(self, differences: Sequence[Difference], attempts: Sequence[Attempt], level: float) -> None:
-        self._all, self._attempts, self._level = differences, attempts, level
+    def __init__(self, differences: Sequence[Difference], attempts: Sequence[Attempt], level: float, eps: float) -> None:
+        self._all, self._attempts, self._level, self._eps = differences, attempts, level, eps
         self._own = [entry for entry in differences if (entry.first, entry.second) == ("original", "repaired")]
-        self._titles = {attempt.key: attempt.title for attempt in attempts}
+        self._titles = {attempt.key: attempt.title for attempt in attempts} | {TRANSFERRED: TRANSFERRED_TITLE}
 
     def claims(self, claim: str, metric: str, group: str) -> bool:
         """Whether the repair is claimed to have done this."""
         found = self._entry(metric, group)
         return found is not None and found.claim == claim
+
+    def fell_beyond(self, allowed: float) -> bool:
+        """Whether clean accuracy is measurably worse, by more than was allowed."""
+        entry = self._entry(CLEAN, None)
+        return entry is not None and entry.claim == "worse" and -entry.value > allowed
 
     def about(self, metric: str, group: str | None) -> str:
         """What became of something, named briefly; for the headline."""
@@ -133,30 +173,31 @@ class _Words:
         entry = self._entry(RECOVERED, "worst")
         if entry is None:
             return "No attack was run on the repaired network itself."
-        start = "Against an adversary who attacks the repaired network itself"
+        start = f"Against an adversary who attacks the repaired network itself at eps {eps_text(self._eps)}/255"
         return f"{start}{'' if gained else ' no gain can be shown'}: {self._what(entry)} {self._moved(entry)}."
 
     def by_kind(self, *, gained: bool) -> list[str]:
-        """Under which adversaries of each kind more labels are recovered, and under which not."""
+        """Under which adversaries of each kind more labels are recovered and fewer targets reached, and under which not."""
         sentences = []
         for kind, name in SUMMED_UP.items():
             keys = [attempt.key for attempt in self._attempts if attempt.kind == kind]
-            found = [entry for entry in self._own if entry.metric == RECOVERED and entry.group in keys]
-            lists = {
-                claim: [self._titles[str(entry.group)] for entry in found if entry.claim == claim]
-                for claim in ("better", "worse", "no claim")
-            }
-            more = "more labels are recovered under"
-            if kind in FRESH and not gained:
-                more = "though another attack makes up for it, more labels are recovered under"
+            but = "though another attack makes up for it, " if kind in FRESH and not gained else ""
             said = [
-                f"{start} {', '.join(lists[claim])}"
-                for claim, start in (("better", more), ("worse", "fewer under"), ("no claim", "no difference can be shown under"))
-                if lists[claim]
+                f"{but if claim == 'better' else ''}{start} {', '.join(titles)}"
+                for metric, starts in CHANGES.items()
+                for claim, start in starts.items()
+                if (titles := [self._titles[str(e.group)] for e in self._own if (e.metric, e.claim) == (metric, claim) and e.group in keys])
             ]
+            if kind == "transfer":
+                said += [self.on_average()] * (self._entry(SUCCESS, TRANSFERRED) is not None)
             if said:
                 sentences.append(f"{name}: {'; '.join(said)}.")
         return sentences
+
+    def on_average(self) -> str:
+        """What became of both measures on average over the transfer attacks, on their shared images."""
+        both = (entry for metric in (SUCCESS, RECOVERED) if (entry := self._entry(metric, TRANSFERRED)) is not None)
+        return f"on average over these attacks on the same images {' and '.join(f'{entry.metric} {self._moved(entry)}' for entry in both)}"
 
     def beside_training(self) -> list[str]:
         """The repair with fine-tuning against fine-tuning alone, where there is one."""
@@ -203,18 +244,26 @@ def _verb(entry: Difference) -> str:
     return "rose" if entry.value > 0 else "fell"
 
 
-def _of_strength(strengths: Sequence[Strength]) -> list[str]:
-    """The median eps before and after."""
+def _of_strength(strengths: Sequence[Strength], level: float) -> list[str]:
+    """The median eps before and after, and what a paired sign test says of it: a fact about PGD, and no gain."""
     by_column = {each.column: each for each in strengths}
     if not {"original", "repaired"} <= set(by_column):
         return []
     before, after = by_column["original"], by_column["repaired"]
-    same = after.n - (after.gained or 0) - (after.lost or 0)
-    return [
+    gained, lost = after.gained or 0, after.lost or 0
+    said = [
         f"PGD needs a median eps of {_in_levels(before.median_eps)} on the original network and of {_in_levels(after.median_eps)} on the repaired one "
-        f"(n = {after.n}; more on {after.gained} images, less on {after.lost}, the same on {same}; p = {after.p_value:.2g})."
+        f"(n = {after.n}; more on {gained} images, less on {lost}, the same on {after.n - gained - lost}; p = {after.p_value:.2g})."
     ]
+    if after.p_value is not None and after.p_value < 1 - level and gained != lost:
+        larger = gained > lost
+        said.append(
+            f"So PGD alone needs a {'larger' if larger else 'smaller'} eps on the repaired network for {max(gained, lost)} of {after.n} images, and a "
+            f"{'smaller' if larger else 'larger'} one for {min(gained, lost)}. That is a fact about PGD: APGD-T and Square were not run within other bounds "
+            "to confirm it."
+        )
+    return said
 
 
 def _in_levels(eps: float | None) -> str:
-    return "more than the largest tried" if eps is None else f"{eps * 255:.3g}/255"
+    return "more than the largest tried" if eps is None else f"{eps_text(eps)}/255"

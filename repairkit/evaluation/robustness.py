@@ -148,11 +148,13 @@ class Sweep:
         eps: the bounds tried, rising.
         hit: bool (bounds, N), the target was got within this bound or a smaller one.
         passes: image passes that it cost.
+        restarts: tries within each bound.
     """
 
     eps: tuple[float, ...]
     hit: Booleans
     passes: float
+    restarts: int = 1
 
     @property
     def least(self) -> npt.NDArray[np.float64]:
@@ -201,7 +203,7 @@ def sweep(
         targets: int64 (N,), from `draw_targets`.
         method: PGD; of its parameters eps alone is replaced, and the step with it.
         eps: the bounds, rising, each in (0, 1].
-        restarts: tries at each bound.
+        restarts: tries within each bound, a further one on the images that held.
         batch: images attacked at once.
         seed: as in `afresh`.
         progress: told of the image passes made, and of those planned at most.
@@ -223,7 +225,7 @@ def sweep(
         if len(left):
             found = _tries(classifier, images, targets, method.scaled(bound), left, restarts, batch, derived_seed(seed, row), tally)
             hit[row:, left] = found.hit[left]
-    return Sweep(tuple(eps), hit, tally.passes)
+    return Sweep(tuple(eps), hit, tally.passes, restarts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from repairkit.adversarial.task import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
 from repairkit.errors import UsageError
-from repairkit.evaluation.adversaries import THOROUGH, Effort
+from repairkit.evaluation.adversaries import Effort, effort_for
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.options import Options
 from repairkit.recipe.base import ClassifierRecipe, Section
@@ -28,7 +27,7 @@ class AttackSection(Section):
     Attributes:
         eps, step: in 255ths.
         effort: fields of `repairkit.evaluation.adversaries.Effort`.
-        thorough: the full suite of attacks, but for what `effort` says.
+        thorough: the full suite of attacks, but for what `effort` says; on a GPU by default, see `repairkit.evaluation.adversaries.effort_for`.
     """
 
     eps: float = 16
@@ -44,7 +43,7 @@ class AttackSection(Section):
     thorough: bool = False
 
 
-def attack_options(section: AttackSection) -> AttackOptions:
+def attack_options(section: AttackSection, *, device: str, embedded: bool) -> AttackOptions:
     """The adversary that a recipe describes.
 
     Raises:
@@ -55,7 +54,7 @@ def attack_options(section: AttackSection) -> AttackOptions:
     try:
         return AttackOptions(
             method=PGD(eps=section.eps / 255, step=section.step / 255, steps=section.steps, random_start=section.random_start),
-            effort=replace(THOROUGH if section.thorough else Effort(), **section.effort),
+            effort=effort_for(section.effort, thorough=section.thorough, device=device, embedded=embedded),
             **section.model_dump(include={"ranking", "images", "rounds", "finetune_epochs", "frontier"}),
         )
     except UsageError as error:
@@ -91,9 +90,9 @@ class AdversarialRecipe(ClassifierRecipe):
         self.attack_options()
         return self
 
-    def attack_options(self) -> AttackOptions:
-        """The adversary of the run."""
-        return attack_options(self.attack)
+    def attack_options(self, device: str = "cpu") -> AttackOptions:
+        """The adversary of a run on such a device."""
+        return attack_options(self.attack, device=device, embedded=self.data is None)
 
 
 class CorrelationRecipe(ClassifierRecipe):
@@ -114,6 +113,6 @@ class CorrelationRecipe(ClassifierRecipe):
         self.attack_options()
         return self
 
-    def attack_options(self) -> AttackOptions:
-        """The adversary of the run."""
-        return attack_options(self.attack)
+    def attack_options(self, device: str = "cpu") -> AttackOptions:
+        """The adversary of a run on such a device."""
+        return attack_options(self.attack, device=device, embedded=self.data is None)

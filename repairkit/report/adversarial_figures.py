@@ -6,7 +6,8 @@ import math
 
 from repairkit.report import adversarial_tables, drawing, figures, tables
 from repairkit.report.adversarial_result import AdversarialResult, FrontierPoint
-from repairkit.report.adversarial_tables import RECOVERED, SERIES, SUCCESS
+from repairkit.report.adversarial_tables import SERIES
+from repairkit.report.adversarial_words import RECOVERED, SUCCESS, eps_text
 from repairkit.report.record import Claim
 
 _STYLE = {"order of choosing": 1, "highest value first": 2}
@@ -175,10 +176,10 @@ def _sweep(result: AdversarialResult) -> drawing.Figure:
     for column in columns:
         points = sorted((point for point in result.sweep if point.column == column.key), key=lambda point: point.eps)
         curves.append((drawing.style_of(column.key), [(math.log2(p.eps), p.low, p.success, p.high) for p in points]))
-        said.append(f"{column.label}: {'; '.join(f'{adversarial_tables.eps_text(p.eps)} {tables.percent(p.success)}' for p in points)}.")
+        said.append(f"{column.label}: {'; '.join(f'{eps_text(p.eps)} {tables.percent(p.success)}' for p in points)}.")
     body = legend + figures.panel(x, y, "Target success", curves, height=220)
     y += 220
-    body += "".join(drawing.text(x(math.log2(eps)), y, adversarial_tables.eps_text(eps), css="m", anchor="middle") for eps in bounds)
+    body += "".join(drawing.text(x(math.log2(eps)), y, eps_text(eps), css="m", anchor="middle") for eps in bounds)
     body += drawing.text((48 + drawing.WIDTH) / 2, y + 18, "eps, of 255 levels (log scale)", css="m", anchor="middle")
     medians = [f"{tables.column_label(result, entry.column)} {adversarial_tables.median_eps(result, entry)}" for entry in result.strengths]
     finding = (

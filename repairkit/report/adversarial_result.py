@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from repairkit.report.record import Record
-from repairkit.report.result import Correlation, Result
+from repairkit.report.result import Result
 
 
 class Adversary(Record):
@@ -41,6 +41,7 @@ class SweepPoint(Record):
 
     column: str
     eps: float  # in units of images in [0, 1]
+    restarts: int = 1  # starts within each bound
     n: int
     success: float
     low: float
@@ -60,6 +61,16 @@ class Strength(Record):
     flags: list[str]  # what is suspicious about the attack on this network; empty where nothing is
 
 
+class RankCorrelation(Record):
+    """Spearman's rank correlation of two values over the filters of one network, each measured once: nothing says how far noise moves it."""
+
+    of: str  # what is correlated, in words
+    n: int  # filters
+    value: float
+    low: float | None = None  # only in older results, and not shown: as if filters were a random sample
+    high: float | None = None
+
+
 class AdversarialResult(Result):
     """What freezing filters does against adversaries, each kind in a row of its own.
 
@@ -75,4 +86,4 @@ class AdversarialResult(Result):
     frontier: list[FrontierPoint]
     sweep: list[SweepPoint]
     strengths: list[Strength]
-    correlation: Correlation | None
+    correlation: RankCorrelation | None

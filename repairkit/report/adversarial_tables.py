@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 from repairkit.report import alternatives_tables, tables
 from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, Strength
+from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, eps_text
 from repairkit.report.result import Share
-from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, signed, small
+from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, signed
 
-SUCCESS, RECOVERED, CLEAN = "target success", "recovered label", "clean accuracy"
 KNOWS = {
     "noise": "nothing",
     "replay": "the original network",
@@ -178,18 +177,6 @@ def _sizes(numbers: Sequence[int]) -> str:
     return " / ".join(dict.fromkeys(map(count, numbers)))
 
 
-def eps_text(eps: float) -> str:
-    """A bound in units of images in [0, 1] as so many of 255 levels.
-
-    Example:
-        >>> eps_text(16 / 255), eps_text(0.0625 / 255), eps_text(0.013)
-        ('16', '1/16', '3.31')
-    """
-    levels = eps * 255
-    near = Fraction(levels).limit_denominator(64)
-    return str(near) if abs(near - levels) < 1e-6 * levels else small(levels)
-
-
 def sweep(result: AdversarialResult) -> Table:
     """Target success of PGD run afresh, a row for each bound, networks side by side."""
     found = {(point.column, point.eps): point for point in result.sweep}
@@ -202,10 +189,11 @@ def sweep(result: AdversarialResult) -> Table:
     bounds = sorted({point.eps for point in result.sweep})
     rows = tuple((Cell(eps_text(eps), kind="text"), *(cell(column.key, eps) for column in columns)) for eps in bounds)
     numbers: list[Kind] = ["number"] * len(columns)
+    starts = max((point.restarts for point in result.sweep), default=1)
     return Table(
         key="sweep",
-        caption=f"Target success of PGD run afresh within eps of 255 levels, n = {_sizes([point.n for point in result.sweep])}, "
-        f"with {result.level:.0%} intervals",
+        caption=f"Target success of PGD run afresh within eps of 255 levels, {starts} start{'' if starts == 1 else 's'} within each, "
+        f"n = {_sizes([point.n for point in result.sweep])}, with {result.level:.0%} intervals",
         heads=("eps, of 255", *(column.label for column in columns)),
         kinds=("text", *numbers),
         bodies=(rows,) if rows else (),
@@ -255,5 +243,4 @@ def correlation(result: AdversarialResult) -> str:
     found = result.correlation
     if found is None:
         return ""
-    value, span = signed(f"{found.value:.2f}"), interval(found.low, found.high, lambda end: signed(f"{end:.2f}"))
-    return f"Spearman's rank correlation of {found.of}: {value} ({span}), n = {count(found.n)} filters."
+    return f"Spearman's rank correlation of {found.of}: {signed(f'{found.value:.2f}')}, n = {count(found.n)} filters."

@@ -16,7 +16,7 @@ def facts(result: CorrelationResult) -> list[tuple[str, str]]:
         ("Filters", count(result.players)),
         ("Images", result.images),
         ("Attack", result.attack),
-        ("Intervals", f"{result.level:.0%}"),
+        ("Intervals", f"{result.level:.0%}, over filters"),
         ("Date", result.created),
     ]
 
@@ -32,7 +32,7 @@ def summary(result: CorrelationResult) -> Table:
     corrected = (Cell("attack success and accuracy, corrected for noise", kind="text"), Cell(NONE), Cell(_text(result.corrected)))
     return Table(
         key="correlations",
-        caption=f"Spearman's rank correlation over filters, with {result.level:.0%} intervals",
+        caption=f"Spearman's rank correlation over filters, with {result.level:.0%} intervals as if filters were drawn at random",
         heads=("Of", "Filters", "Rank correlation"),
         kinds=("text", "number", "number"),
         bodies=((*rows, corrected),) if rows else (),
@@ -55,7 +55,7 @@ def runs(results: Sequence[CorrelationResult]) -> Table:
         (Cell(each.title, kind="text"), _value(each.correlations[0]) if each.correlations else Cell(NONE), Cell(_text(each.corrected)))
         for each in results
     )
-    caption = f"Spearman's rank correlation of attack success and accuracy, with {results[0].level:.0%} intervals"
+    caption = f"Spearman's rank correlation of attack success and accuracy, with {results[0].level:.0%} intervals as if filters were drawn at random"
     return Table("runs", caption, ("Of", "Rank correlation", "Corrected for noise"), ("text", "number", "number"), (rows,))
 
 

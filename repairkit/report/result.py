@@ -136,7 +136,7 @@ class Extreme(Record):
 
 
 class Correlation(Record):
-    """Spearman's rank correlation of two values over the filters of one network."""
+    """Spearman's rank correlation of two values over the filters of one network; the interval is over filters, as if they were a random sample."""
 
     of: str  # what is correlated, in words
     n: int  # filters
@@ -159,6 +159,7 @@ class Cost(Record):
     part: str  # "screen", "flips", "choosing", "evaluation", ...
     passes: float  # image passes: forward 1, forward and backward 3, a flip its measured share
     seconds: float
+    taken: float = 0.0  # of the passes, those that an earlier run made: their time is not in the seconds
 
 
 class Alternative(Record):
@@ -186,6 +187,7 @@ class Verdict(Record):
         "repaired against stored images",
         "no claim",
         "no repair",
+        "guard broken",
         "cannot be fooled",
         "critical filters found",
         "measured",

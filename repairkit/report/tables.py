@@ -23,6 +23,7 @@ OUTCOME_SYMBOL = {
     "repaired against stored images": "◐",
     "no claim": "●",
     "no repair": "●",
+    "guard broken": "▼",
     "cannot be fooled": "●",
     "critical filters found": "▲",
     "measured": "●",
@@ -348,7 +349,14 @@ def filter_tables(result: Result) -> list[Table]:
 
 def costs(result: Result) -> Table:
     """Image passes and seconds, part by part."""
-    rows = tuple((Cell(entry.part, kind="text"), Cell(count(entry.passes)), Cell(f"{entry.seconds:,.1f}")) for entry in result.costs)
+    rows = tuple(
+        (
+            Cell(entry.part, kind="text"),
+            Cell(count(entry.passes), f"{count(entry.taken)} taken from an earlier run, not in these seconds" if entry.taken else ""),
+            Cell(f"{entry.seconds:,.1f}"),
+        )
+        for entry in result.costs
+    )
     return Table(
         "costs", "Cost of each part of the run", ("Part", "Image passes", "Seconds"), ("text", "number", "number"), (rows,) if rows else ()
     )
