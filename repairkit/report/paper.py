@@ -24,7 +24,7 @@ from repairkit.report.correlation_result import CorrelationResult
 from repairkit.report.critical_result import CriticalResult
 from repairkit.report.dropout_result import DropoutResult
 from repairkit.report.efficiency_result import EfficiencyResult, StoppedAlike
-from repairkit.report.result import Difference, Result
+from repairkit.report.result import Difference, Estimate, Result
 from repairkit.report.tables import NONE, Cell, Table, count, interval, percent, points, signed
 from repairkit.report.truncation_result import TruncationResult
 
@@ -34,7 +34,7 @@ LEAD = """# The paper's figures and ours
 Each row is a claim of Ghorbani & Zou, *Neuron Shapley: Discovering the Responsible Neurons* (NeurIPS 2020), that has a number or a direction. The
 data are not the paper's (ImageNet and CelebA): ours are smaller published sets, which each recipe's header names, and the embedded default, which is
 no evidence about photographs (all of its column: `repairkit run --all --embedded`). Rendered from the committed results by `make figures`; intervals
-are of 95 % unless they say otherwise. A number is reached by its estimate, a direction where the interval says the same.
+are of 95 % unless they say otherwise. A number is reached by its estimate, a direction where our report claims it.
 """
 
 
@@ -179,7 +179,7 @@ def less_dependent(result: DropoutResult) -> Ours:
     return Ours(
         f"{', '.join(falls)}, on average over 1 to {most} frozen: a difference of {_points(change)} (n = {count(change.n)}); "
         f"with {most} {_points(changes[most])}",
-        reached=change.low > 0,
+        reached=change.claim == "better",
     )
 
 
@@ -189,7 +189,7 @@ def dying(network: str, *, by: float) -> Callable[[TruncationResult], Ours]:
     def read(result: TruncationResult) -> Ours:
         curves = {curve.network: curve for curve in reversed(result.curves) if network in curve.network}  # the worth stands first
         if not curves:
-            return Ours(f"no {network} among its networks", reached=False)
+            return Ours(f"no {network} among its networks", reached=None)
         text = "; ".join(
             f"{name} {percent(curve.death.value)} ({interval(curve.death.low, curve.death.high, percent)}; n = {count(curve.n)})"
             for name, curve in reversed(curves.items())
@@ -205,29 +205,31 @@ def sampled(result: EfficiencyResult) -> Ours:
     """Samples of TMAB over those of Monte Carlo, both stopped by the paper's rule; held against the paper at the narrowest tolerance."""
     if result.compared_by == "budget":
         needed = "; ".join(f"{each.passes:.2g} image passes at a tolerance of {each.tolerance:g}" for each in result.needed)
-        return Ours(f"not stopped by the paper's rule, which takes at least {needed}", reached=False)
+        return Ours(f"not stopped by the paper's rule, which takes at least {needed}", reached=None)
     shares = {stop.tolerance: stop.share for stop in _stopped(result) if stop.share}
     if not shares:
-        return Ours("neither stopped", reached=False)
+        return Ours("neither stopped", reached=None)
     told = (f"{percent(share.value)} ({interval(share.low, share.high, percent)}){_at(result, at)}" for at, share in shares.items())
     return Ours(f"{'; '.join(told)}; {count(result.filters)} filters", reached=next(iter(shares.values())).value <= 0.087)
 
 
 def agreeing(statistic: str, *, at_least: float) -> Callable[[EfficiencyResult], Ours]:
-    """How far values agree (`rank` or `r_squared`): TMAB's with Monte Carlo's, or tmab's with a long reference where neither stops."""
+    """How far values agree (`rank` or `r_squared`): TMAB's with Monte Carlo's, or, where neither stops, tmab's with a long reference, which is no match."""
 
     def read(result: EfficiencyResult) -> Ours:
         if result.compared_by == "budget":
             after = next(each for each in result.agreements if each.engine == "tmab")
-            found, how = getattr(after, statistic), f" of tmab after {count(after.passes)} image passes with a long reference"
-        elif stopped := _stopped(result):
-            found, how = getattr(stopped[0], statistic), _at(result, stopped[0].tolerance)
-        else:
-            return Ours("neither stopped", reached=False)
-        return Ours(
-            f"{_three(found.value)} ({interval(found.low, found.high, _three)}; n = {count(result.filters)} filters){how}",
-            reached=found.value >= at_least,
-        )
+            return Ours(
+                f"{told(getattr(after, statistic), result)} of tmab after {count(after.passes)} image passes with a long reference",
+                reached=None,
+            )
+        if not (stopped := _stopped(result)):
+            return Ours("neither stopped", reached=None)
+        found = getattr(stopped[0], statistic)
+        return Ours(f"{told(found, result)}{_at(result, stopped[0].tolerance)}", reached=found.value >= at_least)
+
+    def told(found: Estimate, result: EfficiencyResult) -> str:
+        return f"{_three(found.value)} ({interval(found.low, found.high, _three)}; n = {count(result.filters)} filters)"
 
     return read
 
@@ -243,11 +245,11 @@ def _at(result: EfficiencyResult, tolerance: float) -> str:
 
 
 def named_otherwise(result: CriticalResult) -> Ours:
-    """How many of the first filters conductance names too, and how much less its removal hurts."""
+    """How many of the first filters conductance names too, and how much less its removal hurts; at each cost at which it was made."""
     found = [each for each in result.comparison.baselines if each.name.startswith("conductance")] if result.comparison else []
     if not result.comparison or not found:
-        return Ours("not compared", reached=False)
-    told = []
+        return Ours("not compared", reached=None)
+    told, reached = [], []
     for each in found:
         if each.why_not or each.overlap is None or each.lead is None or each.lead_low is None or each.lead_high is None:
             told.append(f"{each.name}: not compared, {each.why_not or 'no filter was frozen'}")
@@ -256,7 +258,8 @@ def named_otherwise(result: CriticalResult) -> Ours:
             f"{each.name} names {percent(each.overlap)} of the first {count(result.comparison.k)}, and {result.comparison.metric} with its filters frozen "
             f"is {points(each.lead)} points higher ({interval(each.lead_low, each.lead_high, points)})"
         )
-    return Ours(f"{'; '.join(told)}; n = {count(result.comparison.n)}", reached=all(each.claim == "better" for each in found))
+        reached.append(each.claim == "better")
+    return Ours(f"{'; '.join(told)}; n = {count(result.comparison.n)}", reached=all(reached) if reached else None)
 
 
 CLAIMS = (
