@@ -24,8 +24,6 @@ def test_committed_figures_are_those_of_the_committed_results(file):
     text = file.read_text(encoding="utf-8")
     quoted = [path for paths in re.findall(r"figures: (\S+\.json(?: \S+\.json)*)", text) for path in paths.split()]
     assert quoted
-    if not all((ROOT / path).exists() for path in quoted):
-        pytest.skip("the result that this file quotes is not there yet; run the recipe, then make figures")
     assert embed.render(text, toml=file.suffix == ".toml", base=ROOT) == text
 
 
@@ -37,6 +35,15 @@ def run(tmp_path):
 
 MARKDOWN = "before\n\n<!-- figures: run/result.json -->\nstale\n<!-- /figures -->\n\nafter\n"
 TOML = "# about\n# figures: run/result.json\n# stale\n# /figures\n\ncommand = 'fairness'\n"
+
+
+def test_a_recipe_without_a_result_says_so_and_one_that_lacks_some_is_an_error(run):
+    absent = TOML.replace("run/result.json", "absent/result.json other/result.json")
+    assert "result.json\n# not run yet\n# /figures" in embed.render(absent, toml=True, base=run)
+    with pytest.raises(DataError, match="absent"):
+        embed.render(TOML.replace("run/result.json", "run/result.json absent/result.json"), toml=True, base=run)
+    with pytest.raises(DataError, match="absent"):
+        embed.render(MARKDOWN.replace("run/", "absent/"), toml=False, base=run)
 
 
 @pytest.mark.parametrize(("text", "toml"), [(MARKDOWN, False), (TOML, True)])

@@ -4,7 +4,8 @@
 
 A block between `figures: PATH` and `/figures` (in an HTML comment in Markdown, after `#` in TOML) is
 replaced by the tables of that result (before and after, or the removal curves); with several paths of one
-kind, separated by spaces, by one table with a row for each result. Paths are relative to the current directory.
+kind, separated by spaces, by one table with a row for each result. Paths are relative to the current directory. The header of a recipe
+none of whose results is there says that it was not run yet.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from repairkit.files import write_text
 from repairkit.report import kinds, markdown
 from repairkit.report.result import Result
 
+NOT_RUN = "not run yet"
 _MARKDOWN = re.compile(r"(<!-- figures: (?P<paths>\S+(?: \S+)*) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 _TOML = re.compile(r"(# figures: (?P<paths>\S+(?: \S+)*)\n).*?(# /figures)", re.DOTALL)
 
@@ -33,7 +35,10 @@ def render(text: str, *, toml: bool, base: Path = Path()) -> str:
     pattern = _TOML if toml else _MARKDOWN
 
     def filled(match: re.Match[str]) -> str:
-        results = [kinds.read(base / path) for path in match["paths"].split()]
+        paths = [base / path for path in match["paths"].split()]
+        if toml and not any(path.exists() for path in paths):
+            return f"{match[1]}# {NOT_RUN}\n{match[3]}"
+        results = [kinds.read(path) for path in paths]
         if len(found := {result.kind for result in results}) > 1:
             raise UsageError(
                 f"expected results of one kind in a block of figures, got {' and '.join(sorted(found))}; give each its own block"

@@ -24,11 +24,11 @@ from repairkit.report.correlation_result import CorrelationResult
 from repairkit.report.critical_result import CriticalResult
 from repairkit.report.dropout_result import DropoutResult
 from repairkit.report.efficiency_result import EfficiencyResult, StoppedAlike
+from repairkit.report.embed import NOT_RUN
 from repairkit.report.result import Difference, Estimate, Result
 from repairkit.report.tables import NONE, Cell, Table, count, interval, percent, points, signed
 from repairkit.report.truncation_result import TruncationResult
 
-NOT_RUN = "not run yet"
 LEAD = """# The paper's figures and ours
 
 Each row is a claim of Ghorbani & Zou, *Neuron Shapley: Discovering the Responsible Neurons* (NeurIPS 2020), that has a number or a direction. The
