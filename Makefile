@@ -42,8 +42,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/inception.py --data $(DATA)
 
-# Tables in README, recipe headers and reports/paper.md, from the committed result JSON.
+# Reports, and tables in README, recipe headers and reports/paper.md, from the committed result JSON.
 figures: $(STAMP)
+	$(BIN)/python -m repairkit.report.views reports
 	$(BIN)/python -m repairkit.report.paper reports
 	$(BIN)/python -m repairkit.report.embed README.md recipes/*.toml
 

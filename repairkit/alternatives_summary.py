@@ -9,6 +9,7 @@ import numpy as np
 from repairkit.alternatives import GROUP_THRESHOLDS, LAST_LAYER, THRESHOLD, WHOLE_NETWORK, Tried
 from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.fairness import GAP, RECALL
+from repairkit.evaluation.statistics import Interval, simultaneous, stretched
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.report.record import Claim
 from repairkit.report.result import Alternative, Difference, Verdict
@@ -106,6 +107,9 @@ def concluded(
 ) -> Verdict:
     """The verdict with who beats whom, on what: whoever beats the repair right after what got worse.
 
+    One rule for all measures: what is said of all alternatives, groups and metrics holds together. A difference that is claimed for itself is said if
+    its interval, stretched to the level that as many differences take, excludes zero.
+
     Args:
         verdict: of the repair.
         rows: all alternatives.
@@ -114,13 +118,13 @@ def concluded(
         name: what a difference is about, in words.
     """
     subject = "the network as it was given, since no filter was frozen," if verdict.outcome == "no repair" else "the repair"
+    compared = [(each, own) for each in rows if each.column not in NOT_TRIED and (own := _against(each.column, differences))]
+    together = simultaneous(level, sum(len(own) for _, own in compared))
     beaten, beats, alike = [], [], []
-    for each in rows:
-        own = [] if each.column in NOT_TRIED else _against(each.column, differences)
-        if not own:
-            continue
-        lost = [f"{name(entry)} {_seen_from(entry, -1, level)}" for entry in own if entry.claim == "worse"]
-        won = [f"{name(entry)} {_seen_from(entry, 1, level)}" for entry in own if entry.claim == "better"]
+    for each, own in compared:
+        sure = [entry for entry in own if stretched(Interval(entry.value, entry.low, entry.high), level, together).excludes_zero]
+        lost = [f"{name(entry)} {_seen_from(entry, -1, level)}" for entry in sure if entry.claim == "worse"]
+        won = [f"{name(entry)} {_seen_from(entry, 1, level)}" for entry in sure if entry.claim == "better"]
         if lost:
             beaten.append(f"{each.label} does better than {subject} in {'; '.join(lost)}.")
         if won:
@@ -169,7 +173,7 @@ def method(rows: Sequence[Alternative], *, chosen: str) -> list[str]:
 
 
 LIMITS = (
-    "Claims about what one could do instead are adjusted over the groups (or adversaries) of one comparison, not over the alternatives: of many, one may "
-    "seem to differ by chance.",
+    "What is said of the repair and what one could do instead holds for all alternatives and measures together: an interval must still exclude zero when it is "
+    "stretched for as many (Bonferroni, normal approximation). Claims in the tables are adjusted over the groups (or adversaries) of one pair of columns alone.",
     "The alternatives were tried with few settings; someone with more patience may do better.",
 )

@@ -37,6 +37,8 @@ BASELINES = {
 """Name of every baseline, and what it is in a sentence."""
 UNSIGNED = frozenset({"random", "weight norm", "response norm", "mean activation"})
 """Baselines without a harmful sign."""
+DRAWS = 3
+"""Random orders whose mean is what a removal curve is held against."""
 RIEMANN_STEPS = 50
 CHUNK = 8
 """Images on the way from black whose signals of all layers are held at once."""

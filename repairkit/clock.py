@@ -29,17 +29,26 @@ class Book(Protocol):
 class Clock:
     """Seconds and passes by part, and progress passed on with what is at work.
 
+    Where `column` is set, what is booked is also known to be of that network: see `of`.
+
     Args:
         progress: told of the passes made in this session, and of those planned for it.
         planned: passes of the whole run.
-        kept: where the seconds by part are noted whenever work is kept and whenever a part ends, also when it is interrupted; those of
-            earlier sessions of the same run are counted in.
+        kept: where the seconds by part (and column, as "column/part") are noted whenever work is kept and whenever a part ends, also when it
+            is interrupted; those of earlier sessions of the same run are counted in.
+
+    Example:
+        >>> clock = Clock(None, 0)
+        >>> for clock.column in ("repaired", "rival"):
+        ...     clock.add("attribution", 30)
+        >>> clock.passes, clock.of("rival")
+        ({'attribution': 60.0}, ({'attribution': 30.0}, {}))
     """
 
     def __init__(self, progress: Progress | None, planned: float, *, kept: Book | None = None) -> None:
-        self.seconds: dict[str, float] = kept.seconds() if kept else {}
-        self.passes: dict[str, float] = {}
-        self.prefix = ""
+        self._seconds: dict[str, float] = kept.seconds() if kept else {}
+        self._passes: dict[str, float] = {}
+        self.column = self.prefix = ""
         self._progress, self._planned, self._kept = progress, planned, kept
         self._restored = 0.0
         self._at_work: list[tuple[str, float]] = []
@@ -49,34 +58,58 @@ class Clock:
         if kept is not None:
             kept.follow(self.note)
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of all sessions, by part."""
+        return _by_part(self._seconds)
+
+    @property
+    def passes(self) -> dict[str, float]:
+        """Image passes by part."""
+        return _by_part(self._passes)
+
+    def of(self, column: str) -> tuple[dict[str, float], dict[str, float]]:
+        """Passes and seconds by part that were booked for one network."""
+        start = f"{column}/"
+        passes, seconds = (
+            {key.removeprefix(start): value for key, value in booked.items() if key.startswith(start)}
+            for booked in (self._passes, self._seconds)
+        )
+        return passes, seconds
+
+    def _key(self, part: str) -> str:
+        return f"{self.column}/{part}" if self.column else part
+
     @contextmanager
     def part(self, name: str, *, restored: bool = False) -> Iterator[None]:
         """Book the time of a block under a part; `restored` where its passes were made in an earlier session."""
-        started, before = time.perf_counter(), sum(self.passes.values())
-        self._at_work.append((name, started))
+        started, before = time.perf_counter(), sum(self._passes.values())
+        key = self._key(name)
+        self._at_work.append((key, started))
         self.tell(name, 0, 0)
         try:
             yield
         finally:
             self._at_work.pop()
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self._seconds[key] = self._seconds.get(key, 0.0) + time.perf_counter() - started
             if restored:
-                self._restored += sum(self.passes.values()) - before
+                self._restored += sum(self._passes.values()) - before
             self.note()
 
     def note(self) -> None:
         """Write the seconds down, also those of parts at work: a session that is killed leaves them beside the work that it kept."""
         if self._kept is None:
             return
-        seconds = dict(self.seconds)
-        for name, started in self._at_work:
-            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+        seconds = dict(self._seconds)
+        for key, started in self._at_work:
+            seconds[key] = seconds.get(key, 0.0) + time.perf_counter() - started
         made = {part: self._made.get(part, 0.0) + self._made_before.get(part, 0.0) for part in self._made | self._made_before}
         self._kept.keep_seconds(seconds, made)
 
     def add(self, part: str, passes: float) -> None:
         """Book passes under a part."""
-        self.passes[part] = self.passes.get(part, 0.0) + passes
+        key = self._key(part)
+        self._passes[key] = self._passes.get(key, 0.0) + passes
 
     def restore(self, part: str, passes: float) -> None:
         """Book passes under a part that were made in an earlier session."""
@@ -99,5 +132,14 @@ class Clock:
     def tell(self, part: str, made: float, _planned: float) -> None:
         """Pass progress on: all passes made so far, of all that are planned, without those of earlier sessions."""
         if self._progress is not None:
-            total = sum(self.passes.values()) + made - self._restored
+            total = sum(self._passes.values()) + made - self._restored
             self._progress(f"{self.prefix}: {part}" if self.prefix else part, total, max(total, self._planned - self._restored))
+
+
+def _by_part(booked: Mapping[str, float]) -> dict[str, float]:
+    """All columns together."""
+    total: dict[str, float] = {}
+    for key, value in booked.items():
+        part = key.rpartition("/")[2]
+        total[part] = total.get(part, 0.0) + value
+    return total

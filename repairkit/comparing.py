@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from repairkit import baselines
 from repairkit.attributing import within_memory
-from repairkit.baselines import BASELINES, RIEMANN_STEPS
+from repairkit.baselines import BASELINES, DRAWS, RIEMANN_STEPS
 from repairkit.clock import Clock
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.options import Options
@@ -34,7 +34,8 @@ PART = "baselines"
 Outcomes = npt.NDArray[np.bool_]
 Measure = Callable[[Sequence[int]], Outcomes]
 """Players to freeze -> for each report image, shape (N,), what is counted of it."""
-Choose = Callable[[Attribution, KeptNetwork | None], Choice]
+Choose = Callable[[Attribution, Options, KeptNetwork | None], Choice]
+"""Values, the options to choose by, where the choice is kept -> the choice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,8 @@ class Contender:
         name: of the row in the report.
         attributions: one for each fold; empty where none could be made.
         scores: shape (n,) for each fold: what its order follows, the largest first; NaN where there is no value.
-        right: shape (k, N), in 0 .. 1: what is counted of each image with the first so many filters of the order frozen.
+        right: shape (k, N), in 0 .. 1: what is counted of each image with the first so many filters of the order frozen; mean over `DRAWS` orders of
+            random filters.
         choices: what choosing from its candidates froze, for each fold; empty where the run repairs nothing.
         after: shape (N,), in 0 .. 1: what is counted of each image after that; None likewise.
         why_not: why there is no attribution, in words; empty where there is one.
@@ -111,8 +113,11 @@ def planned(options: Options, *, images: int, points: int, report: int, choosing
         "fairprune": (1 + GRADIENT_COST) * images,
     }
     rows = [row for row in rows_of(options.compare) if row != AS_DEAR or options.budget < one * images or images > PUBLISHED_IMAGES]
+    values = [dear.get(row, 0.0) for row in rows]
+    more = sum(max(options.budget - spent, 0.0) for spent in values) if choosing and options.strategy == "forward" else 0.0
     each = (points - 1 + (choosing > 0)) * report + choosing
-    return sum(dear.get(row, 0.0) for row in rows) + len(rows) * each + shapley * points * report
+    orders = ("random" in rows) * (DRAWS - 1) * (points - 1) * report
+    return sum(values) + more + len(rows) * each + orders + shapley * points * report
 
 
 def by_value(found: Attribution) -> Floats:
@@ -145,30 +150,34 @@ def compare(
 ) -> Compared:
     """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
 
-    Baselines that can spend get the passes that the Shapley values took. One that cannot be made says why, and nothing fails.
+    Baselines that can spend get the passes that the Shapley values took; what the values of one cost less, choosing spends on more candidates
+    (see `spending`). One that cannot be made says why, and nothing fails.
 
     Args:
         game: filters, constants, images and worth.
         shapley: the values that are compared with.
         options: `compare` names the baselines.
         seed: of the random order and of draws of images.
-        counts: numbers of filters at which the curves are measured, 0 first.
+        counts: numbers of filters at which the curves are measured, 0 first; those that an order is too short for are left out of all.
         score: what an order follows; see `by_value` and `by_harm`.
         order: the players of an attribution in the order in which they are frozen.
         measure: what is counted on the report images.
         clock: books everything under "baselines".
         right: what the run has measured along the curve of the Shapley values, shape (k, N); measured here by default.
         choose: chooses from an attribution's candidates; None where the run repairs nothing.
-        choice: what was chosen from those of the Shapley values.
+        choice: what was chosen from those of the Shapley values; needed to choose from others.
         kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
     """
     # one of its own, whose passes may shrink for want of memory without a word about the attribution's
     game = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
     budget = sum(shapley.passes.values())
 
-    if right is None:
-        right = _curve(measure, order(shapley), counts, clock, kept.within(f"{PART}/shapley") if kept else None)
-    contenders = [Contender(SHAPLEY, (shapley,), (score(shapley),), right.astype(np.float64), (choice,) if choice else ())]
+    ours = (
+        _curve(measure, [order(shapley)], counts, clock, kept.within(f"{PART}/shapley") if kept else None)
+        if right is None
+        else right.astype(np.float64)
+    )
+    contenders = [Contender(SHAPLEY, (shapley,), (score(shapley),), ours, (choice,) if choice else ())]
     for row in rows_of(options.compare):
         folder = re.sub(r"\W+", "-", row).strip("-")
         own = kept.within(f"{PART}/{folder}") if kept else None
@@ -185,21 +194,43 @@ def compare(
                 continue
             if own is not None:
                 own.keep_attribution(found)
-        chosen = choose(found, own) if choose else None
+        chosen = choose(found, spending(options, choice, budget - sum(found.passes.values())), own) if choose and choice else None
         after = _measured(measure, [chosen.players], clock, own, "after")[0].astype(np.float64) if chosen else None
-        frozen = _curve(measure, order(found), counts[1:], clock, own)
-        curve = np.concatenate([right[:1], frozen]).astype(np.float64)  # with none frozen it is the same network
+        orders = [order(found)]
+        if row == "random":  # a curve rests on several orders, as the control of a removal does; choosing on the first
+            orders += [order(replace(found, value=np.random.default_rng([seed, draw]).random(game.n))) for draw in range(1, DRAWS)]
+        curve = np.vstack([ours[:1], *_curve(measure, orders, counts[1:], clock, own)])  # with none frozen it is the same network
         contenders.append(Contender(row, (found,), (score(found),), curve, (chosen,) if chosen else (), after))
-    return Compared(tuple(counts), tuple(contenders))
+    return _aligned(counts, contenders)
+
+
+def spending(options: Options, choice: Choice, spare: float) -> Options:
+    """The options that choose from a baseline's candidates: as many more as the spare passes pay for, at what a candidate of the choice cost.
+
+    Taking the most harmful first ("prefix") tries no more filters than it may freeze, and cannot spend.
+
+    Args:
+        options: those that the choice was made by.
+        choice: from candidates of the Shapley values.
+        spare: image passes that the baseline's values cost less than the Shapley values; below 0 where they cost more, which changes nothing.
+
+    Example:
+        >>> by = spending(Options(), Choice((), 0, "there is no further candidate", passes=30_000.0, candidates=40), spare=15_000.0)
+        >>> by.candidates
+        60
+    """
+    if options.strategy != "forward" or spare <= 0:
+        return options
+    return replace(options, candidates=max(options.candidates, round(choice.candidates * (1 + spare / choice.passes))))
 
 
 def join(folds: Sequence[Compared], targets: Sequence[int]) -> Compared:
     """Folds as one: their own report images one after the other, and of the images that all of them report on the mean over the folds.
 
-    A baseline that could not be made in a fold is left out of all, with the reason.
+    A baseline that could not be made in a fold is left out of all, with the reason; so is a number of filters that an order of one is too short for.
 
     Args:
-        folds: of the same baselines and counts.
+        folds: of the same baselines, asked for the same counts.
         targets: how many report images are a fold's own; they come first.
     """
 
@@ -208,6 +239,7 @@ def join(folds: Sequence[Compared], targets: Sequence[int]) -> Compared:
         shared = np.mean([part[..., size:] for part, size in zip(parts, targets, strict=True)], axis=0)
         return np.concatenate([*own, shared], axis=-1)
 
+    counts = min((fold.counts for fold in folds), key=len)
     contenders = []
     for same in zip(*(fold.contenders for fold in folds), strict=True):
         why_not = next((each.why_not for each in same if each.why_not), "")
@@ -220,12 +252,12 @@ def join(folds: Sequence[Compared], targets: Sequence[int]) -> Compared:
                 same[0].name,
                 tuple(found for each in same for found in each.attributions),
                 tuple(scores for each in same for scores in each.scores),
-                joined([each.right for each in same]),
+                joined([each.right[: len(counts)] for each in same]),
                 tuple(choice for each in same for choice in each.choices),
                 joined(after) if after else None,
             )
         )
-    return Compared(folds[0].counts, tuple(contenders))
+    return Compared(counts, tuple(contenders))
 
 
 def with_after(compared: Compared, after: Floats) -> Compared:
@@ -260,9 +292,20 @@ def _made(row: str, game: ModelGame, budget: float, seed: int, progress: Progres
     return found
 
 
-def _curve(measure: Measure, order: Sequence[int], counts: Sequence[int], clock: Clock, kept: KeptNetwork | None) -> Outcomes:
-    """What is counted of each image with the first so many of an order frozen, all of it where it is shorter; shape (k, N)."""
-    return _measured(measure, [order[:count] for count in counts], clock, kept, "curve")
+def _curve(measure: Measure, orders: Sequence[Sequence[int]], counts: Sequence[int], clock: Clock, kept: KeptNetwork | None) -> Floats:
+    """What is counted of each image with the first so many frozen, mean over orders; for the counts that all are long enough for, shape (k, N)."""
+    reached = [count for count in counts if count <= min(map(len, orders))]
+    if not reached:
+        return np.empty((0, 0))
+    found = _measured(measure, [order[:count] for order in orders for count in reached], clock, kept, "curve")
+    mean: Floats = found.reshape(len(orders), len(reached), -1).mean(axis=0)
+    return mean
+
+
+def _aligned(counts: Sequence[int], contenders: Sequence[Contender]) -> Compared:
+    """All curves at the numbers of filters that every order was long enough for."""
+    common = min(len(each.right) for each in contenders if not each.why_not)
+    return Compared(tuple(counts[:common]), tuple(replace(each, right=each.right[:common]) for each in contenders))
 
 
 def _measured(measure: Measure, frozen: Sequence[Sequence[int]], clock: Clock, kept: KeptNetwork | None, name: str) -> Outcomes:

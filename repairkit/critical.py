@@ -14,6 +14,7 @@ import torch
 
 from repairkit import baselines
 from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
 from repairkit.comparing import Choose, Compared, by_value, compare, planned, with_after
 from repairkit.data.images import LabelledImages
@@ -41,8 +42,6 @@ from repairkit.unfinished import KeptNetwork, Unfinished
 
 REMOVED = (3, 30)
 """Numbers of filters at which a removal curve is measured beside the usual ones; the paper's figure 1 is of 30."""
-DRAWS = 3
-"""Orders of random filters that the removal of critical ones is held against."""
 CRITICAL_T0: Literal["auto"] = "auto"
 """Live zone of the engine tmab, unless told otherwise. Critical filters matter together, far from the whole network: on handwritten digits (SqueezeNet 1.1)
 the area under the removal curve was 64 % with values from t0 = 0.97, where repairs look, and 23 % from the zone that was measured (0.85)."""
@@ -394,9 +393,9 @@ def compare_removal(
     if repair is not None and task.label is not None:
         worths = choose_worths(task, task.label, split)
 
-        def choose(found: Attribution, own: KeptNetwork | None) -> Choice:
+        def choose(found: Attribution, by: Options, own: KeptNetwork | None) -> Choice:
             suspects = baselines.suspects(found)
-            return choose_once(task.model.classifier, game.filters, suspects, worths, options, clock, own, part="baselines")
+            return choose_once(task.model.classifier, game.filters, suspects, worths, by, clock, own, part="baselines")
 
     compared = compare(
         game,

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from repairkit.critical import DRAWS, CriticalFindings, CriticalTask, critical_ones
+from repairkit.baselines import DRAWS
+from repairkit.critical import CriticalFindings, CriticalTask, critical_ones
 from repairkit.data.record import read_record
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.critical import RESAMPLES, Removal, compare, verdict_of_removal, verdict_of_repair

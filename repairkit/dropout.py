@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
-from repairkit.critical import DRAWS, Control, CriticalTask, grid, removed, right_with, split_of, worth_on
+from repairkit.critical import Control, CriticalTask, grid, removed, right_with, split_of, worth_on
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.dropout import Removals, Series

@@ -6,7 +6,7 @@ import datetime
 
 import numpy as np
 
-from repairkit.critical import DRAWS
+from repairkit.baselines import DRAWS
 from repairkit.critical_summary import at_numbers, extreme
 from repairkit.data.record import read_record
 from repairkit.dropout import DropoutFindings, DropoutTask, ValuedNetwork
@@ -139,6 +139,7 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
         else "No truncation.",
         f"Removal: of each network its own highest filters, its own lowest and random ones were frozen, measured at {at_numbers(removals.counts)}, on "
         f"{len(findings.split.report):,} report images that had no part in finding them; random filters are the same in both networks, in {DRAWS} orders.",
+        "A claim at one number of filters needs an interval that excludes zero when it is widened for all numbers, the three series and both metrics (Bonferroni).",
         "The images that a repair would choose on were left alone, so that the split is that of repairkit accuracy.",
     ]
     if len(zones) > 1:

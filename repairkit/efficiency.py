@@ -45,6 +45,8 @@ BLOCK = 25
 """Permutations of one piece of work, and of one kept file."""
 RESAMPLES = 100
 """Replays of resampled permutations, for the interval of a share of samples."""
+EXTRAPOLATIONS = 2
+"""Replays of resampled permutations where those walked do not suffice."""
 _REFERENCE = 0x8EF  # keeps the random numbers of the reference apart
 
 
@@ -251,13 +253,20 @@ class Stopping:
         tolerance: of the published rule.
         found: the comparisons that stopped, both ways round; empty where none did.
         extrapolated: whether permutations were drawn with replacement from those walked.
-        resampled: share of samples in replays of resampled permutations, shape (RESAMPLES,); empty of what is extrapolated.
+        resampled: share of samples in those replays of resampled permutations that stopped, shape (RESAMPLES,) at most; empty of what is extrapolated.
+        replays: of resampled permutations, those that did not stop among them.
     """
 
     tolerance: float
     found: list[Comparison]
     extrapolated: bool
     resampled: Floats
+    replays: int
+
+    @property
+    def dropped(self) -> int:
+        """Replays that did not stop, of which no share of samples is known."""
+        return self.replays - len(self.found if self.extrapolated else self.resampled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,13 +412,14 @@ def stopped(
     found = []
     with clock.part("replays"):
         for tolerance in sorted(efficiency.tolerances, reverse=True):
-            comparisons, extrapolated = compare(halves, **settings, tolerance=tolerance, repeats=2)  # type: ignore[arg-type]
+            comparisons, extrapolated = compare(halves, **settings, tolerance=tolerance, repeats=EXTRAPOLATIONS)  # type: ignore[arg-type]
+            replays = EXTRAPOLATIONS if extrapolated else RESAMPLES
             again = (
-                [one.ratio for one in redrawn(halves, **settings, tolerance=tolerance, repeats=RESAMPLES, seed=11) if one.stopped]  # type: ignore[arg-type]
-                if comparisons and not extrapolated
-                else []
+                []
+                if extrapolated
+                else [one.ratio for one in redrawn(halves, **settings, tolerance=tolerance, repeats=replays, seed=11) if one.stopped]  # type: ignore[arg-type]
             )
-            found.append(Stopping(tolerance, comparisons, extrapolated, np.array(again)))
+            found.append(Stopping(tolerance, comparisons, extrapolated, np.array(again), replays))
     return found
 
 

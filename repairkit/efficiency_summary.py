@@ -25,6 +25,8 @@ from repairkit.summary import SCORES, reproduction
 PAPER = {"share": 0.087, "rank": 0.988, "r_squared": 0.975}
 """The paper's figure 8: samples of TMAB over those of Monte Carlo, Spearman's correlation and R2 of their values."""
 RESAMPLES = 1000
+MOST_DROPPED = 0.02
+"""Share of replays that may have failed to stop where an interval is given: less than a 95 % interval leaves out at either end."""
 TMAB, PLAIN = "tmab-paper", "monte-carlo"
 USED = ("score", "freeze_at", "precision", "device", "batch")
 """Options that decide anything here; with a budget also those of `BUDGETED`."""
@@ -45,9 +47,11 @@ def summarise(
     """The result of a run; all arithmetic of the report happens here."""
     stops = [stop_of(stopping, options.level, options.seed) for stopping in findings.stoppings]
     agreements: list[AgreedAfter] = []
+    lead: Estimate | None = None
     needed: list[Needed] = []
     if findings.equal is not None:
         agreements = agreements_of(findings.equal, efficiency, options)
+        lead = lead_of(findings.equal, options)
         needed = [Needed(tolerance=tolerance, passes=passes) for tolerance, passes in findings.equal.needed.items()]
     shown, samples, values = shown_of(findings, stops)
     settings = {name: str(value) for name, value in vars(efficiency).items() if _relevant(name, efficiency)}
@@ -67,9 +71,7 @@ def summarise(
         level=options.level,
         model=f"{task.model.architecture}: {task.model.provenance}",
         objective="accuracy",
-        verdict=verdict_of_stops(stops, options.level)
-        if efficiency.method == "replay"
-        else verdict_of_agreements(agreements, needed, options),
+        verdict=verdict_of_stops(stops, options.level) if lead is None else verdict_of_agreements(agreements, lead, needed, options),
         columns=[Column(key="original", label=task.model.architecture, explanation=task.model.provenance)],
         groups=[],
         shares=[],
@@ -88,6 +90,7 @@ def summarise(
         shown=shown,
         stops=stops,
         agreements=agreements,
+        rank_lead=lead,
         needed=needed,
         samples=samples,
         values=values,
@@ -130,9 +133,12 @@ def _estimate(value: float, drawn: Floats, level: float) -> Estimate:
 
 
 def stop_of(stopping: Stopping, level: float, seed: int) -> StoppedAlike:
-    """One tolerance: means over both ways round, intervals of the first way's values."""
+    """One tolerance: means over both ways round, intervals of the first way's values; none of the share where more than `MOST_DROPPED` did not stop."""
+    replays, dropped = stopping.replays, stopping.dropped
     if not stopping.found:
-        return StoppedAlike(tolerance=stopping.tolerance, extrapolated=stopping.extrapolated, stopped=False)
+        return StoppedAlike(
+            tolerance=stopping.tolerance, extrapolated=stopping.extrapolated, stopped=False, replays=replays, dropped=dropped
+        )
     ways = [one.ratio for one in stopping.found]
     first, share = stopping.found[0], float(np.mean(ways))
     drawn = np.array(ways) if stopping.extrapolated else stopping.resampled
@@ -141,8 +147,11 @@ def stop_of(stopping: Stopping, level: float, seed: int) -> StoppedAlike:
         extrapolated=stopping.extrapolated,
         stopped=True,
         permutations=round(float(np.mean([one.plain.samples[0] for one in stopping.found]))),
-        share=_estimate(share, drawn, level),
+        taken=share,
+        share=_estimate(share, drawn, level) if dropped <= MOST_DROPPED * replays else None,
         ways=ways,
+        replays=replays,
+        dropped=dropped,
         evaluations=float(np.mean([one.tmab.evaluations / one.plain.evaluations for one in stopping.found])),
         rank=over_filters(spearman, first.tmab.values, first.plain.values, level, seed),
         r_squared=over_filters(r_squared, first.tmab.values, first.plain.values, level, seed),
@@ -180,6 +189,16 @@ def agreements_of(equal: EqualPasses, efficiency: EfficiencyOptions, options: Op
             )
         )
     return records
+
+
+def lead_of(equal: EqualPasses, options: Options) -> Estimate:
+    """By how much tmab's values rank more like the reference than Monte Carlo's, paired: both over the same resampled filters."""
+
+    def lead(both: Floats, reference: Floats) -> float:
+        return spearman(both[:, 0], reference) - spearman(both[:, 1], reference)
+
+    both = np.column_stack([best_guess(equal.tmab), equal.values])
+    return over_filters(lead, both, best_guess(equal.reference), options.level, options.seed)
 
 
 def _named(values: Floats, top: int, end: End) -> set[int]:
@@ -238,7 +257,7 @@ def against(found: Estimate, published: float) -> str:
 def verdict_of_stops(stops: Sequence[StoppedAlike], level: float) -> Verdict:
     """The paper's three figures beside ours."""
     stop = headline_of(stops)
-    if stop is None or stop.share is None or stop.rank is None or stop.r_squared is None or stop.evaluations is None:
+    if stop is None or stop.taken is None or stop.rank is None or stop.r_squared is None or stop.evaluations is None:
         tolerances = ", ".join(f"{each.tolerance:g}" for each in stops)
         return Verdict(
             outcome="no claim",
@@ -248,10 +267,12 @@ def verdict_of_stops(stops: Sequence[StoppedAlike], level: float) -> Verdict:
         )
     kind = " (extrapolated)" if stop.extrapolated else ""
     interval = "range of the replays" if stop.extrapolated else f"{level:.0%} interval over permutations"
-    headline = (
-        f"Stopped by the same rule at a tolerance of {stop.tolerance:g}{kind}, TMAB as published took {100 * stop.share.value:.1f} % of Monte Carlo's samples "
-        f"({interval}: {100 * stop.share.low:.1f} to {100 * stop.share.high:.1f} %); the paper's 8.7 % is {_published(stop.share, PAPER['share'])}."
+    beside = (
+        f"(no interval: {stop.dropped} of {stop.replays} replays did not stop); the paper's is 8.7 %"
+        if stop.share is None
+        else f"({interval}: {100 * stop.share.low:.1f} to {100 * stop.share.high:.1f} %); the paper's 8.7 % is {_published(stop.share, PAPER['share'])}"
     )
+    headline = f"Stopped by the same rule at a tolerance of {stop.tolerance:g}{kind}, TMAB as published took {100 * stop.taken:.1f} % of Monte Carlo's samples {beside}."
     sentences = [
         f"Their values agree with a Spearman correlation of {stop.rank.value:.3f} ({stop.rank.low:.3f} to {stop.rank.high:.3f} over filters; the paper's .988 is "
         f"{_published(stop.rank, PAPER['rank'])}) and an R2 of {stop.r_squared.value:.3f} ({stop.r_squared.low:.3f} to {stop.r_squared.high:.3f}; the paper's .975 is "
@@ -260,12 +281,16 @@ def verdict_of_stops(stops: Sequence[StoppedAlike], level: float) -> Verdict:
         "evaluations (expected from its samples).",
     ]
     others = [
-        f"{100 * each.share.value:.1f} % at {each.tolerance:g}{' (extrapolated)' if each.extrapolated else ''}"
+        f"{100 * each.taken:.1f} % at {each.tolerance:g}{' (extrapolated)' if each.extrapolated else ''}"
         for each in stops
-        if each is not stop and each.share is not None
+        if each is not stop and each.taken is not None
     ]
     if others:
         sentences.append(f"The share depends on the tolerance: {'; '.join(others)}.")
+    if dropped := [f"{each.dropped} of {each.replays} at {each.tolerance:g}" for each in stops if each.stopped and each.dropped]:
+        sentences.append(
+            f"Replays that did not stop are missing from shares and intervals: {'; '.join(dropped)}. Where these are more than {MOST_DROPPED:.0%}, no interval is given."
+        )
     if failed := [f"{each.tolerance:g}" for each in stops if not each.stopped]:
         sentences.append(f"At {', '.join(failed)} neither the permutations walked nor their extrapolation sufficed to stop both.")
     return Verdict(outcome="measured", headline=headline, sentences=sentences, worse=[])
@@ -275,20 +300,14 @@ def _published(found: Estimate, published: float) -> str:
     return {"above": "below that", "below": "above that", "within the interval of": "inside"}[against(found, published)]
 
 
-def verdict_of_agreements(agreements: Sequence[AgreedAfter], needed: Sequence[Needed], options: Options) -> Verdict:
-    """Both engines at equal passes, and what the published one would need."""
+def verdict_of_agreements(agreements: Sequence[AgreedAfter], lead: Estimate, needed: Sequence[Needed], options: Options) -> Verdict:
+    """Both engines at equal passes, by their paired difference, and what the published one would need."""
     tmab, plain = agreements
-    better = (
-        "better than"
-        if tmab.rank.low > plain.rank.high
-        else "worse than"
-        if tmab.rank.high < plain.rank.low
-        else "no different, within the intervals, from"
-    )
+    better = "better than" if lead.low > 0 else "worse than" if lead.high < 0 else "no differently, as far as these filters can tell, than"
     headline = (
         f"After {tmab.passes:,.0f} image passes the ranking of tmab (screen and flips) agrees with a long reference {better} that of Monte Carlo after "
-        f"{plain.passes:,.0f}: Spearman {tmab.rank.value:.3f} ({options.level:.0%} interval over filters: {tmab.rank.low:.3f} to {tmab.rank.high:.3f}) against "
-        f"{plain.rank.value:.3f} ({plain.rank.low:.3f} to {plain.rank.high:.3f})."
+        f"{plain.passes:,.0f}: Spearman {tmab.rank.value:.3f} against {plain.rank.value:.3f}, a difference of {lead.value:+.3f} ({options.level:.0%} interval over "
+        f"filters: {lead.low:+.3f} to {lead.high:+.3f})."
     )
     sentences = [
         f"R2 with the reference: {tmab.r_squared.value:.3f} ({tmab.r_squared.low:.3f} to {tmab.r_squared.high:.3f}) against {plain.r_squared.value:.3f} "
@@ -315,7 +334,8 @@ def method(task: EfficiencyTask, options: Options, efficiency: EfficiencyOptions
             f"tolerance, holds the k-th {'highest' if efficiency.end == 'high' else 'lowest'} value (k = {efficiency.top}). TMAB samples the contested filters only, Monte Carlo all of them.",
             f"Without truncation a marginal is the same whoever else is sampled, so {efficiency.permutations:,} permutations were walked once for all filters and "
             "both were replayed on them: TMAB on one half, Monte Carlo on the other, and the other way round. Shares are means of both ways.",
-            "Intervals of a share of samples come from replays of permutations drawn with replacement from the halves, those of correlations from resampled filters.",
+            f"Intervals of a share of samples come from replays of permutations drawn with replacement from the halves, up to {efficiency.most:,}, as long as no more than "
+            f"{MOST_DROPPED:.0%} of them do not stop; those of correlations come from resampled filters.",
         ]
         if any(stop.extrapolated for stop in findings.stoppings):
             sentences.append(

@@ -186,6 +186,8 @@ class Findings:
     passes: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     tried: list[Tried] = field(default_factory=list)  # empty unless alternatives were asked for
+    repair_passes: dict[str, float] = field(default_factory=dict)  # of the network that was given, without its dropout-trained rival
+    repair_seconds: dict[str, float] = field(default_factory=dict)
 
 
 DOWNSTREAM = 0.32
@@ -328,6 +330,7 @@ def repair(
     plain: dict[str, tuple[Logits, Logits]] = {}
     for column, model in models.items():
         before = "original" if column == "repaired" else "dropout"
+        clock.column = column
         with clock.part("evaluation"):
             judged = np.unique(np.concatenate([part for fold in folds for part in (fold.choose, fold.report)]))
             judged_source = np.concatenate([source.choose, source.report])
@@ -351,6 +354,7 @@ def repair(
                 )
                 after_source += outputs(fixed.classifier, source_report, options, clock).argmax(1) == source_report.labels
         correct[column], source_correct[column] = after, after_source / len(folds)
+    clock.column = ""
     margins = plain["original"][0][:, 1] - plain["original"][0][:, 0]
     source_margins = plain["original"][1][:, 1] - plain["original"][1][:, 0]
     if len(task.target.classes) == 2:
@@ -380,7 +384,19 @@ def repair(
                 correct[key] = np.concatenate([each.right for each in own if each.right is not None])
                 source_correct[key] = np.mean([each.source_right for each in own if each.source_right is not None], axis=0)
     outcomes = Outcomes(task.target.groups[report], correct, source_correct)
-    return Findings(outcomes, repairs, thresholds, margins, source_margins, source.report, report, clock.passes, clock.seconds, tried)
+    return Findings(
+        outcomes,
+        repairs,
+        thresholds,
+        margins,
+        source_margins,
+        source.report,
+        report,
+        clock.passes,
+        clock.seconds,
+        tried,
+        *clock.of("repaired"),
+    )
 
 
 def instead(
@@ -448,7 +464,7 @@ def repair_one(
                     order=partial(_most_suspect, game.filters, max(options.curve, default=0)),
                     measure=correct_with(classifier, game.filters, *report_worths, batch=options.batch),
                     clock=clock,
-                    choose=partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source), options, clock),
+                    choose=partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source), clock),
                     choice=found.choice,
                     kept=kept,
                 )
@@ -465,12 +481,12 @@ def _choose_among(
     classifier: Classifier,
     filters: ConvFilters,
     worths: tuple[Worth, Worth],
-    options: Options,
     clock: Clock,
     found: Attribution,
+    options: Options,
     kept: KeptNetwork | None,
 ) -> Choice:
-    """The same choosing, from a baseline's candidates."""
+    """The same choosing, from as many of a baseline's candidates as these options say."""
     return choose_once(classifier, filters, suspects(found), worths, options, clock, kept, part="baselines")
 
 

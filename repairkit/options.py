@@ -1,4 +1,4 @@
-"""Options: every choice of a fairness repair, checked before any work."""
+"""Options: every choice of a run, whatever the command, checked before any work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Every choice of a fairness repair.
+    """Every choice of a run. Each command takes those that it has a use for; fairness repair takes all, and the words below are of it.
 
     Attributes:
         engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
-from repairkit.critical import DRAWS, Control, CriticalTask, grid, right_with, worth_on
+from repairkit.critical import Control, CriticalTask, grid, right_with, worth_on
 from repairkit.critical import configuration as configuration_of_accuracy
 from repairkit.critical import split_of as split_of_accuracy
 from repairkit.cutting import Couplings, Pruned

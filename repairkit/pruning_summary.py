@@ -6,7 +6,8 @@ import datetime
 
 import numpy as np
 
-from repairkit.critical import DRAWS, CriticalTask
+from repairkit.baselines import DRAWS
+from repairkit.critical import CriticalTask
 from repairkit.data.record import read_record
 from repairkit.evaluation.critical import ACCURACY
 from repairkit.evaluation.pruning import compare, verdict

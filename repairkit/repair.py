@@ -74,12 +74,14 @@ class Choice:
         chosen: how many filters of the path to freeze; 0 when nothing was worth freezing.
         reason: why it stopped there, in words.
         passes: image passes that choosing cost.
+        candidates: how many filters could be frozen.
     """
 
     path: tuple[Step, ...]
     chosen: int
     reason: str
     passes: float
+    candidates: int = 0
 
     @property
     def players(self) -> list[int]:
@@ -379,7 +381,7 @@ def _forward(
     path: _Path | None = None
 
     def stop(reason: str) -> Choice:
-        return Choice(tuple(path.steps) if path else (), len(frozen), reason, images.passes)
+        return Choice(tuple(path.steps) if path else (), len(frozen), reason, images.passes, len(pool))
 
     while True:
         ahead = [player for player in pool if player not in [*frozen, *refused]]
@@ -443,7 +445,7 @@ def _prefix(
     allowed = [step for step in path.steps if step.drop_bound <= guard + 1e-12]
     best = max(allowed, key=lambda step: step.criterion)
     reason = f"{best.filters} gives the best criterion among the first {len(path.steps) - 1} filters under the guard"
-    return Choice(tuple(path.steps), best.filters, reason, images.passes)
+    return Choice(tuple(path.steps), best.filters, reason, images.passes, len(pool))
 
 
 def removal_curve(

@@ -162,10 +162,9 @@ def alternatives(task: Task, findings: Findings) -> list[Alternative]:
         return []
     rows = instead.tried_rows(findings.tried)
     images = next(each.images for each in rows if each.column == "whole_network")
-    share = 0.5 if task.dropout else 1.0  # the same was done to the dropout-trained network
     return [
         instead.row("original", images=None, passes=None, seconds=None),
-        instead.repaired(findings.passes, findings.seconds, images=images or 0, shares=dict.fromkeys(instead.FINDING, share)),
+        instead.repaired(findings.repair_passes, findings.repair_seconds, images=images or 0, shares=dict.fromkeys(instead.FINDING, 1.0)),
         *rows,
         *([instead.row("dropout", images=None, passes=None, seconds=None)] if task.dropout else []),
     ]

@@ -219,12 +219,36 @@ def test_a_recipe_of_faces(recipe, faces, tmp_path):
     assert (code, json.loads(stdout)["passes"]["attribution"]) == (0, 4 * 560)
 
 
+TRAINING = """
+[source]
+name = "source.csv"
+[training]
+architecture = "squeezenet1_0"
+seed = 5
+quotas = {men = 24, women = 16}
+plain = {epochs = 1, learning_rate = 1e-5}
+dropout = {epochs = 1, learning_rate = 1e-5, filter_dropout = 0.1}
+"""
+
+
+def test_networks_of_a_recipe_are_trained_from_the_seed_that_is_asked_for(tmp_path, monkeypatch):
+    file = tmp_path / "trained.toml"
+    file.write_text(f'command = "dropout"\ntitle = "Trained"\n{TRAINING}')
+    asked = []
+    monkeypatch.setattr(run, "prepare_dropout", lambda plan, *_, **__: asked.append(plan.training.seed))
+    monkeypatch.setattr(run, "carry_out_dropout", lambda *_, **__: 0)
+    for more in ((), ("--training-seed", "6"), ("--training-seed", "0")):
+        assert call("run", file, "--data-root", tmp_path, "--threads", "1", *more)[0] == 0
+    assert asked == [5, 6, 0]
+
+
 @pytest.mark.parametrize(
     ("change", "more", "expected", "message"),
     [
         (("rival.", "none."), (), 3, "expected weights at .*none.safetensors, found no file"),
         (('folder = "faces"', 'folder = "photos"'), (), 3, "expected a folder at .*photos"),
-        (("", ""), ("--no-rival",), 2, "--training-seed and --no-rival are for recipes of fairness"),
+        (("", ""), ("--no-rival",), 2, "--no-rival for those of fairness, got one of dropout; leave them out"),
+        (("", ""), ("--training-seed", "3"), 2, "trains no network, so it has no training seed; leave --training-seed out"),
         (('dropout_model = "rival.safetensors"\n', ""), (), 2, "give --dropout-model"),
     ],
 )

@@ -66,9 +66,10 @@ def test_run_all_lists_every_report_and_what_failed(recipes, tmp_path):
     result = FairnessResult.read(out / "one" / "result.json")
     assert result.reproduction.command == f"repairkit run {recipes}/one.toml --embedded --seed 2 --threads 1 --out {out / 'one'}"
     page, text = (out / "index.html").read_text(), (out / "index.md").read_text()
-    for shown in ("one/report.html", "Recipe one", result.verdict.outcome, "expected a CSV or Parquet file"):
+    for shown in ("one/report.html", "Recipe one", result.verdict.outcome, "expected a CSV or Parquet file", result.notices[0]):
         assert shown in page
     assert "[Recipe one](one/report.md)" in text
+    assert f"Failed: two. 1 of 2 recipes ran, in {result.reproduction.minutes:.1f} minutes." in text
     assert sorted(entry.name for entry in out.iterdir()) == ["index.html", "index.md", "one"]
 
     # what stands is not run again

@@ -32,6 +32,23 @@ def test_parts_are_booked_and_noted_also_when_interrupted(ticking, tmp_path):
     assert clock.passes == {"attribution": 30.0}
 
 
+def test_what_one_network_cost_is_known_apart_also_when_a_run_goes_on(ticking, tmp_path):
+    work = unfinished(tmp_path)
+    work.begin()
+    first = Clock(None, 100, kept=work)
+    for first.column in ("repaired", "rival"):
+        with first.part("attribution"):
+            first.add("attribution", 30)
+    again = Clock(None, 100, kept=unfinished(tmp_path))
+    again.column = "rival"
+    with again.part("attribution"):
+        again.restore("attribution", 30)
+        again.add("attribution", 5)
+    assert again.seconds == {"attribution": 3.0}
+    assert again.of("rival") == ({"attribution": 35.0}, {"attribution": 2.0})
+    assert again.of("repaired") == ({}, {"attribution": 1.0})
+
+
 def test_seconds_of_a_part_at_work_are_on_disk_with_the_work_that_is_kept(ticking, tmp_path):
     """As a kill leaves it: no part ends, and what was kept has its time beside it."""
     work = unfinished(tmp_path)

@@ -20,7 +20,7 @@ from test_adversarial import task as adversarial_task
 from repairkit import comparing, critical, critical_summary, fairness
 from repairkit.adversarial import baselines as beside_repair
 from repairkit.adversarial import frontier, repairing
-from repairkit.baselines import BASELINES, suspects
+from repairkit.baselines import BASELINES, DRAWS, suspects
 from repairkit.clock import Clock
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender, by_harm, by_value, join, suited
 from repairkit.critical import CriticalTask
@@ -30,7 +30,7 @@ from repairkit.freezing import Freeze, baked_copy
 from repairkit.models import zoo
 from repairkit.objectives import SubgroupRecall
 from repairkit.options import Options
-from repairkit.repair import eligible
+from repairkit.repair import Choice, eligible
 from repairkit.unfinished import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
@@ -111,7 +111,7 @@ def test_passes_are_those_of_the_shapley_values_at_most_but_for_the_published_co
             assert each.passes <= spent
     assert row(result, AS_DEAR).images == int(spent / 153)
     assert (row(result, AS_PUBLISHED).images, row(result, AS_PUBLISHED).passes) == (48, 48 * 153)
-    measured = 8 * 2 * 48  # with 1 and 2 frozen; with none it is what the Shapley values' curve begins with
+    measured = (8 + DRAWS - 1) * 2 * 48  # with 1 and 2 frozen; with none it is what the Shapley values' curve begins with
     booked = next(cost.passes for cost in result.costs if cost.part == "baselines")
     assert booked == pytest.approx(sum(each.passes or 0 for each in result.comparison.baselines[1:]) + measured)
     assert booked <= critical.plan(task, replace(SMALL, compare=EVERY))["baselines"]
@@ -187,11 +187,35 @@ def test_a_loss_is_said_first_and_one_that_may_be_chance_is_none():
     assert [each.claim for each in rising.baselines] == [None, "better", "worse", "no claim"]
 
 
+def test_claims_hold_for_all_baselines_together():
+    found = comparing.baselines.weight_norm(model_game(twelve_filters(), SubgroupRecall().on(labelled(9)), batch=4))
+    images = np.arange(400)
+    right = {
+        SHAPLEY: (images < 163).astype(float),
+        "taylor": ((images < 150) | (images >= 373)).astype(float),
+        "weight norm": np.ones(400),
+    }
+
+    def entries(*names):
+        contenders = [Contender(name, (found,), (found.value,), np.stack([np.ones(400), right[name]]), after=right[name]) for name in names]
+        metric = Metric("accuracy", np.zeros(400), {0: 1.0})
+        result = comparison(Compared((0, 4), tuple(contenders)), metric, order="", before=np.ones(400), judged=(metric,))
+        return next(each for each in result.baselines if each.name == "taylor"), result.sentences
+
+    (alone, said), (among, said_together) = entries(SHAPLEY, "taylor"), entries(SHAPLEY, "taylor", "weight norm")
+    for one, other in ((alone, among), (alone.selections[0], among.selections[0])):
+        assert (one.lead, one.lead_low, one.lead_high) == (other.lead, other.lead_low, other.lead_high)
+        assert one.lead_high < 0
+        assert (one.claim, other.claim) == ("worse", "no claim")
+    assert "the 97.5% interval must exclude zero" in said_together[-1]
+    assert not any("together" in sentence for sentence in said)
+
+
 @pytest.mark.parametrize(
     ("random", "shapley", "concluded"),
     [
-        (0.5, 0.9, "the selection alone wins nothing of the gain, which needs the right candidates"),
-        (0.7, 0.9, "the selection alone wins about 50 % of the gain, and the candidates the rest"),
+        (0.5, 0.9, "the selection alone shows no gain, which needs the right candidates"),
+        (0.7, 0.9, "the selection alone gains as well, and more comes with the candidates"),
         (0.895, 0.9, "these images do not show that more of the gain comes from the candidates than the selection alone would win"),
         (0.95, 0.8, "the gain does not come from the candidates, since random ones do better"),
         (0.5, 0.51, "the repair itself shows no gain that could come from either"),
@@ -213,6 +237,61 @@ def test_where_the_gain_comes_from_follows_from_the_numbers(random, shapley, con
     assert [each.area for each in result.baselines] == [None, None]
     assert concluded in result.sentences[0]
     assert result.baselines[1].selections[0].lead == pytest.approx(shapley - random)
+
+
+def orders_of(lengths, counts=(0, 2, 8), names=("weight norm",)):
+    """A comparison in which the Shapley values name `lengths[0]` filters and each baseline `lengths[1]`, and the worth falls by an image a filter."""
+    game = model_game(twelve_filters(), SubgroupRecall().on(labelled(9)), batch=4)
+    shapley = replace(suspects(comparing.baselines.weight_norm(game)), passes={"flips": 3.0})
+    frozen = []
+
+    def measure(players):
+        frozen.append(list(players))
+        return np.arange(9) >= len(players)
+
+    found = comparing.compare(
+        game, shapley, Options(compare=names), seed=5, counts=counts, score=by_harm, measure=measure, clock=Clock(None, 0),
+        order=lambda each: np.argsort(-by_harm(each))[: lengths[0] if each is shapley else lengths[1]].tolist(),
+    )  # fmt: skip
+    return found, frozen
+
+
+@pytest.mark.parametrize(("lengths", "counts"), [((3, 12), (0, 2)), ((12, 3), (0, 2)), ((12, 12), (0, 2, 8)), ((1, 12), (0,))])
+def test_no_curve_goes_further_than_the_shortest_order(lengths, counts):
+    found, frozen = orders_of(lengths)
+    assert found.counts == counts
+    for each in found.contenders:
+        assert each.right.sum(axis=1).tolist() == [9 - count for count in counts]
+    assert {len(players) for players in frozen} <= {0, 2, 8}
+    table = comparison(found, Metric("accuracy", np.zeros(9), {0: 1.0}), order="most harmful first")
+    assert [[point.filters for point in each.points] for each in table.baselines] == [list(counts)] * 2
+
+
+def test_folds_are_compared_as_far_as_the_shortest_order_of_any():
+    joined = join([orders_of(lengths)[0] for lengths in ((12, 12), (12, 3))], [9, 9])
+    assert joined.counts == (0, 2)
+    assert [each.right.shape for each in joined.contenders] == [(2, 18)] * 2
+
+
+def test_the_curve_of_random_filters_is_the_mean_of_several_orders():
+    found, frozen = orders_of((12, 12), counts=(0, 4), names=("random", "weight norm"))
+    drawn = [tuple(players) for players in frozen if len(players) == 4][1:-1]  # the first is of the Shapley values, the last of the norm
+    assert len(set(drawn)) == len(drawn) == DRAWS
+    network = twelve_filters()
+    game = model_game(network, SubgroupRecall().on(labelled(9)), batch=4)
+    random = next(each for each in found.contenders if each.name == "random")
+    assert drawn[0] == tuple(np.argsort(-comparing.baselines.random(game, seed=5).value)[:4])
+
+    def measure(players):  # image i is right unless filter i is frozen
+        return ~np.isin(np.arange(9), players)
+
+    shapley = replace(suspects(comparing.baselines.weight_norm(game)), passes={"flips": 3.0})
+    again = comparing.compare(
+        game, shapley, Options(compare=("random",)), seed=5, counts=(0, 4), score=by_harm, measure=measure, clock=Clock(None, 0),
+        order=lambda each: np.argsort(-by_harm(each)).tolist(),
+    )  # fmt: skip
+    np.testing.assert_allclose(again.contenders[1].right[1], np.mean([measure(players) for players in drawn], axis=0))
+    assert random.right[1].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
 
 def test_folds_are_joined_image_by_image_and_shared_images_averaged():
@@ -296,7 +375,7 @@ def test_a_class_is_repaired_from_the_candidates_of_each():
     mine = findings.removal.labels == task.label
     assert entry.value == pytest.approx(after[mine].mean())
     assert entry.lead == pytest.approx(findings.repair.repaired[mine].mean() - after[mine].mean())
-    assert "Forward selection from random candidates" in result.comparison.sentences[1]
+    assert "Forward selection from random candidates (one draw, for which alone" in result.comparison.sentences[1]
 
 
 @pytest.mark.parametrize("folds", [1, 3])
@@ -338,9 +417,33 @@ def test_a_fairness_repair_from_a_norm_is_what_its_weights_do():
     entry = row(result, "weight norm").selections[1]
     images = task.source.subset(source.report)
     assert entry.value == pytest.approx((fairness.outputs(network, images, options).argmax(1) == images.labels).mean())
-    pool = eligible(game.filters, suspects(norm.attributions[0]), options.candidates)
+    pool = eligible(game.filters, suspects(norm.attributions[0]), choice.candidates)
+    assert len(pool) == choice.candidates
     assert set(choice.players) <= set(pool)
     assert row(result, "weight norm").lead is not None
+
+
+def test_what_a_baselines_values_cost_less_is_spent_on_more_candidates():
+    _, options, findings, result = compared_faces(3)
+    spent, chosen = ([f(each) for each in findings.repairs] for f in (lambda e: sum(e.attribution.passes.values()), lambda e: e.choice))
+    ours, norm = row(result, SHAPLEY), row(result, "weight norm")
+    assert ours.candidates == [options.candidates] * 3
+    assert norm.candidates == [round(4 * (1 + values / choice.passes)) for values, choice in zip(spent, chosen, strict=True)]
+    assert min(norm.candidates) > options.candidates
+    assert ours.total == pytest.approx(np.mean(spent) + np.mean([choice.passes for choice in chosen]))
+    assert (norm.passes, norm.total) == (0, norm.choosing)
+    assert chosen[0].passes < norm.total < 1.25 * ours.total
+    tried = [each for each in result.comparison.baselines if each is not ours]
+    low, high = (f"{f(each.total for each in tried):,.0f}" for f in (min, max))
+    assert f"image passes with the Shapley values and {low} to {high} with a baseline." in result.comparison.sentences[-2]
+
+
+def test_dearer_values_keep_their_candidates_and_taking_the_most_harmful_first_has_no_use_for_more():
+    choice = Choice((), 1, "", passes=100.0, candidates=30)
+    by = {spare: comparing.spending(SMALL, choice, spare).candidates for spare in (-50.0, 0.0, 100.0)}
+    assert by == {-50.0: 40, 0.0: 40, 100.0: 60}
+    prefix = replace(SMALL, strategy="prefix")
+    assert comparing.spending(prefix, choice, 100.0) is prefix
 
 
 def test_an_unsigned_baseline_accuses_what_matters_most_and_a_signed_one_what_harms():
@@ -358,7 +461,7 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
     findings = repairing.repair(asked, options, ATTACKS, unfinished=unfinished)
     result = adversarial_result(asked, options, ATTACKS, findings)
     ours = row(result, SHAPLEY)
-    line = [point for point in result.frontier if point.series == "highest value first"]
+    line = [point for point in result.frontier if point.series == "highest value first"][:3]  # leave-one-out names four filters
     assert [point.value for point in ours.points] == pytest.approx([point.success - point.clean for point in line])
     assert [point.filters for point in ours.points] == [point.filters for point in line]
     for entry, metric, group in zip(ours.selections, ("target success", "clean accuracy"), ("replay", None), strict=True):
@@ -367,9 +470,10 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
         assert (entry.change, entry.change_low, entry.change_high) == (difference.value, difference.low, difference.high)
     colour_first = row(result, "mean activation")
     assert colour_first.claim == "better"
-    assert (row(result, "random").claim, row(result, "random").selections[0].claim) == ("better", "better")
+    assert row(result, "random").candidates == [9]  # every filter of this network, at no more passes
+    assert row(result, "random").total < ours.total
     assert row(result, "leave-one-out").selections[0].value == 0
-    assert any("the selection alone wins about" in sentence for sentence in result.comparison.sentences)
+    assert any("these images do not show that more of the gain comes from" in sentence for sentence in result.comparison.sentences)
     assert findings.passes["baselines"] <= repairing.plan(asked, options, ATTACKS)["baselines"]
 
     with monkeypatch.context() as patch:

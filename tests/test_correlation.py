@@ -73,7 +73,7 @@ def test_resuming_gives_the_same_bits(measured, tmp_path):
     again = find(asked, OPTIONS, ATTACKS, unfinished=Unfinished(tmp_path / "run", {}, command=""))
     np.testing.assert_array_equal(first.screens, findings.screens)
     np.testing.assert_array_equal(again.screens, findings.screens)
-    assert again.seconds.get("screens", 0) == pytest.approx(first.seconds["screens"], abs=1)
+    assert again.seconds["screens"] > first.seconds["screens"] / 2  # what the first session took counts
 
 
 def test_a_network_that_cannot_be_fooled_says_so(tmp_path):

@@ -12,7 +12,8 @@ from bs4 import BeautifulSoup
 from repairkit import critical
 from repairkit.adversarial.frontier import FRONTIER
 from repairkit.adversarial.task import AttackOptions
-from repairkit.critical import DRAWS, CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
+from repairkit.baselines import DRAWS
+from repairkit.critical import CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
 from repairkit.critical_summary import at_numbers, layers, summarise
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.critical import Removal, compare, verdict_of_removal, verdict_of_repair

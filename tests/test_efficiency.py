@@ -27,7 +27,7 @@ from repairkit.efficiency import (
     r_squared,
     replay,
 )
-from repairkit.efficiency_summary import over_filters, summarise
+from repairkit.efficiency_summary import lead_of, over_filters, spearman, stop_of, summarise, verdict_of_stops
 from repairkit.errors import BudgetError, UsageError
 from repairkit.models import small
 from repairkit.options import Options
@@ -177,6 +177,21 @@ def test_the_report_of_replays_has_each_tolerance_and_the_paper_beside():
     assert any("At 1e-09 neither" in sentence for sentence in result.verdict.sentences)
 
 
+@pytest.mark.parametrize(("dropped", "interval"), [(0, True), (2, True), (3, False)])
+def test_replays_that_did_not_stop_are_counted_and_many_leave_no_interval(dropped, interval):
+    findings, _ = replayed()
+    stopping = findings.stoppings[1]
+    ratios = stopping.resampled[: 100 - dropped]
+    stop = stop_of(replace(stopping, resampled=ratios, replays=100), 0.95, 0)
+    assert (stop.replays, stop.dropped, stop.share is not None) == (100, dropped, interval)
+    assert stop.taken == pytest.approx(np.mean(stop.ways))
+    verdict = verdict_of_stops([stop], 0.95)
+    assert any(f"{dropped} of 100 at 0.1" in sentence for sentence in verdict.sentences) == (dropped > 0)
+    assert ("(no interval: 3 of 100 replays did not stop)" in verdict.headline) == (not interval)
+    result = replayed()[1].model_copy(update={"stops": [stop]})
+    assert ("3 of 100 replays did not stop" in html.render(result)) == (not interval)
+
+
 def test_nothing_is_claimed_where_nothing_stops():
     efficiency = replace(QUICK, tolerances=(1e-9,), permutations=20, most=30)
     result = summarise(task(), SMALL, efficiency, measure(task(), SMALL, efficiency), title="t", command="c", minutes=0.1, notices=[])
@@ -201,8 +216,27 @@ def test_equal_passes_are_equal_and_held_against_flips_of_every_filter():
     assert plain.r_squared.value == pytest.approx(r_squared(findings.equal.values, reference))
     assert tmab.sought.value == 1.0  # the two filters that a class each hangs on
     assert tmab.rank.low <= tmab.rank.value <= tmab.rank.high
+    assert result.rank_lead.value == pytest.approx(tmab.rank.value - plain.rank.value)
+    assert f"a difference of {result.rank_lead.value:+.3f} (" in result.verdict.headline
     assert [entry.tolerance for entry in result.needed] == list(BUDGET.tolerances)
     assert "extrapolated from the values of the reference and at least" in result.verdict.sentences[1]
+
+
+def test_two_rankings_of_the_same_filters_are_told_apart_by_their_difference():
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=60)
+    shared = reference + 0.5 * rng.normal(size=60)
+    findings, _ = budgeted()
+
+    def found(values, noise):
+        return replace(findings.equal.tmab, value=values + noise * rng.normal(size=60), screen=np.ones(60))
+
+    equal = replace(findings.equal, tmab=found(shared, 0.0), values=found(shared, 0.8).value, reference=found(reference, 0.0))
+    lead = lead_of(equal, SMALL)
+    one, other = (over_filters(spearman, values, reference, 0.95, 0) for values in (equal.tmab.value, equal.values))
+    assert one.low < other.high  # their intervals overlap
+    assert lead.low > 0
+    assert lead.value == pytest.approx(one.value - other.value)
 
 
 @pytest.mark.parametrize("made", [replayed, budgeted], ids=["replay", "budget"])
@@ -301,7 +335,6 @@ def test_the_small_network_reads_digits_that_it_has_not_seen():
 
 
 def test_an_all_equal_game_has_no_rank():
-    from repairkit.efficiency_summary import spearman
 
     flat = permutation(FunctionGame(4, lambda live: live.mean(axis=1), bounds=(0, 1)), 0, 0, batch=1)
     assert spearman(np.zeros(4), flat) == 0.0

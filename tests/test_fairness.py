@@ -195,6 +195,10 @@ def test_threshold_column_by_hand(folded):
 
 def test_dropout_trained_network_is_judged_and_repaired_beside():
     task, _, findings, result = tiny_faces.small_run(dropout=True)
+    spent = {each.column: sum(each.attribution.passes.values()) for each in findings.repairs}
+    assert findings.repair_passes["attribution"] == spent["repaired"]
+    assert findings.passes["attribution"] == sum(spent.values())
+    assert 0 < findings.repair_seconds["attribution"] < findings.seconds["attribution"]
     rival = plain_network(tiny_faces.state_of(tiny_faces.DROPOUT_STAND_IN))
     same_outcomes(findings.outcomes.correct["dropout"], rival, task.target.subset(findings.target_report))
     patch = next(network.patch for network in findings.repairs if network.column == "dropout_repaired")

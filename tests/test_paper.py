@@ -11,8 +11,13 @@ from repairkit.errors import UsageError
 from repairkit.evaluation.adversarial import Correlation
 from repairkit.recipe_file import recipes_in
 from repairkit.report import kinds, paper
+from repairkit.report.comparison_result import Baseline, Comparison
+from repairkit.report.critical_result import CriticalResult
+from repairkit.report.dropout_result import DropoutResult
+from repairkit.report.efficiency_result import AgreedAfter, EfficiencyResult, Needed, StoppedAlike
 from repairkit.report.fairness_result import FairnessResult
-from repairkit.report.result import Difference, Share
+from repairkit.report.result import Difference, Estimate, RemovalPoint, Result, Share
+from repairkit.report.truncation_result import TruncationCurve, TruncationResult
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,11 +74,201 @@ def test_the_embedded_default_has_a_column_of_its_own(tmp_path):
 
 def test_figures_of_other_kinds_are_read_from_their_results():
     """Whatever kind a committed result is of, its claims can be read."""
+    read = 0
     for claim in paper.CLAIMS:
         for place in (".", "embedded"):
-            file = ROOT / "reports" / place / claim.recipe / "result.json"
-            if file.exists():
-                assert claim.ours(kinds.read(file)).text
+            if ours := claim.of([kinds.read(file) for file in sorted((ROOT / "reports" / place / claim.recipe).rglob("result.json"))]):
+                assert ours.text
+                read += 1
+    assert read
+
+
+def of_kind(record, /, **own):
+    """A result of another kind with what all kinds have taken from the example."""
+    common = {name: getattr(example_result(), name) for name in Result.model_fields if name != "kind"}
+    return record(**common | {"shares": [], "differences": [], "frozen": []} | own)
+
+
+def removal(metric, *values, change):
+    """The highest filters of a class frozen, none and the first 40 of them."""
+    return [
+        RemovalPoint(
+            series="critical", metric=metric, filters=filters, n=36, value=value, low=value - 0.02, high=value + 0.02, change=change if filters else 0,
+            change_low=change - 0.01, change_high=change + 0.01,
+        )
+        for filters, value in zip((0, 40), values, strict=True)
+    ]  # fmt: skip
+
+
+def critical(subject, *, after=0.1, others=-0.011, comparison=None):
+    metrics = [*removal("recall", 0.9, after, change=after - 0.9), *removal("other classes", 0.8, 0.8 + others, change=others)]
+    return of_kind(
+        CriticalResult, kind="critical filters", images="images", subject=subject, parts={}, chance=0.05, draws=3, removal=metrics, layers=[],
+        extremes=[], comparison=comparison,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pizza", "status"), [({}, "reached"), ({"after": 0.5}, "worse"), ({"others": -0.041}, "worse"), ({"others": 0.041}, "worse")]
+)
+def test_all_classes_share_a_row_and_each_must_reach_it(tmp_path, pizza, status):
+    critical("dumbbell").write(tmp_path / "fig2_class_filters" / "dumbbell" / "result.json")
+    critical("pizza", **pizza).write(tmp_path / "fig2_class_filters" / "pizza" / "result.json")
+    critical("8", after=0.031).write(tmp_path / "embedded" / "fig2_class_filters" / "result.json")
+    shown = row(paper.render(tmp_path), "Removing filters of a class")
+    assert "| dumbbell 90.0% → 10.0% (8.0 to 12.0; n = 36) with 40 frozen, the others −1.1 points, −2.1 to −0.1; pizza 90.0% → " in shown
+    assert "| 8 90.0% → 3.1% (" in shown
+    assert f"| {status} |" in shown
+
+
+def against_conductance(*leads):
+    baselines = [
+        Baseline(name=name, what="…", overlap=0.3, lead=lead, lead_low=lead - 0.02, lead_high=lead + 0.02, claim=claim)
+        for name, lead, claim in zip(
+            ("conductance (100 images)", "conductance (equal passes)"), leads, ("better", "no claim"), strict=False
+        )
+    ]
+    baselines.append(Baseline(name="taylor", what="…", overlap=0.9, lead=-0.5, lead_low=-0.6, lead_high=-0.4, claim="worse"))
+    return Comparison(
+        metric="accuracy", lower_is_better=True, beside=None, order="highest first", n=720, filters=17_216, k=40, sentences=[],
+        baselines=baselines, other=None, ranked=[],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("leads", "status"), [((0.123,), "reached"), ((0.123, 0.01), "worse")])
+def test_conductance_is_held_against_it_at_both_costs_and_nothing_else_is(tmp_path, leads, status):
+    critical(None, comparison=against_conductance(*leads)).write(tmp_path / "table_conductance" / "result.json")
+    shown = row(paper.render(tmp_path), "Conductance names other filters")
+    assert "conductance (100 images) names 30.0% of the first 40, and accuracy with its filters frozen is +12.3 points" in shown
+    assert "(+10.3 to +14.3)" in shown
+    assert ("conductance (equal passes)" in shown) == (len(leads) == 2)
+    assert "taylor" not in shown
+    assert f"| {status} |" in shown
+
+
+def test_without_a_comparison_conductance_is_said_not_to_be_compared(tmp_path):
+    critical(None).write(tmp_path / "table_conductance" / "result.json")
+    assert "| not compared | not run yet | not comparable |" in row(paper.render(tmp_path), "Conductance names other filters")
+    once = against_conductance(0.123)
+    dear = Baseline(name="conductance (equal passes)", what="…", why_not="all images were taken already")
+    once = once.model_copy(update={"baselines": [*once.baselines, dear]})
+    critical(None, comparison=once).write(tmp_path / "table_conductance" / "result.json")
+    shown = row(paper.render(tmp_path), "Conductance names other filters")
+    assert "conductance (equal passes): not compared, all images were taken already; n = 720 | not run yet | reached |" in shown
+
+
+def dropout(change, claim):
+    metrics = {"accuracy": (0.95, 0.88), "accuracy, highest frozen": (0.65, 0.74)}
+    shares = [
+        Share(metric=metric, group=None, column=column, n=991, value=value, low=value - 0.02, high=value + 0.02)
+        for metric, values in metrics.items()
+        for column, value in zip(("original", "dropout"), values, strict=True)
+    ]
+    differences = [
+        Difference(
+            metric="change, highest frozen", group=group, first="original", second="dropout", n=991, value=value, low=value - 0.03, high=value + 0.03,
+            claim="no claim" if group else claim,
+        )
+        for group, value in (("1 filter", 0.3), ("40 filters", -0.07), (None, change))
+    ]  # fmt: skip
+    return of_kind(
+        DropoutResult, kind="dropout", shares=shares, differences=differences, groups=["1 filter", "40 filters"], images="images", dropout_model="rival",
+        parts={}, players=2976, draws=3, most_frequent=0.57, removal=[], spreads=[], extremes={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "claim", "status"), [(0.154, "better", "reached"), (0.02, "no claim", "worse"), (-0.1, "worse", "worse")]
+)
+def test_dropout_must_help_as_its_report_claims_and_the_last_step_is_shown_too(tmp_path, change, claim, status):
+    dropout(change, claim).write(tmp_path / "fig4_dropout" / "result.json")
+    shown = row(paper.render(tmp_path), "Removing the highest filters hurts a dropout-trained")
+    assert "| 95.0% → 65.0% without dropout, 88.0% → 74.0% with dropout, on average over 1 to 40 filters frozen" in shown
+    assert f"a difference of {100 * change:+.1f} points".replace("-", "−") in shown
+    assert "(n = 991); with 40 filters −7.0 points, −10.0 to −4.0 |" in shown
+    assert f"| {status} |" in shown
+
+
+def truncation(**deaths):
+    curves = [
+        TruncationCurve(
+            network=name.replace("_", "-"), metric=metric, n=100, chance=0.5, dead_below=0.6, points=[], trajectories=[],
+            death=Estimate(value=death, low=death - 0.01, high=death + 0.02), earliest=0.1, latest=0.3, revived=0.1, threshold=0.6, saved=None,
+            given_up=None,
+        )
+        for name, worth in deaths.items()
+        for metric, death in (("mean recall", worth), ("accuracy", 0.9))
+    ]  # fmt: skip
+    return of_kind(TruncationResult, kind="truncation", trajectories=100, networks=[], curves=curves)
+
+
+def test_each_network_dies_in_a_row_of_its_own_by_its_worth(tmp_path):
+    truncation(SqueezeNet_faces=0.175, Inception_v3=0.125).write(tmp_path / "fig5_truncation" / "result.json")
+    truncation(SqueezeNet_faces=0.1, SqueezeNet_digits=0.15).write(tmp_path / "embedded" / "fig5_truncation" / "result.json")
+    text = paper.render(tmp_path)
+    faces, inception = row(text, "SqueezeNet is dead"), row(text, "Inception-v3 is dead")
+    assert "| dead in half of 100 orders: SqueezeNet-faces 17.5% (16.5 to 19.5; n = 100) |" in faces
+    assert "SqueezeNet-faces 10.0% (9.0 to 12.0; n = 100); SqueezeNet-digits 15.0% (14.0 to 17.0; n = 100) | reached |" in faces
+    assert "Inception-v3 12.5% (11.5 to 14.5; n = 100) | no Inception-v3 among its networks | worse |" in inception
+    assert "**Inception-v3 is dead once 10 % of its filters are removed at random.**" in text
+
+
+def about(value):
+    return Estimate(value=value, low=value - 0.005, high=value + 0.005)
+
+
+def efficiency(**own):
+    return of_kind(
+        EfficiencyResult, kind="efficiency", images="images", filters=32, end="high", top=3, shown="",
+        **{"stops": [], "agreements": [], "needed": [], "samples": {}, "values": {}} | own,
+    )  # fmt: skip
+
+
+def stop(tolerance, share, *, extrapolated=False):
+    agreement = about(0.99 - tolerance)
+    return StoppedAlike(
+        tolerance=tolerance,
+        extrapolated=extrapolated,
+        stopped=True,
+        share=about(share),
+        evaluations=0.1,
+        rank=agreement,
+        r_squared=agreement,
+    )
+
+
+@pytest.mark.parametrize(("narrow", "status"), [(0.08, "reached"), (0.3, "worse")])
+def test_samples_count_at_the_narrowest_tolerance_that_was_run(tmp_path, narrow, status):
+    stops = [stop(0.1, 0.5), stop(0.01, narrow), stop(0.001, 0.02 if status == "worse" else 0.9, extrapolated=True)]
+    stops.append(StoppedAlike(tolerance=1e-6, extrapolated=True, stopped=False))
+    efficiency(compared_by="replay", stops=stops).write(tmp_path / "fig8_sample_efficiency" / "result.json")
+    text = paper.render(tmp_path)
+    samples = row(text, "Samples that TMAB takes")
+    assert f"| {100 * narrow:.1f}% ({100 * narrow - 0.5:.1f} to {100 * narrow + 0.5:.1f}) at a tolerance of 0.01; 50.0% (" in samples
+    assert "at a tolerance of 0.001, extrapolated; 32 filters |" in samples
+    assert f"| {status} |" in samples
+    assert "| 0.980 (0.975 to 0.985; n = 32 filters) at a tolerance of 0.01 | not run yet | worse |" in row(
+        text, "Spearman correlation of both"
+    )
+    assert "| reached |" in row(text, "R2 of both")
+
+
+def test_what_does_not_stop_is_said_to_and_agreement_is_with_a_long_reference(tmp_path):
+    after = [
+        AgreedAfter(engine=engine, passes=40_000, valued=9, rank=about(rank), r_squared=about(0.9), sought=about(0.5))
+        for engine, rank in (("monte-carlo", 0.2), ("tmab", 0.991))
+    ]
+    needed = [Needed(tolerance=0.01, passes=1.23e9)]
+    efficiency(compared_by="budget", agreements=after, needed=needed).write(tmp_path / "fig8_sample_efficiency" / "result.json")
+    efficiency(compared_by="replay").write(tmp_path / "embedded" / "fig8_sample_efficiency" / "result.json")
+    text = paper.render(tmp_path)
+    assert "which takes at least 1.2e+09 image passes at a tolerance of 0.01 | neither stopped | not comparable |" in row(
+        text, "Samples that TMAB"
+    )
+    assert (
+        "| 0.991 (0.986 to 0.996; n = 32 filters) of tmab after 40,000 image passes with a long reference | neither stopped | not comparable |"
+        in row(text, "Spearman correlation of both")
+    )
 
 
 @pytest.mark.parametrize("mean", [-0.4, -0.1, None])

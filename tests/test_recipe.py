@@ -165,6 +165,11 @@ def test_options_reach_the_run_as_written(write):
         (CLASSES, ('"recall"', '"accuracy"'), "classes and repair go with .*; accuracy asks about all classes, so leave them out$"),
         (CLASSES, ("top = 2", "folds = 5"), "options.folds is no option; the options are engine, budget, top"),
         (CLASSES, ("top = 2", 'ranking = "recall + source"'), "options.ranking is no option"),
+        (
+            CLASSES,
+            ("top = 2", 'compare = ["fairprune"]'),
+            "options.compare: fairprune does not suit this command; there are random, weight norm",
+        ),
     ],
 )
 def test_a_recipe_that_is_wrong_names_the_key(write, text, change, message):
@@ -383,6 +388,10 @@ def test_a_recipe_of_dropout_trains_both_networks_and_asks_about_the_rest_of_the
     assert task.dropout.stages[-1].settings.filter_dropout == 0.1
     assert len(task.images) == len(tiny_faces.source()) - 40
     assert not set(task.images.hashes) & set(task.training.hashes)
+    other = prepare_dropout(recipe.varied(training_seed=6), data, device="cpu", threads=1)
+    assert set(other.training.hashes) != set(task.training.hashes)
+    assert len({other.model.sha256, other.dropout.sha256, task.model.sha256, task.dropout.sha256}) == 4
+    assert recipe.varied(training_seed=None) == recipe
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ def compare_first(
         measure=measure,
         clock=clock,
         right=counted["highest value first"],
-        choose=lambda found, own: choose_against(
-            task, classifier, filters, suspects(found), first.made["choose"], split, options, attacks, clock, own, part="baselines"
+        choose=lambda found, by, own: choose_against(
+            task, classifier, filters, suspects(found), first.made["choose"], split, by, attacks, clock, own, part="baselines"
         ),
         choice=first.choice,
         kept=unfinished.network("round-1") if unfinished else None,

@@ -31,7 +31,6 @@ from repairkit.cli.options import (
 from repairkit.cli.prune import carry_out as carry_out_prune
 from repairkit.cli.train import Telling, given_options
 from repairkit.cli.truncation import carry_out as carry_out_truncation
-from repairkit.comparing import suited
 from repairkit.critical import CriticalTask
 from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
@@ -192,8 +191,12 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
     recipe = read_recipe(file, way=asked.way, data_root=asked.data_root)
     if isinstance(recipe, FairnessRecipe):
         recipe = recipe.varied(training_seed=asked.training_seed, rival=asked.rival)
+    elif isinstance(recipe, DropoutRecipe) and asked.rival:
+        recipe = recipe.varied(training_seed=asked.training_seed)
     elif asked.training_seed is not None or not asked.rival:
-        raise UsageError(f"--training-seed and --no-rival are for recipes of fairness, got one of {recipe.command}; leave them out")
+        raise UsageError(
+            f"--training-seed is for recipes of fairness and dropout, --no-rival for those of fairness, got one of {recipe.command}; leave them out"
+        )
     alternatives = asked.alternatives and "alternatives" not in recipe.unfit
     if asked.alternatives and not alternatives:
         say(f"note: --alternatives is for recipes of fairness and adversarial; {file} is one of {recipe.command}, and runs without")
@@ -205,7 +208,7 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
     if asked.compare and "compare" in recipe.unfit:
         say(f"note: recipes of {recipe.command} are not compared with baselines, so --compare does nothing here")
     elif asked.compare:
-        given["compare"] = suited(fairness=isinstance(recipe, FairnessRecipe))
+        given["compare"] = recipe.baselines
     options = recipe.run_options(file, **{name: value for name, value in given.items() if value is not None})
     check_device(options.device)
     running.set_processes(options)

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from repairkit.baselines import BASELINES
+from repairkit.baselines import BASELINES, DRAWS
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
 from repairkit.errors import DataError
 from repairkit.evaluation.fairness import claim_of
-from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, stratified_bootstrap, wilson
+from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, simultaneous, stratified_bootstrap, wilson
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.filters import FilterId
 from repairkit.repair import Strategy
@@ -27,6 +27,7 @@ RANKED = 10
 SELECTING: dict[Strategy, str] = {"forward": "forward selection", "prefix": "taking the most harmful first"}
 """Strategies of choosing, in words."""
 VARIANTS = {
+    "random": f"An order drawn at random: what any other must beat. Its curve is the mean of {DRAWS} orders, choosing has the candidates of the first.",
     AS_PUBLISHED: "Neuron conductance (50 Riemann steps from a black image) of 100 images (of all that find, where these are fewer), as the paper made it.",
     AS_DEAR: "Neuron conductance of as many images as the passes of the Shapley values pay for.",
     SHAPLEY: "The values of this run.",
@@ -132,12 +133,15 @@ def comparison(
         before: shape (N,), what is counted of each image with nothing frozen; needed where filters were chosen.
         judged: of the networks that choosing made, the one that the repair is for first.
         strategy: how filters were chosen.
-        level: of all intervals, each of which holds for one comparison at a time.
+        level: of all intervals, each of which holds for one comparison at a time, and of all claims against the baselines together: each
+            is made at `simultaneous` of it.
         seed: of the bootstrap.
     """
     shapley = compared.contenders[0]
     k = min(min(found.top, int((scores > 0).sum())) for found, scores in zip(shapley.attributions, shapley.scores, strict=True))
-    judge = _Judge(compared, metric, beside, before, judged, k, level, seed)
+    rivals = sum(bool(each.attributions) for each in compared.contenders[1:])
+    claimed = simultaneous(level, rivals)
+    judge = _Judge(compared, metric, beside, before, judged, k, level, claimed, seed)
     rows = [judge.row(each) for each in compared.contenders]
     found = {each.name: each for each in compared.contenders if each.attributions}
     other = next((found[name] for name in (AS_PUBLISHED, AS_DEAR) if name in found), None)
@@ -149,11 +153,21 @@ def comparison(
         n=metric.n,
         filters=len(shapley.scores[0]),
         k=k,
-        sentences=[*by_area(metric, rows, level), *by_selection(judged, rows, SELECTING[strategy], level)],
+        sentences=[*by_area(metric, rows, level), *by_selection(judged, rows, SELECTING[strategy], level), *together(rivals, level)],
         baselines=rows,
         other=other.name if other else None,
         ranked=ranked(shapley, other) if other else [],
     )
+
+
+def together(rivals: int, level: float) -> list[str]:
+    """What the claims against several baselines mean; nothing to say of one."""
+    if rivals < 2:
+        return []
+    return [
+        f"Claims hold for the {rivals} baselines together, in each metric by itself: for better or worse the {100 * simultaneous(level, rivals):.4g}% interval must exclude "
+        f"zero. The {100 * level:g}% intervals shown hold for one baseline at a time, so that one may exclude zero without a claim."
+    ]
 
 
 def area(right: Floats, counts: Sequence[int]) -> Floats:
@@ -211,10 +225,12 @@ def by_selection(judged: Sequence[Metric], rows: Sequence[Baseline], selecting: 
     random = next((row.selections[0] for row in rows if row.name == "random" and row.selections), None)
     if random is not None and random.lead is not None and random.lead_low is not None and random.lead_high is not None:
         start = "Does the gain come from the Shapley values or from the selection?"
+        draws = len(next(row.frozen for row in rows if row.name == "random"))
+        given = f"one draw{f' in each of {draws} folds' if draws > 1 else ''}, for which alone these intervals hold"
         gains = [f"{_moved(own.metric, each)} ({in_words(each.change_low, each.change_high, level, each.n)})" for each in (random, own)]
         difference = in_words(random.lead_low, random.lead_high, level, random.n, ("worse", "better"))
         sentences.append(
-            f"{start} {selecting[0].upper()}{selecting[1:]} from random candidates {gains[0]}; from those of the Shapley values it {gains[1]}. "
+            f"{start} {selecting[0].upper()}{selecting[1:]} from random candidates ({given}) {gains[0]}; from those of the Shapley values it {gains[1]}. "
             f"The difference is {points_of(random.lead)} points{'' if random.lead > 0 else ' in favour of the random ones' if random.lead < 0 else ''} "
             f"({difference}): {_concluded(own, random)}."
         )
@@ -227,7 +243,31 @@ def by_selection(judged: Sequence[Metric], rows: Sequence[Baseline], selecting: 
         ]
         if said := _against(entries, metric.n, level):
             sentences.append(f"In {metric.name} the repair from candidates of the Shapley values {said}.")
-    return sentences
+    return [*sentences, *spent(rows)]
+
+
+def spent(rows: Sequence[Baseline]) -> list[str]:
+    """How many image passes values and choosing took, of the Shapley values and of the others; empty where nothing was chosen."""
+    chosen = [(row.total, row.candidates) for row in rows if row.total is not None and row.candidates]
+    if len(chosen) < 2:
+        return []
+    (own, own_candidates), *others = chosen
+    candidates = [count for _, counts in others for count in counts]
+    more = ", more where its values cost less than the Shapley values" if max(candidates) > max(own_candidates) else ""
+    return [
+        f"Choosing had {between(own_candidates)} candidates of the Shapley values and {between(candidates)} of a baseline{more}. "
+        f"Values and choosing took {between([own])} image passes with the Shapley values and {between([total for total, _ in others])} with a baseline."
+    ]
+
+
+def between(numbers: Sequence[float]) -> str:
+    """The least to the greatest.
+
+    Example:
+        >>> between([1234.4, 900]), between([40, 40])
+        ('900 to 1,234', '40')
+    """
+    return " to ".join(dict.fromkeys(f"{number:,.0f}" for number in (min(numbers), max(numbers))))
 
 
 def _concluded(own: Selection, random: Selection) -> str:
@@ -239,10 +279,9 @@ def _concluded(own: Selection, random: Selection) -> str:
         return "the gain does not come from the candidates, since random ones do better"
     if random.claim == "no claim":
         return "these images do not show that more of the gain comes from the candidates than the selection alone would win"
-    alone = 1 - float(random.lead or 0) / abs(own.change)
-    if alone <= 0:
-        return "the selection alone wins nothing of the gain, which needs the right candidates"
-    return f"the selection alone wins about {100 * alone:.0f} % of the gain, and the candidates the rest"
+    if random.change_high < 0 if own.lower_is_better else random.change_low > 0:
+        return "the selection alone gains as well, and more comes with the candidates"
+    return "the selection alone shows no gain, which needs the right candidates"
 
 
 def _moved(metric: str, entry: Selection) -> str:
@@ -285,6 +324,7 @@ class _Judge:
     judged: Sequence[Metric]
     k: int
     level: float
+    claimed: float
     seed: int
 
     def row(self, each: Contender) -> Baseline:
@@ -300,12 +340,18 @@ class _Judge:
             points=[self._point(count, right) for count, right in zip(counts, each.right, strict=True)],
             frozen=[choice.chosen for choice in each.choices],
             choosing=float(np.mean([choice.passes for choice in each.choices])) if each.choices else None,
+            total=float(
+                np.mean([sum(found.passes.values()) + choice.passes for found, choice in zip(each.attributions, each.choices, strict=True)])
+            )
+            if each.choices
+            else None,
+            candidates=[choice.candidates for choice in each.choices],
             selections=[self._selection(each, metric) for metric in self.judged],
             **_ends("area", self._interval(area(each.right, counts)) if counts[-1] else None),
         )
         if each is shapley:
             return row
-        lead = self._lead(self.metric, area(shapley.right, counts), area(each.right, counts)) if counts[-1] else None
+        lead, claim = self._lead(self.metric, area(shapley.right, counts), area(each.right, counts)) if counts[-1] else (None, None)
         pairs = list(zip(shapley.scores, each.scores, strict=True))
         agreements = [_agreement(*pair) for pair in pairs]
         correlations = [correlation for _, correlation in agreements if correlation is not None]
@@ -315,7 +361,7 @@ class _Judge:
                 "both": round(float(np.mean([both for both, _ in agreements]))),
                 "rank_correlation": float(np.mean(correlations)) if correlations else None,
                 "overlap": float(np.mean([_overlap(*pair, self.k) for pair in pairs])) if self.k else None,
-                "claim": claim_of(lead) if lead else None,
+                "claim": claim,
                 **_ends("lead", lead),
             }
         )
@@ -323,8 +369,10 @@ class _Judge:
     def _interval(self, outcomes: Floats, metric: Metric | None = None) -> Interval:
         return (metric or self.metric).interval(outcomes, level=self.level, seed=self.seed)
 
-    def _lead(self, metric: Metric, ours: Floats, theirs: Floats) -> Interval:
-        return metric.lead(ours, theirs, level=self.level, seed=self.seed)
+    def _lead(self, metric: Metric, ours: Floats, theirs: Floats) -> tuple[Interval, Claim]:
+        """With the interval shown, and the claim that is made with all others."""
+        shown, strict = (metric.lead(ours, theirs, level=level, seed=self.seed) for level in (self.level, self.claimed))
+        return shown, claim_of(strict)
 
     def _point(self, count: int, right: Floats) -> ComparedPoint:
         beside = self._interval(right, self.beside).value if self.beside else None
@@ -335,7 +383,7 @@ class _Judge:
         if self.before is None or each.after is None or shapley.after is None:
             raise DataError(f"{each.name} was chosen from, but not measured before and after; measure both")
         change = metric.change(self.before, each.after, level=self.level, seed=self.seed)
-        lead = None if each is shapley else self._lead(metric, shapley.after, each.after)
+        lead, claim = (None, None) if each is shapley else self._lead(metric, shapley.after, each.after)
         return Selection(
             metric=metric.name,
             lower_is_better=metric.lower_is_better,
@@ -346,7 +394,7 @@ class _Judge:
             change_low=change.low,
             change_high=change.high,
             **_ends("lead", lead),
-            claim=claim_of(lead) if lead else None,
+            claim=claim,
         )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from repairkit.errors import DataError
 from repairkit.evaluation.critical import Removal
 from repairkit.evaluation.fairness import claim_of
-from repairkit.evaluation.statistics import Floats, Interval, mean_interval, newcombe_paired, wilson
+from repairkit.evaluation.statistics import Floats, Interval, mean_interval, newcombe_paired, simultaneous, wilson
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.report.dropout_result import DropoutPoint
 from repairkit.report.result import Difference, Share, Verdict
@@ -85,14 +85,19 @@ class Removals:
         """All curves, with the intervals of `repairkit.evaluation.critical.Removal.points`."""
         found = []
         for column, rows in self.right.items():
-            for series in SERIES:
-                curve = Removal(self.labels, self.classes, None, self.counts, rows[series].astype(bool), rows["random"])
-                kind = "random" if series == "random" else "critical"
-                found += [
-                    DropoutPoint(column=column, series=series, **point.model_dump(exclude={"series", "metric"}))
-                    for point in curve.points(level, seed)
-                    if point.series == kind
-                ]
+            curves = {
+                series: Removal(self.labels, self.classes, None, self.counts, rows[series].astype(bool), rows["random"]).points(level, seed)
+                for series in ("highest", "lowest")
+            }
+            taken: tuple[tuple[Series, str, str], ...] = (
+                ("highest", "highest", "critical"), ("lowest", "lowest", "critical"), ("random", "highest", "random"),
+            )  # fmt: skip
+            found += [
+                DropoutPoint(column=column, series=series, **point.model_dump(exclude={"series", "metric"}))
+                for series, curve, kind in taken
+                for point in curves[curve]
+                if point.series == kind
+            ]
         return found
 
     def shares(self, level: float = 0.95, seed: int = 0) -> list[Share]:
@@ -112,8 +117,9 @@ class Removals:
     def differences(self, level: float = 0.95, seed: int = 0) -> list[Difference]:
         """The dropout-trained network minus the original, paired: accuracy, what freezing changes of it, and accuracy with filters frozen.
 
-        Of no group the means over the numbers of filters, of which there is one each. At one number the claim needs an interval that excludes zero
-        when it is widened for all the numbers (Bonferroni); the interval shown is that of this number alone.
+        Of no group the means over the numbers of filters, of which there is one each; those of the highest filters are what the verdict rests on. At one
+        number the claim needs an interval that excludes zero when it is widened for all the numbers of the three series and both metrics (Bonferroni);
+        the interval shown is that of this number alone.
 
         Example:
             >>> firm, weak = np.ones((2, 40)), np.array([np.ones(40), np.zeros(40)])
@@ -123,7 +129,7 @@ class Removals:
             [('change, highest frozen', '1 filter', 1.0, 'better'), ('change, highest frozen', None, 1.0, 'better')]
         """
         n, numbers = len(self.labels), range(1, len(self.counts))
-        widened = 1 - (1 - level) / max(len(numbers), 1)
+        widened = simultaneous(level, 2 * len(SERIES) * len(numbers))
         starts = self.right[FIRST]["highest"][0], self.right[SECOND]["highest"][0]
         found = [_entry(ACCURACY, None, newcombe_paired(*starts, level=level), n)]
         for series in SERIES:

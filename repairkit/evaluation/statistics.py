@@ -208,6 +208,29 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     return adjusted
 
 
+def simultaneous(level: float, intervals: int) -> float:
+    """The level of each of so many intervals that all of them hold together at the level given (Bonferroni).
+
+    Example:
+        >>> round(simultaneous(0.95, 5), 4), simultaneous(0.95, 1), simultaneous(0.95, 0)
+        (0.99, 0.95, 0.95)
+    """
+    return level if intervals < 2 else 1 - (1 - level) / intervals
+
+
+def stretched(interval: Interval, level: float, to: float) -> Interval:
+    """An interval of one level as one of another would be, either side for itself, by the normal approximation; for where the data are not at hand.
+
+    Example:
+        >>> [round(end, 2) for end in stretched(Interval(0.3, 0.1, 0.4), 0.95, 0.99)]
+        [0.3, 0.04, 0.43]
+    """
+    by = _normal_quantile(to) / _normal_quantile(level)
+    return Interval(
+        interval.value, interval.value - by * (interval.value - interval.low), interval.value + by * (interval.high - interval.value)
+    )
+
+
 def stratified_bootstrap(
     values: npt.ArrayLike,
     strata: npt.ArrayLike | None,

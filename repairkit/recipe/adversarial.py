@@ -10,6 +10,7 @@ from repairkit.adversarial.task import MAX_CLEAN_DROP, SHARES, AttackOptions, Ra
 from repairkit.errors import UsageError
 from repairkit.evaluation.adversaries import Effort, effort_for
 from repairkit.evaluation.attack_methods import PGD
+from repairkit.options import Options
 from repairkit.recipe.base import ClassifierRecipe, Section
 
 
@@ -102,10 +103,7 @@ class CorrelationRecipe(ClassifierRecipe):
     """
 
     defaults: ClassVar[dict[str, object]] = {"budget": 80_000}  # shared out among four values of every filter
-    unfit = (
-        "ranking", "folds", "rounds", "source_counts", "target_shares", "stability", "curve", "engine", "top", "truncation", "guarantee", "tolerance",
-        "contested", "score", "strategy", "candidates", "max_filters", "max_clean_drop", "compare", "alternatives",
-    )  # fmt: skip
+    unfit = tuple(set(Options.__dataclass_fields__) - {"budget", "t0", "freeze_at", "precision", "seed", "level", "device", "batch"})
 
     command: Literal["correlation"]
     attack: AttackSection = Field(default_factory=AttackSection)

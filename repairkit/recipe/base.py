@@ -7,6 +7,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from repairkit.comparing import suited
 from repairkit.data import loaders
 from repairkit.errors import UsageError
 from repairkit.options import LARGEST_SEED, Options
@@ -67,6 +68,19 @@ class TrainingSection(Section):
     dropout: StageSection | None = None
 
 
+def seeded(training: TrainingSection | None, seed: int | None) -> TrainingSection | None:
+    """The same training from another seed; None leaves the recipe's.
+
+    Raises:
+        UsageError: a seed for a recipe that trains nothing.
+    """
+    if seed is None:
+        return training
+    if training is None:
+        raise UsageError("this recipe trains no network, so it has no training seed; leave --training-seed out")
+    return training.model_copy(update={"seed": seed})
+
+
 class Recipe(Section):
     """What every recipe says: a class for each command adds its own keys.
 
@@ -80,6 +94,8 @@ class Recipe(Section):
     """Options that the command takes in place of the usual ones."""
     unfit: ClassVar[tuple[str, ...]] = ()
     """Options that the command has no use for."""
+    baselines: ClassVar[tuple[str, ...]] = suited(fairness=False)
+    """What the command can be compared with, where it is compared at all."""
 
     title: str
     size: int | None = None
@@ -93,7 +109,7 @@ class Recipe(Section):
         """The options of the run.
 
         Raises:
-            UsageError: an option that the command does not have, or a value of another type or range.
+            UsageError: an option that the command does not have, a value of another type or range, or a baseline that does not suit the command.
         """
         known = [name for name in Options.__dataclass_fields__ if name not in self.unfit]
         if unknown := sorted(set(self.options) - set(known)):
@@ -106,9 +122,12 @@ class Recipe(Section):
             except ValidationError as error:
                 raise UsageError(f"{path}: options.{key}: {error.errors()[0]['msg']}, got {value!r}; correct this key") from None
         try:
-            return Options(**(self.defaults | values | overrides))  # type: ignore[arg-type]
+            options = Options(**(self.defaults | values | overrides))  # type: ignore[arg-type]
         except UsageError as error:
             raise UsageError(f"{path}: options.{error}") from None
+        if unsuited := next((name for name in options.compare if name not in self.baselines), None):
+            raise UsageError(f"{path}: options.compare: {unsuited} does not suit this command; there are {', '.join(self.baselines)}")
+        return options
 
 
 class ClassifierRecipe(Recipe):

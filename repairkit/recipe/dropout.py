@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from repairkit.recipe.base import DataSection, FolderSection, Recipe, TrainingSection
+from repairkit.recipe.base import DataSection, FolderSection, Recipe, TrainingSection, seeded
 
 
 class DropoutRecipe(Recipe):
@@ -66,3 +66,11 @@ class DropoutRecipe(Recipe):
             if self.source is None:
                 raise ValueError("source: give the data that [training] draws from")
         return self
+
+    def varied(self, *, training_seed: int | None) -> DropoutRecipe:
+        """The same experiment with networks trained from another seed; None leaves the recipe's.
+
+        Raises:
+            UsageError: another training seed for a recipe that trains nothing.
+        """
+        return self.model_copy(update={"training": seeded(self.training, training_seed)})

@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from repairkit.errors import UsageError
-from repairkit.recipe.base import DataSection, Recipe, TrainingSection
+from repairkit.comparing import suited
+from repairkit.recipe.base import DataSection, Recipe, TrainingSection, seeded
 
 
 class FairnessRecipe(Recipe):
@@ -17,6 +17,8 @@ class FairnessRecipe(Recipe):
         target, source: the data.
         training: how to get the networks; without it, `model` and `dropout_model` name them.
     """
+
+    baselines = suited(fairness=True)
 
     command: Literal["fairness"]
     target: DataSection
@@ -44,10 +46,7 @@ class FairnessRecipe(Recipe):
         Raises:
             UsageError: another training seed for a recipe that trains nothing.
         """
-        if training_seed is not None and self.training is None:
-            raise UsageError("this recipe trains no network, so it has no training seed; leave --training-seed out")
-        training = self.training
-        if training is not None:
-            seed = training.seed if training_seed is None else training_seed
-            training = training.model_copy(update={"seed": seed} | ({} if rival else {"dropout": None}))
+        training = seeded(self.training, training_seed)
+        if training is not None and not rival:
+            training = training.model_copy(update={"dropout": None})
         return self.model_copy(update={"training": training} | ({} if rival else {"dropout_model": None}))

@@ -61,6 +61,8 @@ class Baseline(Record):
     claim: Claim | None = None  # whether the Shapley values are better by area
     frozen: list[int] = Field(default_factory=list)  # filters that choosing froze of its candidates, by fold
     choosing: float | None = None  # image passes of choosing
+    total: float | None = None  # image passes of values and choosing
+    candidates: list[int] = Field(default_factory=list)  # filters that choosing could freeze, by fold
     selections: list[Selection] = Field(default_factory=list)
 
 

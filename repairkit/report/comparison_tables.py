@@ -99,11 +99,11 @@ def selections(made: Sequence[Baseline], level: float) -> Table:
     """What the same choosing makes of each one's candidates, a body for each metric."""
 
     def row(each: Baseline, entry: Selection) -> tuple[Cell, ...]:
-        frozen = list(dict.fromkeys((min(each.frozen), max(each.frozen))))
         return (
             Cell(each.name, kind="text"),
-            Cell(" to ".join(map(count, frozen))),
-            Cell(f"{_optional(each.passes, count).text} + {_optional(each.choosing, count).text}"),
+            _range(each.candidates),
+            _range(each.frozen),
+            _optional(each.total, count, f"{_optional(each.passes, count).text} + {_optional(each.choosing, count).text}"),
             Cell(percent(entry.before)),
             Cell(percent(entry.value), interval(entry.low, entry.high, percent)),
             Cell(points(entry.change), interval(entry.change_low, entry.change_high, points)),
@@ -120,15 +120,16 @@ def selections(made: Sequence[Baseline], level: float) -> Table:
         ),
         heads=(
             "Candidates of",
+            "Candidates",
             "Frozen",
-            "Passes: values + choosing",
+            "Passes (values + choosing)",
             "Before",
             "After",
             "Change, points",
             "Shapley better by, points",
             "Claim for Shapley",
         ),
-        kinds=("text", "number", "number", "number", "number", "number", "number", "status"),
+        kinds=("text", "number", "number", "number", "number", "number", "number", "number", "status"),
         bodies=tuple(tuple(row(each, each.selections[number]) for each in made if each.selections) for number in range(len(metrics))),
     )
 
@@ -152,6 +153,11 @@ def ranked(comparison: Comparison) -> Table:
         kinds=("code", "number", "number", "number", "number"),
         bodies=(rows,),
     )
+
+
+def _range(counts: Sequence[int]) -> Cell:
+    """The fewest to the most over folds."""
+    return Cell(" to ".join(map(count, dict.fromkeys((min(counts), max(counts)))))) if counts else Cell(NONE)
 
 
 def _lead(entry: Baseline | Selection) -> tuple[Cell, Cell]:

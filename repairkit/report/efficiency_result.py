@@ -17,10 +17,13 @@ class StoppedAlike(Record):
     extrapolated: bool  # permutations were drawn with replacement from those walked
     stopped: bool  # False: neither the permutations nor the extrapolation sufficed, and nothing else is known
     permutations: int = 0  # of Monte Carlo, means over both ways
+    taken: float | None = None  # samples of TMAB over those of Monte Carlo, mean over both ways
     share: Estimate | None = (
-        None  # samples of TMAB over those of Monte Carlo; interval over permutations, of what is extrapolated the range
+        None  # the same with an interval over permutations, of what is extrapolated the range; None where too much is dropped
     )
     ways: list[float] = Field(default_factory=list)  # the share either way round
+    replays: int = 0  # of resampled permutations, which the interval is made of
+    dropped: int = 0  # of them, those that did not stop: nothing is known of their share
     evaluations: float | None = None  # of TMAB over those of Monte Carlo, expected
     rank: Estimate | None = None  # Spearman's correlation of their values; interval over filters
     r_squared: Estimate | None = None
@@ -56,6 +59,7 @@ class EfficiencyResult(Result):
     shown: str  # which comparison the figures show, in words
     stops: list[StoppedAlike]  # widest tolerance first; of the method "replay"
     agreements: list[AgreedAfter]  # of the method "budget"
+    rank_lead: Estimate | None = None  # Spearman's correlation of tmab less that of Monte Carlo, over the same resampled filters
     needed: list[Needed]
     samples: dict[str, list[int]]  # of each filter, by engine
     values: dict[str, list[float]]  # of each filter, by engine; the reference last

@@ -84,7 +84,7 @@ def _stop(stop: StoppedAlike) -> tuple[Cell, ...]:
     return (
         Cell(f"{stop.tolerance:g}", kind="text"),
         Cell(f"{count(stop.permutations)} permutations" if stop.stopped else "did not stop"),
-        _cell(stop.share, percent),
+        _share(stop),
         Cell(NONE if stop.evaluations is None else percent(stop.evaluations)),
         _cell(stop.rank, _three),
         _cell(stop.r_squared, _three),
@@ -120,6 +120,12 @@ def needed(result: EfficiencyResult) -> Table:
         ("text", "number"),
         (rows,),
     )
+
+
+def _share(stop: StoppedAlike) -> Cell:
+    if stop.share is None and stop.taken is not None:
+        return Cell(percent(stop.taken), f"{stop.dropped} of {stop.replays} replays did not stop")
+    return _cell(stop.share, percent)
 
 
 def _cell(of: Estimate | None, form: Callable[[float], str]) -> Cell:

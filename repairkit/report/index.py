@@ -9,6 +9,9 @@ from pathlib import Path
 from repairkit.files import write_text
 from repairkit.report import html, kinds, markdown
 from repairkit.report.result import Result
+from repairkit.report.tables import NONE, OUTCOME_SYMBOL
+
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -31,32 +34,71 @@ class Row:
     name: str
     place: str
     title: str
+    symbol: str
     outcome: str
     headline: str
     minutes: str
 
 
-def rows(entries: Sequence[Entry], directory: Path) -> list[Row]:
+@dataclass(frozen=True)
+class Page:
+    """What the page shows.
+
+    Attributes:
+        lead: how many ran and what that took, failures first.
+        notices: of the reports, each once.
+    """
+
+    lead: str
+    notices: list[str]
+    rows: list[Row]
+
+
+def page(entries: Sequence[Entry], directory: Path) -> Page:
     """A row for each run directory of each recipe, from its `result.json`.
 
     Raises:
         DataError: a run directory without a result of this version.
     """
-    found: list[Row] = []
+    rows: list[Row] = []
+    notices: list[str] = []
+    failed: list[str] = []
+    minutes = 0.0
     for entry in entries:
-        files = sorted((directory / entry.name).rglob("result.json"))
-        found += [_row(entry.name, file.parent.relative_to(directory).as_posix(), kinds.read(file)) for file in files]
-        if not files:
-            found.append(Row(entry.name, "", entry.name, "failed", entry.error or "nothing was written", "—"))
-    return found
+        found = {file.parent: kinds.read(file) for file in sorted((directory / entry.name).rglob("result.json"))}
+        rows += [_row(entry.name, place.relative_to(directory).as_posix(), result) for place, result in found.items()]
+        notices += [notice for result in found.values() for notice in result.notices]
+        # Results of several classes each state the minutes of the whole run.
+        minutes += max((result.reproduction.minutes for result in found.values()), default=0.0)
+        if not found:
+            failed.append(entry.name)
+            rows.append(Row(entry.name, "", entry.name, "▼", FAILED, entry.error or "nothing was written", NONE))
+    ran = f"{len(entries) - len(failed)} of {len(entries)} recipes ran, in {minutes:.1f} minutes."
+    lead = f"Failed: {', '.join(failed)}. {ran}" if failed else ran
+    return Page(lead, list(dict.fromkeys(notices)), rows)
 
 
 def _row(name: str, place: str, result: Result) -> Row:
-    return Row(name, place, result.title, result.verdict.outcome, result.verdict.headline, f"{result.reproduction.minutes:.0f}")
+    verdict = result.verdict
+    return Row(
+        name, place, result.title, OUTCOME_SYMBOL[verdict.outcome], verdict.outcome, verdict.headline, f"{result.reproduction.minutes:.1f}"
+    )
+
+
+def render_markdown(entries: Sequence[Entry], directory: Path) -> str:
+    """The page as Markdown, with links to each `report.md`.
+
+    Raises:
+        DataError: as `page`.
+    """
+    return markdown.page("index.md.j2", page=page(entries, directory))
 
 
 def write(entries: Sequence[Entry], directory: Path) -> None:
-    """Write both pages anew, each whole or not at all."""
-    found = rows(entries, directory)
-    write_text(directory / "index.html", html.page("index.html.j2", rows=found))
-    write_text(directory / "index.md", markdown.page("index.md.j2", rows=found))
+    """Write both pages anew, each whole or not at all.
+
+    Raises:
+        DataError: as `page`.
+    """
+    write_text(directory / "index.html", html.page("index.html.j2", page=page(entries, directory)))
+    write_text(directory / "index.md", render_markdown(entries, directory))
