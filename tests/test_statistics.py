@@ -5,7 +5,16 @@ import pytest
 from scipy import stats
 
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.statistics import Interval, holm, mcnemar_exact, mean_interval, newcombe_paired, stratified_bootstrap, wilson
+from repairkit.evaluation.statistics import (
+    Interval,
+    holm,
+    mcnemar_exact,
+    mean_interval,
+    newcombe_paired,
+    shared_prior,
+    stratified_bootstrap,
+    wilson,
+)
 
 
 def pairs(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +178,20 @@ TIED_BEFORE = {"a": (0.65, 0.05, 0.05, 0.25), **dict.fromkeys("bcd", (0.68, 0.27
 )
 def test_claims_are_rarely_false(cells_of, n, statistic, reflect):
     assert false_claims(cells_of, n, statistic, reflect=reflect) <= 0.06
+
+
+@pytest.mark.parametrize(("right", "after"), [(0.9, None), (0.9, 0.1), (0.9, 0.85)])
+def test_the_mean_over_many_small_classes_is_covered(right, after):
+    """Nineteen classes of 36 images: a prior of their own for each would pull their mean away from what it was by more than its interval."""
+    rng, strata, inside, trials = np.random.default_rng(0), np.repeat(np.arange(19), 36), 0, 150
+    truth = right if after is None else after - right
+    for seed in range(trials):
+        values = np.column_stack([rng.random(len(strata)) < share for share in (right, after) if share is not None])
+        statistic = (lambda means: means[..., 0].mean(-1)) if after is None else mean_change
+        interval = stratified_bootstrap(values, strata, statistic, resamples=600, seed=seed, prior=shared_prior(strata))
+        assert interval.low < interval.value < interval.high
+        inside += interval.low <= truth <= interval.high
+    assert inside / trials >= 0.92
 
 
 def test_reflection_keeps_the_minimum_from_promising_too_much():

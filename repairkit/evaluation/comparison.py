@@ -15,7 +15,7 @@ from repairkit.baselines import BASELINES, DRAWS
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
 from repairkit.errors import DataError
 from repairkit.evaluation.fairness import claim_of
-from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, simultaneous, stratified_bootstrap, wilson
+from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, shared_prior, simultaneous, stratified_bootstrap, wilson
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.filters import FilterId
 from repairkit.repair import Strategy
@@ -108,7 +108,7 @@ class Metric:
             summed: Floats = last @ weights
             return summed
 
-        return stratified_bootstrap(rows, strata, total, resamples=self.resamples, seed=seed, level=level)
+        return stratified_bootstrap(rows, strata, total, resamples=self.resamples, seed=seed, level=level, prior=shared_prior(strata))
 
 
 def comparison(

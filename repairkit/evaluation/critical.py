@@ -11,7 +11,16 @@ import numpy.typing as npt
 
 from repairkit.errors import DataError
 from repairkit.evaluation.fairness import RECALL, claim_of, paired_differences
-from repairkit.evaluation.statistics import Floats, Interval, mean_interval, newcombe_paired, stratified_bootstrap, wilson
+from repairkit.evaluation.statistics import (
+    Floats,
+    Interval,
+    Statistic,
+    mean_interval,
+    newcombe_paired,
+    shared_prior,
+    stratified_bootstrap,
+    wilson,
+)
 from repairkit.evaluation.verdict import capital, in_words, points_of
 from repairkit.report.result import Difference, RemovalPoint, Share, Verdict
 
@@ -114,18 +123,20 @@ class Removal:
 
 def _share(right: Floats, strata: npt.NDArray[np.int64] | None, level: float, seed: int) -> Interval:
     if strata is not None:
-        return stratified_bootstrap(right, strata, lambda means: means[..., 0].mean(-1), resamples=RESAMPLES, seed=seed, level=level)
+        return _over_classes(right, strata, lambda means: means[..., 0].mean(-1), level, seed)
     if np.isin(right, (0, 1)).all():
         return wilson(int(right.sum()), len(right), level)
     return mean_interval(right, resamples=RESAMPLES, seed=seed, level=level)
 
 
+def _over_classes(values: Floats, classes: npt.NDArray[np.int64], statistic: Statistic, level: float, seed: int) -> Interval:
+    return stratified_bootstrap(values, classes, statistic, resamples=RESAMPLES, seed=seed, level=level, prior=shared_prior(classes))
+
+
 def _change(before: Floats, after: Floats, strata: npt.NDArray[np.int64] | None, level: float, seed: int) -> Interval:
     pair = np.column_stack([before, after])
     if strata is not None:
-        return stratified_bootstrap(
-            pair, strata, lambda means: (means[..., 1] - means[..., 0]).mean(-1), resamples=RESAMPLES, seed=seed, level=level
-        )
+        return _over_classes(pair, strata, lambda means: (means[..., 1] - means[..., 0]).mean(-1), level, seed)
     if np.isin(pair, (0, 1)).all():
         return newcombe_paired(before, after, level)
     return mean_interval(pair, resamples=RESAMPLES, seed=seed, level=level)

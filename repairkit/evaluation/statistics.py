@@ -257,7 +257,8 @@ def stratified_bootstrap(
         resamples: how many times to resample.
         seed: of the generator; the same seed gives the same bits.
         level: confidence level in (0, 1).
-        prior: weight of each imaginary image; 0 for none.
+        prior: weight of each imaginary image, in each stratum; 0 for none. They pull every stratum toward the middle, and a mean over many
+            small strata with them: there `shared_prior` shares the weight of one stratum out over all.
         reflect: also reflect the interval about the estimate and take the wider end on either side. For
             statistics that a minimum or maximum biases: the lowest of several noisy recalls lies below
             the lowest true one, and that of a resample lower still.
@@ -298,6 +299,19 @@ def stratified_bootstrap(
     return Interval(value, min(low, value), max(high, value))
 
 
+def shared_prior(strata: npt.ArrayLike) -> float:
+    """Jeffreys' weight of an imaginary image, shared out over the strata: what a mean over them bears.
+
+    Nineteen classes of 36 images, each with a weight of its own, pull a paired change of their mean by 5 % toward zero, which is more than
+    the half-width of its interval.
+
+    Example:
+        >>> shared_prior(["a", "a", "b"])
+        0.25
+    """
+    return 0.5 / len(np.unique(strata))
+
+
 def mean_interval(
     values: npt.ArrayLike, strata: npt.ArrayLike | None = None, *, resamples: int = 4000, seed: int = 0, level: float = 0.95
 ) -> Interval:
@@ -333,7 +347,7 @@ def mean_interval(
         difference: Floats = per_column[..., -1] - (per_column[..., 0] if rows.shape[1] == 2 else 0.0)
         return difference
 
-    return stratified_bootstrap(rows, codes, overall, resamples=resamples, seed=seed, level=level)
+    return stratified_bootstrap(rows, codes, overall, resamples=resamples, seed=seed, level=level, prior=shared_prior(codes))
 
 
 def _checked(values: npt.ArrayLike, strata: npt.ArrayLike | None) -> tuple[Floats, npt.NDArray[np.intp]]:
