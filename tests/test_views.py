@@ -44,7 +44,7 @@ def test_every_view_is_written_anew_and_a_page_only_where_there_was_one(tmp_path
     page = (tmp_path / "all" / "index.md").read_text()
     assert "[Another](two/pizza/report.md)" in page
     assert f"2 of 2 recipes ran, in {2 * first.reproduction.minutes:.1f} minutes." in page
-    assert page.count("**Note.**") == len(first.notices)
+    assert page.partition("## Notes of these reports")[2].count("\n- ") == len(first.notices)
 
 
 def test_it_takes_one_folder():

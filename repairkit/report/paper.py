@@ -256,7 +256,7 @@ def named_otherwise(result: CriticalResult) -> Ours:
             continue
         told.append(
             f"{each.name} names {percent(each.overlap)} of the first {count(result.comparison.k)}, and {result.comparison.metric} with its filters frozen "
-            f"is {points(each.lead)} points higher ({interval(each.lead_low, each.lead_high, points)})"
+            f"less that with those of Shapley value is {points(each.lead)} points ({interval(each.lead_low, each.lead_high, points)})"
         )
         reached.append(each.claim == "better")
     return Ours(f"{'; '.join(told)}; n = {count(result.comparison.n)}", reached=all(reached) if reached else None)
