@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -150,6 +151,8 @@ def compare(
 ) -> Compared:
     """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
 
+    Where that has prices, leave-one-out and Taylor are less by them, too; the others know neither the worth nor what other classes lose.
+
     Baselines that can spend get the passes that the Shapley values took; what the values of one cost less, choosing spends on more candidates
     (see `spending`). One that cannot be made says why, and nothing fails.
 
@@ -169,7 +172,7 @@ def compare(
         kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
     """
     # one of its own, whose passes may shrink for want of memory without a word about the attribution's
-    game = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
+    game = copy(game)
     budget = sum(shapley.passes.values())
 
     ours = (

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 import torch
 
 from repairkit.adversarial.fooling import check_hits, fooled, moved
-from repairkit.adversarial.screens import screens_of
 from repairkit.adversarial.task import LEAST, AdversarialTask, AttackOptions
 from repairkit.attributing import game_of, zone_of
 from repairkit.clock import Clock
@@ -22,6 +21,7 @@ from repairkit.fairness import ZONE_SIZES, labelled_hash, normalisation_of
 from repairkit.filters import ConvFilters
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
+from repairkit.screens import screens_of
 from repairkit.shapley.game import Floats
 from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES

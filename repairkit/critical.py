@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
@@ -27,7 +27,7 @@ from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, check_logits, check_not_probabilities, try_one
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
-from repairkit.options import Options
+from repairkit.options import Options, Ranking
 from repairkit.outputs import outputs
 from repairkit.patch import Patch
 from repairkit.repair import Choice
@@ -36,15 +36,20 @@ from repairkit.shapley.checkpoint import Arrays, Checkpoint
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.model_game import ModelGame
+from repairkit.shapley.priced import PricedGame
 from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
+from repairkit.specific import CHOOSING, FACTORS, PART, Elsewhere, Specific, passes_of_each, specific
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 REMOVED = (3, 30)
 """Numbers of filters at which a removal curve is measured beside the usual ones; the paper's figure 1 is of 30."""
 CRITICAL_T0: Literal["auto"] = "auto"
 """Live zone of the engine tmab, unless told otherwise. Critical filters matter together, far from the whole network: on handwritten digits (SqueezeNet 1.1)
-the area under the removal curve was 64 % with values from t0 = 0.97, where repairs look, and 23 % from the zone that was measured (0.85)."""
+the area under the removal curve was 64 % with values from t0 = 0.97, where repairs look, and 23 % from the zone that was measured (0.85).
+Not of a class-specific ranking, which looks where the other classes are alive: there it is that of repairs."""
+SHARED = ("control", PART)
+"""Parts of a run that are measured once for all classes that are asked about."""
 LEAST = 10
 """Images of the class that find and report at least: with fewer neither a value nor an interval says anything."""
 
@@ -111,6 +116,8 @@ class CriticalFindings:
         split: which images found, chose and reported.
         attribution: values of the highest filters.
         filters: the players with their constants.
+        critical: players in the order in which they were frozen: the highest values.
+        specific: what other classes lose with each filter, which the values are less by; None where the class alone is looked at.
         removal: who was right as filters were frozen.
         repair: where it was asked for.
         zone: where t0 was measured.
@@ -121,6 +128,8 @@ class CriticalFindings:
     split: Split
     attribution: Attribution
     filters: ConvFilters
+    critical: Examples
+    specific: Specific | None
     removal: Removal
     repair: ClassRepair | None
     zone: Zone | None
@@ -198,10 +207,41 @@ def removed(options: Options, players: int) -> int:
     return min(options.top or options.usual_top, max(players // 2, 1))
 
 
-def critical_ones(attribution: Attribution, most: int) -> Examples:
-    """The filters that something depends on, highest value first: at most so many, and of positive value alone."""
+def critical_ones(attribution: Attribution, most: int, paid: Floats | float = 0.0) -> Examples:
+    """The filters that something depends on, highest value first: at most so many, and only those it needs more than not.
+
+    Args:
+        attribution: values, less what was `paid`.
+        most: filters.
+        paid: what the values are less by, shape (n,); 0 where nothing was paid.
+    """
     highest = attribution.extremes(most)["high"]
-    return highest[attribution.value[highest] > 0]
+    return highest[(attribution.value + paid)[highest] > 0]
+
+
+def class_ranking(engine: str) -> Ranking:
+    """What ranks the filters of a class, unless told otherwise."""
+    return "specific" if engine == "tmab" else "recall"
+
+
+def usual_t0(engine: str, ranking: str) -> float | Literal["auto"] | None:
+    """Live zone, unless told otherwise; None stands for the engine's own.
+
+    Example:
+        >>> usual_t0("tmab", "recall"), usual_t0("tmab", "specific"), usual_t0("monte-carlo", "recall")
+        ('auto', None, None)
+    """
+    return CRITICAL_T0 if engine == "tmab" and ranking != "specific" else None
+
+
+def is_specific(task: CriticalTask, options: Options) -> bool:
+    """Whether values are less by what other classes lose."""
+    return task.label is not None and options.ranking == "specific"
+
+
+def seeks_both(task: CriticalTask, options: Options) -> bool:
+    """Whether the culprits of a repair take an attribution of their own: a guarantee finds them on the way, but not where values have a price."""
+    return task.repair and (options.guarantee is None or is_specific(task, options))
 
 
 def plan(task: CriticalTask, options: Options) -> dict[str, float]:
@@ -214,13 +254,15 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     points = len(grid(options.top or options.usual_top, *REMOVED)) - 1
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
-    both = task.repair and options.guarantee is None
+    classes = len(np.unique(task.images.labels[split.attribute]))
+    priced = {PART: classes * passes_of_each(options, classes), CHOOSING: float(len(split.choose) * (1 + len(FACTORS)))}
     found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
     compared = planned(options, images=found, points=points + 1, report=report, choosing=choosing * task.repair)
     return (
         {"calibration": float(len(split.attribute))}
         | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
-        | {"attribution": options.budget * (2 if both else 1)}
+        | (priced if is_specific(task, options) else {})
+        | {"attribution": options.budget * (2 if seeks_both(task, options) else 1)}
         | ({"choosing": choosing} if task.repair else {})
         | {"evaluation": float(report * (1 + points + 2 * task.repair)), "control": float(report * points * DRAWS)}
         | ({"baselines": compared} if options.compare else {})
@@ -228,13 +270,13 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
 
 
 def plan_each(tasks: Sequence[CriticalTask], options: Options) -> dict[str, float]:
-    """As `plan`, for several classes of one network and images, which share the control.
+    """As `plan`, for several classes of one network and images, which share what `SHARED` names.
 
     Raises:
         DataError: as `split_of`.
     """
     plans = [plan(task, options) for task in tasks]
-    return {part: passes if part == "control" else sum(each[part] for each in plans) for part, passes in plans[0].items()}
+    return {part: passes if part in SHARED else sum(each[part] for each in plans) for part, passes in plans[0].items()}
 
 
 def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
@@ -288,9 +330,13 @@ def find_each(
     workers: int = 1,
     unfinished: Unfinished | None = None,
 ) -> list[CriticalFindings]:
-    """`find` for one class after the other, of one network and images; the control is measured with the first of them."""
+    """`find` for one class after the other, of one network and images; what `SHARED` names is measured with the first of them."""
     control = Control(unfinished.network("control").checkpoint("random") if unfinished else None)
-    return [find(task, options, progress=progress, workers=workers, unfinished=unfinished, control=control) for task in tasks]
+    elsewhere = Elsewhere(unfinished)
+    return [
+        find(task, options, progress=progress, workers=workers, unfinished=unfinished, control=control, elsewhere=elsewhere)
+        for task in tasks
+    ]
 
 
 def find(
@@ -301,6 +347,7 @@ def find(
     workers: int = 1,
     unfinished: Unfinished | None = None,
     control: Control | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> CriticalFindings:
     """Value the filters, freeze more and more of the highest beside as many random ones, and repair the class where that is asked for.
 
@@ -311,13 +358,14 @@ def find(
         workers: processes that attribute (`tmab` only); any number gives the same bits.
         unfinished: where attributions and the choice are kept as the work goes, and taken up again if they are there.
         control: what other classes of this network and these images have measured already; None for nothing.
+        elsewhere: likewise, what all classes lose with each filter.
     """
     split = split_of(task, options)
-    control = control or Control()
+    control, elsewhere = control or Control(), elsewhere or Elsewhere(unfinished)
     kept = unfinished.network("network" if task.label is None else f"class-{task.label}") if unfinished else None
     clock = Clock(
         progress,
-        sum(passes for part, passes in plan(task, options).items() if part != "control" or not control.right),
+        sum(passes for part, passes in plan(task, options).items() if part not in SHARED or not control.right),
         kept=kept,
     )
     clock.prefix = task.subject or ""
@@ -329,7 +377,12 @@ def find(
     filters = game.filters
     zone, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
 
-    def values(end: End, name: str) -> Attribution:
+    most = removed(options, len(filters))
+    price = None
+    if task.label is not None and is_specific(task, options):
+        price = specific_to(task, task.label, game, elsewhere.at(t0, game, found_on, options, clock), split, options, most, clock)
+
+    def values(game: ModelGame, end: End, name: str) -> Attribution:
         with clock.part("attribution"):
             found = attribute(
                 game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, name=name, end=end
@@ -337,15 +390,38 @@ def find(
             clock.add("attribution", sum(found.passes.values()))
         return found
 
-    attribution = values("high", "attribution")
+    played = PricedGame(game, price.prices) if price else game
+    attribution = values(played, "high", "attribution")
+    critical = critical_ones(attribution, most, (1 - t0) * price.prices if price else 0.0)
     repair = None
     if task.repair and task.label is not None:
-        lowest = attribution if options.guarantee is not None else values("low", "culprits")
+        lowest = values(game, "low", "culprits") if seeks_both(task, options) else attribution
         repair = repair_class(task, task.label, game, lowest, split, options, clock, kept)
-    removal = remove(task, filters, attribution, split, options, clock, control)
-    halved = game.batch if game.batch < options.batch else None
-    compared = compare_removal(task, game, attribution, removal, repair, split, options, clock, kept) if options.compare else None
-    return CriticalFindings(split, attribution, filters, removal, repair, zone, halved, compared, clock.passes, clock.seconds)
+    removal = remove(task, filters, critical, split, options, clock, control)
+    halved = batch if (batch := min(game.batch, played.batch)) < options.batch else None
+    compared = compare_removal(task, played, attribution, removal, repair, split, options, clock, kept) if options.compare else None
+    return CriticalFindings(
+        split, attribution, filters, critical, price, removal, repair, zone, halved, compared, clock.passes, clock.seconds
+    )
+
+
+def specific_to(
+    task: CriticalTask,
+    label: int,
+    game: ModelGame,
+    screens: Mapping[int, Floats],
+    split: Split,
+    options: Options,
+    most: int,
+    clock: Clock,
+) -> Specific:
+    """What a class pays for what the others lose: the least price that spares them on the images that choose."""
+    images = task.images.subset(split.choose)
+
+    def right(frozen: Examples) -> Floats:
+        return right_with(task.model.classifier, game.filters, images, frozen, options.batch).astype(np.float64)
+
+    return specific(screens, label, images.labels, right, most=most, options=options, clock=clock)
 
 
 def repair_class(
@@ -422,11 +498,10 @@ def worth_on(task: CriticalTask, images: LabelledImages, options: Options) -> Wo
 
 
 def remove(
-    task: CriticalTask, filters: ConvFilters, attribution: Attribution, split: Split, options: Options, clock: Clock, control: Control
+    task: CriticalTask, filters: ConvFilters, highest: Examples, split: Split, options: Options, clock: Clock, control: Control
 ) -> Removal:
-    """The removal curves on the report images: filters of positive value, highest first, and random ones of all."""
+    """The removal curves on the report images: the critical filters, highest first, and random ones of all."""
     images = task.images.subset(split.report)
-    highest = critical_ones(attribution, removed(options, len(filters)))
     counts = grid(len(highest), *REMOVED)
     orders = [np.random.default_rng([options.seed, draw]).permutation(len(filters)) for draw in range(DRAWS)]
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from repairkit.baselines import DRAWS
-from repairkit.critical import CriticalFindings, CriticalTask, critical_ones
+from repairkit.critical import CriticalFindings, CriticalTask
 from repairkit.data.record import read_record
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.critical import RESAMPLES, Removal, compare, verdict_of_removal, verdict_of_repair
@@ -21,6 +21,7 @@ from repairkit.report.critical_result import CriticalResult, LayerCount
 from repairkit.report.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
+from repairkit.specific import FACTORS
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 ROUNDING = 1e-6
@@ -50,7 +51,7 @@ def summarise(
         notices=notices,
         level=options.level,
         model=f"{task.model.architecture}: {task.model.provenance}",
-        objective=f"recall of {task.subject}" if task.subject else "accuracy on all classes",
+        objective=objective(task, findings),
         verdict=verdict,
         columns=[Column(key=key, label=COLUMNS[key][0], explanation=COLUMNS[key][1]) for key in columns],
         groups=list(dict.fromkeys(entry.group for entry in shares if entry.group)),
@@ -69,7 +70,8 @@ def summarise(
             command=command,
             minutes=minutes,
             hashes={"model": task.model.sha256, "images": data_hash(task.images)},
-            settings={"top": str(findings.attribution.top)},
+            settings={"top": str(findings.attribution.top)}
+            | ({"ranking": "specific" if findings.specific else "recall"} if task.subject else {}),
         ),
         images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
         subject=task.subject,
@@ -83,6 +85,14 @@ def summarise(
     )
 
 
+def objective(task: CriticalTask, findings: CriticalFindings) -> str:
+    """What filters were ranked by, in words."""
+    if task.subject is None:
+        return "accuracy on all classes"
+    price = f", less {findings.specific.factor:g} times what other classes lose" if findings.specific and findings.specific.factor else ""
+    return f"recall of {task.subject}{price}"
+
+
 def compared(task: CriticalTask, options: Options, findings: CriticalFindings) -> Comparison | None:
     """The run held against baselines; None where nobody asked."""
     if findings.compared is None:
@@ -91,7 +101,7 @@ def compared(task: CriticalTask, options: Options, findings: CriticalFindings) -
     repair = findings.repair
     return comparison(
         findings.compared,
-        replace(metrics[0], lower_is_better=True),
+        replace(beyond(findings.removal) if findings.specific else metrics[0], lower_is_better=True),
         order="highest value first",
         beside=metrics[1] if task.label is not None else None,
         before=repair.original.astype(np.float64) if repair else None,
@@ -112,6 +122,13 @@ def metrics_of(removal: Removal) -> list[Metric]:
         Metric(f"recall of {removal.classes[removal.label]}", removal.labels, {removal.label: 1.0}),
         Metric("mean recall of the other classes", removal.labels, {label: 1 / len(others) for label in others}, resamples=RESAMPLES),
     ]
+
+
+def beyond(removal: Removal) -> Metric:
+    """Recall of the class less the mean recall of the others: what a class-specific ranking is to make fall."""
+    own, others = metrics_of(removal)
+    weights = {**own.weights, **{label: -weight for label, weight in others.weights.items()}}
+    return Metric(f"{own.name} less {others.name}", removal.labels, weights, resamples=RESAMPLES)
 
 
 def _frozen(findings: CriticalFindings) -> list[FrozenFilter]:
@@ -149,7 +166,7 @@ def extreme(found: Attribution, end: End, most: int | None = None) -> Extreme:
 def layers(findings: CriticalFindings) -> list[LayerCount]:
     """How many of the filters that the removal curve freezes lie in each layer that has any, in the order in which the network runs them."""
     filters = findings.filters
-    site_of = filters.site_of[critical_ones(findings.attribution, findings.removal.counts[-1])]
+    site_of = filters.site_of[findings.critical[: findings.removal.counts[-1]]]
     return [
         LayerCount(layer=filters.sites[site].layer, critical=int((site_of == site).sum()), filters=filters.sites[site].filters)
         for site in np.unique(site_of).tolist()
@@ -164,6 +181,7 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
     sentences = [
         f"Filters were valued by {'recall of ' + task.subject if task.subject else 'accuracy'}, {SCORES[options.score].format(smooth=smooth)}; "
         "the most positive values are the critical filters, the most negative ones the culprits.",
+        *specificity(task, options, findings),
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; a frozen filter sends on its mean "
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the {len(findings.split.attribute):,} images that find.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes{' for each end' if repair and repair.attribution is not found else ''}; "
@@ -202,6 +220,26 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
     return sentences
 
 
+def specificity(task: CriticalTask, options: Options, findings: CriticalFindings) -> list[str]:
+    """What a class-specific ranking counts against a filter, in a sentence; none where the class alone is looked at."""
+    price = findings.specific
+    if price is None:
+        return []
+    bound = f"the mean recall of the other classes fall by at most {100 * options.max_clean_drop:g} points on the images that choose"
+    told = (
+        f"the least of {in_a_row(FACTORS)} with which the highest {findings.attribution.top} of a first-order order make {bound}"
+        if price.spared
+        else f"the last of {in_a_row(FACTORS)}, none of which makes {bound}"
+    )
+    baselines = (
+        " Of the baselines, leave-one-out and Taylor are less by the same; the others know no other class." if findings.compared else ""
+    )
+    return [
+        f"Every value is less by {price.factor:g} times the mean size, over the other classes, of the filter's first-order value for recall of "
+        f"that class, so that filters which all classes need do not rank as this one's. That factor is {told}: it fell by {100 * price.fall:.1f}.{baselines}"
+    ]
+
+
 def at_numbers(counts: Sequence[int]) -> str:
     """The numbers of filters at which a curve is measured, in words.
 
@@ -209,8 +247,19 @@ def at_numbers(counts: Sequence[int]) -> str:
         >>> at_numbers((0, 1, 2, 5)), at_numbers((0, 1))
         ('1, 2 and 5 filters', '1 filter')
     """
-    *before, last = counts[1:] or counts
-    return f"{', '.join(map(str, before))} and {last} filters" if before else f"{last} filter{'s' if last != 1 else ''}"
+    frozen = counts[1:] or counts
+    return f"{in_a_row(frozen)} filter{'s' if tuple(frozen) != (1,) else ''}"
+
+
+def in_a_row(numbers: Sequence[float]) -> str:
+    """Numbers in words.
+
+    Example:
+        >>> in_a_row((1.0, 3.0, 10.0)), in_a_row((5,))
+        ('1, 3 and 10', '5')
+    """
+    *before, last = (f"{number:g}" for number in numbers)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def limits(task: CriticalTask, options: Options) -> list[str]:

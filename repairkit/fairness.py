@@ -20,7 +20,7 @@ from repairkit.clock import Clock
 from repairkit.comparing import Compared, by_harm, compare, planned
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
-from repairkit.errors import DataError
+from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.alternatives.threshold import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way, ungrouped
@@ -201,7 +201,10 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
 
     Raises:
         DataError: a part would have no image of a subgroup, or the source has too few images to show that the guard holds.
+        UsageError: a ranking that is for the filters of one class.
     """
+    if options.ranking == "specific":
+        raise UsageError(f"ranking must be 'recall + source' or 'recall' for subgroups, got {options.ranking!r}, which is for one class")
     # The source counts as one group: a subgroup that training saw little of may be missing from a part.
     shares = None if options.source_counts else options.target_shares
     source = three_way(ungrouped(task.source), counts=options.source_counts, shares=shares, seed=options.seed)

@@ -14,7 +14,7 @@ from repairkit.shapley.model_game import Precision
 from repairkit.shapley.star import TOLERANCE
 from repairkit.tracing import FreezeAt
 
-Ranking = Literal["recall + source", "recall"]
+Ranking = Literal["recall + source", "recall", "specific"]
 Score = Literal["smooth", "hard"]
 LARGEST_SEED = 2**63 - 1
 """What torch takes for a seed is 64 bits, of which one is left for the folds, which add to it."""
@@ -36,7 +36,8 @@ class Options:
         contested: how many filters of its screen `tmab` flips (with a guarantee, of each end; more than
             there are stands for all, without a screen); 3 times `top` unless given.
         ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
-            accuracy, the default) or "recall" (subgroup recall alone, the paper's).
+            accuracy, the default) or "recall" (subgroup recall alone, the paper's). Of the filters of one class: "recall" (of that class alone,
+            the paper's), or "specific", less what the other classes lose (`repairkit.specific`; `tmab`).
         score: "smooth" values filters by the mean sigmoid of the margin (with two classes the probability
             of the label), "hard" (the paper's) by the share of correct images, which needs many times the budget for the same precision.
         freeze_at: "post" or "pre", where constants are measured.
@@ -144,6 +145,10 @@ class Options:
             raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
 
     def _check_claims(self) -> None:
+        if self.engine != "tmab" and self.ranking == "specific":
+            raise UsageError(
+                f"ranking specific is for the engine tmab, got {self.engine}: a walk ends by a worth, which prices would shift"
+            )
         if self.engine != "tmab" and (self.guarantee is not None or self.contested is not None):
             given = "guarantee" if self.guarantee is not None else "contested"
             raise UsageError(f"{given} is for the engine tmab, got {self.engine}: it has no screen and keeps no guarantee")

@@ -1,26 +1,17 @@
-"""Gradient estimates of the values of every filter, for worths that are correlated."""
+"""Attack success and accuracy apart: gradient estimates of both values of every filter, whose rank correlation is reported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-
-import numpy as np
-
 from repairkit.adversarial.rounds import Round
 from repairkit.adversarial.task import AdversarialTask
-from repairkit.attributing import within_memory
 from repairkit.clock import Clock
-from repairkit.evaluation.attacks import Attacked, derived_seed
+from repairkit.evaluation.attacks import Attacked
 from repairkit.evaluation.splits import Split
-from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier
-from repairkit.objectives import Accuracy, AttackSuccess, Worth
+from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
+from repairkit.screens import screens_of
 from repairkit.shapley.game import Floats
-from repairkit.shapley.model_game import ModelGame
-from repairkit.shapley.star import screen
-from repairkit.unfinished import KeptNetwork, Unfinished
+from repairkit.unfinished import Unfinished
 
 CORRELATED_SHARE = 0.15
 """Of the budget, for each of the two screens whose rank correlation is reported."""
@@ -49,36 +40,3 @@ def part_screens(
         part="correlation",
         kept=unfinished.network("correlation") if unfinished else None,
     )
-
-
-def screens_of(
-    classifier: Classifier,
-    filters: ConvFilters,
-    worths: Sequence[Worth],
-    options: Options,
-    *,
-    passes: float,
-    t0: float,
-    batch: int,
-    clock: Clock,
-    part: str,
-    kept: KeptNetwork | None,
-) -> Floats:
-    """Gradient estimates of the values of every filter for each worth, shape (len(worths), n); booked under this part of the work.
-
-    Each has random numbers of its own, also of the same worth: the same coalitions would feign agreement.
-    """
-    if kept is not None and (saved := kept.arrays("screens")) is not None:
-        clock.restore(part, len(worths) * passes)
-        found: Floats = saved["screens"]
-        return found
-    screens = []
-    with clock.part(part):
-        for number, worth in enumerate(worths):
-            game = ModelGame(classifier, filters, worth, batch=batch, precision=options.precision)
-            how = partial(screen, game, passes=passes, seed=derived_seed(options.seed, number), t0=t0, progress=clock.tell)
-            screens.append(within_memory(game, how, kept=None, name=part))
-            clock.add(part, passes)
-    if kept is not None:
-        kept.keep_arrays("screens", screens=np.stack(screens))
-    return np.stack(screens)

@@ -21,7 +21,7 @@ from repairkit.cli.options import (
     show_passes,
 )
 from repairkit.comparing import suited
-from repairkit.critical import CRITICAL_T0, CriticalTask, configuration, find_each, plan_each
+from repairkit.critical import CriticalTask, class_ranking, configuration, find_each, plan_each, usual_t0
 from repairkit.critical_summary import summarise
 from repairkit.data.classes import find_class
 from repairkit.options import Options
@@ -40,6 +40,13 @@ TopOption = Annotated[
     int | None,
     typer.Option(min=1, help="How many critical filters to look for, and to remove. [default: 40; 100 for the walks]"),
 ]
+RankingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="specific (value for the class less what the other classes lose) or recall (of the class alone, the paper's). "
+        "[default: specific, recall for tmab-paper and monte-carlo]"
+    ),
+]
 OutOption = Annotated[Path | None, typer.Option(help="Run directory. [default: reports/recall-... or accuracy-...]")]
 
 
@@ -55,6 +62,7 @@ def recall(
     mean: flags.Mean = None,
     std: flags.Std = None,
     engine: flags.Engine = "tmab",
+    ranking: RankingOption = None,
     score: flags.Score = None,
     freeze_at: flags.FreezeAt = "post",
     precision: flags.Precision = "float32",
@@ -87,8 +95,8 @@ def recall(
         f"recall-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     options = _options(
-        engine=engine, score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget, digits=data_root is None, top=top,
-        truncation=truncation, contested=contested, guarantee=guarantee, tolerance=tolerance, strategy=strategy, candidates=candidates,
+        engine=engine, ranking=ranking or class_ranking(engine), score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget,
+        digits=data_root is None, top=top, truncation=truncation, contested=contested, guarantee=guarantee, tolerance=tolerance, strategy=strategy, candidates=candidates,
         max_filters=max_filters, max_clean_drop=max_clean_drop, compare=suited(fairness=False) if compare else (), seed=seed, device=device, batch=batch,
     )  # fmt: skip
     running.set_processes(options)
@@ -143,7 +151,7 @@ def accuracy(
         f"accuracy-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     options = _options(
-        engine=engine, score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget, digits=data_root is None, top=top,
+        engine=engine, ranking="recall", score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget, digits=data_root is None, top=top,
         truncation=truncation, contested=contested, guarantee=guarantee, tolerance=tolerance,
         compare=suited(fairness=False) if compare else (), seed=seed, device=device, batch=batch,
     )  # fmt: skip
@@ -160,13 +168,13 @@ def accuracy(
     )
 
 
-def _options(*, engine: str, t0: str | None, budget: float | None, digits: bool, **others: Any) -> Options:
-    """The options of a run; the worth has one part."""
+def _options(*, engine: str, ranking: str, t0: str | None, budget: float | None, digits: bool, **others: Any) -> Options:
+    """The options of a run."""
     return options_of(
         engine=engine,
-        t0=parse_t0(t0) if t0 or engine != "tmab" else CRITICAL_T0,
+        ranking=ranking,
+        t0=parse_t0(t0) if t0 else usual_t0(engine, ranking),
         budget=budget or (EMBEDDED_BUDGET if digits and others.get("guarantee") is None else Options.budget),
-        ranking="recall",
         **others,
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from repairkit.critical import CRITICAL_T0, CriticalTask
+from repairkit.critical import CriticalTask, class_ranking, usual_t0
 from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
+from repairkit.errors import UsageError
 from repairkit.models import zoo
 from repairkit.options import Options
 from repairkit.recipe.base import ClassifierRecipe
@@ -27,8 +28,7 @@ class CriticalRecipe(ClassifierRecipe):
         repair: also repair each class, as `repairkit recall --repair`.
     """
 
-    defaults: ClassVar[dict[str, object]] = {"ranking": "recall"}  # the worth has one part
-    unfit = ("ranking", "folds", "rounds", "source_counts", "stability", "curve", "alternatives")
+    unfit = ("folds", "rounds", "source_counts", "stability", "curve", "alternatives")
 
     command: Literal["recall", "accuracy"]
     classes: list[str] = Field(default_factory=list)
@@ -43,9 +43,17 @@ class CriticalRecipe(ClassifierRecipe):
         return self
 
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
-        """The options of the run; as with the commands, tmab measures the live zone unless t0 says otherwise."""
-        measured = self.options.get("engine", "tmab") == "tmab" and "t0" not in self.options
-        return super().run_options(path, **(({"t0": CRITICAL_T0} if measured else {}) | overrides))
+        """The options of the run; ranking and live zone as with the commands, unless the recipe says otherwise.
+
+        Raises:
+            UsageError: as `Recipe.run_options`; a ranking other than "recall" for accuracy, where there are no other classes.
+        """
+        engine = str(self.options.get("engine", "tmab"))
+        ranking = str(self.options.get("ranking", "recall" if self.command == "accuracy" else class_ranking(engine)))
+        if self.command == "accuracy" and ranking != "recall":
+            raise UsageError(f"{path}: options.ranking: accuracy is ranked by itself, got {ranking!r}; leave the key out")
+        t0 = {} if "t0" in self.options else {"t0": usual_t0(engine, ranking)}
+        return super().run_options(path, **({"ranking": ranking} | t0 | overrides))
 
     def tasks(self, model: zoo.LoadedModel, images: LabelledImages) -> list[CriticalTask]:
         """What is asked, one class after the other.

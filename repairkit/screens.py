@@ -1,0 +1,53 @@
+"""Gradient estimates of the values of every filter, for worths that are correlated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from repairkit.attributing import within_memory
+from repairkit.clock import Clock
+from repairkit.evaluation.attacks import derived_seed
+from repairkit.filters import ConvFilters
+from repairkit.models.classifier import Classifier
+from repairkit.objectives import Worth
+from repairkit.options import Options
+from repairkit.shapley.game import Floats
+from repairkit.shapley.model_game import ModelGame
+from repairkit.shapley.star import screen
+from repairkit.unfinished import KeptNetwork
+
+
+def screens_of(
+    classifier: Classifier,
+    filters: ConvFilters,
+    worths: Sequence[Worth],
+    options: Options,
+    *,
+    passes: float,
+    t0: float,
+    batch: int,
+    clock: Clock,
+    part: str,
+    kept: KeptNetwork | None,
+) -> Floats:
+    """Gradient estimates of the values of every filter for each worth, shape (len(worths), n); booked under this part of the work.
+
+    Each has random numbers of its own, also of the same worth: the same coalitions would feign agreement.
+    """
+    if kept is not None and (saved := kept.arrays("screens")) is not None:
+        clock.restore(part, len(worths) * passes)
+        found: Floats = saved["screens"]
+        return found
+    screens = []
+    with clock.part(part):
+        for number, worth in enumerate(worths):
+            game = ModelGame(classifier, filters, worth, batch=batch, precision=options.precision)
+            how = partial(screen, game, passes=passes, seed=derived_seed(options.seed, number), t0=t0, progress=clock.tell)
+            screens.append(within_memory(game, how, kept=None, name=part))
+            clock.add(part, passes)
+    if kept is not None:
+        kept.keep_arrays("screens", screens=np.stack(screens))
+    return np.stack(screens)
