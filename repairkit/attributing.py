@@ -21,6 +21,7 @@ from repairkit.shapley import Attribution, estimate
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.shapley.stability import SIZES, Stability, stability
+from repairkit.shapley.star import check_budget
 from repairkit.shapley.zone import Zone, live_zone
 from repairkit.unfinished import KeptNetwork
 
@@ -142,8 +143,7 @@ def attribute(
         FullMemoryError: no memory for a pass of one image.
         UsageError: more filters are wanted than leave one out.
     """
-    if options.top is not None and options.top >= game.n:
-        raise UsageError(f"top must be less than the {game.n} filters of the network, got {options.top}: the culprits are some of them")
+    check_affordable(game, options, budget)
     checkpoint = kept.checkpoint(name) if kept else None
 
     def values() -> Attribution:
@@ -155,7 +155,7 @@ def attribute(
             top=_top(options, game.n),
             end=end,
             t0=t0,
-            control=options.engine == "tmab" and options.score == "smooth" and options.guarantee is None,  # their range is not known
+            control=_takes_gradients(options),
             guarantee=options.guarantee,
             tolerance=options.tolerance,
             contested=options.contested,
@@ -167,6 +167,24 @@ def attribute(
         )
 
     return within_memory(game, values, kept=kept, name=name)
+
+
+def check_affordable(game: ModelGame, options: Options, budget: float) -> None:
+    """What an attribution would be refused for, before anything else is paid.
+
+    Raises:
+        UsageError: more filters are wanted than leave one out.
+        BudgetError: less than `tmab` needs.
+    """
+    if options.top is not None and options.top >= game.n:
+        raise UsageError(f"top must be less than the {game.n} filters of the network, got {options.top}: the culprits are some of them")
+    if options.engine == "tmab" and options.guarantee is None:
+        check_budget(game, budget, top=_top(options, game.n), contested=options.contested, control=_takes_gradients(options))
+
+
+def _takes_gradients(options: Options) -> bool:
+    """Whether gradients are control variates of flips: the range of such observations is not known, as a guarantee needs it."""
+    return options.engine == "tmab" and options.score == "smooth" and options.guarantee is None
 
 
 def truncation_of(game: ModelGame, options: Options) -> float | None:

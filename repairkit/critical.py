@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from repairkit import baselines
-from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.attributing import attribute, check_affordable, game_of, zone_of
 from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
 from repairkit.comparing import Choose, Compared, by_value, compare, planned, with_after
@@ -39,7 +39,7 @@ from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.priced import PricedGame
 from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
-from repairkit.specific import CHOOSING, FACTORS, PART, Elsewhere, Specific, passes_of_each, specific
+from repairkit.specific import CHOOSING, FACTORS, PART, Elsewhere, Specific, planned_screens, specific
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 REMOVED = (3, 30)
@@ -254,14 +254,12 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     points = len(grid(options.top or options.usual_top, *REMOVED)) - 1
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
-    classes = len(np.unique(task.images.labels[split.attribute]))
-    priced = {PART: classes * passes_of_each(options, classes), CHOOSING: float(len(split.choose) * (1 + len(FACTORS)))}
     found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
     compared = planned(options, images=found, points=points + 1, report=report, choosing=choosing * task.repair)
     return (
         {"calibration": float(len(split.attribute))}
         | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
-        | (priced if is_specific(task, options) else {})
+        | (_priced(split, [task], options) if is_specific(task, options) else {})
         | {"attribution": options.budget * (2 if seeks_both(task, options) else 1)}
         | ({"choosing": choosing} if task.repair else {})
         | {"evaluation": float(report * (1 + points + 2 * task.repair)), "control": float(report * points * DRAWS)}
@@ -276,7 +274,19 @@ def plan_each(tasks: Sequence[CriticalTask], options: Options) -> dict[str, floa
         DataError: as `split_of`.
     """
     plans = [plan(task, options) for task in tasks]
-    return {part: passes if part in SHARED else sum(each[part] for each in plans) for part, passes in plans[0].items()}
+    shared = plans[0] | (_priced(split_of(tasks[0], options), tasks, options) if is_specific(tasks[0], options) else {})
+    return {part: shared[part] if part in SHARED else sum(each[part] for each in plans) for part in plans[0]}
+
+
+def _priced(split: Split, tasks: Sequence[CriticalTask], options: Options) -> dict[str, float]:
+    """Image passes of what other classes lose, asked by these classes, and of choosing the price of one."""
+    labels = tasks[0].images.labels[split.attribute]
+    return {PART: planned_screens(labels, labels_of(tasks), options), CHOOSING: float(len(split.choose) * (1 + len(FACTORS)))}
+
+
+def labels_of(tasks: Sequence[CriticalTask]) -> list[int]:
+    """The classes that are asked about."""
+    return [task.label for task in tasks if task.label is not None]
 
 
 def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
@@ -332,7 +342,7 @@ def find_each(
 ) -> list[CriticalFindings]:
     """`find` for one class after the other, of one network and images; what `SHARED` names is measured with the first of them."""
     control = Control(unfinished.network("control").checkpoint("random") if unfinished else None)
-    elsewhere = Elsewhere(unfinished)
+    elsewhere = Elsewhere(labels_of(tasks), unfinished)
     return [
         find(task, options, progress=progress, workers=workers, unfinished=unfinished, control=control, elsewhere=elsewhere)
         for task in tasks
@@ -361,7 +371,7 @@ def find(
         elsewhere: likewise, what all classes lose with each filter.
     """
     split = split_of(task, options)
-    control, elsewhere = control or Control(), elsewhere or Elsewhere(unfinished)
+    control, elsewhere = control or Control(), elsewhere or Elsewhere(labels_of([task]), unfinished)
     kept = unfinished.network("network" if task.label is None else f"class-{task.label}") if unfinished else None
     clock = Clock(
         progress,
@@ -380,7 +390,9 @@ def find(
     most = removed(options, len(filters))
     price = None
     if task.label is not None and is_specific(task, options):
-        price = specific_to(task, task.label, game, elsewhere.at(t0, game, found_on, options, clock), split, options, most, clock)
+        check_affordable(game, options, options.budget)
+        own, others = elsewhere.of(task.label, t0, game, found_on, options, clock)
+        price = specific_to(task, task.label, filters, own, others, split, options, most, clock)
 
     def values(game: ModelGame, end: End, name: str) -> Attribution:
         with clock.part("attribution"):
@@ -408,8 +420,9 @@ def find(
 def specific_to(
     task: CriticalTask,
     label: int,
-    game: ModelGame,
-    screens: Mapping[int, Floats],
+    filters: ConvFilters,
+    own: Floats,
+    others: Floats,
     split: Split,
     options: Options,
     most: int,
@@ -417,11 +430,12 @@ def specific_to(
 ) -> Specific:
     """What a class pays for what the others lose: the least price that spares them on the images that choose."""
     images = task.images.subset(split.choose)
+    elsewhere = [np.flatnonzero(images.labels == other) for other in np.unique(images.labels) if other != label]
 
     def right(frozen: Examples) -> Floats:
-        return right_with(task.model.classifier, game.filters, images, frozen, options.batch).astype(np.float64)
+        return right_with(task.model.classifier, filters, images, frozen, options.batch).astype(np.float64)
 
-    return specific(screens, label, images.labels, right, most=most, options=options, clock=clock)
+    return specific(own, others, elsewhere, right, most=most, options=options, clock=clock)
 
 
 def repair_class(

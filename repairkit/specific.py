@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ SHARE = 0.4
 """Of the budget, for the screens of all classes together, which all classes that are asked about share."""
 PART, CHOOSING = "screens of classes", "choosing the price"
 """Under which the clock books them."""
+ROUND = SCREEN_ROUND * GRADIENT_COST
+"""Image passes of a round of gradients."""
 Right = Callable[[Examples], Floats]
 """Players to freeze -> who is right of the images that choose, shape (N,)."""
 
@@ -46,39 +48,57 @@ class Specific:
     spared: bool
 
 
-def passes_of_each(options: Options, classes: int) -> float:
-    """Image passes of the screen of one class: its part of `SHARE` of the budget, in whole rounds, at least one.
+def sampled(labels: Examples, options: Options) -> list[int]:
+    """The classes whose screens say what other classes lose: all, or as many drawn at random as `SHARE` of the budget pays a round each, two at least.
+
+    Args:
+        labels: int64, shape (N,), of the images that find.
+        options: budget and seed.
 
     Example:
-        >>> passes_of_each(Options(budget=12_000), 20), passes_of_each(Options(budget=12_000), 1_000)
-        (192.0, 96.0)
+        >>> len(sampled(np.arange(1000), Options(budget=9_600))), sampled(np.array([0, 0, 1]), Options(budget=100))
+        (20, [0, 1])
     """
-    one = SCREEN_ROUND * GRADIENT_COST
-    return float(one * max(1, int(SHARE * options.budget / classes / one)))
+    there = np.unique(labels)
+    most = max(2, int(SHARE * options.budget / ROUND))
+    drawn: list[int] = np.sort(np.random.default_rng(options.seed).permutation(there)[:most]).tolist()
+    return drawn
+
+
+def passes_of_each(classes: int, options: Options) -> float:
+    """Image passes of the screen of one class, where so many share `SHARE` of the budget: in whole rounds, at least one."""
+    return float(ROUND * max(1, int(SHARE * options.budget / classes / ROUND)))
+
+
+def planned_screens(labels: Examples, asked: Sequence[int], options: Options) -> float:
+    """Image passes of all screens that these classes need."""
+    sample = sampled(labels, options)
+    return len({*sample, *asked}) * passes_of_each(len(sample), options)
 
 
 class Elsewhere:
-    """First-order marginals of every filter for every class, on the images that find; made once for a live zone, whichever class asks.
+    """First-order marginals of every filter for each class, on the images that find; made once for a live zone, whichever class asks.
 
     Args:
+        asked: labels of the classes that are asked about.
         unfinished: where they are kept; None for nowhere.
     """
 
-    def __init__(self, unfinished: Unfinished | None = None) -> None:
-        self._unfinished = unfinished
+    def __init__(self, asked: Sequence[int], unfinished: Unfinished | None = None) -> None:
+        self._asked, self._unfinished = asked, unfinished
         self._made: dict[float, dict[int, Floats]] = {}
 
-    def at(self, t0: float, game: ModelGame, images: LabelledImages, options: Options, clock: Clock) -> dict[int, Floats]:
-        """By label, the mean gradient of the smooth recall of that class by every filter's mask, shape (n,)."""
+    def of(self, label: int, t0: float, game: ModelGame, images: LabelledImages, options: Options, clock: Clock) -> tuple[Floats, Floats]:
+        """Mean gradients of the smooth recall by every filter's mask: of this class, shape (n,), and of the sampled others, shape (k, n)."""
+        sample = sampled(images.labels, options)
         if t0 not in self._made:
-            labels = np.unique(images.labels).tolist()
-            worths = [Smooth(ClassRecall(label)).on(images.subset(np.flatnonzero(images.labels == label))) for label in labels]
+            labels = sorted({*sample, *self._asked})
             values = screens_of(
                 game.classifier,
                 game.filters,
-                worths,
+                [Smooth(ClassRecall(label)).on(images.subset(np.flatnonzero(images.labels == label))) for label in labels],
                 options,
-                passes=passes_of_each(options, len(labels)),
+                passes=passes_of_each(len(sample), options),
                 t0=t0,
                 batch=game.batch,
                 clock=clock,
@@ -86,11 +106,12 @@ class Elsewhere:
                 kept=self._unfinished.network(f"{PART.replace(' ', '-')}-{t0:g}") if self._unfinished else None,
             )
             self._made[t0] = dict(zip(labels, values / (1 - t0), strict=True))
-        return self._made[t0]
+        screens = self._made[t0]
+        return screens[label], np.stack([screens[other] for other in sample if other != label])
 
 
 def specific(
-    screens: Mapping[int, Floats], label: int, labels: Examples, right: Right, *, most: int, options: Options, clock: Clock
+    own: Floats, others: Floats, elsewhere: Sequence[Examples], right: Right, *, most: int, options: Options, clock: Clock
 ) -> Specific:
     """The least of `FACTORS` with which the other classes are spared, and its prices.
 
@@ -102,34 +123,33 @@ def specific(
     others, hence its size.
 
     Args:
-        screens: first-order marginals by class, from `Elsewhere`.
-        label: of the class that is asked about.
-        labels: int64, shape (N,), of the images that choose.
+        own: first-order marginals of every filter for the class, shape (n,).
+        others: likewise for other classes, shape (k, n).
+        elsewhere: which of the images that choose are of each other class.
         right: who is right of them, with filters frozen.
         most: how many filters are frozen.
         options: `max_clean_drop`.
         clock: books the passes.
 
     Example:
-        >>> found = specific({0: np.array([0.5, 0.6]), 1: np.array([0.0, -0.3])}, 0, np.array([0, 1]),
+        >>> found = specific(np.array([0.5, 0.6]), np.array([[0.0, -0.3]]), [np.array([1])],
         ...     lambda frozen: np.array([0.0, 1.0 - (1 in frozen)]), most=1, options=Options(), clock=Clock(None, 0))
         >>> found.factor, found.prices.tolist(), found.spared  # by value for the class alone it is the second, which the other needs
         (1.0, [0.0, 0.3], True)
     """
-    others = np.mean([np.abs(values) for other, values in screens.items() if other != label], axis=0)
-    strata = [np.flatnonzero(labels == other) for other in np.unique(labels) if other != label]
+    sizes = np.abs(others).mean(axis=0)
 
-    def elsewhere(frozen: Examples) -> float:
+    def recall(frozen: Examples) -> float:
         counted = right(frozen)
-        clock.add(CHOOSING, len(labels))
+        clock.add(CHOOSING, len(counted))
         clock.tell(CHOOSING, 0, 0)
-        return float(np.mean([counted[rows].mean() for rows in strata]))
+        return float(np.mean([counted[rows].mean() for rows in elsewhere]))
 
     with clock.part(CHOOSING):
-        before = elsewhere(np.array([], dtype=np.int64))
+        before = recall(np.array([], dtype=np.int64))
         for factor in FACTORS:
-            prices = factor * others
-            fall = before - elsewhere(np.argsort(prices - screens[label], kind="stable")[:most])
+            prices = factor * sizes
+            fall = before - recall(np.argsort(prices - own, kind="stable")[:most])
             if fall <= options.max_clean_drop:
                 return Specific(factor, prices, fall, spared=True)
     warnings.warn(

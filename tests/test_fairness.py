@@ -356,7 +356,7 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
     ("changes", "message"),
     [
         ({"engine": "magic"}, "engine must be 'tmab' or 'tmab-paper' or 'monte-carlo', got 'magic'"),
-        ({"ranking": "accuracy"}, "ranking must be 'recall . source' or 'recall', got 'accuracy'"),
+        ({"ranking": "accuracy"}, "ranking must be 'recall . source' or 'recall' or 'specific', got 'accuracy'"),
         ({"score": "soft"}, "score must be 'smooth' or 'hard', got 'soft'"),
         ({"freeze_at": "mid"}, "freeze_at must be 'post' or 'pre', got 'mid'"),
         ({"precision": "float16"}, "precision must be 'float32' or 'bfloat16', got 'float16'"),

@@ -164,7 +164,11 @@ def test_options_reach_the_run_as_written(write):
         (CLASSES, ('["red", "blue"]', "[]"), "toml: classes: give the names of those whose recall is asked about, at least one$"),
         (CLASSES, ('"recall"', '"accuracy"'), "classes and repair go with .*; accuracy asks about all classes, so leave them out$"),
         (CLASSES, ("top = 2", "folds = 5"), "options.folds is no option; the options are engine, budget, top"),
-        (CLASSES, ("top = 2", 'ranking = "recall + source"'), "options.ranking is no option"),
+        (
+            CLASSES,
+            ("top = 2", 'ranking = "recall + source"'),
+            "options.ranking must be 'specific' or 'recall' for recall, got 'recall . source'",
+        ),
         (
             CLASSES,
             ("top = 2", 'compare = ["fairprune"]'),
@@ -237,12 +241,16 @@ def test_a_recipe_of_an_attack_that_is_wrong_names_the_key(write, change, messag
 def test_a_recipe_of_classes_asks_about_each_as_the_command_does(write):
     recipe = read_recipe(write(CLASSES))
     assert (recipe.data.parts, recipe.mean, recipe.per_class) == (["train", "val"], (0.5, 0.5, 0.5), 30)
-    assert recipe.run_options() == Options(top=2, ranking="recall", t0="auto")
+    assert recipe.run_options() == Options(top=2, ranking="specific", t0=0.97)
+    assert read_recipe(write(CLASSES, ("top = 2", 'top = 2\nranking = "recall"'))).run_options() == Options(
+        top=2, ranking="recall", t0="auto"
+    )
     assert read_recipe(write(CLASSES, ("top = 2", "t0 = 0.9"))).run_options().t0 == 0.9
     assert read_recipe(write(CLASSES, ("top = 2", 'engine = "monte-carlo"'))).run_options().t0 is None
     tasks = recipe.tasks(three_colours.model(), three_colours.images())
     assert [(task.subject, task.repair) for task in tasks] == [("red", False), ("blue", False)]
     accuracy = read_recipe(write(CLASSES, ('"recall"', '"accuracy"'), ('classes = ["red", "blue"]', "")))
+    assert accuracy.run_options() == Options(top=2, ranking="recall", t0="auto")
     assert [task.label for task in accuracy.tasks(three_colours.model(), three_colours.images())] == [None]
     with pytest.raises(UsageError, match="no class is called 'rde'; did you mean red"):
         read_recipe(write(CLASSES, ('"red"', '"rde"'))).tasks(three_colours.model(), three_colours.images())

@@ -7,12 +7,13 @@ import pytest
 import three_colours
 
 from repairkit import specific as module
+from repairkit.attributing import game_of
 from repairkit.clock import Clock
-from repairkit.critical import CriticalTask, find, find_each, plan, plan_each
+from repairkit.critical import CriticalTask, find, find_each, plan, plan_each, split_of, worth_on
 from repairkit.critical_summary import summarise
-from repairkit.errors import ModelWarning, UsageError
+from repairkit.errors import BudgetError, ModelWarning, UsageError
 from repairkit.options import Options
-from repairkit.specific import CHOOSING, FACTORS, PART, specific
+from repairkit.specific import CHOOSING, FACTORS, PART, ROUND, SHARE, Elsewhere, planned_screens, sampled, specific
 from repairkit.unfinished import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="specific", t0=0.5, seed=1)
@@ -32,9 +33,9 @@ def chosen(screens, costs, **options):
         counted[2:] -= sum(costs[player] for player in frozen)
         return counted
 
-    return specific(
-        {label: np.array(row) for label, row in enumerate(screens)}, 0, LABELS, right, most=2, options=Options(**options), clock=clock
-    ), clock
+    own, *others = np.array(screens)
+    apart = [np.flatnonzero(label == LABELS) for label in (1, 2)]
+    return specific(own, np.array(others), apart, right, most=2, options=Options(**options), clock=clock), clock
 
 
 @pytest.fixture
@@ -146,6 +147,39 @@ def test_culprits_of_a_repair_are_those_of_the_class_alone(never_free):
         find(task_of("green", repair=True), replace(options, ranking=ranking)).repair.attribution for ranking in ("specific", "recall")
     )
     np.testing.assert_array_equal(with_price.value, without.value)
+
+
+def test_many_classes_are_sampled_as_the_budget_pays_and_those_asked_about_have_their_own():
+    """Of 60 classes 3 stand for all; one that is asked about is screened all the same, and its size counts for nobody else."""
+    labels = np.repeat(np.arange(60), 2)
+    options = replace(SMALL, budget=3 * ROUND / SHARE)
+    sample = sampled(labels, options)
+    assert len(sample) == 3
+    assert sample == sampled(labels, options) != sampled(labels, replace(options, seed=2))
+    assert planned_screens(labels, sample[:1], options) == 3 * ROUND
+    assert planned_screens(labels, [label for label in range(4) if label not in sample][:1], options) == 4 * ROUND
+    assert planned_screens(labels, [], replace(options, budget=100 * ROUND / SHARE)) == 60 * ROUND
+
+
+def test_a_class_outside_the_sample_leaves_the_others_as_they_were(monkeypatch):
+    monkeypatch.setattr(module, "sampled", lambda *_: [0, 2])
+    task = task_of("green")
+    assert task.label == 1
+    split = split_of(task, SMALL)
+    images = task.images.subset(split.attribute)
+    game = game_of(task.model.classifier, worth_on(task, images, SMALL), (images,), SMALL)
+    own, others = Elsewhere([1]).of(1, 0.5, game, images, SMALL, Clock(None, 0))
+    assert (own.shape, others.shape) == ((6,), (2, 6))
+    _, one = Elsewhere([1, 2]).of(2, 0.5, game, images, SMALL, Clock(None, 0))
+    np.testing.assert_array_equal(one, others[:1])
+
+
+def test_a_budget_or_top_that_cannot_work_is_told_before_the_screens(monkeypatch):
+    monkeypatch.setattr(module, "screens_of", lambda *_, **__: pytest.fail("screens were made"))
+    with pytest.raises(BudgetError, match="the budget of 10 image passes is too small: tmab needs at least"):
+        find(task_of("green"), replace(SMALL, budget=10))
+    with pytest.raises(UsageError, match="top must be less than the 6 filters"):
+        find(task_of("green"), replace(SMALL, top=6))
 
 
 def test_what_takes_no_price_refuses_it():

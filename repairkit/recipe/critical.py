@@ -46,12 +46,13 @@ class CriticalRecipe(ClassifierRecipe):
         """The options of the run; ranking and live zone as with the commands, unless the recipe says otherwise.
 
         Raises:
-            UsageError: as `Recipe.run_options`; a ranking other than "recall" for accuracy, where there are no other classes.
+            UsageError: as `Recipe.run_options`; a ranking that the command does not have.
         """
         engine = str(self.options.get("engine", "tmab"))
         ranking = str(self.options.get("ranking", "recall" if self.command == "accuracy" else class_ranking(engine)))
-        if self.command == "accuracy" and ranking != "recall":
-            raise UsageError(f"{path}: options.ranking: accuracy is ranked by itself, got {ranking!r}; leave the key out")
+        fit = ("recall",) if self.command == "accuracy" else ("specific", "recall")
+        if ranking not in fit:
+            raise UsageError(f"{path}: options.ranking must be {' or '.join(map(repr, fit))} for {self.command}, got {ranking!r}")
         t0 = {} if "t0" in self.options else {"t0": usual_t0(engine, ranking)}
         return super().run_options(path, **({"ranking": ranking} | t0 | overrides))
 

@@ -138,18 +138,10 @@ def tmab(
             saved=saved,
             progress=progress,
         )
-    first = min(game.n, max(top, contested if contested is not None else 3 * top))
-    audited = min(AUDIT if audit is None else audit, game.n - first)
-    sizes = halving_sizes(first, audited, top)
+    first, audited, sizes = _halving(game, top, contested, audit)
+    flips = _flips_of_all_rounds(game, sizes, control=control)
+    check_budget(game, budget, top=top, contested=contested, audit=audit, control=control)
     ledger = Ledger(budget)
-    dearest = 1 + float(np.sort(game.flip_shares)[::-1][: sizes[0]].sum()) + GRADIENT_COST * control
-    flips = len(sizes) * 2 * dearest  # the rounds cost the same, and the first must pay a pair of all its players
-    shortest = math.ceil((1 + control) * SCREEN_ROUND * GRADIENT_COST + flips)
-    if budget < shortest:
-        raise BudgetError(
-            f"the budget of {budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
-        )
-
     most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
     plan = _Plan(seed, t0, sought, control, first, audited, tuple(sizes), most)
     intervals = None if control else TwoLevels(game.n, game.marginal_range, delta=delta, valued=sizes[0])
@@ -200,6 +192,35 @@ def tmab(
         passes=ledger.spent,
         standard_error=np.where(valued, (1 - t0) * standard_error, math.nan),
     )
+
+
+def check_budget(
+    game: Game, budget: float, *, top: int, contested: int | None = None, audit: int | None = None, control: bool = False
+) -> None:
+    """Whether the budget pays `tmab` one screen round, two with `control`, and a pair of flips in each round of halving.
+
+    Raises:
+        BudgetError: it does not; says how many passes would.
+    """
+    flips = _flips_of_all_rounds(game, _halving(game, top, contested, audit)[2], control=control)
+    shortest = math.ceil((1 + control) * SCREEN_ROUND * GRADIENT_COST + flips)
+    if budget < shortest:
+        raise BudgetError(
+            f"the budget of {budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
+        )
+
+
+def _halving(game: Game, top: int, contested: int | None, audit: int | None) -> tuple[int, int, list[int]]:
+    """How many the screen names, how many are audited, and how many are flipped in each round."""
+    first = min(game.n, max(top, contested if contested is not None else 3 * top))
+    audited = min(AUDIT if audit is None else audit, game.n - first)
+    return first, audited, halving_sizes(first, audited, top)
+
+
+def _flips_of_all_rounds(game: Game, sizes: Sequence[int], *, control: bool) -> float:
+    """Image passes of a pair of flips in each round: the rounds cost the same, and the first must pay a pair of all its players."""
+    dearest = 1 + float(np.sort(game.flip_shares)[::-1][: sizes[0]].sum()) + GRADIENT_COST * control
+    return len(sizes) * 2 * dearest
 
 
 def screen(game: Game, *, passes: float, seed: int = 0, t0: float = 0.0, progress: Progress | None = None) -> Floats:
