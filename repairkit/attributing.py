@@ -143,7 +143,7 @@ def attribute(
         FullMemoryError: no memory for a pass of one image.
         UsageError: more filters are wanted than leave one out.
     """
-    check_affordable(game, options, budget)
+    check_top(game, options)
     checkpoint = kept.checkpoint(name) if kept else None
 
     def values() -> Attribution:
@@ -169,17 +169,26 @@ def attribute(
     return within_memory(game, values, kept=kept, name=name)
 
 
-def check_affordable(game: ModelGame, options: Options, budget: float) -> None:
-    """What an attribution would be refused for, before anything else is paid.
+def check_top(game: ModelGame, options: Options) -> None:
+    """That more filters are there than are wanted.
 
     Raises:
-        UsageError: more filters are wanted than leave one out.
-        BudgetError: less than `tmab` needs.
+        UsageError: they are not.
     """
     if options.top is not None and options.top >= game.n:
         raise UsageError(f"top must be less than the {game.n} filters of the network, got {options.top}: the culprits are some of them")
+
+
+def check_affordable(game: ModelGame, options: Options) -> None:
+    """What an attribution would be refused for, before anything else is paid.
+
+    Raises:
+        UsageError: as `check_top`.
+        BudgetError: less than `tmab` needs.
+    """
+    check_top(game, options)
     if options.engine == "tmab" and options.guarantee is None:
-        check_budget(game, budget, top=_top(options, game.n), contested=options.contested, control=_takes_gradients(options))
+        check_budget(game, options.budget, top=_top(options, game.n), contested=options.contested, control=_takes_gradients(options))
 
 
 def _takes_gradients(options: Options) -> bool:

@@ -390,7 +390,7 @@ def find(
     most = removed(options, len(filters))
     price = None
     if task.label is not None and is_specific(task, options):
-        check_affordable(game, options, options.budget)
+        check_affordable(game, options)
         own, others = elsewhere.of(task.label, t0, game, found_on, options, clock)
         price = specific_to(task, task.label, filters, own, others, split, options, most, clock)
 
