@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -123,7 +122,7 @@ def planned(options: Options, *, images: int, points: int, report: int, choosing
 
 def by_value(found: Attribution) -> Floats:
     """Scores whose largest are the critical filters."""
-    return found.value
+    return found.ranked
 
 
 def by_harm(found: Attribution) -> Floats:
@@ -151,8 +150,6 @@ def compare(
 ) -> Compared:
     """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
 
-    Where that has prices, leave-one-out and Taylor are less by them, too; the others know neither the worth nor what other classes lose.
-
     Baselines that can spend get the passes that the Shapley values took; what the values of one cost less, choosing spends on more candidates
     (see `spending`). One that cannot be made says why, and nothing fails.
 
@@ -172,7 +169,7 @@ def compare(
         kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
     """
     # one of its own, whose passes may shrink for want of memory without a word about the attribution's
-    game = copy(game)
+    game = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
     budget = sum(shapley.passes.values())
 
     ours = (

@@ -124,6 +124,6 @@ def find(
     kept = unfinished.network("screens") if unfinished else None
     _, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
     screens = screens_of(
-        classifier, game.filters, [success, accuracy] * 2, options, passes=options.budget / 4, t0=t0, batch=options.batch, clock=clock, part="screens", kept=kept
+        classifier, game.filters, dict(enumerate([success, accuracy] * 2)), options, passes=options.budget / 4, t0=t0, batch=options.batch, clock=clock, part="screens", kept=kept
     )  # fmt: skip
     return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), clock.passes, clock.seconds, clock.taken)

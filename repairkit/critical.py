@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Literal
 
@@ -19,8 +20,8 @@ from repairkit.clock import Clock
 from repairkit.comparing import Choose, Compared, by_value, compare, planned, with_after
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import check_unseen
-from repairkit.errors import DataError
-from repairkit.evaluation.critical import OTHERS, Removal
+from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.critical import OTHERS, Removal, fall_of
 from repairkit.evaluation.splits import Split, three_way, ungrouped
 from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
 from repairkit.filters import ConvFilters
@@ -30,7 +31,7 @@ from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
 from repairkit.options import Options, Ranking
 from repairkit.outputs import outputs
 from repairkit.patch import Patch
-from repairkit.repair import Choice
+from repairkit.repair import GUARD_CONFIDENCE, Choice
 from repairkit.shapley import Attribution
 from repairkit.shapley.checkpoint import Arrays, Checkpoint
 from repairkit.shapley.game import Examples, Floats
@@ -39,7 +40,7 @@ from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.priced import PricedGame
 from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
-from repairkit.specific import CHOOSING, FACTORS, PART, Elsewhere, Specific, planned_screens, specific
+from repairkit.specific import CHOOSING, PART, Elsewhere, Fall, Specific, first_factor, planned_choosing, planned_screens, settled
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 REMOVED = (3, 30)
@@ -117,7 +118,7 @@ class CriticalFindings:
         attribution: values of the highest filters.
         filters: the players with their constants.
         critical: players in the order in which they were frozen: the highest values.
-        specific: what other classes lose with each filter, which the values are less by; None where the class alone is looked at.
+        specific: what other classes lose with each filter, and how much of that counts; None where the class alone is looked at.
         removal: who was right as filters were frozen.
         repair: where it was asked for.
         zone: where t0 was measured.
@@ -207,21 +208,27 @@ def removed(options: Options, players: int) -> int:
     return min(options.top or options.usual_top, max(players // 2, 1))
 
 
-def critical_ones(attribution: Attribution, most: int, paid: Floats | float = 0.0) -> Examples:
-    """The filters that something depends on, highest value first: at most so many, and only those it needs more than not.
+def critical_ones(attribution: Attribution, most: int) -> Examples:
+    """The filters that something depends on, highest first (value, less the price where there is one): at most so many, and of positive value alone."""
+    highest = attribution.extremes(len(attribution.ids))["high"]
+    return highest[attribution.value[highest] > 0][:most]
 
-    Args:
-        attribution: values, less what was `paid`.
-        most: filters.
-        paid: what the values are less by, shape (n,); 0 where nothing was paid.
+
+def class_ranking(given: str | None, engine: str, guarantee: float | None = None) -> Ranking:
+    """What ranks the filters of a class: as given, else "specific" where that can be.
+
+    Raises:
+        UsageError: a ranking that is not for classes.
+
+    Example:
+        >>> class_ranking(None, "tmab"), class_ranking(None, "monte-carlo"), class_ranking("recall", "tmab")
+        ('specific', 'recall', 'recall')
     """
-    highest = attribution.extremes(most)["high"]
-    return highest[(attribution.value + paid)[highest] > 0]
-
-
-def class_ranking(engine: str) -> Ranking:
-    """What ranks the filters of a class, unless told otherwise."""
-    return "specific" if engine == "tmab" else "recall"
+    if given not in (None, "specific", "recall"):
+        raise UsageError(f"ranking must be 'specific' or 'recall' for a class, got {given!r}")
+    if given is None:
+        return "specific" if engine == "tmab" and guarantee is None else "recall"
+    return "specific" if given == "specific" else "recall"
 
 
 def usual_t0(engine: str, ranking: str) -> float | Literal["auto"] | None:
@@ -240,8 +247,8 @@ def is_specific(task: CriticalTask, options: Options) -> bool:
 
 
 def seeks_both(task: CriticalTask, options: Options) -> bool:
-    """Whether the culprits of a repair take an attribution of their own: a guarantee finds them on the way, but not where values have a price."""
-    return task.repair and (options.guarantee is None or is_specific(task, options))
+    """Whether the culprits of a repair take an attribution of their own; a guarantee finds them on the way."""
+    return task.repair and options.guarantee is None
 
 
 def plan(task: CriticalTask, options: Options) -> dict[str, float]:
@@ -281,7 +288,7 @@ def plan_each(tasks: Sequence[CriticalTask], options: Options) -> dict[str, floa
 def _priced(split: Split, tasks: Sequence[CriticalTask], options: Options) -> dict[str, float]:
     """Image passes of what other classes lose, asked by these classes, and of choosing the price of one."""
     labels = tasks[0].images.labels[split.attribute]
-    return {PART: planned_screens(labels, labels_of(tasks), options), CHOOSING: float(len(split.choose) * (1 + len(FACTORS)))}
+    return {PART: planned_screens(labels, labels_of(tasks), options), CHOOSING: planned_choosing(len(split.choose))}
 
 
 def labels_of(tasks: Sequence[CriticalTask]) -> list[int]:
@@ -388,11 +395,6 @@ def find(
     zone, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
 
     most = removed(options, len(filters))
-    price = None
-    if task.label is not None and is_specific(task, options):
-        check_affordable(game, options)
-        own, others = elsewhere.of(task.label, t0, game, found_on, options, clock)
-        price = specific_to(task, task.label, filters, own, others, split, options, most, clock)
 
     def values(game: ModelGame, end: End, name: str) -> Attribution:
         with clock.part("attribution"):
@@ -402,40 +404,56 @@ def find(
             clock.add("attribution", sum(found.passes.values()))
         return found
 
-    played = PricedGame(game, price.prices) if price else game
-    attribution = values(played, "high", "attribution")
-    critical = critical_ones(attribution, most, (1 - t0) * price.prices if price else 0.0)
+    played, price = game, None
+    if task.label is not None and is_specific(task, options):
+        check_affordable(game, options)
+        own, others = elsewhere.of(task.label, game, found_on, options, clock)
+        sizes = np.abs(others).mean(axis=0)
+        fall = fall_of_others(task, task.label, filters, split, options, clock)
+        with clock.part(CHOOSING):
+            first = first_factor(own, sizes, fall, most=most, options=options)
+        played = PricedGame(game, first * sizes)
+        found = values(played, "high", "attribution")
+
+        def ranked_by(factor: float) -> Attribution:
+            return found.priced((1 - t0) * first * sizes, (1 - t0) * factor * sizes)
+
+        with clock.part(CHOOSING):
+            price = settled(
+                lambda factor: critical_ones(ranked_by(factor), most), sizes, fall, classes=len(others), first=first, options=options
+            )
+        spent = {PART: _priced(split, [task], options)[PART], CHOOSING: clock.passes[CHOOSING]}
+        attribution = replace(ranked_by(price.factor), passes=found.passes | spent)
+    else:
+        attribution = values(game, "high", "attribution")
+    critical = critical_ones(attribution, most)
     repair = None
     if task.repair and task.label is not None:
         lowest = values(game, "low", "culprits") if seeks_both(task, options) else attribution
         repair = repair_class(task, task.label, game, lowest, split, options, clock, kept)
     removal = remove(task, filters, critical, split, options, clock, control)
     halved = batch if (batch := min(game.batch, played.batch)) < options.batch else None
-    compared = compare_removal(task, played, attribution, removal, repair, split, options, clock, kept) if options.compare else None
+    compared = compare_removal(task, game, price, attribution, removal, repair, split, options, clock, kept) if options.compare else None
     return CriticalFindings(
         split, attribution, filters, critical, price, removal, repair, zone, halved, compared, clock.passes, clock.seconds
     )
 
 
-def specific_to(
-    task: CriticalTask,
-    label: int,
-    filters: ConvFilters,
-    own: Floats,
-    others: Floats,
-    split: Split,
-    options: Options,
-    most: int,
-    clock: Clock,
-) -> Specific:
-    """What a class pays for what the others lose: the least price that spares them on the images that choose."""
-    images = task.images.subset(split.choose)
-    elsewhere = [np.flatnonzero(images.labels == other) for other in np.unique(images.labels) if other != label]
+def fall_of_others(task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock) -> Fall:
+    """What a class-specific ranking holds: how far the mean recall of the other classes falls on the images that choose, and its bound."""
+    images = task.images.subset(split.choose[task.images.labels[split.choose] != label])
 
-    def right(frozen: Examples) -> Floats:
-        return right_with(task.model.classifier, filters, images, frozen, options.batch).astype(np.float64)
+    def right(frozen: Examples) -> npt.NDArray[np.bool_]:
+        rows = right_with(task.model.classifier, filters, images, frozen, options.batch)
+        clock.add(CHOOSING, len(images))
+        clock.tell(CHOOSING, 0, 0)
+        return rows
 
-    return specific(own, others, elsewhere, right, most=most, options=options, clock=clock)
+    @cache
+    def before() -> npt.NDArray[np.bool_]:
+        return right(np.array([], dtype=np.int64))
+
+    return lambda frozen: fall_of(before(), right(frozen), images.labels, confidence=GUARD_CONFIDENCE, seed=options.seed)
 
 
 def repair_class(
@@ -466,9 +484,14 @@ def choose_worths(task: CriticalTask, label: int, split: Split) -> tuple[Worth, 
     return ClassRecall(label).on(choose_on.subset(np.flatnonzero(own))), Accuracy().on(choose_on.subset(np.flatnonzero(~own)))
 
 
+PRICED = ("leave-one-out", "taylor")
+"""Baselines in the unit of the worth, which a price is taken from."""
+
+
 def compare_removal(
     task: CriticalTask,
     game: ModelGame,
+    price: Specific | None,
     attribution: Attribution,
     removal: Removal,
     repair: ClassRepair | None,
@@ -477,7 +500,11 @@ def compare_removal(
     clock: Clock,
     kept: KeptNetwork | None = None,
 ) -> Compared:
-    """The removal curves of baselines beside that of the Shapley values, and where the class is repaired, choosing from their candidates."""
+    """The removal curves of baselines beside that of the Shapley values, and where the class is repaired, choosing from their candidates.
+
+    Where a price counts against a filter, it does for leave-one-out and Taylor, too; the others know neither the worth nor the other classes.
+    Choosing goes by values alone, of all.
+    """
     images = task.images.subset(split.report)
     choose: Choose | None = None
     if repair is not None and task.label is not None:
@@ -487,14 +514,18 @@ def compare_removal(
             suspects = baselines.suspects(found)
             return choose_once(task.model.classifier, game.filters, suspects, worths, by, clock, own, part="baselines")
 
+    def score(found: Attribution) -> Floats:
+        priced = price is not None and found.engine in PRICED
+        return found.value - price.factor * price.sizes if price is not None and priced else by_value(found)
+
     compared = compare(
         game,
         attribution,
         options,
         seed=options.seed,
         counts=removal.counts,
-        score=by_value,
-        order=lambda found: np.argsort(-found.value, kind="stable")[: removal.counts[-1]].tolist(),
+        score=score,
+        order=lambda found: np.argsort(-score(found), kind="stable")[: removal.counts[-1]].tolist(),
         measure=lambda frozen: right_with(task.model.classifier, game.filters, images, np.array(frozen, dtype=np.int64), options.batch),
         clock=clock,
         right=removal.critical,

@@ -21,7 +21,7 @@ from repairkit.report.critical_result import CriticalResult, LayerCount
 from repairkit.report.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
-from repairkit.specific import FACTORS
+from repairkit.specific import FACTORS, PRICED_AT
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 ROUNDING = 1e-6
@@ -107,6 +107,7 @@ def compared(task: CriticalTask, options: Options, findings: CriticalFindings) -
         before=repair.original.astype(np.float64) if repair else None,
         judged=metrics if repair else (),
         strategy=options.strategy,
+        most=min(findings.attribution.top, len(findings.critical)) if findings.specific else None,
         level=options.level,
         seed=options.seed,
     )
@@ -139,6 +140,8 @@ def _frozen(findings: CriticalFindings) -> list[FrozenFilter]:
 def extremes(findings: CriticalFindings) -> list[Extreme]:
     """Both ends of the values; the low end from the attribution that sought it, where a repair made one."""
     low = findings.repair.attribution if findings.repair else findings.attribution
+    if findings.specific and not findings.repair:  # its low end is of what others need, not of what harms this class
+        return [extreme(findings.attribution, "high")]
     return [extreme(findings.attribution, "high"), extreme(low, "low")]
 
 
@@ -155,6 +158,7 @@ def extreme(found: Attribution, end: End, most: int | None = None) -> Extreme:
                 value=float(found.value[player]),
                 half_width=finite_or_none(found.half_width[player]),
                 screen=finite_or_none(found.screen[player]),
+                price=float(found.price[player]) if len(found.price) else None,
                 samples=int(found.samples[player]),
                 status=found.status(player, end),
             )
@@ -221,23 +225,30 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
 
 
 def specificity(task: CriticalTask, options: Options, findings: CriticalFindings) -> list[str]:
-    """What a class-specific ranking counts against a filter, in a sentence; none where the class alone is looked at."""
+    """What a class-specific ranking counts against a filter; nothing where the class alone is looked at."""
     price = findings.specific
     if price is None:
         return []
-    bound = f"the mean recall of the other classes fall by at most {100 * options.max_clean_drop:g} points on the images that choose"
-    told = (
-        f"the least of {in_a_row(FACTORS)} with which the highest {findings.attribution.top} of a first-order order make {bound}"
-        if price.spared
-        else f"the last of {in_a_row(FACTORS)}, none of which makes {bound}"
-    )
-    baselines = (
-        " Of the baselines, leave-one-out and Taylor are less by the same; the others know no other class." if findings.compared else ""
-    )
-    return [
-        f"Every value is less by {price.factor:g} times the mean size, over the other classes, of the filter's first-order value for recall of "
-        f"that class, so that filters which all classes need do not rank as this one's. That factor is {told}: it fell by {100 * price.fall:.1f}.{baselines}"
+    others = len(np.unique(task.images.labels)) - 1
+    over = f"the {others} other classes" if price.classes == others else f"{price.classes} of the {others} other classes, drawn at random"
+    fell = f"on the images that choose it fell by {100 * price.fall:.1f} points with the critical filters frozen, at most {100 * price.bound:.1f}"
+    how = f"the one-sided 90 % bound on the fall of the mean recall of the other classes is at most {100 * options.spare:g} points"
+    sentences = [
+        f"Critical filters are ranked by value less price, so that filters which all classes need do not come first: {price.factor:g} times the mean "
+        f"size, over {over}, of the filter's first-order value for recall of that class, near the whole network (t0 = {PRICED_AT:g}). The factor is "
+        + (
+            f"the least of {in_a_row(FACTORS)} with which {how}"
+            if price.spared
+            else f"the last, since with none of {in_a_row(FACTORS)} {how}"
+        )
+        + f"; {fell}. Filters were picked for flips at {price.first:g} times."
     ]
+    if findings.compared:
+        sentences.append(
+            "Of the baselines, leave-one-out and Taylor are less by the same price, which only the passes of the Shapley values are charged with; "
+            "the others know no other class."
+        )
+    return sentences
 
 
 def at_numbers(counts: Sequence[int]) -> str:
@@ -273,5 +284,10 @@ def limits(task: CriticalTask, options: Options) -> list[str]:
         "Half-widths of values hold for one filter at a time and conditionally on the images that find; the highest of many estimates are biased upwards."
         if options.guarantee is None
         else "Half-widths of values hold for all filters at once, and conditionally on the images that find.",
+        *(
+            ["The price of a filter is an estimate from few gradients of each class, which intervals take as known."]
+            if options.ranking == "specific"
+            else []
+        ),
         "That accuracy falls when filters are frozen together says that the network depends on them, not what they compute.",
     ]

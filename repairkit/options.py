@@ -37,7 +37,9 @@ class Options:
             there are stands for all, without a screen); 3 times `top` unless given.
         ranking: worth whose values rank the filters: "recall + source" (subgroup recall plus source
             accuracy, the default) or "recall" (subgroup recall alone, the paper's). Of the filters of one class: "recall" (of that class alone,
-            the paper's), or "specific", less what the other classes lose (`repairkit.specific`; `tmab`).
+            the paper's), or "specific", less what the other classes lose (`repairkit.specific`; `tmab` without a guarantee).
+        spare: of a class-specific ranking: the most that the mean recall of the other classes may fall with the critical filters frozen (one-sided
+            90 % bound on the images that choose).
         score: "smooth" values filters by the mean sigmoid of the margin (with two classes the probability
             of the label), "hard" (the paper's) by the share of correct images, which needs many times the budget for the same precision.
         freeze_at: "post" or "pre", where constants are measured.
@@ -70,6 +72,7 @@ class Options:
     tolerance: float | None = None
     contested: int | None = None
     ranking: Ranking = "recall + source"
+    spare: float = 0.02
     score: Score = "smooth"
     freeze_at: FreezeAt = "post"
     precision: Precision = "float32"
@@ -100,6 +103,7 @@ class Options:
         for name, low, high in (
             ("t0", 0, 0.999),
             ("truncation", 0, math.inf),
+            ("spare", 0, 1),
             ("max_clean_drop", 0, 1),
             ("level", 0.5, 0.9999),
             ("top", 1, math.inf),
@@ -127,7 +131,9 @@ class Options:
     @property
     def configuration(self) -> dict[str, object]:
         """All choices as a run that goes on compares them; newer ones that ask for nothing are left out, so that older work is taken up."""
-        return {name: value for name, value in asdict(self).items() if (name, value) not in (("rounds", 1), ("compare", ()))}
+        return {
+            name: value for name, value in asdict(self).items() if (name, value) not in (("rounds", 1), ("compare", ()), ("spare", 0.02))
+        }
 
     @property
     def usual_top(self) -> int:
@@ -148,6 +154,10 @@ class Options:
         if self.engine != "tmab" and self.ranking == "specific":
             raise UsageError(
                 f"ranking specific is for the engine tmab, got {self.engine}: a walk ends by a worth, which prices would shift"
+            )
+        if self.guarantee is not None and self.ranking == "specific":
+            raise UsageError(
+                "ranking specific keeps no guarantee, since prices are estimates themselves; give ranking recall, or no guarantee"
             )
         if self.engine != "tmab" and (self.guarantee is not None or self.contested is not None):
             given = "guarantee" if self.guarantee is not None else "contested"

@@ -1,8 +1,8 @@
-"""Gradient estimates of the values of every filter, for worths that are correlated."""
+"""Gradient estimates of the values of every filter, for several worths."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from repairkit.unfinished import KeptNetwork
 def screens_of(
     classifier: Classifier,
     filters: ConvFilters,
-    worths: Sequence[Worth],
+    worths: Mapping[int, Worth],
     options: Options,
     *,
     passes: float,
@@ -35,19 +35,21 @@ def screens_of(
 ) -> Floats:
     """Gradient estimates of the values of every filter for each worth, shape (len(worths), n); booked under this part of the work.
 
-    Each has random numbers of its own, also of the same worth: the same coalitions would feign agreement.
+    Each has random numbers of its own, by its number, also of the same worth: the same coalitions would feign agreement. Each is kept
+    as soon as it is made.
     """
-    if kept is not None and (saved := kept.arrays("screens")) is not None:
-        clock.restore(part, len(worths) * passes)
-        found: Floats = saved["screens"]
-        return found
     screens = []
     with clock.part(part):
-        for number, worth in enumerate(worths):
+        for number, worth in worths.items():
+            name = f"screen-{number}"
+            if kept is not None and (saved := kept.arrays(name)) is not None:
+                clock.restore(part, passes)
+                screens.append(saved["screen"])
+                continue
             game = ModelGame(classifier, filters, worth, batch=batch, precision=options.precision)
             how = partial(screen, game, passes=passes, seed=derived_seed(options.seed, number), t0=t0, progress=clock.tell)
             screens.append(within_memory(game, how, kept=None, name=part))
             clock.add(part, passes)
-    if kept is not None:
-        kept.keep_arrays("screens", screens=np.stack(screens))
+            if kept is not None:
+                kept.keep_arrays(name, screen=screens[-1])
     return np.stack(screens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,32 +20,42 @@ from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND
 from repairkit.unfinished import Unfinished
 
-FACTORS = (0.0, 1.0, 3.0, 10.0, 30.0)
-"""Of the price, the least of which that spares the other classes is taken; the first is the paper's ranking."""
+FIRST = (0.0, 1.0, 3.0, 10.0, 30.0)
+"""Factors of the price that say where to flip, by first-order values."""
+FACTORS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0)
+"""Factors of the price by which filters are ranked; the first is the paper's ranking."""
+PRICED_AT = 0.97
+"""Live zone of the screens: the other classes are to go on as they do, so what they lose is asked near the whole network."""
 SHARE = 0.4
 """Of the budget, for the screens of all classes together, which all classes that are asked about share."""
 PART, CHOOSING = "screens of classes", "choosing the price"
 """Under which the clock books them."""
 ROUND = SCREEN_ROUND * GRADIENT_COST
 """Image passes of a round of gradients."""
-Right = Callable[[Examples], Floats]
-"""Players to freeze -> who is right of the images that choose, shape (N,)."""
+Fall = Callable[[Examples], tuple[float, float]]
+"""Players to freeze -> how far the mean recall of the other classes falls on the images that choose, and its one-sided 90 % bound."""
 
 
 @dataclass(frozen=True, eq=False)
 class Specific:
-    """What other classes lose with each filter, and what a class pays for it.
+    """What other classes lose with each filter, and what counts against it for that.
 
     Attributes:
         factor: one of `FACTORS`.
-        prices: float64 (n,), in units of recall: `factor` times the mean over the other classes of the size of the filter's first-order marginal.
-        fall: of the mean recall of the other classes on the images that choose, with the filters frozen that a first-order order names.
-        spared: whether that is at most what the options allow.
+        sizes: float64 (n,), mean over the other classes of the size of the filter's first-order marginal, in units of recall.
+        classes: how many others that is over.
+        first: the factor by which filters were picked for flips.
+        fall: of the mean recall of the other classes on the images that choose, with the critical filters frozen.
+        bound: one-sided 90 % bound of that.
+        spared: whether the bound is at most what the options allow.
     """
 
     factor: float
-    prices: Floats
+    sizes: Floats
+    classes: int
+    first: float
     fall: float
+    bound: float
     spared: bool
 
 
@@ -77,7 +88,7 @@ def planned_screens(labels: Examples, asked: Sequence[int], options: Options) ->
 
 
 class Elsewhere:
-    """First-order marginals of every filter for each class, on the images that find; made once for a live zone, whichever class asks.
+    """First-order marginals of every filter for each class, on the images that find; made once, whichever class asks.
 
     Args:
         asked: labels of the classes that are asked about.
@@ -86,76 +97,84 @@ class Elsewhere:
 
     def __init__(self, asked: Sequence[int], unfinished: Unfinished | None = None) -> None:
         self._asked, self._unfinished = asked, unfinished
-        self._made: dict[float, dict[int, Floats]] = {}
+        self._made: dict[int, Floats] = {}
 
-    def of(self, label: int, t0: float, game: ModelGame, images: LabelledImages, options: Options, clock: Clock) -> tuple[Floats, Floats]:
+    def of(self, label: int, game: ModelGame, images: LabelledImages, options: Options, clock: Clock) -> tuple[Floats, Floats]:
         """Mean gradients of the smooth recall by every filter's mask: of this class, shape (n,), and of the sampled others, shape (k, n)."""
         sample = sampled(images.labels, options)
-        if t0 not in self._made:
+        if not self._made:
             labels = sorted({*sample, *self._asked})
             values = screens_of(
                 game.classifier,
                 game.filters,
-                [Smooth(ClassRecall(label)).on(images.subset(np.flatnonzero(images.labels == label))) for label in labels],
+                {label: Smooth(ClassRecall(label)).on(images.subset(np.flatnonzero(images.labels == label))) for label in labels},
                 options,
                 passes=passes_of_each(len(sample), options),
-                t0=t0,
+                t0=PRICED_AT,
                 batch=game.batch,
                 clock=clock,
                 part=PART,
-                kept=self._unfinished.network(f"{PART.replace(' ', '-')}-{t0:g}") if self._unfinished else None,
+                kept=self._unfinished.network("screens-of-classes") if self._unfinished else None,
             )
-            self._made[t0] = dict(zip(labels, values / (1 - t0), strict=True))
-        screens = self._made[t0]
-        return screens[label], np.stack([screens[other] for other in sample if other != label])
+            self._made = dict(zip(labels, values / (1 - PRICED_AT), strict=True))
+        return self._made[label], np.stack([self._made[other] for other in sample if other != label])
 
 
-def specific(
-    own: Floats, others: Floats, elsewhere: Sequence[Examples], right: Right, *, most: int, options: Options, clock: Clock
-) -> Specific:
-    """The least of `FACTORS` with which the other classes are spared, and its prices.
+def first_factor(own: Floats, sizes: Floats, fall: Fall, *, most: int, options: Options) -> float:
+    """The least factor of `FIRST` with which the others fall by half of `spare` at most, where first-order values rank; the last where none does.
 
-    Spared means: with the `most` filters frozen whose first-order marginal less price is highest, the mean recall of the other classes
-    falls by `max_clean_drop` at most. Where no factor spares them it is the last, with a warning.
+    Args:
+        own: first-order marginals of every filter for the class, shape (n,).
+        sizes: mean size of those of the others, shape (n,).
+        fall: of the others, with filters frozen.
+        most: how many filters are frozen.
+        options: `spare`.
+
+    Example:
+        >>> first_factor(np.array([0.5, 0.6]), np.array([0.0, 0.3]), lambda frozen: (float(1 in frozen), 1.0), most=1, options=Options())
+        1.0
+    """
+    return next(
+        (factor for factor in FIRST[:-1] if fall(np.argsort(factor * sizes - own, kind="stable")[:most])[0] <= options.spare / 2), FIRST[-1]
+    )
+
+
+def settled(critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *, classes: int, first: float, options: Options) -> Specific:
+    """The least of `FACTORS` with which the other classes are spared: the one-sided 90 % bound on the fall of their mean recall is at most `spare`.
+
+    By bisection, so that a factor is taken to spare them where a smaller one does. Where none does it is the last, with a warning.
 
     Deviation from Ghorbani & Zou 2020, who rank by recall of the class alone. Filters that every class needs are then among the highest, and
     all classes fall; counting against a filter the mean of what the others lose is not enough, since a filter may help some as it harms
     others, hence its size.
 
     Args:
-        own: first-order marginals of every filter for the class, shape (n,).
-        others: likewise for other classes, shape (k, n).
-        elsewhere: which of the images that choose are of each other class.
-        right: who is right of them, with filters frozen.
-        most: how many filters are frozen.
-        options: `max_clean_drop`.
-        clock: books the passes.
-
-    Example:
-        >>> found = specific(np.array([0.5, 0.6]), np.array([[0.0, -0.3]]), [np.array([1])],
-        ...     lambda frozen: np.array([0.0, 1.0 - (1 in frozen)]), most=1, options=Options(), clock=Clock(None, 0))
-        >>> found.factor, found.prices.tolist(), found.spared  # by value for the class alone it is the second, which the other needs
-        (1.0, [0.0, 0.3], True)
+        critical: the players that are frozen, where filters are ranked by value less so many times the price.
+        sizes: mean size over the others of each filter's first-order marginal, shape (n,).
+        fall: of the others, with filters frozen.
+        classes: how many others `sizes` is over.
+        first: the factor by which filters were picked for flips.
+        options: `spare`.
     """
-    sizes = np.abs(others).mean(axis=0)
+    least, most = -1, len(FACTORS)
+    measured: dict[int, tuple[float, float]] = {}
+    while most - least > 1:
+        middle = (least + most) // 2
+        measured[middle] = fall(critical(FACTORS[middle]))
+        least, most = (least, middle) if measured[middle][1] <= options.spare else (middle, most)
+    spared = most < len(FACTORS)
+    last = most if spared else len(FACTORS) - 1
+    fallen, bound = measured[last]
+    if not spared:
+        warnings.warn(
+            f"at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {100 * options.spare:g} points on the "
+            f"images that choose (by {100 * fallen:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top, or a larger --spare",
+            ModelWarning,
+            stacklevel=2,
+        )
+    return Specific(FACTORS[last], sizes, classes, first, fallen, bound, spared)
 
-    def recall(frozen: Examples) -> float:
-        counted = right(frozen)
-        clock.add(CHOOSING, len(counted))
-        clock.tell(CHOOSING, 0, 0)
-        return float(np.mean([counted[rows].mean() for rows in elsewhere]))
 
-    with clock.part(CHOOSING):
-        before = recall(np.array([], dtype=np.int64))
-        for factor in FACTORS:
-            prices = factor * sizes
-            fall = before - recall(np.argsort(prices - own, kind="stable")[:most])
-            if fall <= options.max_clean_drop:
-                return Specific(factor, prices, fall, spared=True)
-    warnings.warn(
-        f"at every price up to {factor:g} times what they lose, the other classes fall by more than {100 * options.max_clean_drop:g} points on "
-        f"the images that choose ({100 * fall:.1f}); give a smaller --top, or a larger --max-clean-drop",
-        ModelWarning,
-        stacklevel=2,
-    )
-    return Specific(factor, prices, fall, spared=False)
+def planned_choosing(images: int) -> float:
+    """Image passes of choosing both factors, at most."""
+    return float(images * (len(FIRST) + math.ceil(math.log2(len(FACTORS) + 1))))

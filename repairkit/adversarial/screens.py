@@ -31,7 +31,7 @@ def part_screens(
     return screens_of(
         task.model.classifier,
         first.filters,
-        parts,
+        dict(enumerate(parts)),
         options,
         passes=CORRELATED_SHARE * options.budget,
         t0=first.attribution.t0,

@@ -44,7 +44,15 @@ RankingOption = Annotated[
     str | None,
     typer.Option(
         help="specific (value for the class less what the other classes lose) or recall (of the class alone, the paper's). "
-        "[default: specific, recall for tmab-paper and monte-carlo]"
+        "[default: specific, recall for tmab-paper and monte-carlo and with a guarantee]"
+    ),
+]
+SpareOption = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="With --ranking specific: the most that the mean recall of the other classes may fall, a share (one-sided 90 % bound).",
     ),
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Run directory. [default: reports/recall-... or accuracy-...]")]
@@ -63,6 +71,7 @@ def recall(
     std: flags.Std = None,
     engine: flags.Engine = "tmab",
     ranking: RankingOption = None,
+    spare: SpareOption = Options.spare,
     score: flags.Score = None,
     freeze_at: flags.FreezeAt = "post",
     precision: flags.Precision = "float32",
@@ -95,7 +104,7 @@ def recall(
         f"recall-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     options = _options(
-        engine=engine, ranking=ranking or class_ranking(engine), score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget,
+        engine=engine, ranking=class_ranking(ranking, engine, guarantee), spare=spare, score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget,
         digits=data_root is None, top=top, truncation=truncation, contested=contested, guarantee=guarantee, tolerance=tolerance, strategy=strategy, candidates=candidates,
         max_filters=max_filters, max_clean_drop=max_clean_drop, compare=suited(fairness=False) if compare else (), seed=seed, device=device, batch=batch,
     )  # fmt: skip

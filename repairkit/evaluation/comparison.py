@@ -15,7 +15,7 @@ from repairkit.baselines import BASELINES, DRAWS
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
 from repairkit.errors import DataError
 from repairkit.evaluation.fairness import claim_of
-from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, shared_prior, simultaneous, stratified_bootstrap, wilson
+from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, simultaneous, stratified_bootstrap, weighted_prior, wilson
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.filters import FilterId
 from repairkit.repair import Strategy
@@ -108,7 +108,7 @@ class Metric:
             summed: Floats = last @ weights
             return summed
 
-        return stratified_bootstrap(rows, strata, total, resamples=self.resamples, seed=seed, level=level, prior=shared_prior(strata))
+        return stratified_bootstrap(rows, strata, total, resamples=self.resamples, seed=seed, level=level, prior=weighted_prior(weights))
 
 
 def comparison(
@@ -120,6 +120,7 @@ def comparison(
     before: Floats | None = None,
     judged: Sequence[Metric] = (),
     strategy: Strategy = "forward",
+    most: int | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
@@ -133,12 +134,17 @@ def comparison(
         before: shape (N,), what is counted of each image with nothing frozen; needed where filters were chosen.
         judged: of the networks that choosing made, the one that the repair is for first.
         strategy: how filters were chosen.
+        most: of the first of an order, whose overlap is stated; those sought that score above 0 by default.
         level: of all intervals, each of which holds for one comparison at a time, and of all claims against the baselines together: each
             is made at `simultaneous` of it.
         seed: of the bootstrap.
     """
     shapley = compared.contenders[0]
-    k = min(min(found.top, int((scores > 0).sum())) for found, scores in zip(shapley.attributions, shapley.scores, strict=True))
+    k = (
+        most
+        if most is not None
+        else min(min(found.top, int((scores > 0).sum())) for found, scores in zip(shapley.attributions, shapley.scores, strict=True))
+    )
     rivals = sum(bool(each.attributions) for each in compared.contenders[1:])
     claimed = simultaneous(level, rivals)
     judge = _Judge(compared, metric, beside, before, judged, k, level, claimed, seed)

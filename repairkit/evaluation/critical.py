@@ -142,6 +142,27 @@ def _change(before: Floats, after: Floats, strata: npt.NDArray[np.int64] | None,
     return mean_interval(pair, resamples=RESAMPLES, seed=seed, level=level)
 
 
+def fall_of(
+    before: npt.ArrayLike, after: npt.ArrayLike, classes: npt.NDArray[np.int64], *, confidence: float, seed: int
+) -> tuple[float, float]:
+    """How far the mean recall over classes falls, and its one-sided bound: the shares of these images, of a bootstrap stratified by class.
+
+    Args:
+        before: bool, shape (N,), who was right.
+        after: likewise.
+        classes: shape (N,), label of each image.
+        confidence: of the bound, one-sided.
+        seed: of the bootstrap.
+
+    Example:
+        >>> fall, bound = fall_of([True] * 40, [False] * 10 + [True] * 30, np.repeat([0, 1], 20), confidence=0.9, seed=0)
+        >>> fall, bound > fall
+        (0.25, True)
+    """
+    change = _change(np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64), classes, 2 * confidence - 1, seed)
+    return -change.value, -change.low
+
+
 def compare(
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],

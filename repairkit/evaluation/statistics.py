@@ -239,7 +239,7 @@ def stratified_bootstrap(
     resamples: int = 4000,
     seed: int = 0,
     level: float = 0.95,
-    prior: float = 0.5,
+    prior: npt.ArrayLike = 0.5,
     reflect: bool = False,
 ) -> Interval:
     """Percentile interval of any function of the stratum means, by a bootstrap over images within strata.
@@ -257,7 +257,7 @@ def stratified_bootstrap(
         resamples: how many times to resample.
         seed: of the generator; the same seed gives the same bits.
         level: confidence level in (0, 1).
-        prior: weight of each imaginary image, in each stratum; 0 for none. They pull every stratum toward the middle, and a mean over many
+        prior: weight of each imaginary image, in each stratum or one for each of them, sorted by name; 0 for none. They pull every stratum toward the middle, and a mean over many
             small strata with them: there `shared_prior` bounds what all of them bear together.
         reflect: also reflect the interval about the estimate and take the wider end on either side. For
             statistics that a minimum or maximum biases: the lowest of several noisy recalls lies below
@@ -281,11 +281,13 @@ def stratified_bootstrap(
     rows, codes = _checked(values, strata)
     tail = (1 - _checked_level(level)) / 2
     rng = np.random.default_rng(seed)
-    corners = np.array(np.meshgrid(*[[0.0, 1.0]] * rows.shape[1])).reshape(rows.shape[1], -1).T if prior > 0 else rows[:0]
+    count = int(codes.max()) + 1
+    priors = np.broadcast_to(np.asarray(prior, dtype=np.float64), count)
+    corners = np.array(np.meshgrid(*[[0.0, 1.0]] * rows.shape[1])).reshape(rows.shape[1], -1).T if priors.any() else rows[:0]
     means, smoothed, drawn = [], [], []
-    for code in range(int(codes.max()) + 1):
+    for code in range(count):
         patterns, counts = np.unique(rows[codes == code], axis=0, return_counts=True)
-        weights = np.concatenate([counts.astype(np.float64), np.full(len(corners), prior)])
+        weights = np.concatenate([counts.astype(np.float64), np.full(len(corners), priors[code])])
         points = np.concatenate([patterns, corners])
         shares = rng.standard_gamma(weights, size=(resamples, len(weights)))
         means.append(counts @ patterns / counts.sum())
@@ -311,6 +313,21 @@ def shared_prior(strata: npt.ArrayLike) -> float:
     """
     count = len(np.unique(strata))
     return 0.5 if count <= 4 else 0.5 / count
+
+
+def weighted_prior(weights: npt.ArrayLike) -> Floats:
+    """As `shared_prior`, for a weighted sum over strata: Jeffreys' weight in each of up to four, and by what each counts among more.
+
+    Args:
+        weights: shape (k,), of the strata, of either sign.
+
+    Example:
+        >>> weighted_prior([0.5, 0.5]).tolist(), weighted_prior([1.0, *[-0.1] * 10])[:2].tolist()
+        ([0.5, 0.5], [0.5, 0.05])
+    """
+    sizes = np.abs(np.asarray(weights, dtype=np.float64))
+    each: Floats = np.full(len(sizes), 0.5) if len(sizes) <= 4 else 0.5 * np.minimum(sizes, 1.0)
+    return each
 
 
 def mean_interval(

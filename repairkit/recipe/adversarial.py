@@ -72,7 +72,7 @@ class AdversarialRecipe(ClassifierRecipe):
     """
 
     defaults: ClassVar[dict[str, object]] = {"target_shares": SHARES, "max_clean_drop": MAX_CLEAN_DROP}
-    unfit = ("ranking", "folds", "rounds", "source_counts", "stability", "curve")
+    unfit = ("ranking", "spare", "folds", "rounds", "source_counts", "stability", "curve")
 
     command: Literal["adversarial"]
     carriers: list[CarrierSection] = Field(default_factory=list)

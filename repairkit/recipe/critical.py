@@ -49,10 +49,15 @@ class CriticalRecipe(ClassifierRecipe):
             UsageError: as `Recipe.run_options`; a ranking that the command does not have.
         """
         engine = str(self.options.get("engine", "tmab"))
-        ranking = str(self.options.get("ranking", "recall" if self.command == "accuracy" else class_ranking(engine)))
-        fit = ("recall",) if self.command == "accuracy" else ("specific", "recall")
-        if ranking not in fit:
-            raise UsageError(f"{path}: options.ranking must be {' or '.join(map(repr, fit))} for {self.command}, got {ranking!r}")
+        given = self.options.get("ranking")
+        ranking: str = "recall"
+        if self.command == "recall":
+            try:
+                ranking = class_ranking(given, engine, self.options.get("guarantee"))
+            except UsageError as error:
+                raise UsageError(f"{path}: options.{error}") from None
+        elif given not in (None, "recall"):
+            raise UsageError(f"{path}: options.ranking: accuracy is ranked by itself, got {given!r}; leave the key out")
         t0 = {} if "t0" in self.options else {"t0": usual_t0(engine, ranking)}
         return super().run_options(path, **({"ranking": ranking} | t0 | overrides))
 

@@ -20,6 +20,8 @@ class FairnessRecipe(Recipe):
 
     baselines = suited(fairness=True)
 
+    unfit = ("spare",)
+
     command: Literal["fairness"]
     target: DataSection
     source: DataSection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repairkit.report.critical_result import CriticalResult
-from repairkit.report.result import RemovalPoint
+from repairkit.report.result import Extreme, RemovalPoint
 from repairkit.report.tables import (
     NONE,
     Cell,
@@ -123,29 +123,34 @@ def point_cells(point: RemovalPoint) -> tuple[Cell, Cell]:
 
 
 def extremes(result: CriticalResult) -> list[Table]:
-    """The highest and the lowest values with half-widths."""
-    return [
-        Table(
-            key=f"values-{each.end}",
-            caption=f"Values: {each.heading}",
-            heads=("Filter", "Value ± half-width", "Screen", "Samples", "Known to be of this end"),
-            kinds=("code", "number", "number", "number", "text"),
-            bodies=(
-                tuple(
-                    (
-                        Cell(f"{entry.layer}:{entry.channel}", kind="code"),
-                        Cell(plus_minus(entry.value, entry.half_width)),
-                        Cell(NONE if entry.screen is None else small(entry.screen)),
-                        Cell(count(entry.samples)),
-                        Cell(entry.status, kind="text"),
-                    )
-                    for entry in each.filters
-                ),
-            ),
+    """The highest and the lowest values with half-widths, and what counts against each filter where something does."""
+    return [_values(each) for each in result.extremes if each.filters]
+
+
+def _values(each: Extreme) -> Table:
+    priced = any(entry.price is not None for entry in each.filters)
+    rows = tuple(
+        (
+            Cell(f"{entry.layer}:{entry.channel}", kind="code"),
+            Cell(plus_minus(entry.value, entry.half_width)),
+            *([Cell(NONE if entry.price is None else small(entry.price))] if priced else []),
+            Cell(NONE if entry.screen is None else small(entry.screen)),
+            Cell(count(entry.samples)),
+            Cell(entry.status, kind="text"),
         )
-        for each in result.extremes
-        if each.filters
-    ]
+        for entry in each.filters
+    )
+    price: tuple[tuple[str, Kind], ...] = (("Price", "number"),) if priced else ()
+    columns: tuple[tuple[str, Kind], ...] = (
+        ("Filter", "code"), ("Value ± half-width", "number"), *price, ("Screen", "number"), ("Samples", "number"), ("Known to be of this end", "text"),
+    )  # fmt: skip
+    return Table(
+        key=f"values-{each.end}",
+        caption=f"Values{', ranked by value less price' if priced else ''}: {each.heading}",
+        heads=tuple(head for head, _ in columns),
+        kinds=tuple(kind for _, kind in columns),
+        bodies=(rows,),
+    )
 
 
 def layers(result: CriticalResult) -> Table:

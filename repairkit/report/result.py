@@ -123,6 +123,7 @@ class ValuedFilter(Record):
     value: float
     half_width: float | None
     screen: float | None
+    price: float | None = None  # what counts against it in the ranking; None where nothing does
     samples: int
     status: str  # whether it is known to be among the k of its end
 

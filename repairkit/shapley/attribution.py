@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
+from scipy import stats
 
 from repairkit.errors import BudgetError, DataError, UsageError
 from repairkit.files import replacing
@@ -106,6 +107,8 @@ class Attribution:
         still_needed: image passes that the stopping rule of `tmab-paper` would still need,
             extrapolated; 0 where it stopped by it, None where an engine has no such rule.
         truncation: worth below which permutations ended, so that later marginals counted as 0; None for never.
+        price: what counts against each player where they are ranked, in the unit of the values; empty where nothing does. It is taken as known:
+            neither half-widths nor `decided` hold its error.
     """
 
     ids: tuple[str, ...]
@@ -126,6 +129,29 @@ class Attribution:
     guarantee: Guarantee | None = None
     still_needed: float | None = None
     truncation: float | None = None
+    price: Floats = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def ranked(self) -> Floats:
+        """What players of the ends are ranked by, shape (n,): the value, less the price where there is one."""
+        return self.value - self.price if len(self.price) else self.value
+
+    def priced(self, paid: Floats, price: Floats) -> Attribution:
+        """The attribution of a game whose prices were `paid`, with its values as they are without, and players ranked by another price.
+
+        Values are additive in prices, so this is exact. Who is `decided` is found anew, by half-widths that are widened so that they
+        hold for all valued players at once (Bonferroni's, and at least as wide as those of `tmab`).
+
+        Args:
+            paid: what value and screen are less by, shape (n,).
+            price: what counts against each player from now on, shape (n,).
+        """
+        value = self.value + paid
+        valued = max(int((~np.isnan(value)).sum()), 1)
+        freedom = np.maximum(self.samples - 1, 1)
+        wider = stats.t.isf(self.delta / valued / 2, freedom) / stats.t.isf(self.delta / 2, freedom)
+        decided = decide(value - price, self.half_width * wider, top=self.top, end=self.end)
+        return replace(self, screen=self.screen + paid, value=value, price=price, decided=decided)
 
     def culprits(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
         """Players with a value of the harmful sign, most harmful first; only these may be frozen.
@@ -141,7 +167,7 @@ class Attribution:
         return order[harm[order] > 0][:most].astype(np.int64)
 
     def table(self) -> pd.DataFrame:
-        """One row per filter: id, layer, channel, screen, value, half_width, standard_error, samples, decided."""
+        """One row per filter: id, layer, channel, screen, value, half_width, standard_error, samples, decided, and price where there is one."""
         split = [name.rpartition(":") for name in self.ids]
         return pd.DataFrame(
             {
@@ -155,10 +181,11 @@ class Attribution:
                 "samples": self.samples.astype(np.int64),
                 "decided": self.decided,
             }
+            | ({"price": self.price} if len(self.price) else {})
         )
 
     def extremes(self, most: int | None = None) -> dict[End, npt.NDArray[np.int64]]:
-        """The players at each end of the values, most extreme first; the end that was sought comes first.
+        """The players at each end of the values (less prices), most extreme first; the end that was sought comes first.
 
         No player is listed twice: where fewer than twice `most` are valued, the sought end is served first.
 
@@ -167,7 +194,7 @@ class Attribution:
         """
         k = self.top if most is None else most
         valued = np.flatnonzero(~np.isnan(self.value))
-        order = valued[np.argsort(self.value[valued] * (1 if self.end == "low" else -1), kind="stable")]
+        order = valued[np.argsort(self.ranked[valued] * (1 if self.end == "low" else -1), kind="stable")]
         other: End = "high" if self.end == "low" else "low"
         return {self.end: order[:k], other: order[k:][::-1][:k]}
 
@@ -179,6 +206,8 @@ class Attribution:
         lines = [str(self.guarantee)] if self.guarantee else []
         zone = f"t0 = {self.t0:g}" if self.truncation is None else f"truncated below a worth of {self.truncation:g}"
         lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, {zone}, {spent:,.0f} passes")
+        if len(self.price):
+            lines.append("ranked by value less a price (column price)")
         if self.still_needed:
             lines.append(
                 f"its own stopping rule would still need about {self.still_needed:.2g} passes, {self.still_needed / spent:,.1f} times what was spent "
@@ -241,6 +270,7 @@ class Attribution:
             columns = {name: table.column(name).to_numpy().astype(np.float64) for name in ("screen", "value", "half_width", "samples")}
             errors = table.column("standard_error").to_numpy().astype(np.float64) if facts.standard_errors else np.empty(0)
             decided = table.column("decided").to_numpy().astype(np.bool_)
+            price = table.column("price").to_numpy().astype(np.float64) if "price" in table.column_names else np.empty(0)
         except (ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{path} is not an attribution of this version ({reason}); run the attribution again") from None
@@ -248,6 +278,7 @@ class Attribution:
             ids=tuple(table.column("id").to_pylist()),
             decided=decided,
             standard_error=errors,
+            price=price,
             **columns,
             guarantee=facts.guarantee,
             **facts.model_dump(exclude={"standard_errors", "guarantee"}),
