@@ -11,7 +11,7 @@ import typer
 
 from repairkit.cli import flags
 from repairkit.cli.carrying import Running
-from repairkit.cli.fairness import CELEBA, DRAWN_NOTICE
+from repairkit.cli.fairness import DRAWN_NOTICE
 from repairkit.cli.loading import EMBEDDED_DROPOUT, fitted_digits, load_network_and_images
 from repairkit.cli.options import (
     model_notices,
@@ -39,7 +39,7 @@ NO_DROPOUT = (
 def dropout(
     model: Annotated[
         str, typer.Option(help="The network trained without: squeezenet_celeba, a torchvision name, or a weights FILE of repairkit train.")
-    ] = CELEBA[0],
+    ] = zoo.CELEBA[0],
     weights: flags.Weights = None,
     dropout_model: Annotated[
         str | None,
@@ -101,7 +101,7 @@ def dropout(
     running = Running(
         f"dropout-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
-    data = data or ("drawn" if model in CELEBA and data_root is None else None)
+    data = data or ("drawn" if model in zoo.CELEBA and data_root is None else None)
     quick = engine == "tmab" and guarantee is None and (data == "drawn" or (data is None and data_root is None))
     options = options_of(
         engine=engine,
@@ -159,8 +159,8 @@ def face_task(
         UsageError: no rival is named, or what the loaders refuse.
         DataError, ModelError: as the loaders and `DropoutTask`.
     """
-    if dropout_model is None and model == CELEBA[0]:
-        dropout_model = CELEBA[1]
+    if dropout_model is None and model == zoo.CELEBA[0]:
+        dropout_model = zoo.CELEBA[1]
     first = zoo.load(model, weights=weights, classes=classes, mean=mean, std=std, device=device)
     second = zoo.load(_named(dropout_model), weights=dropout_weights, classes=classes, mean=mean, std=std, device=device)
     if data == "drawn":

@@ -188,7 +188,7 @@ def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
 def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]) -> int:
     """Run one recipe; returns the exit code. The arguments are the command line that gives this run alone."""
     started = time.monotonic()
-    recipe = read_recipe(file, way=asked.way, data_root=asked.data_root)
+    recipe = read_recipe(file, way=asked.way, data_root=asked.data_root, rival=asked.rival)
     if isinstance(recipe, FairnessRecipe):
         recipe = recipe.varied(training_seed=asked.training_seed, rival=asked.rival)
     elif isinstance(recipe, DropoutRecipe) and asked.rival:

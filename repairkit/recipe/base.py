@@ -105,6 +105,10 @@ class Recipe(Section):
         """Files and folders that the recipe takes below the data root."""
         raise NotImplementedError
 
+    def named(self) -> list[str]:
+        """Networks that the recipe takes by name without saying where their weights are; see `repairkit.models.zoo.lacking`."""
+        raise NotImplementedError
+
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
         """The options of the run.
 
@@ -153,3 +157,7 @@ class ClassifierRecipe(Recipe):
     def paths(self) -> list[str]:
         """Files and folders that the recipe takes below the data root."""
         return [path for path in (self.data and self.data.folder, self.weights) if path]
+
+    def named(self) -> list[str]:
+        """Networks that the recipe takes by name without saying where their weights are."""
+        return [] if self.weights else [self.model]
