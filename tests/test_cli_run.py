@@ -49,6 +49,16 @@ def test_run_a_recipe(faces, tmp_path):
     one_error(*again, expected=2, message="run already exists; give another --out or remove it")
 
 
+def test_precision_by_the_recipe_or_the_flag(classes, tmp_path):
+    recipe = classes[0]
+    recipe.write_text(CLASSES.replace('["male", "female"]', '["male"]') + 'precision = "bfloat16"\n')
+    for more, precision in ((), "bfloat16"), (("--precision", "float32"), "float32"):
+        _, stdout, _ = call("run", *classes, *more, "--out", tmp_path / precision, "--json")
+        result = CriticalResult.model_validate_json(stdout)
+        assert result.reproduction.settings["precision"] == precision
+    one_error(*call("run", *classes, "--precision", "half"), expected=2, message="--precision must be float32 or bfloat16, got 'half'")
+
+
 def test_alternatives_by_the_recipe_or_the_flag(faces, classes, tmp_path):
     recipe = tmp_path / "tiny.toml"
     text = RECIPE.format(folder=faces)

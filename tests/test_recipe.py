@@ -256,6 +256,15 @@ def test_a_recipe_of_classes_asks_about_each_as_the_command_does(write):
         read_recipe(write(CLASSES, ('"red"', '"rde"'))).tasks(three_colours.model(), three_colours.images())
 
 
+def test_what_stands_in_place_of_the_recipes_options_suits_its_command(write):
+    recipe = read_recipe(write(CLASSES))
+    assert recipe.run_options("it", precision="bfloat16", batch=8) == replace(recipe.run_options(), precision="bfloat16", batch=8)
+    with pytest.raises(
+        UsageError, match=r"^it has no use for --source-counts; leave it out. The options of its command are engine, budget"
+    ):
+        recipe.run_options("it", source_counts=(1, 2, 3))
+
+
 def test_prepare_with_a_named_model(tmp_path, write, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, images in (("target", tiny_faces.target()), ("source", tiny_faces.source())):

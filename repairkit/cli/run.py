@@ -53,6 +53,7 @@ from repairkit.recipe.truncation import NetworkSection, TruncationRecipe
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
+from repairkit.shapley.model_game import Precision
 from repairkit.truncation import Subject
 
 
@@ -73,6 +74,7 @@ class Asked:
     rival: bool
     compare: bool
     device: str | None
+    precision: Precision | None
     threads: int | None
     workers: int
     batch: int | None
@@ -107,6 +109,7 @@ def run(
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
     compare: flags.Compare = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,
+    precision: Annotated[str | None, typer.Option(help=f"{flags.PRECISION_HELP} [default: the recipe's, else float32]")] = None,
     threads: flags.Threads = None,
     workers: flags.Workers = 1,
     batch: Annotated[int | None, typer.Option(min=1, help=f"{flags.BATCH_HELP} [default: the recipe's, else {Options.batch}]")] = None,
@@ -125,11 +128,13 @@ def run(
         raise UsageError(f"--embedded takes neither {'another --way' if way else '--data-root'}: leave one of the two out")
     if way is not None and way not in get_args(Way):
         raise UsageError(f"--way must be {' or '.join(get_args(Way))}, got {way!r}")
+    if precision is not None and precision not in get_args(Precision):
+        raise UsageError(f"--precision must be {' or '.join(get_args(Precision))}, got {precision!r}")
     asked = Asked(
         arguments=arguments_of(context),
         way="embedded" if embedded else cast("Way | None", way),
-        data_root=data_root, alternatives=alternatives, seed=seed, training_seed=training_seed, rival=rival, compare=compare, device=device, threads=threads, workers=workers,
-        batch=batch, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
+        data_root=data_root, alternatives=alternatives, seed=seed, training_seed=training_seed, rival=rival, compare=compare, device=device,
+        precision=cast("Precision | None", precision), threads=threads, workers=workers, batch=batch, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     if everything:
         if as_json or training_seed is not None or not rival:
@@ -204,7 +209,9 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
         file.stem, out, workers=asked.workers, threads=asked.threads, memory=asked.memory, resume=asked.resume, as_json=asked.as_json,
         dry_run=asked.dry_run, started=started, arguments=arguments,
     )  # fmt: skip
-    given: dict[str, object] = {"device": asked.device, "seed": asked.seed, "batch": asked.batch, "alternatives": alternatives or None}
+    given: dict[str, object] = {
+        "device": asked.device, "precision": asked.precision, "seed": asked.seed, "batch": asked.batch, "alternatives": alternatives or None,
+    }  # fmt: skip
     if asked.compare and "compare" in recipe.unfit:
         say(f"note: recipes of {recipe.command} are not compared with baselines, so --compare does nothing here")
     elif asked.compare:
