@@ -6,6 +6,7 @@ the paper's own data, smaller published data, or what comes with repairkit. A fi
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 import warnings
@@ -152,6 +153,12 @@ def _content_of(path: Path) -> dict[str, Any]:
         if not isinstance(content.get(way, {}), dict):
             raise UsageError(
                 f"{path}: {way}: expected a table of the keys that this way of running has, got {content[way]!r}; correct this key"
+            )
+    keys = {key for recipe in RECIPES.values() for key in recipe.model_fields}
+    for table in (key for key, value in content.items() if isinstance(value, dict) and key not in keys.union(WAYS)):
+        if near := difflib.get_close_matches(table.casefold(), WAYS, n=1):
+            raise UsageError(
+                f"{path}: [{table}] is no way of running; did you mean [{near[0]}]? The ways are {', '.join(f'[{way}]' for way in WAYS)}"
             )
     return content
 

@@ -1,5 +1,6 @@
 """The ways of running that a recipe file holds, and what its header says."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,20 @@ def test_a_way_is_a_table(file):
     file.write_text(TEXT.partition("[options]")[0] + 'embedded = "yes"\n')
     with pytest.raises(UsageError, match=r"embedded: expected a table of the keys .*, got 'yes'; correct this key"):
         read_recipe(file)
+
+
+@pytest.mark.parametrize(
+    ("table", "misspelt"),
+    [("[embedded]", "[embeded]"), ("[small]", "[smal]"), ("[paper]", "[Paper]"), ("[small]", "[[smal.networks]]\n[smal.training]")],
+)
+def test_a_misspelt_way_is_named_beside_those_there_are(file, table, misspelt):
+    assert table in TEXT
+    file.write_text(TEXT.replace(table, misspelt))
+    written = misspelt.strip("[]").partition(".")[0]
+    expected = rf"recipe.toml: \[{written}\] is no way of running; did you mean \{table}\? The ways are \[paper\], \[small\], \[embedded\]$"
+    for read in (ways_of, read_recipe, partial(read_recipe, way="embedded")):
+        with pytest.raises(UsageError, match=expected):
+            read(file)
 
 
 def test_facts_are_paragraphs_of_the_header(file, tmp_path):
