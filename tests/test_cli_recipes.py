@@ -82,6 +82,24 @@ def test_run_all_lists_every_report_and_what_failed(recipes, tmp_path):
     one_error(*call("run", recipes, "--all", "--embedded", "--out", out), expected=2, message="all already exists; give another --out")
 
 
+def test_what_nobody_foresaw_stops_no_other_recipe(recipes, tmp_path, monkeypatch):
+    module = sys.modules["repairkit.cli.run"]
+    real, out = module.run_one, tmp_path / "all"
+
+    def mistaken(file, *others):
+        return 1 / 0 if file.stem == "one" else real(file, *others)
+
+    monkeypatch.setattr(module, "run_one", mistaken)
+    code, _, stderr = call("run", recipes, "--all", "--embedded", "--threads", "1", "--out", out)
+    assert code == 70
+    assert "Traceback (most recent call last):" in stderr
+    assert "\nerror: ZeroDivisionError, a mistake in repairkit; please report it with the lines above\n" in stderr
+    assert (out / "two" / "result.json").is_file()
+    text = (out / "index.md").read_text()
+    assert "Failed: one. 1 of 2 recipes ran" in text
+    assert "ZeroDivisionError (division by zero), a mistake in repairkit (exit code 70)" in text
+
+
 def test_an_interrupt_says_how_to_go_on_with_all(recipes, tmp_path, monkeypatch):
     def interrupted(*_args, **_keywords):
         raise KeyboardInterrupt

@@ -23,6 +23,7 @@ from repairkit.cli.critical import carry_out as carry_out_critical
 from repairkit.cli.dropout import carry_out as carry_out_dropout
 from repairkit.cli.dropout import face_task, folder_task
 from repairkit.cli.efficiency import carry_out as carry_out_efficiency
+from repairkit.cli.ending import told
 from repairkit.cli.fairness import carry_out as carry_out_fairness
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
@@ -36,7 +37,7 @@ from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
 from repairkit.efficiency import EfficiencyTask
-from repairkit.errors import RepairkitError, UsageError
+from repairkit.errors import UsageError
 from repairkit.models import small
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
@@ -175,9 +176,9 @@ def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
             unfinished = asked.resume and own.with_name(f"{own.name}.unfinished").exists()
             try:
                 run_one(file, replace(asked, resume=unfinished), own, ["run", str(file), *asked.arguments, "--out", str(own)])
-            except RepairkitError as problem:
-                error, failure = str(problem), problem.exit_code
-                say(f"error: {error}")
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the other recipes run
+                failure, reason = told(problem)
+                error = f"{reason} (exit code {failure})"
             except KeyboardInterrupt as interrupt:
                 command = ["repairkit", "run", str(folder), "--all", *asked.arguments, "--out", str(place), "--resume"]
                 interrupt.add_note(f"to go on with all recipes: {shlex.join(command)}")
