@@ -1,6 +1,7 @@
 """`repairkit recipes` and `repairkit run --all`."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -75,11 +76,45 @@ def test_run_all_lists_every_report_and_what_failed(recipes, tmp_path):
     # what stands is not run again
     (recipes / "two.toml").unlink()
     written = (out / "one" / "result.json").stat().st_mtime_ns
-    code, _, stderr = call("run", recipes, "--all", "--embedded", "--threads", "1", "--out", out, "--resume")
+    code, _, stderr = call("run", recipes, "--all", "--embedded", "--seed", "2", "--out", out, "--resume")
     assert code == 0
     assert (out / "one" / "result.json").stat().st_mtime_ns == written
     assert "failed" not in (out / "index.html").read_text()
     one_error(*call("run", recipes, "--all", "--embedded", "--out", out), expected=2, message="all already exists; give another --out")
+
+
+def test_all_goes_on_only_beside_finished_runs_of_the_same(recipes, tmp_path, monkeypatch):
+    out = tmp_path / "all"
+    resumed = ("run", recipes, "--all", "--out", out, "--resume", "--threads", "1", "--dry-run")
+    (out / "two").mkdir(parents=True)
+    empty = (
+        "expected a finished run of .*two.toml at .*two, found a folder without a result.json; give another --out, or move the folder away"
+    )
+    one_error(*call(*resumed, "--embedded"), expected=2, message=empty)
+    (out / "two" / "result.json").write_text("{}")
+    one_error(*call(*resumed, "--embedded"), expected=2, message=r"at .*two: .*two/result.json is not a result of this version")
+    shutil.rmtree(out / "two")
+
+    alone = ["run", str(recipes / "one.toml"), "--threads", "1", "--way", "embedded", "--seed", "2", "--out", str(out / "one")]
+    monkeypatch.setattr(sys, "argv", ["repairkit", *alone])
+    assert call(*alone)[0] in (0, 1)
+    found = r"expected a finished run of .*one.toml as it is asked for now at .*one, found that of 'repairkit run .*one.toml --threads 1 --way embedded --seed 2"
+    for other in (
+        ("--embedded",),
+        ("--embedded", "--seed", "3"),
+        ("--embedded", "--seed", "2", "--compare"),
+        ("--way", "small", "--seed", "2"),
+    ):
+        one_error(*call(*resumed, *other), expected=2, message=found)
+    code, stdout, stderr = call(*resumed, "--embedded", "--seed", "2", "--workers", "2")
+    assert (code, "recipe 2 of 2" in stderr) == (0, True), stderr
+    assert stdout.count("in all ") == 1
+    (out / "one").rename(out / "two")
+    one_error(
+        *call(*resumed, "--embedded", "--seed", "2"),
+        expected=2,
+        message="expected a finished run of .*two.toml as it .*, found that of .*one.toml",
+    )
 
 
 def test_what_nobody_foresaw_stops_no_other_recipe(recipes, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from repairkit.cli.dropout import face_task, folder_task
 from repairkit.cli.efficiency import carry_out as carry_out_efficiency
 from repairkit.cli.ending import told
 from repairkit.cli.fairness import carry_out as carry_out_fairness
+from repairkit.cli.finished import require_finished
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
     check_device,
@@ -140,7 +141,7 @@ def run(
     if everything:
         if as_json or training_seed is not None or not rival:
             raise UsageError("--json, --training-seed and --no-rival go with one recipe; leave them out beside --all")
-        return run_all(recipe or Path("recipes"), asked, out)
+        return run_all(recipe or Path("recipes"), asked, out, context)
     if recipe is None:
         raise UsageError("give a recipe, for instance recipes/fig3a_fairness.toml, or --all; repairkit recipes lists those there are")
     return run_one(recipe, asked, out, sys.argv[1:])
@@ -156,14 +157,20 @@ def arguments_of(context: typer.Context) -> tuple[str, ...]:
     return tuple(piece for names, value in given for piece in ([names[0]] if isinstance(value, bool) else [names[0], str(value)]))
 
 
-def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
+def run_all(folder: Path, asked: Asked, out: Path | None, context: typer.Context) -> int:
     """Run every recipe of a folder into folders of one directory, with a page that lists them; one that fails does not stop the others.
 
     Returns:
         0 if each has run, whatever it found, else the exit code of the last that failed.
+
+    Raises:
+        UsageError: to go on, but a recipe's folder holds something else than its finished run; before any recipe runs.
     """
     files = recipes_in(folder)
     place = out or Path("reports") / f"all-{datetime.now():%Y%m%d-%H%M%S}"
+    finished = [file for file in files if asked.resume and (place / file.stem).is_dir()]
+    for file in finished:
+        require_finished(place / file.stem, file, context)
     if not asked.resume:
         require_free(place)
     entries: list[index.Entry] = []
@@ -172,7 +179,7 @@ def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
         say(f"recipe {number} of {len(files)}: {file}")
         own = place / file.stem
         error = ""
-        if not (asked.resume and own.is_dir()):
+        if file not in finished:
             unfinished = asked.resume and own.with_name(f"{own.name}.unfinished").exists()
             try:
                 run_one(file, replace(asked, resume=unfinished), own, ["run", str(file), *asked.arguments, "--out", str(own)])
