@@ -7,6 +7,7 @@ import pytest
 import tiny_faces
 from command_line import call, one_error
 
+from repairkit.cli import loading
 from repairkit.report.critical_result import CriticalResult
 from repairkit.report.efficiency_result import EfficiencyResult
 from repairkit.report.fairness_result import FairnessResult
@@ -171,6 +172,13 @@ def test_recipes_of_classes_that_cannot_work(classes, tmp_path, change, more, ex
     before = sorted(tmp_path.iterdir())
     one_error(*call("run", *classes, *more, "--out", tmp_path / "run"), expected=expected, message=message)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_class_that_the_digits_do_not_have_is_told_before_a_network_is_fitted(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    recipe = tmp_path / "digits.toml"
+    recipe.write_text('command = "recall"\ntitle = "Digits"\nmodel = "squeezenet1_1"\nsize = 48\nclasses = ["8", "zebra"]\n')
+    one_error(*call("run", recipe), expected=2, message="no class is called 'zebra'.*The 10 classes are 0, 1, 2")
 
 
 def test_paths_of_a_recipe_need_the_data_root(classes, tmp_path):

@@ -301,7 +301,7 @@ def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[L
     """The network and the images of a recipe, as the commands on class folders load theirs.
 
     Raises:
-        UsageError: paths in the recipe, but no data root that they are relative to.
+        UsageError: paths in the recipe, but no data root that they are relative to, or a class that is asked about and does not exist.
         DataError, ModelError: as the loaders.
     """
     folder, parts = (plan.data.folder, plan.data.parts) if plan.data else (None, None)
@@ -315,6 +315,7 @@ def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[L
         mean=plan.mean,
         std=plan.std,
         device=device,
+        subjects=plan.classes if isinstance(plan, CriticalRecipe) else (),
     )
 
 
