@@ -3,14 +3,17 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import call, one_error
 
+from repairkit.cli import loading
 from repairkit.errors import DataError
 from repairkit.report import index
 from repairkit.report.fairness_result import FairnessResult
 
+ROOT = Path(__file__).parent.parent
 TINY = """# Tiny.
 #
 # Source:   nowhere
@@ -115,6 +118,17 @@ def test_all_goes_on_only_beside_finished_runs_of_the_same(recipes, tmp_path, mo
         expected=2,
         message="expected a finished run of .*two.toml as it .*, found that of .*one.toml",
     )
+
+
+@pytest.mark.parametrize("name", ["correlation_attack_accuracy", "fig2_class_filters", "fig3b_adversarial", "fig5_truncation"])
+def test_a_plan_of_a_recipe_fits_no_network(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    code, stdout, stderr = call("run", ROOT / "recipes" / f"{name}.toml", "--embedded", "--threads", "1", "--dry-run", "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["minutes"] > 0
+    assert "note: Embedded default for squeezenet1_1" in stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_nobody_foresaw_stops_no_other_recipe(recipes, tmp_path, monkeypatch):

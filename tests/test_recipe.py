@@ -316,10 +316,13 @@ def test_training_is_made_once_and_then_taken_from_the_cache(data, write, monkey
         return real(images, **settings)
 
     monkeypatch.setattr(preparing, "train", counted)
+    planned = prepare(recipe, data, device="cpu", threads=1, fit=False)
+    assert (calls, planned.model.trained_on, planned.dropout.trained_on) == ([], "nothing", "nothing")
     task = prepare(recipe, data, device="cpu", threads=1)
     (images, plain), (again, dropout) = calls
     assert len(images) == len(again) == 40
     assert {name: int((images.groups == name).sum()) for name in images.group_names} == {"men": 24, "women": 16}
+    assert (planned.target.hashes.tolist(), planned.source.hashes.tolist()) == (task.target.hashes.tolist(), task.source.hashes.tolist())
     # what is left is the source; nothing that was trained on is in it
     assert len(task.source) == len(tiny_faces.source()) - 40
     assert not set(task.source.hashes) & set(task.training.hashes)

@@ -105,4 +105,6 @@ Compare = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run of this --out that did not finish; give the same options.")]
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")]
-DryRun = Annotated[bool, typer.Option(help="Print the plan and what it costs (with --json as JSON), and stop.")]
+DryRun = Annotated[
+    bool, typer.Option(help="Print the plan and what it costs (with --json as JSON), and stop; no network is fitted or trained.")
+]

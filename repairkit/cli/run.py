@@ -121,9 +121,7 @@ def run(
     ] = None,
     resume: flags.Resume = False,
     as_json: flags.Json = False,
-    dry_run: Annotated[
-        bool, typer.Option(help="Print the plan and what it costs, and stop (networks are trained if they are not in the cache).")
-    ] = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Run an experiment from a recipe: train what it needs, find, repair, report."""
     if embedded and (way not in (None, "embedded") or data_root is not None):
@@ -234,16 +232,18 @@ def carry_out(recipe: AnyRecipe, asked: Asked, options: Options, running: Runnin
     """Load what a recipe names and carry it out as its command does; returns the exit code."""
     if isinstance(recipe, FairnessRecipe):
         with Reporter("training steps").running() as reporter:
-            task = prepare(recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter))
+            task = prepare(
+                recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter), fit=not asked.dry_run
+            )
         return carry_out_fairness(task, options, running, title=recipe.title)
     if isinstance(recipe, DropoutRecipe):
-        pair = load_dropout(recipe, asked.data_root, options, asked.threads)
+        pair = load_dropout(recipe, asked, options)
         return carry_out_dropout(pair, options, running, title=recipe.title)
     if isinstance(recipe, TruncationRecipe):
         subjects = [load_subject(each, asked, options.device) for each in recipe.networks]
         return carry_out_truncation(subjects, options, recipe.truncation_options(), running, title=recipe.title)
     if isinstance(recipe, EfficiencyRecipe):
-        compared = load_compared(recipe, asked.data_root, options.device)
+        compared = load_compared(recipe, asked, options.device)
         return carry_out_efficiency(compared, options, recipe.efficiency_options(), running, title=recipe.title)
     return carry_out_on_folders(recipe, asked, options, running)
 
@@ -252,7 +252,7 @@ def carry_out_on_folders(
     recipe: CriticalRecipe | AdversarialRecipe | CorrelationRecipe | PruneRecipe, asked: Asked, options: Options, running: Running
 ) -> int:
     """Carry out a recipe of one network and class folders, or of their embedded default; returns the exit code."""
-    model, images = load(recipe, asked.data_root, options.device)
+    model, images = load(recipe, asked, options.device)
     if isinstance(recipe, AdversarialRecipe):
         others = load_adversaries(
             model,
@@ -261,6 +261,7 @@ def carry_out_on_folders(
             elsewhere_root=below(asked.data_root, recipe.elsewhere),
             dropout_model=below(asked.data_root, recipe.dropout_model),
             device=options.device,
+            fit=not asked.dry_run,
         )
         return carry_out_adversarial(
             AdversarialTask(model, images, *others), options, recipe.attack_options(options.device), running, title=recipe.title
@@ -281,24 +282,26 @@ def load_subject(section: NetworkSection, asked: Asked, device: str) -> Subject:
         UsageError, DataError, ModelError: as `load` and `repairkit.recipe.preparing.prepare_faces`.
     """
     if section.target is None:
-        return Subject(section.name, *load(section.classifier(), asked.data_root, device))
+        return Subject(section.name, *load(section.classifier(), asked, device))
     with Reporter("training steps").running() as reporter:
-        return prepare_faces(section, asked.data_root, device=device, threads=asked.threads, progress=Telling(reporter))
+        return prepare_faces(
+            section, asked.data_root, device=device, threads=asked.threads, progress=Telling(reporter), fit=not asked.dry_run
+        )
 
 
-def load_compared(recipe: EfficiencyRecipe, data_root: Path | None, device: str) -> EfficiencyTask:
+def load_compared(recipe: EfficiencyRecipe, asked: Asked, device: str) -> EfficiencyTask:
     """The network and the images of a recipe of sample efficiency, which may be the small ones that come with repairkit.
 
     Raises:
         UsageError, DataError, ModelError: as `load`.
     """
     if recipe.model == small.NAME:
-        return EfficiencyTask(small.load(recipe.channels or small.CHANNELS), small.held_out())
-    return EfficiencyTask(*load(recipe, data_root, device))
+        return EfficiencyTask(small.load(recipe.channels or small.CHANNELS, epochs=0 if asked.dry_run else small.EPOCHS), small.held_out())
+    return EfficiencyTask(*load(recipe, asked, device))
 
 
-def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[LoadedModel, LabelledImages]:
-    """The network and the images of a recipe, as the commands on class folders load theirs.
+def load(plan: ClassifierRecipe, asked: Asked, device: str) -> tuple[LoadedModel, LabelledImages]:
+    """The network and the images of a recipe, as the commands on class folders load theirs; embedded ones are not fitted for a plan.
 
     Raises:
         UsageError: paths in the recipe, but no data root that they are relative to, or a class that is asked about and does not exist.
@@ -307,28 +310,30 @@ def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[L
     folder, parts = (plan.data.folder, plan.data.parts) if plan.data else (None, None)
     return load_network_and_images(
         plan.model,
-        weights=below(data_root, plan.weights),
-        data_root=below(data_root, folder) if folder else data_root,
+        weights=below(asked.data_root, plan.weights),
+        data_root=below(asked.data_root, folder) if folder else asked.data_root,
         parts=parts,
         per_class=plan.per_class,
         size=plan.size,
         mean=plan.mean,
         std=plan.std,
         device=device,
+        fit=not asked.dry_run,
         subjects=plan.classes if isinstance(plan, CriticalRecipe) else (),
     )
 
 
-def load_dropout(plan: DropoutRecipe, data_root: Path | None, options: Options, threads: int | None) -> DropoutTask:
+def load_dropout(plan: DropoutRecipe, asked: Asked, options: Options) -> DropoutTask:
     """Both networks and the images of a recipe, trained or loaded as `repairkit dropout` loads them.
 
     Raises:
         UsageError: paths in the recipe, but no data root that they are relative to.
         DataError, ModelError: as the loaders.
     """
+    data_root, fit = asked.data_root, not asked.dry_run
     if plan.model is None:
         with Reporter("training steps").running() as reporter:
-            return prepare_dropout(plan, data_root, device=options.device, threads=threads, progress=Telling(reporter))
+            return prepare_dropout(plan, data_root, device=options.device, threads=asked.threads, progress=Telling(reporter), fit=fit)
 
     def network(name: str) -> str:
         return str(below(data_root, name)) if Path(name).suffix else name
@@ -344,7 +349,7 @@ def load_dropout(plan: DropoutRecipe, data_root: Path | None, options: Options, 
     folder, parts = (plan.data.folder, plan.data.parts) if plan.data else (None, None)
     return folder_task(
         network(plan.model), files[0], rival, files[1], below(data_root, folder) if folder else data_root,
-        parts=parts, per_class=plan.per_class, size=plan.size, device=options.device, mean=plan.mean, std=plan.std,
+        parts=parts, per_class=plan.per_class, size=plan.size, device=options.device, mean=plan.mean, std=plan.std, fit=fit,
     )  # fmt: skip
 
 

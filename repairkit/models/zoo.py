@@ -377,6 +377,27 @@ def build(architecture: str, classes: int, *, auxiliary: bool = False) -> nn.Mod
     return network
 
 
+def fresh(architecture: str, classes: Sequence[str], *, device: str | torch.device = "cpu") -> LoadedModel:
+    """A network with fresh weights, for a plan of what a run would do and cost: it stands for one that the run would train first.
+
+    Raises:
+        ModelError: torchvision has no classifier of that name.
+
+    Example:
+        >>> fresh("squeezenet1_1", ("cat", "dog")).trained_on
+        'nothing'
+    """
+    network = build(architecture, len(classes))
+    return LoadedModel(
+        classifier=Classifier(network, classes=tuple(classes)).eval().requires_grad_(False).to(device),
+        architecture=architecture,
+        provenance=f"A {architecture} with fresh weights in place of the one that a run trains first.",
+        weights=Path(f"{architecture}-fresh"),
+        sha256=hash_state(network.state_dict()),
+        trained_on="nothing",
+    )
+
+
 def fit(network: nn.Module, state: Mapping[str, torch.Tensor], *, where: str) -> None:
     """Load `state` into `network`, all of it and nothing else.
 
