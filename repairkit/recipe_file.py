@@ -6,15 +6,19 @@ the paper's own data, smaller published data, or what comes with repairkit. A fi
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from repairkit.errors import DataError, UsageError
+from repairkit.errors import DataError, ModelError, ModelWarning, UsageError
+from repairkit.models import zoo
+from repairkit.recipe.fairness import FairnessRecipe
 from repairkit.recipe.kinds import RECIPES, AnyRecipe
 
 Way = Literal["paper", "small", "embedded"]
@@ -66,39 +70,69 @@ def ways_of(path: Path) -> dict[Way, AnyRecipe]:
     return {way: _checked(_merged(content, way), f"{path} ({way})") for way in WAYS if way in content}
 
 
-def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = None) -> AnyRecipe:
+def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = None, rival: bool = True) -> AnyRecipe:
     """Read and check a recipe.
+
+    The ways "paper" and "small" take the networks that they name, never stand-ins that come with repairkit or are fitted to digits.
 
     Args:
         path: the file.
-        way: which of its ways to run; by default the first of "paper" and "small" whose files are all there, or "embedded" where that is the only one.
+        way: which of its ways to run; by default the first of "paper" and "small" whose files and networks are all there, or "embedded" where
+            that is the only one.
         data_root: the folder that its paths are relative to.
+        rival: whether a recipe of fairness keeps its dropout-trained rival.
 
     Raises:
         UsageError: no such file, no TOML, a key that is unknown, missing or of another type, a way that the file does not have, or
             nothing that says which way to run.
         DataError: the data root holds the files of no way.
+        ModelError: the weights of a network that "paper" or "small" takes by name are not on this machine.
+
+    Warns:
+        ModelWarning: for want of such weights "small" is taken, where the files would do for "paper".
     """
     content = _content_of(path)
     there = [each for each in WAYS if each in content]
+
+    def read(one: Way | None) -> AnyRecipe:
+        recipe = _checked(_merged(content, one), f"{path} ({one})") if one else _checked(content, str(path))
+        return recipe.varied(rival=rival) if isinstance(recipe, FairnessRecipe) else recipe
+
     if way is not None and way not in there:
         has = f"it has {', '.join(there)}" if there else "it has but one, so leave this out"
         raise UsageError(f"{path} has no way of running called {way!r}; {has}")
+    if way == "embedded" or there == ["embedded"]:
+        return read("embedded")
     if not there:
-        return _checked(content, str(path))
-    if way is None and there == ["embedded"]:
-        way = "embedded"
-    if way is not None:
-        return _checked(_merged(content, way), f"{path} ({way})")
-    possible = {each: _checked(_merged(content, each), f"{path} ({each})") for each in there if each != "embedded"}
+        return read(None)
+    possible: dict[Way, AnyRecipe] = {each: read(each) for each in ([way] if way else there) if each != "embedded"}
+    if way is None:
+        possible = _with_files(possible, path, data_root, embedded="embedded" in there)
+    lacking = {each: next(filter(None, map(zoo.lacking, recipe.named())), None) for each, recipe in possible.items()}
+    first, *_ = possible
+    chosen = next((each for each, text in lacking.items() if text is None), None)
+    if chosen is None:
+        instead = ", or run the recipe with --embedded" if "embedded" in there else ""
+        raise ModelError(f"{path} ({first}): {lacking[first]}{instead}")
+    if chosen != first:
+        warnings.warn(f"{path} runs in the way {chosen} and not {first}: {lacking[first]}", ModelWarning, stacklevel=2)
+    return possible[chosen]
+
+
+def _with_files(possible: Mapping[Way, AnyRecipe], path: Path, data_root: Path | None, *, embedded: bool) -> dict[Way, AnyRecipe]:
+    """Those ways whose files the data root holds.
+
+    Raises:
+        UsageError: there is no data root.
+        DataError: it holds the files of none.
+    """
     if data_root is None:
-        embedded = " or --embedded, which needs no data" if "embedded" in there else ""
+        or_embedded = " or --embedded, which needs no data" if embedded else ""
         holding = " or ".join(f"{', '.join(recipe.paths())} ({each})" for each, recipe in possible.items())
-        raise UsageError(f"{path} runs in {len(there)} ways: give --data-root, a folder with {holding}{embedded}")
-    missing = {each: [str(file) for file in recipe.paths() if not (data_root / file).exists()] for each, recipe in possible.items()}
-    for each, files in missing.items():
-        if not files:
-            return possible[each]
+        raise UsageError(f"{path} runs in {len(possible) + embedded} ways: give --data-root, a folder with {holding}{or_embedded}")
+    missing = {each: [file for file in recipe.paths() if not (data_root / file).exists()] for each, recipe in possible.items()}
+    if found := {each: recipe for each, recipe in possible.items() if not missing[each]}:
+        return found
     lacking = "; ".join(f"{each}: {', '.join(files)}" for each, files in missing.items())
     raise DataError(f"{data_root} lacks what {path} takes ({lacking}); give the folder that holds these with --data-root, or --embedded")
 
@@ -119,6 +153,12 @@ def _content_of(path: Path) -> dict[str, Any]:
         if not isinstance(content.get(way, {}), dict):
             raise UsageError(
                 f"{path}: {way}: expected a table of the keys that this way of running has, got {content[way]!r}; correct this key"
+            )
+    keys = {key for recipe in RECIPES.values() for key in recipe.model_fields}
+    for table in (key for key, value in content.items() if isinstance(value, dict) and key not in keys.union(WAYS)):
+        if near := difflib.get_close_matches(table.casefold(), WAYS, n=1):
+            raise UsageError(
+                f"{path}: [{table}] is no way of running; did you mean [{near[0]}]? The ways are {', '.join(f'[{way}]' for way in WAYS)}"
             )
     return content
 

@@ -181,7 +181,7 @@ def adversarial_result() -> AdversarialResult:
             hashes={"model": "9f2b6c01d4e87a35", "images": "03ab77e1c96d2f48"},
             machine="an invented machine with two cores",
             minutes=51.2,
-            settings={"attack eps": "0.0627", "max-filters": "16"},
+            settings={"attack eps": "0.0627", "max-filters": "16", "max_clean_drop": "0.03"},
         ),
         adversaries=[
             Adversary(

@@ -107,7 +107,7 @@ def test_the_embedded_default_is_not_fitted_for_a_plan_or_for_a_class_that_does_
     assert (code, planned["passes"]["attribution"]) == (0, 6000)
     assert planned["minutes"] > 0
     assert "note: Embedded default for squeezenet1_1" in stderr
-    for command in ("accuracy", "prune"):
+    for command in ("accuracy", "prune", "adversarial", "dropout"):
         assert call(command, *digits, "--dry-run")[0] == 0
     one_error(*call("recall", *digits, "--class", "zebra"), expected=2, message="no class is called 'zebra'.*The 10 classes are 0, 1, 2")
     assert not (tmp_path / "cache").exists()

@@ -235,11 +235,11 @@ def test_networks_of_a_recipe_are_trained_from_the_seed_that_is_asked_for(tmp_pa
     file = tmp_path / "trained.toml"
     file.write_text(f'command = "dropout"\ntitle = "Trained"\n{TRAINING}')
     asked = []
-    monkeypatch.setattr(run, "prepare_dropout", lambda plan, *_, **__: asked.append(plan.training.seed))
+    monkeypatch.setattr(run, "prepare_dropout", lambda plan, *_, fit, **__: asked.append((plan.training.seed, fit)))
     monkeypatch.setattr(run, "carry_out_dropout", lambda *_, **__: 0)
-    for more in ((), ("--training-seed", "6"), ("--training-seed", "0")):
+    for more in ((), ("--training-seed", "6"), ("--training-seed", "0", "--dry-run")):
         assert call("run", file, "--data-root", tmp_path, "--threads", "1", *more)[0] == 0
-    assert asked == [5, 6, 0]
+    assert asked == [(5, True), (6, True), (0, False)]
 
 
 @pytest.mark.parametrize(

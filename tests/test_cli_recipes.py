@@ -1,15 +1,19 @@
 """`repairkit recipes` and `repairkit run --all`."""
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import call, one_error
 
+from repairkit.cli import loading
 from repairkit.errors import DataError
 from repairkit.report import index
 from repairkit.report.fairness_result import FairnessResult
 
+ROOT = Path(__file__).parent.parent
 TINY = """# Tiny.
 #
 # Source:   nowhere
@@ -75,11 +79,74 @@ def test_run_all_lists_every_report_and_what_failed(recipes, tmp_path):
     # what stands is not run again
     (recipes / "two.toml").unlink()
     written = (out / "one" / "result.json").stat().st_mtime_ns
-    code, _, stderr = call("run", recipes, "--all", "--embedded", "--threads", "1", "--out", out, "--resume")
+    code, _, stderr = call("run", recipes, "--all", "--embedded", "--seed", "2", "--out", out, "--resume")
     assert code == 0
     assert (out / "one" / "result.json").stat().st_mtime_ns == written
     assert "failed" not in (out / "index.html").read_text()
     one_error(*call("run", recipes, "--all", "--embedded", "--out", out), expected=2, message="all already exists; give another --out")
+
+
+def test_all_goes_on_only_beside_finished_runs_of_the_same(recipes, tmp_path, monkeypatch):
+    out = tmp_path / "all"
+    resumed = ("run", recipes, "--all", "--out", out, "--resume", "--threads", "1", "--dry-run")
+    (out / "two").mkdir(parents=True)
+    empty = (
+        "expected a finished run of .*two.toml at .*two, found a folder without a result.json; give another --out, or move the folder away"
+    )
+    one_error(*call(*resumed, "--embedded"), expected=2, message=empty)
+    (out / "two" / "result.json").write_text("{}")
+    one_error(*call(*resumed, "--embedded"), expected=2, message=r"at .*two: .*two/result.json is not a result of this version")
+    shutil.rmtree(out / "two")
+
+    alone = ["run", str(recipes / "one.toml"), "--threads", "1", "--way", "embedded", "--seed", "2", "--out", str(out / "one")]
+    monkeypatch.setattr(sys, "argv", ["repairkit", *alone])
+    assert call(*alone)[0] in (0, 1)
+    found = r"expected a finished run of .*one.toml as it is asked for now at .*one, found that of 'repairkit run .*one.toml --threads 1 --way embedded --seed 2"
+    for other in (
+        ("--embedded",),
+        ("--embedded", "--seed", "3"),
+        ("--embedded", "--seed", "2", "--compare"),
+        ("--way", "small", "--seed", "2"),
+    ):
+        one_error(*call(*resumed, *other), expected=2, message=found)
+    code, stdout, stderr = call(*resumed, "--embedded", "--seed", "2", "--workers", "2")
+    assert (code, "recipe 2 of 2" in stderr) == (0, True), stderr
+    assert stdout.count("in all ") == 1
+    (out / "one").rename(out / "two")
+    one_error(
+        *call(*resumed, "--embedded", "--seed", "2"),
+        expected=2,
+        message="expected a finished run of .*two.toml as it .*, found that of .*one.toml",
+    )
+
+
+@pytest.mark.parametrize("name", ["correlation_attack_accuracy", "fig2_class_filters", "fig3b_adversarial", "fig5_truncation"])
+def test_a_plan_of_a_recipe_fits_no_network(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    code, stdout, stderr = call("run", ROOT / "recipes" / f"{name}.toml", "--embedded", "--threads", "1", "--dry-run", "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["minutes"] > 0
+    assert "note: Embedded default for squeezenet1_1" in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nobody_foresaw_stops_no_other_recipe(recipes, tmp_path, monkeypatch):
+    module = sys.modules["repairkit.cli.run"]
+    real, out = module.run_one, tmp_path / "all"
+
+    def mistaken(file, *others):
+        return 1 / 0 if file.stem == "one" else real(file, *others)
+
+    monkeypatch.setattr(module, "run_one", mistaken)
+    code, _, stderr = call("run", recipes, "--all", "--embedded", "--threads", "1", "--out", out)
+    assert code == 70
+    assert "Traceback (most recent call last):" in stderr
+    assert "\nerror: ZeroDivisionError, a mistake in repairkit; please report it with the lines above\n" in stderr
+    assert (out / "two" / "result.json").is_file()
+    text = (out / "index.md").read_text()
+    assert "Failed: one. 1 of 2 recipes ran" in text
+    assert "ZeroDivisionError (division by zero), a mistake in repairkit (exit code 70)" in text
 
 
 def test_an_interrupt_says_how_to_go_on_with_all(recipes, tmp_path, monkeypatch):

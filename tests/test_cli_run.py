@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from unittest import mock
 
 import pytest
 import tiny_faces
+import torch
 from command_line import call, one_error
 
+from repairkit.cli import loading
 from repairkit.report.critical_result import CriticalResult
 from repairkit.report.efficiency_result import EfficiencyResult
 from repairkit.report.fairness_result import FairnessResult
@@ -47,6 +50,16 @@ def test_run_a_recipe(faces, tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
     again = call("run", recipe, "--out", tmp_path / "run")
     one_error(*again, expected=2, message="run already exists; give another --out or remove it")
+
+
+def test_precision_by_the_recipe_or_the_flag(classes, tmp_path):
+    recipe = classes[0]
+    recipe.write_text(CLASSES.replace('["male", "female"]', '["male"]') + 'precision = "bfloat16"\n')
+    for more, precision in ((), "bfloat16"), (("--precision", "float32"), "float32"):
+        _, stdout, _ = call("run", *classes, *more, "--out", tmp_path / precision, "--json")
+        result = CriticalResult.model_validate_json(stdout)
+        assert result.reproduction.settings["precision"] == precision
+    one_error(*call("run", *classes, "--precision", "half"), expected=2, message="--precision must be float32 or bfloat16, got 'half'")
 
 
 def test_alternatives_by_the_recipe_or_the_flag(faces, classes, tmp_path):
@@ -163,6 +176,13 @@ def test_recipes_of_classes_that_cannot_work(classes, tmp_path, change, more, ex
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_class_that_the_digits_do_not_have_is_told_before_a_network_is_fitted(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    recipe = tmp_path / "digits.toml"
+    recipe.write_text('command = "recall"\ntitle = "Digits"\nmodel = "squeezenet1_1"\nsize = 48\nclasses = ["8", "zebra"]\n')
+    one_error(*call("run", recipe), expected=2, message="no class is called 'zebra'.*The 10 classes are 0, 1, 2")
+
+
 def test_paths_of_a_recipe_need_the_data_root(classes, tmp_path):
     one_error(*call("run", classes[0]), expected=2, message="the recipe takes own.safetensors: give --data-root, the folder that it is")
 
@@ -263,10 +283,12 @@ batch = 512
 """
 
 
-def test_run_a_recipe_of_sample_efficiency(tmp_path):
+def test_run_a_recipe_of_sample_efficiency(tmp_path, monkeypatch):
     recipe = tmp_path / "samples.toml"
     recipe.write_text(EFFICIENCY)
-    code, stdout, stderr = call("run", recipe, "--threads", "1", "--dry-run", "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim, "Adam", lambda *_, **__: mock.Mock(step=lambda: pytest.fail("a network was trained")))
+        code, stdout, stderr = call("run", recipe, "--threads", "1", "--dry-run", "--json")
     assert (code, json.loads(stdout)["passes"]) == (0, {"calibration": 40, "permutations": 400 * (13 + 1) * 4})
     code, stdout, stderr = call("run", recipe, "--threads", "1", "--out", tmp_path / "run", "--json")
     result = EfficiencyResult.model_validate_json(stdout)

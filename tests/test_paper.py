@@ -11,6 +11,7 @@ from repairkit.errors import UsageError
 from repairkit.evaluation.adversarial import Correlation
 from repairkit.recipe_file import recipes_in
 from repairkit.report import kinds, paper
+from repairkit.report.adversarial_result import AdversarialResult
 from repairkit.report.comparison_result import Baseline, Comparison
 from repairkit.report.critical_result import CriticalResult
 from repairkit.report.dropout_result import DropoutResult
@@ -28,6 +29,30 @@ def test_the_committed_page_is_what_the_committed_results_give():
 
 def test_every_claim_has_a_recipe():
     assert {claim.recipe for claim in paper.CLAIMS} <= {file.stem for file in recipes_in(ROOT / "recipes")}
+
+
+def test_no_figure_of_ours_is_typed_into_a_reason():
+    assert not [claim.reason for claim in paper.CLAIMS if isinstance(claim.reason, str) and re.search(r"\d", claim.reason)]
+
+
+def test_reasons_with_figures_read_them_from_the_results(tmp_path):
+    example = example_result()
+    for seed in ("", "_seed1", "_seed2"):
+        example.write(tmp_path / f"fig3a_fairness{seed}" / "result.json")
+    start, gain = (
+        example.share("original", "mean recall").value,
+        next(
+            each.value for each in example.differences if (each.first, each.second, each.metric) == ("original", "repaired", "mean recall")
+        ),
+    )
+    told = f"A network from another seed starts at {100 * start:.1f}% and gains +{100 * gain:.1f} points."
+    assert paper.of_other_seeds(tmp_path).count(told) == 2
+    result = adversarial_result()
+    stopped = AdversarialResult(**(dict(result) | {"method": ["5 frozen; choosing stopped because there is no further candidate."]}))
+    stopped.write(tmp_path / "fig3b_adversarial" / "result.json")
+    guard = 100 * float(result.reproduction.settings["max_clean_drop"])
+    expected = f"5 frozen; choosing stopped because there is no further candidate. The paper also gives up 7 points of clean accuracy, the guard here allows {guard:.1f}."
+    assert paper.where_choosing_stopped(tmp_path) == expected
 
 
 def row(text, what):

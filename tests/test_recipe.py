@@ -256,6 +256,15 @@ def test_a_recipe_of_classes_asks_about_each_as_the_command_does(write):
         read_recipe(write(CLASSES, ('"red"', '"rde"'))).tasks(three_colours.model(), three_colours.images())
 
 
+def test_what_stands_in_place_of_the_recipes_options_suits_its_command(write):
+    recipe = read_recipe(write(CLASSES))
+    assert recipe.run_options("it", precision="bfloat16", batch=8) == replace(recipe.run_options(), precision="bfloat16", batch=8)
+    with pytest.raises(
+        UsageError, match=r"^it has no use for --source-counts; leave it out. The options of its command are engine, budget"
+    ):
+        recipe.run_options("it", source_counts=(1, 2, 3))
+
+
 def test_prepare_with_a_named_model(tmp_path, write, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, images in (("target", tiny_faces.target()), ("source", tiny_faces.source())):
@@ -307,10 +316,13 @@ def test_training_is_made_once_and_then_taken_from_the_cache(data, write, monkey
         return real(images, **settings)
 
     monkeypatch.setattr(preparing, "train", counted)
+    planned = prepare(recipe, data, device="cpu", threads=1, fit=False)
+    assert (calls, planned.model.trained_on, planned.dropout.trained_on) == ([], "nothing", "nothing")
     task = prepare(recipe, data, device="cpu", threads=1)
     (images, plain), (again, dropout) = calls
     assert len(images) == len(again) == 40
     assert {name: int((images.groups == name).sum()) for name in images.group_names} == {"men": 24, "women": 16}
+    assert (planned.target.hashes.tolist(), planned.source.hashes.tolist()) == (task.target.hashes.tolist(), task.source.hashes.tolist())
     # what is left is the source; nothing that was trained on is in it
     assert len(task.source) == len(tiny_faces.source()) - 40
     assert not set(task.source.hashes) & set(task.training.hashes)

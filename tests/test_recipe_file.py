@@ -1,8 +1,11 @@
 """The ways of running that a recipe file holds, and what its header says."""
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 
-from repairkit.errors import DataError, UsageError
+from repairkit.errors import DataError, ModelError, ModelWarning, UsageError
 from repairkit.recipe_file import FACTS, facts_of, read_recipe, recipes_in, ways_of
 
 TEXT = """
@@ -42,6 +45,15 @@ def file(tmp_path):
     return file
 
 
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Where torch's cache would hold weights of resnet18; nothing is there."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder / "resnet18-f37072fd.pth"
+
+
 def test_a_way_has_its_own_keys_over_those_of_all(file):
     ways = ways_of(file)
     assert list(ways) == ["paper", "small", "embedded"]
@@ -51,7 +63,8 @@ def test_a_way_has_its_own_keys_over_those_of_all(file):
     assert (ways["small"].data.parts, ways["paper"].data.parts, ways["embedded"].data) == (["val"], None, None)
 
 
-def test_the_data_root_says_which_way(file, tmp_path):
+def test_the_data_root_says_which_way(file, tmp_path, published):
+    published.touch()
     (tmp_path / "few").mkdir()
     with pytest.raises(DataError, match=r"lacks what .* takes \(paper: large; small: own.pth\); give the folder"):
         read_recipe(file, data_root=tmp_path)
@@ -61,6 +74,62 @@ def test_the_data_root_says_which_way(file, tmp_path):
     assert read_recipe(file, data_root=tmp_path).title == "Of the paper"
     assert read_recipe(file, way="small", data_root=tmp_path).weights == "own.pth"
     assert read_recipe(file, way="embedded").size == 48
+
+
+def test_the_ways_of_data_take_no_stand_in(file, tmp_path, published):
+    for name in ("few", "large", "own.pth"):
+        (tmp_path / name).touch()
+    lacking = f"expected the weights of resnet18 in {published.parent}, found none; put a file there that torchvision publishes .*{published.name}"
+    with pytest.raises(ModelError, match=rf"recipe.toml \(paper\): {lacking}.*, or run the recipe with --embedded$"):
+        read_recipe(file, way="paper", data_root=tmp_path)
+    with pytest.raises(ModelError, match=lacking):
+        read_recipe(file, way="paper")
+    with pytest.warns(ModelWarning, match=rf"recipe.toml runs in the way small and not paper: {lacking}"):
+        assert read_recipe(file, data_root=tmp_path).weights == "own.pth"
+    (tmp_path / "own.pth").unlink()
+    with pytest.raises(ModelError, match=lacking):
+        read_recipe(file, data_root=tmp_path)
+    assert read_recipe(file, way="embedded").size == 48
+    published.touch()
+    assert read_recipe(file, way="paper").title == "Of the paper"
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("file", recipes_in(ROOT / "recipes"), ids=lambda file: file.stem)
+def test_no_committed_recipe_runs_its_way_paper_without_the_papers_networks(file, monkeypatch, tmp_path):
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path))
+    expected = r"\(paper\): expected the weights of (squeezenet_celeba|inception_v3) (at|in) .*, found no"
+    with pytest.raises(ModelError, match=expected):
+        read_recipe(file, way="paper", data_root=tmp_path)
+
+
+def test_a_rival_that_is_not_asked_for_may_be_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path))
+    trained = tmp_path / "models" / "squeezenet_celeba.safetensors"
+    trained.parent.mkdir()
+    trained.touch()
+    recipe = ROOT / "recipes" / "fig3a_fairness.toml"
+    with pytest.raises(ModelError, match=r"weights of squeezenet_celeba_dropout at .*; make them with repairkit train --data celeba"):
+        read_recipe(recipe, way="paper")
+    assert read_recipe(recipe, way="paper", rival=False).dropout_model is None
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('command = "dropout"\nmodel = "squeezenet_celeba"', ["squeezenet_celeba", "squeezenet_celeba_dropout"]),
+        ('command = "dropout"\nmodel = "resnet18"\nweights = "a"\ndropout_model = "resnet18"\ndropout_weights = "b"', []),
+        ('command = "adversarial"\nmodel = "resnet18"\nweights = "a"\ncarriers = [{model = "alexnet"}]', ["alexnet"]),
+        ('command = "prune"\nmodel = "resnet18"', ["resnet18"]),
+        ('command = "truncation"\n[[networks]]\nname = "a"\nmodel = "resnet18"', ["resnet18"]),
+    ],
+)
+def test_networks_that_are_taken_by_name(tmp_path, content, named):
+    file = tmp_path / "recipe.toml"
+    file.write_text(f'title = "T"\n{content}\n')
+    assert read_recipe(file).named() == named
 
 
 def test_nothing_that_says_which_way(file):
@@ -105,6 +174,20 @@ def test_a_way_is_a_table(file):
     file.write_text(TEXT.partition("[options]")[0] + 'embedded = "yes"\n')
     with pytest.raises(UsageError, match=r"embedded: expected a table of the keys .*, got 'yes'; correct this key"):
         read_recipe(file)
+
+
+@pytest.mark.parametrize(
+    ("table", "misspelt"),
+    [("[embedded]", "[embeded]"), ("[small]", "[smal]"), ("[paper]", "[Paper]"), ("[small]", "[[smal.networks]]\n[smal.training]")],
+)
+def test_a_misspelt_way_is_named_beside_those_there_are(file, table, misspelt):
+    assert table in TEXT
+    file.write_text(TEXT.replace(table, misspelt))
+    written = misspelt.strip("[]").partition(".")[0]
+    expected = rf"recipe.toml: \[{written}\] is no way of running; did you mean \{table}\? The ways are \[paper\], \[small\], \[embedded\]$"
+    for read in (ways_of, read_recipe, partial(read_recipe, way="embedded")):
+        with pytest.raises(UsageError, match=expected):
+            read(file)
 
 
 def test_facts_are_paragraphs_of_the_header(file, tmp_path):

@@ -198,12 +198,14 @@ def adversarial(
     running.set_processes(options)
     loaded, images = load_network_and_images(
         model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device,
+        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     carriers = [(name, Path(file) if file else None) for name, _, file in (each.partition("=") for each in carrier)] if carrier else None
     if digits:
         images = images.subset(some(images, EMBEDDED_DIGITS, seed=seed))
-    others = load_adversaries(loaded, images, carriers=carriers, elsewhere_root=elsewhere_root, dropout_model=dropout_model, device=device)
+    others = load_adversaries(
+        loaded, images, carriers=carriers, elsewhere_root=elsewhere_root, dropout_model=dropout_model, device=device, fit=not dry_run
+    )
     title = f"Adversarial repair of {Path(model).stem} on {images.name}"
     return carry_out(AdversarialTask(loaded, images, *others), options, attacks, running, title=title)
 

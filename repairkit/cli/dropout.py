@@ -11,8 +11,8 @@ import typer
 
 from repairkit.cli import flags
 from repairkit.cli.carrying import Running
-from repairkit.cli.fairness import CELEBA, DRAWN_NOTICE
-from repairkit.cli.loading import EMBEDDED_DROPOUT, fitted_digits, load_network_and_images
+from repairkit.cli.fairness import DRAWN_NOTICE
+from repairkit.cli.loading import EMBEDDED_DROPOUT, digits_network, load_network_and_images
 from repairkit.cli.options import (
     model_notices,
     options_of,
@@ -39,7 +39,7 @@ NO_DROPOUT = (
 def dropout(
     model: Annotated[
         str, typer.Option(help="The network trained without: squeezenet_celeba, a torchvision name, or a weights FILE of repairkit train.")
-    ] = CELEBA[0],
+    ] = zoo.CELEBA[0],
     weights: flags.Weights = None,
     dropout_model: Annotated[
         str | None,
@@ -101,7 +101,7 @@ def dropout(
     running = Running(
         f"dropout-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
-    data = data or ("drawn" if model in CELEBA and data_root is None else None)
+    data = data or ("drawn" if model in zoo.CELEBA and data_root is None else None)
     quick = engine == "tmab" and guarantee is None and (data == "drawn" or (data is None and data_root is None))
     options = options_of(
         engine=engine,
@@ -132,7 +132,7 @@ def dropout(
     else:
         task = folder_task(
             model, weights, dropout_model, dropout_weights, data_root,
-            parts=parse_parts(parts), per_class=per_class, size=size, device=device, **channels,
+            parts=parse_parts(parts), per_class=per_class, size=size, device=device, fit=not dry_run, **channels,
         )  # fmt: skip
     title = f"What {Path(model).stem} and its dropout-trained rival depend on, on {task.images.name}"
     return carry_out(task, options, running, title=title)
@@ -159,8 +159,8 @@ def face_task(
         UsageError: no rival is named, or what the loaders refuse.
         DataError, ModelError: as the loaders and `DropoutTask`.
     """
-    if dropout_model is None and model == CELEBA[0]:
-        dropout_model = CELEBA[1]
+    if dropout_model is None and model == zoo.CELEBA[0]:
+        dropout_model = zoo.CELEBA[1]
     first = zoo.load(model, weights=weights, classes=classes, mean=mean, std=std, device=device)
     second = zoo.load(_named(dropout_model), weights=dropout_weights, classes=classes, mean=mean, std=std, device=device)
     if data == "drawn":
@@ -184,8 +184,9 @@ def folder_task(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     device: str,
+    fit: bool,
 ) -> DropoutTask:
-    """Two networks, and class folders or a folder with an annotation file; without, both embedded, and digits.
+    """Two networks, and class folders or a folder with an annotation file; without, both embedded, and digits, fitted unless this is for a plan.
 
     Raises:
         UsageError: no rival is named, or what `load_network_and_images` refuses.
@@ -195,10 +196,10 @@ def folder_task(
     if not digital:
         _named(dropout_model)  # before anything is loaded
     first, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device
+        model, weights=weights, data_root=data_root, parts=parts, per_class=per_class, size=size, mean=mean, std=std, device=device, fit=fit
     )
     if dropout_model is None and digital:
-        second = fitted_digits(model, images.pixels.shape[1], device=device, filter_dropout=EMBEDDED_DROPOUT)
+        second = digits_network(model, images.pixels.shape[1], device=device, fit=fit, filter_dropout=EMBEDDED_DROPOUT)
     else:
         classes = first.classifier.classes
         second = zoo.load(_named(dropout_model), weights=dropout_weights, classes=classes, mean=mean, std=std, device=device)

@@ -38,7 +38,6 @@ DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 16, 3
 """Keeps `repairkit fairness` on drawn faces, with two networks, within three minutes on two slow cores."""
 DRAWN_SOURCE_COUNTS = (150, 700, 250)
 """Most source images choose: a bound of one point on a fall needs that many to be met at all."""
-CELEBA = ("squeezenet_celeba", "squeezenet_celeba_dropout")
 
 
 def fairness(

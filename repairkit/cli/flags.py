@@ -11,6 +11,7 @@ from repairkit.options import LARGEST_SEED
 from repairkit.shapley.star import TOLERANCE
 
 BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
+PRECISION_HELP = "float32, or bfloat16 for the passes of the attribution, faster on hardware made for it; what is reported is always measured in float32."
 
 Model = Annotated[str, typer.Option(help="A classifier of torchvision, or a weights FILE that repairkit train wrote.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights for a named model. [default: torchvision's, where torch's cache holds them]")]
@@ -32,12 +33,7 @@ Score = Annotated[
     ),
 ]
 FreezeAt = Annotated[str, typer.Option(help="post or pre: constants after or before the ReLU.")]
-Precision = Annotated[
-    str,
-    typer.Option(
-        help="float32, or bfloat16 for the passes of the attribution, faster on hardware made for it; what is reported is always measured in float32."
-    ),
-]
+Precision = Annotated[str, typer.Option(help=PRECISION_HELP)]
 Strategy = Annotated[str, typer.Option(help="forward selection, or prefix (the paper's).")]
 Mean = Annotated[
     str | None,
@@ -109,4 +105,6 @@ Compare = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run of this --out that did not finish; give the same options.")]
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout.")]
-DryRun = Annotated[bool, typer.Option(help="Print the plan and what it costs (with --json as JSON), and stop.")]
+DryRun = Annotated[
+    bool, typer.Option(help="Print the plan and what it costs (with --json as JSON), and stop; no network is fitted or trained.")
+]

@@ -75,8 +75,7 @@ def load_network_and_images(
         for subject in subjects:
             find_class(subject, digits.CLASSES)
         side = size or digits.SIZE
-        network = fitted_digits(model, side, device=device) if fit else embedded.unfitted(model, device=device)
-        return network, digits.held_out_digits(size=side)
+        return digits_network(model, side, device=device, fit=fit), digits.held_out_digits(size=side)
     images = imagenet.load(
         data_root,
         size=size or usual_size(model),
@@ -87,6 +86,17 @@ def load_network_and_images(
     )
     loaded = zoo.load(model, weights=weights, classes=images.classes, mean=mean, std=std, device=device)
     return loaded, relabel(images, loaded.classifier.classes)
+
+
+def digits_network(architecture: str, side: int, *, device: str, fit: bool, filter_dropout: float = 0.0) -> zoo.LoadedModel:
+    """The embedded default of an architecture: fitted (`fitted_digits`), or with fresh weights for a plan.
+
+    Raises:
+        ModelError: as `repairkit.models.embedded.load`.
+    """
+    if not fit:
+        return embedded.unfitted(architecture, device=device)
+    return fitted_digits(architecture, side, device=device, filter_dropout=filter_dropout)
 
 
 def fitted_digits(architecture: str, side: int, *, device: str, filter_dropout: float = 0.0) -> zoo.LoadedModel:
@@ -132,6 +142,7 @@ def load_adversaries(
     elsewhere_root: Path | None,
     dropout_model: str | Path | None,
     device: str,
+    fit: bool = True,
 ) -> tuple[tuple[zoo.LoadedModel, ...], LabelledImages | None, zoo.LoadedModel | None]:
     """Who else judges an adversarial repair: networks that images are carried over from, images of another data set, the dropout-trained rival.
 
@@ -144,6 +155,7 @@ def load_adversaries(
         elsewhere_root: images of another data set, as `repairkit.data.imagenet.load` takes them; those of other classes are left out.
         dropout_model: a weights file of the same architecture.
         device: where the networks go.
+        fit: whether embedded ones are fitted; a plan does without.
 
     Raises:
         DataError, ModelError: as the loaders, or a network that lacks one of the classes.
@@ -155,20 +167,20 @@ def load_adversaries(
     if elsewhere is None and digital:
         elsewhere = digits.typed_digits(TYPED, size=side)
 
-    fitted = partial(fitted_digits, side=side, device=device)
+    of_digits = partial(digits_network, side=side, device=device, fit=fit)
     others: tuple[zoo.LoadedModel, ...]
     if carriers is None:
-        others = (fitted(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
+        others = (of_digits(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
     else:
         others = tuple(
-            fitted(name) if digital and embedded.needed(name, file) else narrowed(_any_classes(name, file, classes, device), classes)
+            of_digits(name) if digital and embedded.needed(name, file) else narrowed(_any_classes(name, file, classes, device), classes)
             for name, file in carriers
         )
     if dropout_model is not None:
         rival: zoo.LoadedModel | None = zoo.load(dropout_model, classes=classes, device=device)
     else:
         rival = (
-            fitted(model.architecture, filter_dropout=EMBEDDED_DROPOUT)
+            of_digits(model.architecture, filter_dropout=EMBEDDED_DROPOUT)
             if digital and (model.architecture in DROPOUT_TRAINED or device == "cuda")
             else None
         )

@@ -23,7 +23,9 @@ from repairkit.cli.critical import carry_out as carry_out_critical
 from repairkit.cli.dropout import carry_out as carry_out_dropout
 from repairkit.cli.dropout import face_task, folder_task
 from repairkit.cli.efficiency import carry_out as carry_out_efficiency
+from repairkit.cli.ending import told
 from repairkit.cli.fairness import carry_out as carry_out_fairness
+from repairkit.cli.finished import require_finished
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
     check_device,
@@ -36,7 +38,7 @@ from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
 from repairkit.efficiency import EfficiencyTask
-from repairkit.errors import RepairkitError, UsageError
+from repairkit.errors import UsageError
 from repairkit.models import small
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import LARGEST_SEED, Options
@@ -53,6 +55,7 @@ from repairkit.recipe.truncation import NetworkSection, TruncationRecipe
 from repairkit.recipe_file import Way, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
+from repairkit.shapley.model_game import Precision
 from repairkit.truncation import Subject
 
 
@@ -73,6 +76,7 @@ class Asked:
     rival: bool
     compare: bool
     device: str | None
+    precision: Precision | None
     threads: int | None
     workers: int
     batch: int | None
@@ -107,6 +111,7 @@ def run(
     rival: Annotated[bool, typer.Option(help="Whether to train and repair the dropout-trained network too.")] = True,
     compare: flags.Compare = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [default: the recipe's, else cpu]")] = None,
+    precision: Annotated[str | None, typer.Option(help=f"{flags.PRECISION_HELP} [default: the recipe's, else float32]")] = None,
     threads: flags.Threads = None,
     workers: flags.Workers = 1,
     batch: Annotated[int | None, typer.Option(min=1, help=f"{flags.BATCH_HELP} [default: the recipe's, else {Options.batch}]")] = None,
@@ -116,25 +121,25 @@ def run(
     ] = None,
     resume: flags.Resume = False,
     as_json: flags.Json = False,
-    dry_run: Annotated[
-        bool, typer.Option(help="Print the plan and what it costs, and stop (networks are trained if they are not in the cache).")
-    ] = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Run an experiment from a recipe: train what it needs, find, repair, report."""
     if embedded and (way not in (None, "embedded") or data_root is not None):
         raise UsageError(f"--embedded takes neither {'another --way' if way else '--data-root'}: leave one of the two out")
     if way is not None and way not in get_args(Way):
         raise UsageError(f"--way must be {' or '.join(get_args(Way))}, got {way!r}")
+    if precision is not None and precision not in get_args(Precision):
+        raise UsageError(f"--precision must be {' or '.join(get_args(Precision))}, got {precision!r}")
     asked = Asked(
         arguments=arguments_of(context),
         way="embedded" if embedded else cast("Way | None", way),
-        data_root=data_root, alternatives=alternatives, seed=seed, training_seed=training_seed, rival=rival, compare=compare, device=device, threads=threads, workers=workers,
-        batch=batch, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
+        data_root=data_root, alternatives=alternatives, seed=seed, training_seed=training_seed, rival=rival, compare=compare, device=device,
+        precision=cast("Precision | None", precision), threads=threads, workers=workers, batch=batch, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     if everything:
         if as_json or training_seed is not None or not rival:
             raise UsageError("--json, --training-seed and --no-rival go with one recipe; leave them out beside --all")
-        return run_all(recipe or Path("recipes"), asked, out)
+        return run_all(recipe or Path("recipes"), asked, out, context)
     if recipe is None:
         raise UsageError("give a recipe, for instance recipes/fig3a_fairness.toml, or --all; repairkit recipes lists those there are")
     return run_one(recipe, asked, out, sys.argv[1:])
@@ -150,14 +155,20 @@ def arguments_of(context: typer.Context) -> tuple[str, ...]:
     return tuple(piece for names, value in given for piece in ([names[0]] if isinstance(value, bool) else [names[0], str(value)]))
 
 
-def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
+def run_all(folder: Path, asked: Asked, out: Path | None, context: typer.Context) -> int:
     """Run every recipe of a folder into folders of one directory, with a page that lists them; one that fails does not stop the others.
 
     Returns:
         0 if each has run, whatever it found, else the exit code of the last that failed.
+
+    Raises:
+        UsageError: to go on, but a recipe's folder holds something else than its finished run; before any recipe runs.
     """
     files = recipes_in(folder)
     place = out or Path("reports") / f"all-{datetime.now():%Y%m%d-%H%M%S}"
+    finished = [file for file in files if asked.resume and (place / file.stem).is_dir()]
+    for file in finished:
+        require_finished(place / file.stem, file, context)
     if not asked.resume:
         require_free(place)
     entries: list[index.Entry] = []
@@ -166,13 +177,13 @@ def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
         say(f"recipe {number} of {len(files)}: {file}")
         own = place / file.stem
         error = ""
-        if not (asked.resume and own.is_dir()):
+        if file not in finished:
             unfinished = asked.resume and own.with_name(f"{own.name}.unfinished").exists()
             try:
                 run_one(file, replace(asked, resume=unfinished), own, ["run", str(file), *asked.arguments, "--out", str(own)])
-            except RepairkitError as problem:
-                error, failure = str(problem), problem.exit_code
-                say(f"error: {error}")
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the other recipes run
+                failure, reason = told(problem)
+                error = f"{reason} (exit code {failure})"
             except KeyboardInterrupt as interrupt:
                 command = ["repairkit", "run", str(folder), "--all", *asked.arguments, "--out", str(place), "--resume"]
                 interrupt.add_note(f"to go on with all recipes: {shlex.join(command)}")
@@ -188,7 +199,7 @@ def run_all(folder: Path, asked: Asked, out: Path | None) -> int:
 def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]) -> int:
     """Run one recipe; returns the exit code. The arguments are the command line that gives this run alone."""
     started = time.monotonic()
-    recipe = read_recipe(file, way=asked.way, data_root=asked.data_root)
+    recipe = read_recipe(file, way=asked.way, data_root=asked.data_root, rival=asked.rival)
     if isinstance(recipe, FairnessRecipe):
         recipe = recipe.varied(training_seed=asked.training_seed, rival=asked.rival)
     elif isinstance(recipe, DropoutRecipe) and asked.rival:
@@ -204,7 +215,9 @@ def run_one(file: Path, asked: Asked, out: Path | None, arguments: Sequence[str]
         file.stem, out, workers=asked.workers, threads=asked.threads, memory=asked.memory, resume=asked.resume, as_json=asked.as_json,
         dry_run=asked.dry_run, started=started, arguments=arguments,
     )  # fmt: skip
-    given: dict[str, object] = {"device": asked.device, "seed": asked.seed, "batch": asked.batch, "alternatives": alternatives or None}
+    given: dict[str, object] = {
+        "device": asked.device, "precision": asked.precision, "seed": asked.seed, "batch": asked.batch, "alternatives": alternatives or None,
+    }  # fmt: skip
     if asked.compare and "compare" in recipe.unfit:
         say(f"note: recipes of {recipe.command} are not compared with baselines, so --compare does nothing here")
     elif asked.compare:
@@ -219,16 +232,18 @@ def carry_out(recipe: AnyRecipe, asked: Asked, options: Options, running: Runnin
     """Load what a recipe names and carry it out as its command does; returns the exit code."""
     if isinstance(recipe, FairnessRecipe):
         with Reporter("training steps").running() as reporter:
-            task = prepare(recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter))
+            task = prepare(
+                recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter), fit=not asked.dry_run
+            )
         return carry_out_fairness(task, options, running, title=recipe.title)
     if isinstance(recipe, DropoutRecipe):
-        pair = load_dropout(recipe, asked.data_root, options, asked.threads)
+        pair = load_dropout(recipe, asked, options)
         return carry_out_dropout(pair, options, running, title=recipe.title)
     if isinstance(recipe, TruncationRecipe):
         subjects = [load_subject(each, asked, options.device) for each in recipe.networks]
         return carry_out_truncation(subjects, options, recipe.truncation_options(), running, title=recipe.title)
     if isinstance(recipe, EfficiencyRecipe):
-        compared = load_compared(recipe, asked.data_root, options.device)
+        compared = load_compared(recipe, asked, options.device)
         return carry_out_efficiency(compared, options, recipe.efficiency_options(), running, title=recipe.title)
     return carry_out_on_folders(recipe, asked, options, running)
 
@@ -237,7 +252,7 @@ def carry_out_on_folders(
     recipe: CriticalRecipe | AdversarialRecipe | CorrelationRecipe | PruneRecipe, asked: Asked, options: Options, running: Running
 ) -> int:
     """Carry out a recipe of one network and class folders, or of their embedded default; returns the exit code."""
-    model, images = load(recipe, asked.data_root, options.device)
+    model, images = load(recipe, asked, options.device)
     if isinstance(recipe, AdversarialRecipe):
         others = load_adversaries(
             model,
@@ -246,6 +261,7 @@ def carry_out_on_folders(
             elsewhere_root=below(asked.data_root, recipe.elsewhere),
             dropout_model=below(asked.data_root, recipe.dropout_model),
             device=options.device,
+            fit=not asked.dry_run,
         )
         return carry_out_adversarial(
             AdversarialTask(model, images, *others), options, recipe.attack_options(options.device), running, title=recipe.title
@@ -266,53 +282,58 @@ def load_subject(section: NetworkSection, asked: Asked, device: str) -> Subject:
         UsageError, DataError, ModelError: as `load` and `repairkit.recipe.preparing.prepare_faces`.
     """
     if section.target is None:
-        return Subject(section.name, *load(section.classifier(), asked.data_root, device))
+        return Subject(section.name, *load(section.classifier(), asked, device))
     with Reporter("training steps").running() as reporter:
-        return prepare_faces(section, asked.data_root, device=device, threads=asked.threads, progress=Telling(reporter))
+        return prepare_faces(
+            section, asked.data_root, device=device, threads=asked.threads, progress=Telling(reporter), fit=not asked.dry_run
+        )
 
 
-def load_compared(recipe: EfficiencyRecipe, data_root: Path | None, device: str) -> EfficiencyTask:
+def load_compared(recipe: EfficiencyRecipe, asked: Asked, device: str) -> EfficiencyTask:
     """The network and the images of a recipe of sample efficiency, which may be the small ones that come with repairkit.
 
     Raises:
         UsageError, DataError, ModelError: as `load`.
     """
     if recipe.model == small.NAME:
-        return EfficiencyTask(small.load(recipe.channels or small.CHANNELS), small.held_out())
-    return EfficiencyTask(*load(recipe, data_root, device))
+        return EfficiencyTask(small.load(recipe.channels or small.CHANNELS, epochs=0 if asked.dry_run else small.EPOCHS), small.held_out())
+    return EfficiencyTask(*load(recipe, asked, device))
 
 
-def load(plan: ClassifierRecipe, data_root: Path | None, device: str) -> tuple[LoadedModel, LabelledImages]:
-    """The network and the images of a recipe, as the commands on class folders load theirs.
+def load(plan: ClassifierRecipe, asked: Asked, device: str) -> tuple[LoadedModel, LabelledImages]:
+    """The network and the images of a recipe, as the commands on class folders load theirs; embedded ones are not fitted for a plan.
 
     Raises:
-        UsageError: paths in the recipe, but no data root that they are relative to.
+        UsageError: paths in the recipe, but no data root that they are relative to, or a class that is asked about and does not exist.
         DataError, ModelError: as the loaders.
     """
     folder, parts = (plan.data.folder, plan.data.parts) if plan.data else (None, None)
     return load_network_and_images(
         plan.model,
-        weights=below(data_root, plan.weights),
-        data_root=below(data_root, folder) if folder else data_root,
+        weights=below(asked.data_root, plan.weights),
+        data_root=below(asked.data_root, folder) if folder else asked.data_root,
         parts=parts,
         per_class=plan.per_class,
         size=plan.size,
         mean=plan.mean,
         std=plan.std,
         device=device,
+        fit=not asked.dry_run,
+        subjects=plan.classes if isinstance(plan, CriticalRecipe) else (),
     )
 
 
-def load_dropout(plan: DropoutRecipe, data_root: Path | None, options: Options, threads: int | None) -> DropoutTask:
+def load_dropout(plan: DropoutRecipe, asked: Asked, options: Options) -> DropoutTask:
     """Both networks and the images of a recipe, trained or loaded as `repairkit dropout` loads them.
 
     Raises:
         UsageError: paths in the recipe, but no data root that they are relative to.
         DataError, ModelError: as the loaders.
     """
+    data_root, fit = asked.data_root, not asked.dry_run
     if plan.model is None:
         with Reporter("training steps").running() as reporter:
-            return prepare_dropout(plan, data_root, device=options.device, threads=threads, progress=Telling(reporter))
+            return prepare_dropout(plan, data_root, device=options.device, threads=asked.threads, progress=Telling(reporter), fit=fit)
 
     def network(name: str) -> str:
         return str(below(data_root, name)) if Path(name).suffix else name
@@ -328,7 +349,7 @@ def load_dropout(plan: DropoutRecipe, data_root: Path | None, options: Options, 
     folder, parts = (plan.data.folder, plan.data.parts) if plan.data else (None, None)
     return folder_task(
         network(plan.model), files[0], rival, files[1], below(data_root, folder) if folder else data_root,
-        parts=parts, per_class=plan.per_class, size=plan.size, device=options.device, mean=plan.mean, std=plan.std,
+        parts=parts, per_class=plan.per_class, size=plan.size, device=options.device, mean=plan.mean, std=plan.std, fit=fit,
     )  # fmt: skip
 
 

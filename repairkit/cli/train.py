@@ -12,13 +12,11 @@ import typer
 
 from repairkit.cli import flags
 from repairkit.cli.console import Reporter, say
-from repairkit.cli.fairness import CELEBA
 from repairkit.cli.options import check_device, parse_parts, resume_command, set_threads
 from repairkit.data import celeba, digits, drawn, imagenet, loaders
 from repairkit.data.images import LabelledImages
 from repairkit.data.record import record_path, write_record
 from repairkit.errors import UsageError
-from repairkit.files import cache_directory
 from repairkit.models import early_stopping, zoo
 from repairkit.models.training import Epoch, train_stand_ins
 from repairkit.models.training import train as fit
@@ -103,21 +101,21 @@ def train(
     if out is None:
         raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
     place = out
-    if str(out) in CELEBA:
-        place = cache_directory() / "models" / f"{out}.safetensors"
+    if str(out) in zoo.CELEBA:
+        place = zoo.kept_at(str(out))
         if arch != zoo.ARCHITECTURE or data != "celeba":
             raise UsageError(
                 f"{out} names a {zoo.ARCHITECTURE} trained on CelebA, got --arch {arch} --data {data}; "
                 "give --data celeba, or an --out that ends in .safetensors and use that file as the model"
             )
-        plain, rival = CELEBA
+        plain, rival = zoo.CELEBA
         if (str(out) == rival) != (filter_dropout > 0):
             raise UsageError(
                 f"{rival} names weights trained with filter dropout and {plain} those trained without, "
                 f"got --out {out} --filter-dropout {filter_dropout:g}; change one of them"
             )
     if place.suffix != ".safetensors":
-        raise UsageError(f"expected an --out that ends in .safetensors, or one of {', '.join(CELEBA)}, got {out}")
+        raise UsageError(f"expected an --out that ends in .safetensors, or one of {', '.join(zoo.CELEBA)}, got {out}")
     if validation_share is not None and patience is None:
         raise UsageError(f"--validation-share is what --patience holds out, got {validation_share:g} without it; give both or neither")
     checkpoint = TrainingCheckpoint(place_beside(place))

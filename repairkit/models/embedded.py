@@ -20,7 +20,6 @@ from repairkit.data.record import record_path, write_record
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
 from repairkit.models import zoo
-from repairkit.models.classifier import Classifier
 from repairkit.models.training import TrainingProgress, train
 
 NOTICE = (
@@ -97,15 +96,8 @@ def unfitted(architecture: str, *, device: str | torch.device = "cpu") -> zoo.Lo
         >>> unfitted("squeezenet1_1").classifier.classes[-1]
         '9'
     """
-    network = zoo.build(architecture, len(digits.CLASSES))
-    return zoo.LoadedModel(
-        classifier=Classifier(network, classes=digits.CLASSES).eval().requires_grad_(False).to(device),
-        architecture=architecture,
-        provenance=NOTICE.format(architecture=architecture),
-        weights=Path(f"{architecture}-unfitted"),
-        sha256=zoo.hash_state(network.state_dict()),
-        trained_on="nothing",
-        stand_in=True,
+    return replace(
+        zoo.fresh(architecture, digits.CLASSES, device=device), stand_in=True, provenance=NOTICE.format(architecture=architecture)
     )
 
 

@@ -21,6 +21,7 @@ from repairkit.models.zoo import LoadedModel, hash_state
 NAME = "small"
 """What recipes call it."""
 CHANNELS = (16, 24, 32, 48)
+EPOCHS = 30
 TRAINED_ON = 1200
 """Of 1,797 digits; images of a game come from the others."""
 
@@ -52,7 +53,7 @@ def held_out() -> LabelledImages:
     return everything.subset(np.arange(TRAINED_ON, len(everything)), name="handwritten digits (8 x 8, held out)")
 
 
-def trained_classifier(images: LabelledImages, *, channels: Sequence[int] = CHANNELS, epochs: int = 30, seed: int = 0) -> Classifier:
+def trained_classifier(images: LabelledImages, *, channels: Sequence[int] = CHANNELS, epochs: int = EPOCHS, seed: int = 0) -> Classifier:
     """Four convolutions with ReLUs, mean over positions, a linear head; Adam on the first images.
 
     Raises:
@@ -87,7 +88,7 @@ def trained_classifier(images: LabelledImages, *, channels: Sequence[int] = CHAN
     return classifier.eval().requires_grad_(False)
 
 
-def load(channels: Sequence[int] = CHANNELS, *, epochs: int = 30) -> LoadedModel:
+def load(channels: Sequence[int] = CHANNELS, *, epochs: int = EPOCHS) -> LoadedModel:
     """The network, trained now."""
     classifier = trained_classifier(digits(), channels=channels, epochs=epochs)
     return LoadedModel(

@@ -35,6 +35,9 @@ STAND_INS = {
 }
 """Our own names, and the file in `STAND_IN_DIRECTORY` that stands in until real weights are there."""
 
+CELEBA = tuple(STAND_INS)
+"""Our own names: the network trained without filter dropout, and its rival."""
+
 ARCHITECTURE = "squeezenet1_0"
 """What our own names are."""
 
@@ -216,7 +219,7 @@ def _listed(metadata: Mapping[str, str], key: str, kind: type[_Item], default: l
 def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
     """Weights file, architecture (None: the file says) and whether it is a stand-in."""
     if name in STAND_INS:
-        trained = cache_directory() / "models" / f"{name}.safetensors"
+        trained = kept_at(name)
         if weights is not None:
             return weights, ARCHITECTURE, False
         if trained.exists():
@@ -246,6 +249,30 @@ def _provenance(name: str, path: Path, trained_on: str, *, stand_in: bool) -> st
     if stand_in:
         return f"Stand-in for {name}: weights shipped with repairkit, trained on drawn faces and not on CelebA ({path.name})."
     return f"Weights read from {path.name}; trained on: {trained_on}."
+
+
+def lacking(name: str) -> str | None:
+    """What is not on this machine of a network by its name: where its weights were looked for, and what to do; None where nothing lacks, or for a file.
+
+    Example:
+        >>> lacking("own.safetensors") is None
+        True
+    """
+    if name in STAND_INS:
+        place = kept_at(name)
+        wanted = f"expected the weights of {name} at {place}, found no file; make them with repairkit train --data celeba --out {name}"
+        return None if place.exists() else wanted
+    if is_torchvision(name) and published_weights(name) is None:
+        return (
+            f"expected the weights of {name} in {_torch_cache()}, found none; put a file there that torchvision publishes "
+            f"({' or '.join(_published(name))})"
+        )
+    return None
+
+
+def kept_at(name: str) -> Path:
+    """Where `repairkit train` leaves the weights of one of our own names."""
+    return cache_directory() / "models" / f"{name}.safetensors"
 
 
 def is_torchvision(name: str) -> bool:
@@ -348,6 +375,27 @@ def build(architecture: str, classes: int, *, auxiliary: bool = False) -> nn.Mod
         options |= {"aux_logits": auxiliary, "init_weights": False}
     network: nn.Module = models.get_model(architecture, **options)
     return network
+
+
+def fresh(architecture: str, classes: Sequence[str], *, device: str | torch.device = "cpu") -> LoadedModel:
+    """A network with fresh weights, for a plan of what a run would do and cost: it stands for one that the run would train first.
+
+    Raises:
+        ModelError: torchvision has no classifier of that name.
+
+    Example:
+        >>> fresh("squeezenet1_1", ("cat", "dog")).trained_on
+        'nothing'
+    """
+    network = build(architecture, len(classes))
+    return LoadedModel(
+        classifier=Classifier(network, classes=tuple(classes)).eval().requires_grad_(False).to(device),
+        architecture=architecture,
+        provenance=f"A {architecture} with fresh weights in place of the one that a run trains first.",
+        weights=Path(f"{architecture}-fresh"),
+        sha256=hash_state(network.state_dict()),
+        trained_on="nothing",
+    )
 
 
 def fit(network: nn.Module, state: Mapping[str, torch.Tensor], *, where: str) -> None:

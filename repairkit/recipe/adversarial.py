@@ -85,6 +85,10 @@ class AdversarialRecipe(ClassifierRecipe):
         others = (*(each.weights for each in self.carriers), self.elsewhere, self.dropout_model)
         return super().paths() + [path for path in others if path]
 
+    def named(self) -> list[str]:
+        """Networks that the recipe takes by name without saying where their weights are."""
+        return super().named() + [each.model for each in self.carriers if not each.weights]
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         self.attack_options()

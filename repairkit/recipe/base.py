@@ -105,8 +105,12 @@ class Recipe(Section):
         """Files and folders that the recipe takes below the data root."""
         raise NotImplementedError
 
+    def named(self) -> list[str]:
+        """Networks that the recipe takes by name without saying where their weights are; see `repairkit.models.zoo.lacking`."""
+        raise NotImplementedError
+
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
-        """The options of the run.
+        """The options of the run; `overrides` come from elsewhere and stand in place of the recipe's.
 
         Raises:
             UsageError: an option that the command does not have, a value of another type or range, or a baseline that does not suit the command.
@@ -114,6 +118,10 @@ class Recipe(Section):
         known = [name for name in Options.__dataclass_fields__ if name not in self.unfit]
         if unknown := sorted(set(self.options) - set(known)):
             raise UsageError(f"{path}: options.{unknown[0]} is no option; the options are {', '.join(known)}")
+        if unfit := sorted(set(overrides) - set(known)):
+            raise UsageError(
+                f"{path} has no use for --{unfit[0].replace('_', '-')}; leave it out. The options of its command are {', '.join(known)}"
+            )
         types = get_type_hints(Options)
         values: dict[str, Any] = {}
         for key, value in self.options.items():
@@ -153,3 +161,7 @@ class ClassifierRecipe(Recipe):
     def paths(self) -> list[str]:
         """Files and folders that the recipe takes below the data root."""
         return [path for path in (self.data and self.data.folder, self.weights) if path]
+
+    def named(self) -> list[str]:
+        """Networks that the recipe takes by name without saying where their weights are."""
+        return [] if self.weights else [self.model]

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from repairkit.models import zoo
 from repairkit.recipe.base import DataSection, FolderSection, Recipe, TrainingSection, seeded
 
 
@@ -50,6 +51,11 @@ class DropoutRecipe(Recipe):
         folders = [*([self.data.folder] if self.data else []), *(self.source.paths() if self.source else [])]
         init = self.training.init if self.training else None
         return [*folders, *named, *(path for path in (self.weights, self.dropout_weights, init) if path)]
+
+    def named(self) -> list[str]:
+        """Networks that the recipe takes by name without saying where their weights are."""
+        rival = self.dropout_model or (zoo.CELEBA[1] if self.model == zoo.CELEBA[0] else None)
+        return [name for name, weights in ((self.model, self.weights), (rival, self.dropout_weights)) if name and not weights]
 
     @model_validator(mode="after")
     def _one_way_to_networks_and_images(self) -> Self:

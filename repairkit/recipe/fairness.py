@@ -42,6 +42,10 @@ class FairnessRecipe(Recipe):
         init = [self.training.init] if self.training and self.training.init else []
         return [*self.target.paths(), *self.source.paths(), *init]
 
+    def named(self) -> list[str]:
+        """Networks that the recipe takes by name without saying where their weights are."""
+        return [name for name in (self.model, self.dropout_model) if name]
+
     def varied(self, *, training_seed: int | None = None, rival: bool = True) -> FairnessRecipe:
         """The same experiment with networks trained from another seed, or without the dropout-trained rival.
 

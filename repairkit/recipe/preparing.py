@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,15 @@ from repairkit.truncation import Subject
 
 
 def prepare(
-    recipe: FairnessRecipe, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None
+    recipe: FairnessRecipe,
+    data_root: Path | None,
+    *,
+    device: str,
+    threads: int | None,
+    progress: TrainingProgress | None = None,
+    fit: bool = True,
 ) -> Task:
-    """Load the data, train the networks (or take them from the cache) and name what is left as source."""
+    """Load the data, train the networks (or take them from the cache) and name what is left as source; with `fit` False fresh ones stand for them."""
     if recipe.training is None:
         model, rival = (zoo.load(name, device=device) if name else None for name in (recipe.model, recipe.dropout_model))
         if model is None:
@@ -39,14 +46,20 @@ def prepare(
     source = _load(recipe.source, data_root, recipe.size, source=True)
     target = _load(recipe.target, data_root, recipe.size, classes=source.classes, source=False)
     training, remaining = _draw(recipe.training, source)
-    networks = _networks(recipe.training, training, data_root, device=device, threads=threads, progress=progress)
+    networks = _networks(recipe.training, training, data_root, device=device, threads=threads, progress=progress, fit=fit)
     return Task(*networks, target, remaining, training)
 
 
 def prepare_dropout(
-    recipe: DropoutRecipe, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None
+    recipe: DropoutRecipe,
+    data_root: Path | None,
+    *,
+    device: str,
+    threads: int | None,
+    progress: TrainingProgress | None = None,
+    fit: bool = True,
 ) -> DropoutTask:
-    """Load the source, train both networks on a part of it (or take them from the cache), and ask about the rest.
+    """Load the source, train both networks on a part of it (or take them from the cache), and ask about the rest; `fit` as in `prepare`.
 
     Raises:
         UsageError: the recipe has no [training] and no source.
@@ -56,18 +69,24 @@ def prepare_dropout(
         raise UsageError("the recipe has no [training] with a source")
     source = _load(recipe.source, data_root, recipe.size, source=True)
     training, remaining = _draw(recipe.training, source)
-    model, rival = _networks(recipe.training, training, data_root, device=device, threads=threads, progress=progress)
+    model, rival = _networks(recipe.training, training, data_root, device=device, threads=threads, progress=progress, fit=fit)
     if rival is None:
         raise UsageError("the recipe trains no rival; give [training.dropout]")
     return DropoutTask(model, rival, remaining, training)
 
 
 def prepare_faces(
-    section: NetworkSection, data_root: Path | None, *, device: str, threads: int | None, progress: TrainingProgress | None = None
+    section: NetworkSection,
+    data_root: Path | None,
+    *,
+    device: str,
+    threads: int | None,
+    progress: TrainingProgress | None = None,
+    fit: bool = True,
 ) -> Subject:
-    """A network for faces and its target, trained first (or taken from the cache) where the section says how."""
+    """A network for faces and its target, trained first (or taken from the cache) where the section says how; `fit` as in `prepare`."""
     if section.training is not None:
-        task = prepare(section.fairness(), data_root, device=device, threads=threads, progress=progress)
+        task = prepare(section.fairness(), data_root, device=device, threads=threads, progress=progress, fit=fit)
         return Subject(section.name, task.model, task.target, subgroups=True)
     if section.model is None or section.target is None:
         raise UsageError(f"{section.name} names no model or no target")
@@ -94,13 +113,17 @@ def _networks(
     device: str,
     threads: int | None,
     progress: TrainingProgress | None,
+    fit: bool,
 ) -> tuple[zoo.LoadedModel, zoo.LoadedModel | None]:
-    """The network and its rival, if there is to be one, trained now or found in the cache."""
+    """The network and its rival, if there is to be one: trained now or found in the cache, or fresh ones where there is to be no fit."""
     init = None
     if plan.init:
         if data_root is None:
             raise UsageError(f"the recipe starts from {plan.init}: give --data-root, the folder that it is relative to")
         init = data_root / plan.init
+    if not fit:
+        fresh = partial(zoo.fresh, plan.architecture, training.classes, device=device)
+        return fresh(), fresh() if plan.dropout else None
     plain = _trained(plan, plan.plain, training, init, device=device, threads=threads, progress=progress)
     dropout = _trained(plan, plan.dropout, training, plain, device=device, threads=threads, progress=progress) if plan.dropout else None
     return zoo.load(plain, device=device), zoo.load(dropout, device=device) if dropout else None

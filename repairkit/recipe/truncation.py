@@ -63,6 +63,10 @@ class NetworkSection(Section):
             return self.classifier().paths()
         return self.fairness().paths() if self.training else self.target.paths()
 
+    def named(self) -> list[str]:
+        """The network, where it is taken by name without saying where its weights are."""
+        return [self.model] if self.model and not self.weights else []
+
 
 class TruncationRecipe(Recipe):
     """Random filters removed from one or more networks, as in the paper's figure 5.
@@ -102,3 +106,7 @@ class TruncationRecipe(Recipe):
     def paths(self) -> list[str]:
         """Files and folders that the recipe takes below the data root."""
         return list(dict.fromkeys(path for network in self.networks for path in network.paths()))
+
+    def named(self) -> list[str]:
+        """Networks that the recipe takes by name without saying where their weights are."""
+        return [name for network in self.networks for name in network.named()]

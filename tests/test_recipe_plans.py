@@ -1,0 +1,47 @@
+"""What the headers of recipes say that a run on smaller published data costs, against the plan of such a run."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import call
+
+from repairkit.cli import options
+from repairkit.data.images import LabelledImages
+from repairkit.models import zoo
+from repairkit.recipe_file import facts_of
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+SMALL = {
+    "correlation_attack_accuracy": (20, 60),
+    "fig1_critical_filters": (20, 90),
+    "fig2_class_filters": (20, 90),
+    "fig8_sample_efficiency": (1000, 1),
+    "table_conductance": (20, 90),
+}
+"""Classes of the data, and images of each; other recipes take several data sets, or train first."""
+STATED = re.compile(r"small: [^()]*\(([\d,]+) image passes")
+
+
+def stand_ins(plan, classes, each):
+    """A network with fresh weights and noise for images: a plan asks how many there are, and nothing else."""
+    names = (*getattr(plan, "classes", ()), *map(str, range(classes)))[:classes]
+    labels = np.repeat(np.arange(classes), each)
+    side = 75 if plan.model == "inception_v3" else 48
+    pixels = np.random.default_rng(0).integers(0, 256, size=(len(labels), side, side, 3), dtype=np.uint8)
+    return zoo.fresh(plan.model, names), LabelledImages(pixels, labels, np.array(names)[labels], classes=names, name="noise")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_header_states_the_passes_of_its_plan(name, monkeypatch):
+    monkeypatch.setattr(sys.modules["repairkit.cli.run"], "load", lambda plan, *_: stand_ins(plan, *SMALL[name]))
+    monkeypatch.setattr(options, "speed_of", lambda *_: 1.0)
+    file = RECIPES / f"{name}.toml"
+    code, stdout, stderr = call("run", file, "--way", "small", "--data-root", "DATA", "--threads", "1", "--dry-run", "--json")
+    assert code == 0, stderr
+    stated = STATED.search(facts_of(file)["Minutes"])
+    assert stated, f"{file}: Minutes: give the image passes of the way small as (N image passes ...)"
+    assert float(stated[1].replace(",", "")) == pytest.approx(sum(json.loads(stdout)["passes"].values()), rel=0.01)
