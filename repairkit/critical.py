@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Literal
 
@@ -40,7 +40,7 @@ from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.priced import PricedGame
 from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, Zone
-from repairkit.specific import CHOOSING, PART, Elsewhere, Fall, Specific, first_factor, planned_choosing, planned_screens, settled
+from repairkit.specific import CHOOSING, PART, Elsewhere, Fall, Lead, Specific, first_factor, planned_choosing, planned_screens, settled
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 REMOVED = (3, 30)
@@ -409,9 +409,9 @@ def find(
         check_affordable(game, options)
         own, others = elsewhere.of(task.label, game, found_on, options, clock)
         sizes = np.abs(others).mean(axis=0)
-        fall = fall_of_others(task, task.label, filters, split, options, clock)
+        lead, fall = measures(task, task.label, filters, split, options, clock)
         with clock.part(CHOOSING):
-            first = first_factor(own, sizes, fall, most=most, options=options)
+            first = first_factor(own, sizes, lead, most=most)
         played = PricedGame(game, first * sizes)
         found = values(played, "high", "attribution")
 
@@ -439,9 +439,14 @@ def find(
     )
 
 
-def fall_of_others(task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock) -> Fall:
-    """What a class-specific ranking holds: how far the mean recall of the other classes falls on the images that choose, and its bound."""
-    images = task.images.subset(split.choose[task.images.labels[split.choose] != label])
+def measures(task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock) -> tuple[Lead, Fall]:
+    """What a class-specific ranking is chosen by, on the images that choose."""
+    images = task.images.subset(split.choose)
+    own = images.labels == label
+
+    @lru_cache(maxsize=1)  # of the network as it is
+    def before() -> npt.NDArray[np.bool_]:
+        return right(np.array([], dtype=np.int64))
 
     def right(frozen: Examples) -> npt.NDArray[np.bool_]:
         rows = right_with(task.model.classifier, filters, images, frozen, options.batch)
@@ -449,11 +454,14 @@ def fall_of_others(task: CriticalTask, label: int, filters: ConvFilters, split: 
         clock.tell(CHOOSING, 0, 0)
         return rows
 
-    @cache
-    def before() -> npt.NDArray[np.bool_]:
-        return right(np.array([], dtype=np.int64))
+    def fallen(rows: npt.NDArray[np.bool_]) -> tuple[float, float]:
+        return fall_of(before()[~own], rows[~own], images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)
 
-    return lambda frozen: fall_of(before(), right(frozen), images.labels, confidence=GUARD_CONFIDENCE, seed=options.seed)
+    def lead(frozen: Examples) -> float:
+        rows = right(frozen)
+        return float(before()[own].mean() - rows[own].mean()) - fallen(rows)[0]
+
+    return lead, lambda frozen: fallen(right(frozen))
 
 
 def repair_class(

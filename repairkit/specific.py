@@ -20,8 +20,8 @@ from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND
 from repairkit.unfinished import Unfinished
 
-FIRST = (0.0, 1.0, 3.0, 10.0, 30.0)
-"""Factors of the price that say where to flip, by first-order values."""
+FIRST = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
+"""Factors of the price of which one says where to flip, by first-order values."""
 FACTORS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0)
 """Factors of the price by which filters are ranked; the first is the paper's ranking."""
 PRICED_AT = 0.97
@@ -32,6 +32,8 @@ PART, CHOOSING = "screens of classes", "choosing the price"
 """Under which the clock books them."""
 ROUND = SCREEN_ROUND * GRADIENT_COST
 """Image passes of a round of gradients."""
+Lead = Callable[[Examples], float]
+"""Players to freeze -> by how much further the recall of the class falls than the mean recall of the others, on the images that choose."""
 Fall = Callable[[Examples], tuple[float, float]]
 """Players to freeze -> how far the mean recall of the other classes falls on the images that choose, and its one-sided 90 % bound."""
 
@@ -120,23 +122,22 @@ class Elsewhere:
         return self._made[label], np.stack([self._made[other] for other in sample if other != label])
 
 
-def first_factor(own: Floats, sizes: Floats, fall: Fall, *, most: int, options: Options) -> float:
-    """The least factor of `FIRST` with which the others fall by half of `spare` at most, where first-order values rank; the last where none does.
+def first_factor(own: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:
+    """The factor of `FIRST` with which the class falls furthest beyond the others where first-order values rank; the least of several.
+
+    At a smaller one the filters are picked that all classes need, at a greater one those that none needs.
 
     Args:
         own: first-order marginals of every filter for the class, shape (n,).
         sizes: mean size of those of the others, shape (n,).
-        fall: of the others, with filters frozen.
+        lead: of the class, with filters frozen.
         most: how many filters are frozen.
-        options: `spare`.
 
     Example:
-        >>> first_factor(np.array([0.5, 0.6]), np.array([0.0, 0.3]), lambda frozen: (float(1 in frozen), 1.0), most=1, options=Options())
+        >>> first_factor(np.array([0.5, 0.6]), np.array([0.0, 0.3]), lambda frozen: float(0 in frozen), most=1)
         1.0
     """
-    return next(
-        (factor for factor in FIRST[:-1] if fall(np.argsort(factor * sizes - own, kind="stable")[:most])[0] <= options.spare / 2), FIRST[-1]
-    )
+    return max(FIRST, key=lambda factor: lead(np.argsort(factor * sizes - own, kind="stable")[:most]))
 
 
 def settled(critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *, classes: int, first: float, options: Options) -> Specific:
@@ -177,4 +178,4 @@ def settled(critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *,
 
 def planned_choosing(images: int) -> float:
     """Image passes of choosing both factors, at most."""
-    return float(images * (len(FIRST) + math.ceil(math.log2(len(FACTORS) + 1))))
+    return float(images * (1 + len(FIRST) + math.ceil(math.log2(len(FACTORS) + 1))))
