@@ -231,7 +231,8 @@ def specificity(task: CriticalTask, options: Options, findings: CriticalFindings
         return []
     others = len(np.unique(task.images.labels)) - 1
     over = f"the {others} other classes" if price.classes == others else f"{price.classes} of the {others} other classes, drawn at random"
-    fell = f"on the images that choose it fell by {100 * price.fall:.1f} points with the critical filters frozen, at most {100 * price.bound:.1f}"
+    changed, worst = (f"{round(-100 * each, 1) + 0.0:+.1f}".replace("-", "−") for each in (price.fall, price.bound))
+    fell = f"on the images that choose it changed by {changed} points with the critical filters frozen (bound: {worst})"
     how = f"the one-sided 90 % bound on the fall of the mean recall of the other classes is at most {100 * options.spare:g} points"
     sentences = [
         f"Critical filters are ranked by value less price, so that filters which all classes need do not come first: {price.factor:g} times the mean "
