@@ -27,6 +27,7 @@ from repairkit.report.adversarial_result import AdversarialResult, Adversary, Fr
 from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Verdict
+from repairkit.report.tables import limit
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 RANKINGS = {
@@ -278,7 +279,7 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the highest values first (the paper)'} among up to {options.candidates} culprits, "
         f"on the margin of the label over the target on adversarial images (no more than {CEILING:g} counts), {price} of which outweigh a point "
         f"of the mean probability of the label on clean ones, at most {options.max_filters} filters; guard: the fall of accuracy on the clean images that choose and the "
-        f"one-sided 90 % bound on the fall of that probability, not adjusted for the number of filters tried, stay under {100 * options.max_clean_drop / attacks.rounds:g} points"
+        f"one-sided 90 % bound on the fall of that probability, not adjusted for the number of filters tried, stay under {limit(options.max_clean_drop / attacks.rounds)}"
         f"{' in each round' if attacks.rounds > 1 else ''}.",
     ]
     for number, each in enumerate(findings.rounds, start=1):

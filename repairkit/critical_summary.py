@@ -19,6 +19,7 @@ from repairkit.options import Options
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.critical_result import CriticalResult, LayerCount
 from repairkit.report.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
+from repairkit.report.tables import limit
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
 from repairkit.specific import FACTORS, PRICED_AT
@@ -219,7 +220,7 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         sentences.append(
             f"Repair: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} "
             f"culprits on the choose images, at most {options.max_filters}; guard: the one-sided 90 % bound on the fall of accuracy on the other "
-            f"classes stays under {100 * options.max_clean_drop:g} points. {repair.choice.chosen} frozen; choosing stopped because {repair.choice.reason}."
+            f"classes stays under {limit(options.max_clean_drop)}. {repair.choice.chosen} frozen; choosing stopped because {repair.choice.reason}."
         )
     return sentences
 

@@ -17,6 +17,7 @@ from repairkit.options import Options
 from repairkit.pruning import BATCHES, PruningFindings
 from repairkit.report.pruning_result import Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry
 from repairkit.report.result import Column, Cost, Difference, RemovalPoint
+from repairkit.report.tables import limit
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 EXPLAINED = {
@@ -147,7 +148,7 @@ def method(options: Options, findings: PruningFindings, *, remove: bool) -> list
         else "No truncation.",
         f"How many: {len(findings.tries) - 1} numbers were tried on the {len(findings.split.choose):,} images that choose, in steps of about 1, 2, 5, 10 and so on until two "
         "in a row broke the guard, then by halving; the largest that held was taken. Guard: the one-sided 90 % bound on the fall of accuracy, not adjusted "
-        f"for the number of tries, stays within {100 * options.max_clean_drop:g} points.",
+        f"for the number of tries, stays within {limit(options.max_clean_drop)}.",
         f"Control: as many filters drawn at random from the same ones, in {DRAWS} orders, whose mean is shown.",
     ]
     if pruned is not None:
