@@ -24,7 +24,7 @@ from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
 from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation
-from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
+from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Verdict
 from repairkit.report.tables import limit
@@ -223,12 +223,7 @@ def explanation(column: str, attacks: AttackOptions, findings: AdversarialFindin
 
 def attack_in_words(attacks: AttackOptions) -> str:
     """The attack that filters are found against."""
-    how = attacks.method
-    start = "a random start" if how.random_start else "no random start"
-    return (
-        f"{how.title}, L-infinity, eps {eps_text(how.eps)}/255, {how.steps} steps of {how.step * 255:g}/255, {start}, "
-        "targets drawn once and never the label, 8-bit images"
-    )
+    return f"{attacks.method.in_words}, targets drawn once and never the label, 8-bit images"
 
 
 def frontier(findings: AdversarialFindings, level: float) -> Iterator[FrontierPoint]:

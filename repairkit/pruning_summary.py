@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from repairkit.baselines import DRAWS
 from repairkit.critical import CriticalTask
 from repairkit.data.record import read_record
 from repairkit.evaluation.critical import ACCURACY
+from repairkit.evaluation.footprint import TAKEN
 from repairkit.evaluation.pruning import compare, verdict
 from repairkit.evaluation.statistics import median_interval
 from repairkit.fairness import data_hash
@@ -71,7 +73,9 @@ def summarise(
         shares=shares,
         differences=differences,
         frozen=[],
-        histograms=[histogram_of([findings.attribution], [])],
+        histograms=[
+            histogram_of([findings.attribution], [value for value in findings.attribution.value[frozen].tolist() if not math.isnan(value)])
+        ],
         method=method(options, findings, remove=remove),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         guarantees=claims_of(findings.attribution, "original", 0),
@@ -163,7 +167,7 @@ def method(options: Options, findings: PruningFindings, *, remove: bool) -> list
         sentences.append("Nothing was taken out, as was asked for: the frozen weights are of the ordinary architecture.")
     if findings.timings:
         sentences.append(
-            f"Timing: passes of {' and '.join(map(str, BATCHES))} images by the original and the pruned network in turn, in one process, their order changing; medians, and the median "
+            f"Timing: passes of {' and '.join(map(str, BATCHES))} images by the original and the pruned network in turn, in one process, their order changing, each time the fastest of {TAKEN} passes; medians, and the median "
             "ratio within pairs with an interval between order statistics. It speaks of this machine and what else it did."
         )
     if options.precision != "float32":

@@ -67,7 +67,7 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
     With filters trained beside, the row is of both, and a row below it of training alone.
     """
 
-    def row(result: AdversarialResult, column: str, name: str, *, filters: int) -> tuple[Cell, ...]:
+    def row(result: AdversarialResult, column: str, name: Cell, *, filters: int) -> tuple[Cell, ...]:
         effects = {(e.metric, e.group): e for e in result.differences if (e.first, e.second) == ("original", column)}
 
         def change(metric: str, group: str | None) -> Cell:
@@ -76,7 +76,7 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
 
         stored = [share for share in result.shares if (share.metric, share.group) == (SUCCESS, "replay")]
         return (
-            Cell(name, kind="code"),
+            name,
             Cell(count(filters)),
             *(Cell(next((percent(s.value) for s in stored if s.column == key), NONE)) for key in ("original", column)),
             change(SUCCESS, "replay"),
@@ -87,16 +87,16 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
 
     rows: list[tuple[Cell, ...]] = []
     for result in results:
-        rows.append(row(result, "repaired", result.reproduction.command, filters=len(result.frozen)))
+        rows.append(row(result, "repaired", Cell(result.reproduction.command, kind="code"), filters=len(result.frozen)))
         if any(column.key == "finetuned" for column in result.columns):
-            rows.append(row(result, "finetuned", f"{column_label(result, 'finetuned')}, in that run", filters=0))
+            rows.append(row(result, "finetuned", Cell(f"{column_label(result, 'finetuned')}, in that run", kind="text"), filters=0))
     heads = (
         "Filters frozen",
         "Target success, stored images",
-        "After",
+        "Afterwards",
         "Change",
-        "Recovered label",
-        "Worst of the attacks afresh",
+        "Recovered label, stored images",
+        "Recovered label, worst of the attacks afresh",
         "Clean accuracy",
     )
     numbers: list[Kind] = ["number"] * len(heads)

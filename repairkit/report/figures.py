@@ -219,7 +219,7 @@ def _histogram_finding(entry: Histogram) -> str:
     tallest = max(range(len(entry.counts)), key=entry.counts.__getitem__)
     mode = f"{tables.small(entry.edges[tallest])} to {tables.small(entry.edges[tallest + 1])}"
     frozen = ", ".join(tables.small(value) for value in entry.culprits[:8]) + (", …" if len(entry.culprits) > 8 else "")
-    marked = f"Frozen filters lie at {frozen}." if entry.culprits else "No filter was frozen."
+    marked = f"Frozen filters lie at {frozen}." if entry.culprits else "None of these filters was frozen."
     return f"Values reach {span}; the fullest bin is {mode}. {marked}"
 
 
