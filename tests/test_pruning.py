@@ -1,5 +1,6 @@
 """Pruning from images to a report: what accuracy does without is frozen, then gone, and nothing is chosen on report images."""
 
+import re
 from dataclasses import replace
 from functools import cache, partial
 
@@ -19,8 +20,8 @@ from repairkit.filters import FilterId
 from repairkit.options import Options
 from repairkit.pruning import Try, configuration, drop_bound, least_first, most_within, plan, prune, split_of
 from repairkit.pruning_summary import summarise
-from repairkit.report import figures, html, kinds, markdown
-from repairkit.report.pruning_result import Latency, PruningResult
+from repairkit.report import drawing, figures, html, kinds, markdown, pruning_figures
+from repairkit.report.pruning_result import Latency, LayerWidth, PruningResult
 from repairkit.rundir import write_pruning_run
 from repairkit.unfinished import Unfinished
 
@@ -80,6 +81,14 @@ def test_a_time_is_claimed_only_where_its_interval_excludes_the_original():
         in said
     )
     assert "A pass of 32 images takes 0.80 of the time that it took (95% interval: 0.75 to 0.90; 31 pairs on this machine)." in said
+
+
+def test_what_stands_beside_the_bars_of_wide_layers_fits_into_the_figure():
+    _, _, result = found()
+    wide = result.model_copy(update={"layers": [LayerWidth(layer="features.12", filters=1024, frozen=24, removed=24)]})
+    figure = next(figure for figure in pruning_figures.draw(wide) if figure.key == "layers")
+    (beside,) = re.findall(r'<text class="m" x="([\d.]+)"[^>]*>1,000 of 1,024</text>', figure.body)
+    assert float(beside) + 7 * len("1,000 of 1,024") <= drawing.WIDTH
 
 
 def test_the_histogram_of_flipped_filters_marks_those_that_are_frozen():

@@ -15,7 +15,7 @@ from repairkit.report import comparison_tables, drawing, tables
 from repairkit.report.kinds import drawings_of, kind_of
 from repairkit.report.result import Result
 
-_WHOLE = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|n = [\d,]+|[\d.,]+ %)")
+_WHOLE = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|[np] = [\d,.]*\d|[\d.,]+ %)")
 
 
 def whole(shown: object) -> object:
