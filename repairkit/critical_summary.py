@@ -233,7 +233,7 @@ def specificity(task: CriticalTask, options: Options, findings: CriticalFindings
     others = len(np.unique(task.images.labels)) - 1
     over = f"the {others} other classes" if price.classes == others else f"{price.classes} of the {others} other classes, drawn at random"
     fell = f"on the images that choose it fell by {100 * price.fall:.1f} points with the critical filters frozen, at most {100 * price.bound:.1f}"
-    how = f"the one-sided 90 % bound on the fall of the mean recall of the other classes is at most {100 * options.spare:g} points"
+    how = f"the one-sided 90 % bound on the fall of the mean recall of the other classes is at most {limit(options.spare)}"
     sentences = [
         f"Critical filters are ranked by value less price, so that filters which all classes need do not come first: {price.factor:g} times the mean "
         f"size, over {over}, of the filter's first-order value for recall of that class, near the whole network (t0 = {PRICED_AT:g}). The factor is "
