@@ -24,9 +24,10 @@ from repairkit.evaluation.statistics import wilson
 from repairkit.fairness import data_hash
 from repairkit.options import Options
 from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation
-from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
+from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Verdict
+from repairkit.report.tables import limit
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 RANKINGS = {
@@ -222,12 +223,7 @@ def explanation(column: str, attacks: AttackOptions, findings: AdversarialFindin
 
 def attack_in_words(attacks: AttackOptions) -> str:
     """The attack that filters are found against."""
-    how = attacks.method
-    start = "a random start" if how.random_start else "no random start"
-    return (
-        f"{how.title}, L-infinity, eps {eps_text(how.eps)}/255, {how.steps} steps of {how.step * 255:g}/255, {start}, "
-        "targets drawn once and never the label, 8-bit images"
-    )
+    return f"{attacks.method.in_words}, targets drawn once and never the label, 8-bit images"
 
 
 def frontier(findings: AdversarialFindings, level: float) -> Iterator[FrontierPoint]:
@@ -278,7 +274,7 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the highest values first (the paper)'} among up to {options.candidates} culprits, "
         f"on the margin of the label over the target on adversarial images (no more than {CEILING:g} counts), {price} of which outweigh a point "
         f"of the mean probability of the label on clean ones, at most {options.max_filters} filters; guard: the fall of accuracy on the clean images that choose and the "
-        f"one-sided 90 % bound on the fall of that probability, not adjusted for the number of filters tried, stay under {100 * options.max_clean_drop / attacks.rounds:g} points"
+        f"one-sided 90 % bound on the fall of that probability, not adjusted for the number of filters tried, stay under {limit(options.max_clean_drop / attacks.rounds)}"
         f"{' in each round' if attacks.rounds > 1 else ''}.",
     ]
     for number, each in enumerate(findings.rounds, start=1):

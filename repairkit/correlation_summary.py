@@ -73,7 +73,7 @@ def summarise(
             settings={f"attack {name}": str(value) for name, value in attacks.method.record().items()},
         ),
         images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
-        attack=f"{attacks.method}, on {len(findings.made):,} of the images; {int(findings.made.hit.sum()):,} reach the target",
+        attack=f"{attacks.method.in_words}, on {len(findings.made):,} of the images; {int(findings.made.hit.sum()):,} reach the target",
         players=n,
         correlations=found,
         corrected=corrected,

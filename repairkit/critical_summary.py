@@ -19,6 +19,7 @@ from repairkit.options import Options
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.critical_result import CriticalResult, LayerCount
 from repairkit.report.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
+from repairkit.report.tables import limit
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
 from repairkit.specific import FACTORS, PRICED_AT
@@ -219,7 +220,7 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         sentences.append(
             f"Repair: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} "
             f"culprits on the choose images, at most {options.max_filters}; guard: the one-sided 90 % bound on the fall of accuracy on the other "
-            f"classes stays under {100 * options.max_clean_drop:g} points. {repair.choice.chosen} frozen; choosing stopped because {repair.choice.reason}."
+            f"classes stays under {limit(options.max_clean_drop)}. {repair.choice.chosen} frozen; choosing stopped because {repair.choice.reason}."
         )
     return sentences
 
@@ -233,7 +234,7 @@ def specificity(task: CriticalTask, options: Options, findings: CriticalFindings
     over = f"the {others} other classes" if price.classes == others else f"{price.classes} of the {others} other classes, drawn at random"
     changed, worst = (f"{round(-100 * each, 1) + 0.0:+.1f}".replace("-", "−") for each in (price.fall, price.bound))
     fell = f"on the images that choose it changed by {changed} points with the critical filters frozen (bound: {worst})"
-    how = f"the one-sided 90 % bound on the fall of the mean recall of the other classes is at most {100 * options.spare:g} points"
+    how = f"the one-sided 90 % bound on the fall of the mean recall of the other classes is at most {limit(options.spare)}"
     sentences = [
         f"Critical filters are ranked by value less price, so that filters which all classes need do not come first: {price.factor:g} times the mean "
         f"size, over {over}, of the filter's first-order value for recall of that class, near the whole network (t0 = {PRICED_AT:g}). The factor is "

@@ -44,6 +44,7 @@ from repairkit.repair import (
     eligible,
     removal_curve,
 )
+from repairkit.report.tables import limit
 from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.stability import Stability
@@ -223,7 +224,7 @@ def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-
     if none_seen(images, GUARD_CONFIDENCE) > allowed:
         enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
         raise DataError(
-            f"{name}: the {images} images that choose cannot show that accuracy falls by {100 * allowed:g} points "
+            f"{name}: the {images} images that choose cannot show that accuracy falls by {limit(allowed)} "
             f"at most, {enough}; give more source images or a larger {option}"
         )
 

@@ -18,7 +18,7 @@ from repairkit.cutting import Couplings, Pruned
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
 from repairkit.evaluation.critical import Removal
-from repairkit.evaluation.footprint import flops, paired_timings, parameters
+from repairkit.evaluation.footprint import TAKEN, flops, paired_timings, parameters
 from repairkit.evaluation.splits import Split
 from repairkit.evaluation.statistics import none_seen
 from repairkit.fairness import ZONE_SIZES, check_guard, finite_or_none
@@ -224,7 +224,7 @@ def prune(
                 images = classifier.prepare(report_on.batch(np.arange(size) % len(report_on)))
                 clock.tell("timing", 0, 0)
                 timings[size] = paired_timings(classifier.network, networks["pruned"].network, images)
-                clock.add("timing", 2.0 * size * len(timings[size]))
+                clock.add("timing", 2.0 * TAKEN * size * len(timings[size]))
     halved = game.batch if game.batch < options.batch else None
     return PruningFindings(
         split, attribution, filters, order, tuple(tries), patch, pruned, networks, right, removal, sizes, work, timings, zone, halved,

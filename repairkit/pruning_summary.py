@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from repairkit.baselines import DRAWS
 from repairkit.critical import CriticalTask
 from repairkit.data.record import read_record
 from repairkit.evaluation.critical import ACCURACY
+from repairkit.evaluation.footprint import TAKEN
 from repairkit.evaluation.pruning import compare, verdict
 from repairkit.evaluation.statistics import median_interval
 from repairkit.fairness import data_hash
@@ -17,6 +19,7 @@ from repairkit.options import Options
 from repairkit.pruning import BATCHES, PruningFindings
 from repairkit.report.pruning_result import Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry
 from repairkit.report.result import Column, Cost, Difference, RemovalPoint
+from repairkit.report.tables import limit
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
 EXPLAINED = {
@@ -70,7 +73,9 @@ def summarise(
         shares=shares,
         differences=differences,
         frozen=[],
-        histograms=[histogram_of([findings.attribution], [])],
+        histograms=[
+            histogram_of([findings.attribution], [value for value in findings.attribution.value[frozen].tolist() if not math.isnan(value)])
+        ],
         method=method(options, findings, remove=remove),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         guarantees=claims_of(findings.attribution, "original", 0),
@@ -147,7 +152,7 @@ def method(options: Options, findings: PruningFindings, *, remove: bool) -> list
         else "No truncation.",
         f"How many: {len(findings.tries) - 1} numbers were tried on the {len(findings.split.choose):,} images that choose, in steps of about 1, 2, 5, 10 and so on until two "
         "in a row broke the guard, then by halving; the largest that held was taken. Guard: the one-sided 90 % bound on the fall of accuracy, not adjusted "
-        f"for the number of tries, stays within {100 * options.max_clean_drop:g} points.",
+        f"for the number of tries, stays within {limit(options.max_clean_drop)}.",
         f"Control: as many filters drawn at random from the same ones, in {DRAWS} orders, whose mean is shown.",
     ]
     if pruned is not None:
@@ -162,7 +167,7 @@ def method(options: Options, findings: PruningFindings, *, remove: bool) -> list
         sentences.append("Nothing was taken out, as was asked for: the frozen weights are of the ordinary architecture.")
     if findings.timings:
         sentences.append(
-            f"Timing: passes of {' and '.join(map(str, BATCHES))} images by the original and the pruned network in turn, in one process, their order changing; medians, and the median "
+            f"Timing: passes of {' and '.join(map(str, BATCHES))} images by the original and the pruned network in turn, in one process, their order changing, each time the fastest of {TAKEN} passes; medians, and the median "
             "ratio within pairs with an interval between order statistics. It speaks of this machine and what else it did."
         )
     if options.precision != "float32":

@@ -14,6 +14,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning
 from repairkit.objectives import ClassRecall, Smooth
 from repairkit.options import Options
+from repairkit.report.tables import limit
 from repairkit.screens import screens_of
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.model_game import ModelGame
@@ -168,7 +169,7 @@ def settled(critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *,
     fallen, bound = measured[last]
     if not spared:
         warnings.warn(
-            f"at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {100 * options.spare:g} points on the "
+            f"at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(options.spare)} on the "
             f"images that choose (by {100 * fallen:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top, or a larger --spare",
             ModelWarning,
             stacklevel=2,

@@ -25,6 +25,7 @@ from repairkit.options import Options
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.fairness_result import Agreement, CurvePoint, FairnessResult, FrozenRound, Overlap
 from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Guaranteed, Histogram, Reproduction
+from repairkit.report.tables import limit
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End, Extremes
 
@@ -370,7 +371,7 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         if found.truncation is not None
         else "No truncation.",
         f"Choosing: {'forward selection' if options.strategy == 'forward' else 'the most negative first'} among up to {options.candidates} culprits, "
-        f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy on the choose images, not adjusted for the number of filters tried, stays under {100 * options.max_clean_drop / options.rounds:g} points{' in each round' if options.rounds > 1 else ''}.",
+        f"on the mean probability of the label, target and source counted alike, at most {options.max_filters} filters; guard: the one-sided 90 % bound on the fall of source accuracy on the choose images, not adjusted for the number of filters tried, stays under {limit(options.max_clean_drop / options.rounds)}{' in each round' if options.rounds > 1 else ''}.",
     ]
     if options.rounds > 1:
         sentences.append(

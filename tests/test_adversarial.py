@@ -533,7 +533,7 @@ def test_restarts_are_those_of_pgd_apgd_and_the_sweep_and_stand_in_their_rows(mo
     more, once = (replace(effort, restarts=restarts).passes(made.method, 40, columns=2, carriers=0, elsewhere=0) for restarts in (3, 1))
     each = made.method.passes + 1
     apgd = APGDT(steps=effort.apgd_steps, classes=effort.apgd_classes).passes + 1
-    assert more - once == pytest.approx(2 * 2 * 4 * (each + apgd + len(robustness.EPS_GRID) * each / 2))
+    assert more - once == pytest.approx(2 * 2 * 4 * (each + apgd + (len(robustness.EPS_GRID) - 1) * each / 2))
 
 
 def test_the_mean_over_transfer_attacks_counts_images_and_not_attacks():
@@ -564,6 +564,46 @@ def test_without_a_gain_against_the_worst_attack_the_verdict_claims_stored_image
     assert found.sentences[0].startswith(
         "Against an adversary who attacks the repaired network itself at eps 16/255 no gain can be shown: recovered label"
     )
+
+
+def test_the_verdict_holds_the_repair_against_a_dropout_trained_network_too():
+    _, findings, _ = repaired()
+    columns = findings.judged.attempts, findings.clean
+    attempts = [replace(each, outcomes=each.outcomes | {"dropout": each.outcomes["original"]}) for each in columns[0]]
+    changed = evaluation.differences(attempts, columns[1] | {"dropout": columns[1]["original"]}, 0.95)
+    found = verdict(changed, attempts, [], filters=4, eps=16 / 255, allowed=0.05, level=0.95)
+    (said,) = (
+        sentence for sentence in found.sentences if sentence.startswith("Against the dropout-trained network: target success under ")
+    )
+    fall = next(entry.value for entry in changed if (entry.first, entry.metric, entry.group) == ("dropout", "target success", "replay"))
+    assert f"is lower by {-100 * fall:.1f} percentage points" in said
+    assert "recovered label under Worst of" in said
+    assert "clean accuracy cannot be told apart" in said
+
+
+def test_adversaries_of_a_kind_are_named_where_they_differ_and_counted_where_they_do_not():
+    _, findings, _ = repaired()
+    kind = [attempt for attempt in findings.judged.attempts if attempt.kind == "replay"]
+    three = [replace(kind[0], key=f"stored-{number}", title=f"attack {number}") for number in (1, 2, 3)]
+    alike = [replace(each, outcomes=each.outcomes | {"repaired": each.outcomes["original"]}) for each in three]
+
+    def about_stored(attempts):
+        changed = evaluation.differences(attempts, findings.clean, 0.95)
+        found = verdict(changed, attempts, [], filters=4, eps=16 / 255, allowed=0.05, level=0.95)
+        return next(sentence for sentence in found.sentences if sentence.startswith("Stored images"))
+
+    assert "more labels are recovered under all of these 3; fewer targets are reached under all of these 3." in about_stored(three)
+    assert "no difference in recovered labels can be shown under any of these 3;" in about_stored(alike)
+    mixed = about_stored([*three[:2], alike[2]])
+    assert "more labels are recovered under attack 1, attack 2; no difference in recovered labels can be shown under attack 3;" in mixed
+
+
+def test_the_sweep_and_pgd_afresh_say_the_same_of_the_same_bound():
+    _, findings, _ = repaired()
+    pgd = next(each for each in findings.judged.attempts if each.key == "pgd")
+    for column, swept in findings.judged.sweeps.items():
+        own = swept.eps.index(ATTACKS.method.eps)
+        np.testing.assert_array_equal(swept.hit[own], swept.hit[own - 1] | pgd.outcomes[column].hit)
 
 
 def test_the_claims_that_the_verdict_rests_on_do_not_pay_for_the_other_rows():

@@ -17,7 +17,7 @@ from repairkit.errors import DataError, DataWarning, ModelError, UsageError
 from repairkit.evaluation import attacks
 from repairkit.evaluation.attack_methods import APGDT, DIFGSM, FGSM, MIFGSM, PGD, Square, method_of
 from repairkit.evaluation.attacks import Attacked, attack, draw_targets
-from repairkit.evaluation.robustness import EPS_GRID, Sanity, Sweep, afresh, replay, sanity, sweep, worst
+from repairkit.evaluation.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
 from repairkit.filters import FilterId
 from repairkit.models import zoo
 from repairkit.models.classifier import Classifier
@@ -594,6 +594,19 @@ def test_the_sweep_finds_the_least_eps_of_a_linear_network(random_start):
     assert found.median == sorted(expected)[7]
     assert (np.diff(found.hit.astype(int), axis=0) >= 0).all()
     assert found.passes < len(EPS_GRID) * 15 * 31
+
+
+def test_a_sweep_takes_what_is_known_of_its_own_bound_and_attacks_no_more_there():
+    victim, images, _ = linear()
+    method, targets = PGD(steps=2, step=4 / 255), 1 - images.labels
+    below = sweep(victim, images, targets, method, eps=(1 / 255,))
+    assert not below.hit.all()
+    for hit in (np.zeros(15, bool), np.arange(15) % 2 == 0):
+        found = sweep(victim, images, targets, method, eps=(1 / 255, 16 / 255), known=Outcome(hit, ~hit, 99.0))
+        np.testing.assert_array_equal(found.hit, [below.hit[0], below.hit[0] | hit])
+        assert found.passes == below.passes
+    with pytest.raises(UsageError, match="known outcome of the 15 images, got one of 3"):
+        sweep(victim, images, targets, method, known=Outcome(hit[:3], hit[:3], 0.0))
 
 
 def test_the_median_eps_counts_images_that_never_give_in():

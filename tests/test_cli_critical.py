@@ -118,7 +118,7 @@ def test_the_embedded_default_is_not_fitted_for_a_plan_or_for_a_class_that_does_
     [
         (["--class", "mail"], 2, "no class is called 'mail'; did you mean male.*The 2 classes are female, male"),
         (["--per-class", "20"], 3, "the class 'male' has 20 images, but 25 are needed: 10 that find filters, 10 that report"),
-        (["--repair"], 3, "other classes: the 6 images that choose cannot show that accuracy falls by 1 points at most, 230 or more can"),
+        (["--repair"], 3, "other classes: the 6 images that choose cannot show that accuracy falls by 1 point at most, 230 or more can"),
         (["--parts", "train,val"], 3, "expected a folder at .*train"),
         (["--top", "2976"], 2, "top must be less than the 2976 filters"),
         (["--budget", "10"], 2, "the budget of 10 image passes is too small"),

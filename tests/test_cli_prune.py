@@ -56,7 +56,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(folders, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "expected", "message"),
     [
-        (["--max-drop", "1%"], 3, "images that choose cannot show that accuracy falls by 1 points at most, 230 or more can"),
+        (["--max-drop", "1%"], 3, "images that choose cannot show that accuracy falls by 1 point at most, 230 or more can"),
         (["--max-drop", "101%"], 2, "--max-drop must be a share from 0 to 1 such as 1% or 0.01, got '101%'"),
         (["--max-drop", "one"], 2, "--max-drop must be a share from 0 to 1 such as 1% or 0.01, got 'one'"),
         (["--max-drop", "1%%"], 2, "--max-drop must be a share"),

@@ -335,7 +335,7 @@ def test_a_class_with_too_few_images_says_how_many_are_needed():
 
 
 def test_a_repair_needs_enough_images_for_its_guard():
-    with pytest.raises(DataError, match="colours, other classes: the 16 images that choose cannot show that accuracy falls by 1 points"):
+    with pytest.raises(DataError, match="colours, other classes: the 16 images that choose cannot show that accuracy falls by 1 point"):
         split_of(replace(task_of("green"), repair=True), SMALL)
 
 

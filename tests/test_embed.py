@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import three_colours
+from adversarial_example import adversarial_cases, adversarial_result
 from report_example import example_result
 
 from repairkit.critical import CriticalTask, find_each
@@ -119,6 +120,28 @@ def test_several_classes_share_one_table(classes):
         for entry in (after, point(results[name], metric, "random")):
             assert f"{100 * entry.change:+.1f}".replace("-", "−").replace("+0.0", "0.0") in row
         assert ("—" in row) == (name == "accuracy")
+
+
+def test_several_adversarial_runs_share_one_table_with_training_alone_below_its_run(tmp_path):
+    first = adversarial_result()
+    second = adversarial_cases()["nothing frozen"]
+    first.write(tmp_path / "a.json")
+    second.write(tmp_path / "b.json")
+    filled = embed.render(MARKDOWN.replace("run/result.json", "a.json b.json"), toml=False, base=tmp_path)
+    rows = filled[filled.index("| :---") :].splitlines()[1:4]
+    change = {(e.first, e.second, e.metric, e.group): e for e in first.differences}
+    for row, column, frozen in ((rows[0], "repaired", len(first.frozen)), (rows[1], "finetuned", 0)):
+        assert row.split(" | ")[1] == str(frozen)
+        for metric, group in (
+            ("target success", "replay"),
+            ("recovered label", "replay"),
+            ("recovered label", "worst"),
+            ("clean accuracy", None),
+        ):
+            entry = change["original", column, metric, group]
+            assert f"({100 * entry.low:+.1f} to {100 * entry.high:+.1f})".replace("-", "−").replace("+0.0", "0.0") in row
+    assert rows[1].startswith("| Fine-tuned alone, in that run |")
+    assert rows[2].count("—") == 5
 
 
 def test_results_of_different_kinds_share_no_table(run, classes):

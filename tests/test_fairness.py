@@ -496,7 +496,7 @@ def test_a_source_too_small_for_the_guard_is_refused():
     task = tiny_faces.task()
     choosing = len(splits(task, tiny_faces.options())[1].choose)
     with pytest.raises(
-        DataError, match=f"the {choosing} images that choose cannot show that accuracy falls by 1 points at most, 230 or more can"
+        DataError, match=f"the {choosing} images that choose cannot show that accuracy falls by 1 point at most, 230 or more can"
     ):
         plan(task, tiny_faces.options(max_clean_drop=0.01))
     with pytest.raises(DataError, match="by 0 points at most, no number can"):

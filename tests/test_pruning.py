@@ -1,5 +1,6 @@
 """Pruning from images to a report: what accuracy does without is frozen, then gone, and nothing is chosen on report images."""
 
+import re
 from dataclasses import replace
 from functools import cache, partial
 
@@ -14,12 +15,13 @@ from repairkit.critical import CriticalTask
 from repairkit.cutting import load_pruned
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.footprint import paired_timings, parameters
+from repairkit.evaluation.pruning import verdict
 from repairkit.filters import FilterId
 from repairkit.options import Options
 from repairkit.pruning import Try, configuration, drop_bound, least_first, most_within, plan, prune, split_of
 from repairkit.pruning_summary import summarise
-from repairkit.report import html, kinds, markdown
-from repairkit.report.pruning_result import PruningResult
+from repairkit.report import drawing, figures, html, kinds, markdown, pruning_figures
+from repairkit.report.pruning_result import Latency, LayerWidth, PruningResult
 from repairkit.rundir import write_pruning_run
 from repairkit.unfinished import Unfinished
 
@@ -65,6 +67,37 @@ def test_what_accuracy_hangs_on_stays_and_what_nobody_reads_goes():
     assert (result.removed, result.chosen, result.kept) == (len(frozen), len(frozen), [])
     np.testing.assert_array_equal(findings.right["pruned"], np.ones(len(findings.split.report), dtype=bool))
     assert task.model.classifier.network[0].out_channels == 6
+
+
+def test_a_time_is_claimed_only_where_its_interval_excludes_the_original():
+    _, _, result = found()
+    times = [
+        Latency(batch=1, pairs=31, original=0.004, pruned=0.003, ratio=0.85, low=0.7, high=1.1),
+        Latency(batch=32, pairs=31, original=0.06, pruned=0.05, ratio=0.8, low=0.75, high=0.9),
+    ]
+    said = verdict(result.differences, result.footprints, times, filters=6, frozen=2, removed=2, attempted=True, level=0.95).sentences
+    assert (
+        "No difference in the time of a pass of 1 image can be shown (0.85 of the original's; 95% interval: 0.70 to 1.10; 31 pairs on this machine)."
+        in said
+    )
+    assert "A pass of 32 images takes 0.80 of the time that it took (95% interval: 0.75 to 0.90; 31 pairs on this machine)." in said
+
+
+def test_what_stands_beside_the_bars_of_wide_layers_fits_into_the_figure():
+    _, _, result = found()
+    wide = result.model_copy(update={"layers": [LayerWidth(layer="features.12", filters=1024, frozen=24, removed=24)]})
+    figure = next(figure for figure in pruning_figures.draw(wide) if figure.key == "layers")
+    (beside,) = re.findall(r'<text class="m" x="([\d.]+)"[^>]*>1,000 of 1,024</text>', figure.body)
+    assert float(beside) + 7 * len("1,000 of 1,024") <= drawing.WIDTH
+
+
+def test_the_histogram_of_flipped_filters_marks_those_that_are_frozen():
+    _, findings, result = found()
+    values = findings.attribution.value[findings.order[: findings.chosen]]
+    assert result.histograms[0].culprits == sorted(values[~np.isnan(values)].tolist())
+    assert result.histograms[0].culprits
+    none = result.histograms[0].model_copy(update={"culprits": []})
+    assert figures.histogram(none, "values-1").finding.endswith("None of these filters was frozen.")
 
 
 def test_filters_come_by_absolute_value_and_by_the_screen_where_there_is_none():
@@ -226,7 +259,7 @@ def test_the_plan_bounds_the_cost():
 
 def test_images_that_cannot_show_that_the_guard_holds():
     with pytest.raises(
-        DataError, match=r"the 36 images that choose cannot show that accuracy falls by 1 points at most, 230 .* a larger --max-drop"
+        DataError, match=r"the 36 images that choose cannot show that accuracy falls by 1 point at most, 230 .* a larger --max-drop"
     ):
         split_of(task_of(), replace(OPTIONS, max_clean_drop=0.01))
 

@@ -481,6 +481,23 @@ def test_wide_range_of_counts_is_drawn_and_labelled_in_logarithms():
     assert "filters (log scale)" in drawn.body
 
 
+def test_the_line_of_the_threshold_runs_through_what_was_tried_and_not_back_to_the_choice():
+    result = example_result()
+    tried = [point for point in result.curves if point.series == "threshold" and not point.chosen]
+    assert len(tried) < len([point for point in result.curves if point.series == "threshold"])
+    figure = next(figure for figure in figures.draw(result) if figure.key == "tradeoff")
+    css = f"line s{drawing.style_of('threshold')}"
+    (line,) = (element for element in ElementTree.fromstring(figure.svg()).iter() if element.get("class") == css)  # noqa: S314  (our own drawing)
+    assert len(line.get("points").split()) == len(tried)
+
+
+def test_numbers_below_an_axis_stay_inside_and_apart():
+    body = drawing.numbers_below([(60, "0.0625"), (90, "0.125"), (120, "0.25"), (395, "100%")], 10)
+    shown = {element.text: float(element.get("x")) for element in ElementTree.fromstring(f"<g>{body}</g>")}  # noqa: S314  (our own drawing)
+    assert list(shown) == ["0.0625", "0.25", "100%"]
+    assert (shown["0.25"], shown["100%"]) == (120, drawing.WIDTH - 14)
+
+
 def test_chosen_number_is_marked_on_both_panels():
     result = example_result()
     removal = figures.draw(result)[1]
@@ -535,7 +552,7 @@ def test_colours_have_contrast(palette):
     [
         (tables.percent(0.99951), "100.0%"),
         (tables.points(-0.00004), "0.0"),
-        (tables.points(-0.0004), "0.0"),
+        (tables.points(-0.0004), "−0.04"),
         (tables.points(0.1), "+10.0"),
         (tables.p_value(0.0), "<0.001"),
         (tables.p_value(1.0), "1.000"),

@@ -214,7 +214,7 @@ def carry_out(task: AdversarialTask, options: Options, attacks: AttackOptions, r
     """Plan or run an adversarial repair and write its run directory; returns the exit code."""
     options = running.with_batch(options, task.model.classifier, task.images)
     passes = plan(task, options, attacks)
-    heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; attack: {attacks.method}"
+    heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; attack: {attacks.method.in_words}"
 
     def tell(result: AdversarialResult, place: Path) -> int:
         success = result.verdict.outcome in REPAIRED

@@ -17,7 +17,7 @@ def carry_out(task: AdversarialTask, options: Options, attacks: AttackOptions, r
     """Plan or run it and write its run directory; returns the exit code, 0 if it was measured."""
     options = running.with_batch(options, task.model.classifier, task.images)
     passes = plan(task, options, attacks)
-    heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; attack: {attacks.method}"
+    heading = f"images: {task.images.name}, {len(task.images):,}; network: {task.model.architecture}; attack: {attacks.method.in_words}"
     return running.carry_out(
         notices=model_notices(task.model),
         show_plan=partial(show_passes, task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json),

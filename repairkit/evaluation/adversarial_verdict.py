@@ -10,6 +10,7 @@ from repairkit.evaluation.verdict import capital, in_words, points_of
 from repairkit.report.adversarial_result import Strength
 from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
 from repairkit.report.result import Difference, Share, Verdict
+from repairkit.report.tables import limit
 
 SUMMED_UP = {
     "replay": "Stored images, made against the unmodified network",
@@ -18,6 +19,8 @@ SUMMED_UP = {
     "adaptive": "Attacks run afresh on the repaired network",
 }
 FRESH = ("black box", "adaptive")
+NAMED = 3
+"""So many adversaries of a kind, of whom all the same can be said, are no longer named one by one."""
 CHANGES = {
     RECOVERED: {
         "better": "more labels are recovered under",
@@ -31,6 +34,11 @@ CHANGES = {
     },
 }
 """What a claim means, for each measure."""
+RIVALS = {
+    "finetuned": "Against fine-tuning alone, with no filter frozen",
+    "dropout": "Against the dropout-trained network",
+}
+"""Other networks that the repaired one is held against, with what such a sentence begins."""
 
 
 def verdict(
@@ -85,13 +93,13 @@ def verdict(
         frozen += f" and {epochs_of(epochs)} of training"
     said = [words.about(SUCCESS, "replay"), words.about(RECOVERED, "replay"), words.about(CLEAN, None)]
     if broken:
-        said.append(f"the guard allows {100 * allowed:g} points, so that this is no repair")
+        said.append(f"the guard allows {limit(allowed)}, so that this is no repair")
     if not gained:
         said.append(f"no gain can be shown against an adversary who attacks the repaired network itself at eps {eps_text(eps)}/255")
     if names := words.proven_falls():
         said.append(f"measurably worse: {', '.join(names)}")
     worse = words.falls()
-    sentences = [*worse, words.against_the_worst(gained=gained), *words.by_kind(gained=gained), *words.beside_training()]
+    sentences = [*worse, words.against_the_worst(gained=gained), *words.by_kind(gained=gained), *words.beside_rivals()]
     sentences += _of_strength(strengths, level)
     if undone:
         sentences.append(
@@ -182,12 +190,14 @@ class _Words:
         for kind, name in SUMMED_UP.items():
             keys = [attempt.key for attempt in self._attempts if attempt.kind == kind]
             but = "though another attack makes up for it, " if kind in FRESH and not gained else ""
-            said = [
-                f"{but if claim == 'better' else ''}{start} {', '.join(titles)}"
-                for metric, starts in CHANGES.items()
-                for claim, start in starts.items()
-                if (titles := [self._titles[str(e.group)] for e in self._own if (e.metric, e.claim) == (metric, claim) and e.group in keys])
-            ]
+            said = []
+            for metric, starts in CHANGES.items():
+                of = [entry for entry in self._own if entry.metric == metric and entry.group in keys]
+                for claim, start in starts.items():
+                    if titles := [self._titles[str(entry.group)] for entry in of if entry.claim == claim]:
+                        whole = "any" if claim == "no claim" else "all"
+                        which = f"{whole} of these {len(of)}" if len(titles) == len(of) >= NAMED else ", ".join(titles)
+                        said.append(f"{but if claim == 'better' else ''}{start} {which}")
             if kind == "transfer":
                 said += [self.on_average()] * (self._entry(SUCCESS, TRANSFERRED) is not None)
             if said:
@@ -199,18 +209,18 @@ class _Words:
         both = (entry for metric in (SUCCESS, RECOVERED) if (entry := self._entry(metric, TRANSFERRED)) is not None)
         return f"on average over these attacks on the same images {' and '.join(f'{entry.metric} {self._moved(entry)}' for entry in both)}"
 
-    def beside_training(self) -> list[str]:
-        """The repair with fine-tuning against fine-tuning alone, where there is one."""
-        found = [
-            entry
-            for metric, group in ((RECOVERED, "replay"), (RECOVERED, "worst"), (CLEAN, None))
-            if (entry := self._entry(metric, group, pair=("finetuned", "repaired"))) is not None
-        ]
-        if not found:
-            return []
-        return [
-            f"Against fine-tuning alone, with no filter frozen: {'; '.join(f'{self._what(entry)} {self._differs(entry)}' for entry in found)}."
-        ]
+    def beside_rivals(self) -> list[str]:
+        """The repair against fine-tuning alone and against a dropout-trained network, where there is one."""
+        sentences = []
+        for rival, start in RIVALS.items():
+            found = [
+                f"{self._what(entry)} {self._differs(entry)}"
+                for metric, group in ((SUCCESS, "replay"), (RECOVERED, "replay"), (RECOVERED, "worst"), (CLEAN, None))
+                if (entry := self._entry(metric, group, pair=(rival, "repaired"))) is not None
+            ]
+            if found:
+                sentences.append(f"{start}: {'; '.join(found)}.")
+        return sentences
 
     def _entry(self, metric: str, group: str | None, pair: tuple[str, str] = ("original", "repaired")) -> Difference | None:
         found = (entry for entry in self._all if (entry.first, entry.second, entry.metric, entry.group) == (*pair, metric, group))

@@ -74,7 +74,8 @@ class Effort:
         replayed = report + carried * 3 * (1 + carriers) + elsewhere * (2 if carriers else 1)
         apgd = APGDT(steps=self.apgd_steps, classes=self.apgd_classes)
         fresh = self.restarts * (method.passes + apgd.passes + 2) + self.queries + 4
-        swept = adaptive * self.restarts * len(EPS_GRID) * (method.passes + 1) / 2  # most images give in half-way
+        bounds = len(EPS_GRID) - (method.eps in EPS_GRID)  # PGD afresh was run within its own before
+        swept = adaptive * self.restarts * bounds * (method.passes + 1) / 2  # most images give in half-way
         return made + columns * (replayed + adaptive * fresh + swept + checked * 4.4 * method.passes)
 
 
@@ -255,8 +256,9 @@ def _afresh(bench: _Bench, images: LabelledImages, targets: Indices, method: PGD
     )
     few = np.arange(min(effort.checked, len(images)))
     sweeps, checks = {}, {}
+    within = next(attempt.outcomes for attempt in together if attempt.key == "pgd")
     for name, each in bench.networks.items():
-        swept = partial(sweep, each, images, targets, method, restarts=effort.restarts, **bench.settings)
+        swept = partial(sweep, each, images, targets, method, restarts=effort.restarts, known=within[name], **bench.settings)
         sweeps[name] = bench.once(Sweep, f"sweep-{effort.restarts}-{name}", swept)
         check = partial(sanity, each, images.subset(few), targets[few], method, **bench.settings)
         checks[name] = bench.once(Sanity, f"sanity-{name}", check)

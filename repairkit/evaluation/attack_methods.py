@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 from repairkit.errors import DataError, UsageError
 from repairkit.models.classifier import Classifier
+from repairkit.report.adversarial_words import eps_text
 from repairkit.shapley.rounds import GRADIENT_COST
 
 
@@ -119,6 +120,17 @@ class PGD(Method):
     def passes(self) -> float:
         """A gradient for each step."""
         return GRADIENT_COST * self.steps
+
+    @property
+    def in_words(self) -> str:
+        """The attack and its parameters, for reports.
+
+        Example:
+            >>> PGD().in_words
+            'PGD, L-infinity, eps 16/255, 30 steps of 0.8/255, a random start'
+        """
+        start = "a random start" if self.random_start else "no random start"
+        return f"{self.title}, L-infinity, eps {eps_text(self.eps)}/255, {self.steps} steps of {self.step * 255:g}/255, {start}"
 
     def scaled(self, eps: float) -> Self:
         """The same attack within another eps: the step shrinks or grows with it.

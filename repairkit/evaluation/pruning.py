@@ -118,17 +118,22 @@ def verdict(
     )
     if names := [_name(entry) for entry in fallen if entry.claim == "worse" and entry is not own]:
         headline = f"{headline[:-1]}; measurably worse: {', '.join(names)}."
-    times = [
-        f"A pass of {each.batch} image{'s' if each.batch > 1 else ''} takes {each.ratio:.2f} of the time that it took "
-        f"({each.low:.2f} to {each.high:.2f}, {each.pairs} pairs of passes on this machine)."
-        for each in latencies
-    ]
+    times = [_time(each, level) for each in latencies]
     still = [f"{frozen - removed:,} further filters are frozen and still there."] if frozen > removed else []
     return Verdict(outcome="pruned", headline=headline, sentences=[*worse, *times, *still], worse=worse)
 
 
 def _less(after: int, before: int) -> str:
     return f"{100 * (1 - after / before):.1f} % fewer"
+
+
+def _time(timed: Latency, level: float) -> str:
+    """What became of the time of a pass; no claim where the interval of the ratio holds 1."""
+    between = f"{level:.0%} interval: {timed.low:.2f} to {timed.high:.2f}; {timed.pairs} pairs on this machine"
+    one = f"a pass of {timed.batch} image{'s' if timed.batch > 1 else ''}"
+    if timed.low <= 1 <= timed.high:
+        return f"No difference in the time of {one} can be shown ({timed.ratio:.2f} of the original's; {between})."
+    return f"{capital(one)} takes {timed.ratio:.2f} of the time that it took ({between})."
 
 
 def _name(entry: Difference) -> str:

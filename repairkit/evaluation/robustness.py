@@ -186,6 +186,7 @@ def sweep(
     *,
     eps: Sequence[float] = EPS_GRID,
     restarts: int = 1,
+    known: Outcome | None = None,
     batch: int = 32,
     seed: int = 0,
     progress: Progress | None = None,
@@ -204,12 +205,14 @@ def sweep(
         method: PGD; of its parameters eps alone is replaced, and the step with it.
         eps: the bounds, rising, each in (0, 1].
         restarts: tries within each bound, a further one on the images that held.
+        known: what `afresh` did with this method and as many restarts; where its own eps is one of the bounds, that is what is said of it, and
+            nothing is attacked within it again, so that both say the same.
         batch: images attacked at once.
         seed: as in `afresh`.
         progress: told of the image passes made, and of those planned at most.
 
     Raises:
-        UsageError: bounds that do not rise, fewer than one restart, or a batch below 1.
+        UsageError: bounds that do not rise, fewer than one restart, a batch below 1, or an outcome of another number of images.
         DataError: targets that do not fit.
         ModelError: logits that are not finite, too few for the classes, or probabilities.
     """
@@ -217,12 +220,16 @@ def sweep(
         raise UsageError(f"expected rising bounds eps, got {tuple(eps)}")
     if restarts < 1:
         raise UsageError(f"expected at least one restart, got {restarts}")
+    if known is not None and len(known) != len(images):
+        raise UsageError(f"expected the known outcome of the {len(images)} images, got one of {len(known)}")
     check_attackable(classifier, images, targets)
     tally = Tally("eps sweep", len(eps) * restarts * len(images) * (method.passes + 1), progress)
     hit = np.zeros((len(eps), len(images)), dtype=np.bool_)
     for row, bound in enumerate(eps):
         left = np.flatnonzero(~hit[row])
-        if len(left):
+        if known is not None and bound == method.eps:
+            hit[row:] |= known.hit
+        elif len(left):
             found = _tries(classifier, images, targets, method.scaled(bound), left, restarts, batch, derived_seed(seed, row), tally)
             hit[row:, left] = found.hit[left]
     return Sweep(tuple(eps), hit, tally.passes, restarts)

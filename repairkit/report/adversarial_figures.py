@@ -179,7 +179,7 @@ def _sweep(result: AdversarialResult) -> drawing.Figure:
         said.append(f"{column.label}: {'; '.join(f'{eps_text(p.eps)} {tables.percent(p.success)}' for p in points)}.")
     body = legend + figures.panel(x, y, "Target success", curves, height=220)
     y += 220
-    body += "".join(drawing.text(x(math.log2(eps)), y, eps_text(eps), css="m", anchor="middle") for eps in bounds)
+    body += drawing.numbers_below([(x(math.log2(eps)), eps_text(eps)) for eps in bounds], y)
     body += drawing.text((48 + drawing.WIDTH) / 2, y + 18, "eps, of 255 levels (log scale)", css="m", anchor="middle")
     medians = [f"{tables.column_label(result, entry.column)} {adversarial_tables.median_eps(result, entry)}" for entry in result.strengths]
     finding = (

@@ -9,7 +9,7 @@ from repairkit.report import alternatives_tables, tables
 from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, Strength
 from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, eps_text
 from repairkit.report.result import Share
-from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, signed
+from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, points, signed
 
 KNOWS = {
     "noise": "nothing",
@@ -59,6 +59,49 @@ def quoted(result: AdversarialResult) -> list[Table]:
     """What README and recipes show of one run."""
     instead = alternatives(result)
     return [*adversaries(result), *([instead] if instead else [])]
+
+
+def runs(results: Sequence[AdversarialResult]) -> Table:
+    """Several runs side by side: how many filters, and what became of stored images, of the worst of the attacks afresh and of clean images.
+
+    With filters trained beside, the row is of both, and a row below it of training alone.
+    """
+
+    def row(result: AdversarialResult, column: str, name: Cell, *, filters: int) -> tuple[Cell, ...]:
+        effects = {(e.metric, e.group): e for e in result.differences if (e.first, e.second) == ("original", column)}
+
+        def change(metric: str, group: str | None) -> Cell:
+            found = effects.get((metric, group))
+            return Cell(NONE) if found is None else Cell(points(found.value), interval(found.low, found.high, points))
+
+        stored = [share for share in result.shares if (share.metric, share.group) == (SUCCESS, "replay")]
+        return (
+            name,
+            Cell(count(filters)),
+            *(Cell(next((percent(s.value) for s in stored if s.column == key), NONE)) for key in ("original", column)),
+            change(SUCCESS, "replay"),
+            change(RECOVERED, "replay"),
+            change(RECOVERED, "worst"),
+            change(CLEAN, None),
+        )
+
+    rows: list[tuple[Cell, ...]] = []
+    for result in results:
+        rows.append(row(result, "repaired", Cell(result.reproduction.command, kind="code"), filters=len(result.frozen)))
+        if any(column.key == "finetuned" for column in result.columns):
+            rows.append(row(result, "finetuned", Cell(f"{column_label(result, 'finetuned')}, in that run", kind="text"), filters=0))
+    heads = (
+        "Filters frozen",
+        "Target success, stored images",
+        "Afterwards",
+        "Change",
+        "Recovered label, stored images",
+        "Recovered label, worst of the attacks afresh",
+        "Clean accuracy",
+    )
+    numbers: list[Kind] = ["number"] * len(heads)
+    caption = f"Changes in percentage points, with {results[0].level:.0%} intervals"
+    return Table("runs", caption, ("Run", *heads), ("code", *numbers), (tuple(rows),))
 
 
 def alternatives(result: AdversarialResult) -> Table | None:

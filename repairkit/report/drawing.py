@@ -168,10 +168,21 @@ def legend(entries: Sequence[tuple[int, str]], y: float) -> tuple[str, float]:
 
 def ticks_below(scale: Scale, top: float, bottom: float, form: Callable[[float], str], most: int = 6) -> str:
     """Grid lines and numbers of a horizontal scale."""
-    return "".join(
-        line(scale(tick), top, scale(tick), bottom, "grid") + text(scale(tick), bottom + 15, form(tick), css="m", anchor="middle")
-        for tick in scale.ticks(most)
+    return "".join(line(scale(tick), top, scale(tick), bottom, "grid") for tick in scale.ticks(most)) + numbers_below(
+        [(scale(tick), form(tick)) for tick in scale.ticks(most)], bottom + 15
     )
+
+
+def numbers_below(places: Sequence[tuple[float, str]], y: float) -> str:
+    """Numbers centred below their places, from left to right: moved in from the right edge, and left out where they would run into the last."""
+    drawn, end = [], -math.inf
+    for x, words in places:
+        half = 3.5 * len(words)
+        middle = min(x, WIDTH - half)
+        if middle - half >= end:
+            drawn.append(text(middle, y, words, css="m", anchor="middle"))
+            end = middle + half + 2
+    return "".join(drawn)
 
 
 def ticks_left(scale: Scale, left: float, right: float, form: Callable[[float], str], most: int = 5) -> str:

@@ -219,7 +219,7 @@ def _histogram_finding(entry: Histogram) -> str:
     tallest = max(range(len(entry.counts)), key=entry.counts.__getitem__)
     mode = f"{tables.small(entry.edges[tallest])} to {tables.small(entry.edges[tallest + 1])}"
     frozen = ", ".join(tables.small(value) for value in entry.culprits[:8]) + (", …" if len(entry.culprits) > 8 else "")
-    marked = f"Frozen filters lie at {frozen}." if entry.culprits else "No filter was frozen."
+    marked = f"Frozen filters lie at {frozen}." if entry.culprits else "None of these filters was frozen."
     return f"Values reach {span}; the fullest bin is {mode}. {marked}"
 
 
@@ -246,7 +246,8 @@ def _tradeoff(result: FairnessResult) -> drawing.Figure:
     )
     body += drawing.text((48 + drawing.WIDTH) / 2, y + 285, "source accuracy", css="m", anchor="middle")
     for name, points in curves.items():
-        path = " ".join(f"{drawing.number(x(p.source_accuracy))},{drawing.number(scale(p.mean_recall))}" for p in points)
+        on_path = [p for p in points if p.filters or not p.chosen]  # the threshold as chosen is a column, and comes after those tried
+        path = " ".join(f"{drawing.number(x(p.source_accuracy))},{drawing.number(scale(p.mean_recall))}" for p in on_path)
         body += drawing.tag("polyline", css=f"line s{drawing.style_of(name)}", points=path)
     for key, (source, recall) in pairs.items():
         css, at_x, at_y = f"cross s{drawing.style_of(key)}", x(source.value), scale(recall.value)

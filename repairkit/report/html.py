@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from repairkit.files import write_text
 from repairkit.report import comparison_tables, drawing, tables
 from repairkit.report.kinds import drawings_of, kind_of
 from repairkit.report.result import Result
 
+_WHOLE = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|[np] = [\d,.]*\d|[\d.,]+ %)")
+
+
+def whole(shown: object) -> object:
+    """What a template shows, in which no option, number of images or percentage is torn apart at the end of a line.
+
+    Example:
+        >>> print(whole("a < b (--weights; n = 1,270)"))
+        a &lt; b (<span class="whole">--weights</span>; <span class="whole">n = 1,270</span>)
+    """
+    if not isinstance(shown, str) or isinstance(shown, Markup) or not _WHOLE.search(shown):
+        return shown
+    return Markup(_WHOLE.sub(r'<span class="whole">\1</span>', str(escape(shown))))  # noqa: S704  (escaped first)
+
 
 @cache
 def _environment() -> Environment:
     # select_autoescape would not escape a template whose name ends in .j2
     return Environment(
-        loader=PackageLoader("repairkit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("repairkit.report"),
+        autoescape=True,
+        finalize=whole,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

@@ -57,16 +57,18 @@ def _layers(result: PruningResult) -> drawing.Figure:
     title = "How narrow each layer became"
     if not result.layers:
         return drawing.Figure("layers", title, "Not drawn: no filter was frozen.")
-    scale = drawing.Scale(0.0, float(max(entry.filters for entry in result.layers)), 190, drawing.WIDTH - 60)
+    said = [f"{tables.count(entry.filters - entry.removed)} of {tables.count(entry.filters)}" for entry in result.layers]
+    room = 6 + 7 * max(map(len, said))
+    scale = drawing.Scale(0.0, float(max(entry.filters for entry in result.layers)), 190, drawing.WIDTH - room)
     y, body = 8.0, ""
-    for entry in result.layers:
+    for entry, words in zip(result.layers, said, strict=True):
         y += 16
         label = entry.layer if len(entry.layer) <= 26 else f"…{entry.layer[-25:]}"
         left = entry.filters - entry.removed
         body += drawing.text(182, y, label, anchor="end")
         body += drawing.line(190, y - 4, scale(entry.filters), y - 4, "grid")
         body += drawing.tag("rect", css="bar", x=190, y=y - 9, width=max(scale(left) - 190, 1), height=10)
-        body += drawing.text(scale(entry.filters) + 6, y, f"{tables.count(left)} of {tables.count(entry.filters)}", css="m")
+        body += drawing.text(scale(entry.filters) + 6, y, words, css="m")
     removed = sum(entry.removed for entry in result.layers)
     finding = (
         f"{tables.count(removed)} filters are gone from {len(result.layers)} layer{'s' if len(result.layers) > 1 else ''}; bars are what is left."

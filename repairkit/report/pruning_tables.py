@@ -16,6 +16,7 @@ from repairkit.report.tables import (
     count,
     interval,
     key_figure,
+    limit,
     percent,
     points,
 )
@@ -26,7 +27,7 @@ def facts(result: PruningResult) -> list[tuple[str, str]]:
     return [
         ("Model", result.model),
         ("Images", result.images),
-        ("Guard", f"accuracy may fall by {100 * result.max_drop:g} points"),
+        ("Guard", f"accuracy may fall by {limit(result.max_drop)}"),
         ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.parts.items())}"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),

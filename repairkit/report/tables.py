@@ -122,13 +122,25 @@ def percent(share: float) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of shares in percentage points, always signed.
+    """A difference of shares in percentage points, always signed, with a second decimal where it would look like none.
 
     Example:
-        >>> points(0.0663), points(-0.004), points(0.0)
-        ('+6.6', '−0.4', '0.0')
+        >>> points(0.0663), points(-0.004), points(-0.0003), points(0.0)
+        ('+6.6', '−0.4', '−0.03', '0.0')
     """
-    return signed(f"{difference * 100:+.1f}")
+    decimals = 2 if 0.005 <= abs(difference * 100) < 0.05 else 1
+    return signed(f"{difference * 100:+.{decimals}f}")
+
+
+def limit(share: float) -> str:
+    """A limit on a share in percentage points, in words.
+
+    Example:
+        >>> limit(0.01), limit(0.015)
+        ('1 point', '1.5 points')
+    """
+    number = f"{100 * share:g}"
+    return f"{number} point{'' if number == '1' else 's'}"
 
 
 def interval(low: float, high: float, form: Callable[[float], str]) -> str:
@@ -167,14 +179,14 @@ def plus_minus(value: float, half_width: float | None) -> str:
     """An estimate and its half-width, both to the second digit of the half-width.
 
     Example:
-        >>> plus_minus(-0.012345, 0.00321), plus_minus(0.5, 0.0), plus_minus(-0.012345, None)
-        ('−0.0123 ± 0.0032', '0.5 ± 0', '−0.0123 ± unknown')
+        >>> plus_minus(-0.012345, 0.00321), plus_minus(0.5, 0.0), plus_minus(-0.012345, None), plus_minus(-1.4e-8, 2.53e-8)
+        ('−0.0123 ± 0.0032', '0.5 ± 0', '−0.0123 ± unknown', '−1.4e−08 ± 2.53e−08')
     """
     if half_width is None:
         return f"{small(value)} ± unknown"
-    if half_width <= 0:
+    if half_width < 1e-6:
         return f"{small(value)} ± {small(half_width)}"
-    decimals = min(max(1 - math.floor(math.log10(half_width)), 0), 9)
+    decimals = max(1 - math.floor(math.log10(half_width)), 0)
     return f"{signed(f'{value:.{decimals}f}')} ± {half_width:.{decimals}f}"
 
 
