@@ -146,6 +146,7 @@ def compare(
     right: Outcomes | None = None,
     choose: Choose | None = None,
     choice: Choice | None = None,
+    culprits: Attribution | None = None,
     kept: KeptNetwork | None = None,
 ) -> Compared:
     """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
@@ -166,11 +167,13 @@ def compare(
         right: what the run has measured along the curve of the Shapley values, shape (k, N); measured here by default.
         choose: chooses from an attribution's candidates; None where the run repairs nothing.
         choice: what was chosen from those of the Shapley values; needed to choose from others.
+        culprits: the values that `choice` was made from, where they are others than `shapley`.
         kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
     """
     # one of its own, whose passes may shrink for want of memory without a word about the attribution's
     game = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
     budget = sum(shapley.passes.values())
+    chosen_from = sum((culprits or shapley).passes.values())
 
     ours = (
         _curve(measure, [order(shapley)], counts, clock, kept.within(f"{PART}/shapley") if kept else None)
@@ -194,7 +197,7 @@ def compare(
                 continue
             if own is not None:
                 own.keep_attribution(found)
-        chosen = choose(found, spending(options, choice, budget - sum(found.passes.values())), own) if choose and choice else None
+        chosen = choose(found, spending(options, choice, chosen_from - sum(found.passes.values())), own) if choose and choice else None
         after = _measured(measure, [chosen.players], clock, own, "after")[0].astype(np.float64) if chosen else None
         orders = [order(found)]
         if row == "random":  # a curve rests on several orders, as the control of a removal does; choosing on the first

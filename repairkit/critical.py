@@ -51,6 +51,8 @@ the area under the removal curve was 64 % with values from t0 = 0.97, where repa
 Not of a class-specific ranking, which looks where the other classes are alive: there it is that of repairs."""
 SHARED = ("control", PART)
 """Parts of a run that are measured once for all classes that are asked about."""
+ROUNDING = 1e-6
+"""Values below it are zero: float32 passes of other sizes differ by less."""
 LEAST = 10
 """Images of the class that find and report at least: with fewer neither a value nor an interval says anything."""
 
@@ -211,7 +213,7 @@ def removed(options: Options, players: int) -> int:
 def critical_ones(attribution: Attribution, most: int) -> Examples:
     """The filters that something depends on, highest first (value, less the price where there is one): at most so many, and of positive value alone."""
     highest = attribution.extremes(len(attribution.ids))["high"]
-    return highest[attribution.value[highest] > 0][:most]
+    return highest[attribution.value[highest] > ROUNDING][:most]
 
 
 def class_ranking(given: str | None, engine: str, guarantee: float | None = None) -> Ranking:
@@ -262,7 +264,10 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
     found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
-    compared = planned(options, images=found, points=points + 1, report=report, choosing=choosing * task.repair)
+    charged = (
+        replace(options, budget=options.budget + sum(_priced(split, [task], options).values())) if is_specific(task, options) else options
+    )
+    compared = planned(charged, images=found, points=points + 1, report=report, choosing=choosing * task.repair)
     return (
         {"calibration": float(len(split.attribute))}
         | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
@@ -409,7 +414,7 @@ def find(
         check_affordable(game, options)
         own, others = elsewhere.of(task.label, game, found_on, options, clock)
         sizes = np.abs(others).mean(axis=0)
-        lead, fall = measures(task, task.label, filters, split, options, clock)
+        lead, fall, unmoved = measures(task, task.label, filters, split, options, clock)
         with clock.part(CHOOSING):
             first = first_factor(own, sizes, lead, most=most)
         played = PricedGame(game, first * sizes)
@@ -420,7 +425,13 @@ def find(
 
         with clock.part(CHOOSING):
             price = settled(
-                lambda factor: critical_ones(ranked_by(factor), most), sizes, fall, classes=len(others), first=first, options=options
+                lambda factor: critical_ones(ranked_by(factor), most),
+                sizes,
+                fall,
+                unmoved=unmoved,
+                classes=len(others),
+                first=first,
+                options=options,
             )
         spent = {PART: _priced(split, [task], options)[PART], CHOOSING: clock.passes[CHOOSING]}
         attribution = replace(ranked_by(price.factor), passes=found.passes | spent)
@@ -439,10 +450,13 @@ def find(
     )
 
 
-def measures(task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock) -> tuple[Lead, Fall]:
-    """What a class-specific ranking is chosen by, on the images that choose."""
+def measures(
+    task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock
+) -> tuple[Lead, Fall, float]:
+    """What a class-specific ranking is chosen by, on the images that choose, and the bound on a fall that is none."""
     images = task.images.subset(split.choose)
     own = images.labels == label
+    elsewhere = np.unique(images.labels[~own])
 
     @lru_cache(maxsize=1)  # of the network as it is
     def before() -> npt.NDArray[np.bool_]:
@@ -459,9 +473,12 @@ def measures(task: CriticalTask, label: int, filters: ConvFilters, split: Split,
 
     def lead(frozen: Examples) -> float:
         rows = right(frozen)
-        return float(before()[own].mean() - rows[own].mean()) - fallen(rows)[0]
+        others = (np.mean([each[images.labels == label].mean() for label in elsewhere]) for each in (before(), rows))
+        return float(before()[own].mean() - rows[own].mean() - (next(others) - next(others)))
 
-    return lead, lambda frozen: fallen(right(frozen))
+    none = np.ones(len(images.labels[~own]))
+    unmoved = fall_of(none, none, images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)[1]
+    return lead, lambda frozen: fallen(right(frozen)), unmoved
 
 
 def repair_class(
@@ -539,6 +556,7 @@ def compare_removal(
         right=removal.critical,
         choose=choose,
         choice=repair.choice if repair else None,
+        culprits=repair.attribution if repair else None,
         kept=kept,
     )
     return with_after(compared, repair.repaired.astype(np.float64)) if repair else compared

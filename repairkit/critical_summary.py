@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from repairkit.baselines import DRAWS
-from repairkit.critical import CriticalFindings, CriticalTask
+from repairkit.critical import ROUNDING, CriticalFindings, CriticalTask
 from repairkit.data.record import read_record
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.critical import RESAMPLES, Removal, compare, verdict_of_removal, verdict_of_repair
@@ -25,9 +25,6 @@ from repairkit.shapley.guarantee import End
 from repairkit.specific import FACTORS, PRICED_AT
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
-ROUNDING = 1e-6
-"""Values below it are zero: float32 passes of other sizes differ by less."""
-
 
 def summarise(
     task: CriticalTask, options: Options, findings: CriticalFindings, *, title: str, command: str, minutes: float, notices: list[str]
@@ -36,7 +33,14 @@ def summarise(
     removal, repair = findings.removal, findings.repair
     points = removal.points(options.level, options.seed)
     chance = 1 / len(task.images.classes)
-    verdict = verdict_of_removal(removal, points, chance=chance, level=options.level, seed=options.seed)
+    verdict = verdict_of_removal(
+        removal,
+        points,
+        chance=chance,
+        level=options.level,
+        seed=options.seed,
+        ranked="value less price" if is_priced(findings) else "value",
+    )
     shares: list[Share] = []
     differences: list[Difference] = []
     if repair is not None and task.label is not None and task.subject is not None:
@@ -86,11 +90,20 @@ def summarise(
     )
 
 
+def is_priced(findings: CriticalFindings) -> bool:
+    """Whether anything counts against a filter in the ranking."""
+    return findings.specific is not None and findings.specific.factor > 0
+
+
 def objective(task: CriticalTask, findings: CriticalFindings) -> str:
     """What filters were ranked by, in words."""
     if task.subject is None:
         return "accuracy on all classes"
-    price = f", less {findings.specific.factor:g} times what other classes lose" if findings.specific and findings.specific.factor else ""
+    price = (
+        f", less {findings.specific.factor:g} times the mean size of what it is to other classes"
+        if findings.specific and is_priced(findings)
+        else ""
+    )
     return f"recall of {task.subject}{price}"
 
 
@@ -235,15 +248,17 @@ def specificity(task: CriticalTask, options: Options, findings: CriticalFindings
     changed, worst = (f"{round(-100 * each, 1) + 0.0:+.1f}".replace("-", "−") for each in (price.fall, price.bound))
     fell = f"on the images that choose it changed by {changed} points with the critical filters frozen (bound: {worst})"
     how = f"the one-sided 90 % bound on the fall of the mean recall of the other classes is at most {limit(options.spare)}"
+    settled = (
+        f"found by bisection among {in_a_row(FACTORS)}: {how}, with the next lower one it is not"
+        if price.spared and price.factor
+        else f"the least of {in_a_row(FACTORS)}: already there {how}"
+        if price.spared
+        else f"the last of {in_a_row(FACTORS)}: with none that was tried {how}"
+    )
     sentences = [
         f"Critical filters are ranked by value less price, so that filters which all classes need do not come first: {price.factor:g} times the mean "
-        f"size, over {over}, of the filter's first-order value for recall of that class, near the whole network (t0 = {PRICED_AT:g}). The factor is "
-        + (
-            f"the least of {in_a_row(FACTORS)} with which {how}"
-            if price.spared
-            else f"the last, since with none of {in_a_row(FACTORS)} {how}"
-        )
-        + f"; {fell}. Filters were picked for flips at {price.first:g} times."
+        f"size, over {over}, of the filter's first-order marginal for recall of that class, near the whole network (t0 = {PRICED_AT:g}). The factor is "
+        f"{settled}; {fell}. That is a rule of choice, and no interval: the factor was chosen on these images. Filters were picked for flips at a factor of {price.first:g}."
     ]
     if findings.compared:
         sentences.append(

@@ -141,8 +141,12 @@ def first_factor(own: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:
     return max(FIRST, key=lambda factor: lead(np.argsort(factor * sizes - own, kind="stable")[:most]))
 
 
-def settled(critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *, classes: int, first: float, options: Options) -> Specific:
+def settled(
+    critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *, unmoved: float, classes: int, first: float, options: Options
+) -> Specific:
     """The least of `FACTORS` with which the other classes are spared: the one-sided 90 % bound on the fall of their mean recall is at most `spare`.
+
+    Images that are too few to show that of a network that does not change are asked for no more than they can show, with a warning.
 
     By bisection, so that a factor is taken to spare them where a smaller one does. Where none does it is the last, with a warning.
 
@@ -154,22 +158,31 @@ def settled(critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *,
         critical: the players that are frozen, where filters are ranked by value less so many times the price.
         sizes: mean size over the others of each filter's first-order marginal, shape (n,).
         fall: of the others, with filters frozen.
+        unmoved: the bound with nothing frozen.
         classes: how many others `sizes` is over.
         first: the factor by which filters were picked for flips.
         options: `spare`.
     """
+    allowed = max(options.spare, unmoved)
+    if unmoved > options.spare:
+        warnings.warn(
+            f"the images of other classes that choose are too few to show that these fall by {limit(options.spare)} at most; with no image lost "
+            f"they show {100 * unmoved:.1f}, which is asked for; give more images, or a larger --spare",
+            ModelWarning,
+            stacklevel=2,
+        )
     least, most = -1, len(FACTORS)
     measured: dict[int, tuple[float, float]] = {}
     while most - least > 1:
         middle = (least + most) // 2
         measured[middle] = fall(critical(FACTORS[middle]))
-        least, most = (least, middle) if measured[middle][1] <= options.spare else (middle, most)
+        least, most = (least, middle) if measured[middle][1] <= allowed else (middle, most)
     spared = most < len(FACTORS)
     last = most if spared else len(FACTORS) - 1
     fallen, bound = measured[last]
     if not spared:
         warnings.warn(
-            f"at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(options.spare)} on the "
+            f"at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(allowed)} on the "
             f"images that choose (by {100 * fallen:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top, or a larger --spare",
             ModelWarning,
             stacklevel=2,

@@ -35,7 +35,7 @@ def arguments(command, faces, folders):
     return {
         "fairness": ["fairness", *NETWORK, "--dropout-model", "none", *data, *QUICK, "--candidates", "6"],
         "adversarial": ["adversarial", *NETWORK, "--data-root", folders, *ATTACK],
-        "recall": ["recall", *NETWORK, "--class", "male", "--data-root", folders, *CLASSES],
+        "recall": ["recall", *NETWORK, "--class", "male", "--spare", "1", "--data-root", folders, *CLASSES],
         "accuracy": ["accuracy", *NETWORK, "--data-root", folders, *CLASSES],
     }[command]
 

@@ -16,7 +16,7 @@ QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
 
 
 def recall(folder, *more, name="male"):
-    return call("recall", "--model", tiny_faces.spoilt_weights(), "--class", name, "--data-root", folder, *QUICK, *more)
+    return call("recall", "--model", tiny_faces.spoilt_weights(), "--class", name, "--data-root", folder, "--spare", "1", *QUICK, *more)
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,7 @@ folder = "faces"
 [options]
 budget = 700
 top = 2
+spare = 1.0
 """
 
 

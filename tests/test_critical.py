@@ -144,11 +144,6 @@ def test_filters_by_layer_are_those_that_are_frozen():
     value = np.array([0.0, 0.3, -0.1, np.nan, np.nan, np.nan])
     one = replace(findings.attribution, value=value)
     assert critical.critical_ones(one, 5).tolist() == [1]
-    assert critical.critical_ones(one, 5, 0.2).tolist() == [
-        1,
-        0,
-        2,
-    ]  # what they cost others says which come first, not whether they are needed
     assert [entry.critical for entry in layers(replace(findings, critical=findings.critical[:1]))] == [1]
 
 

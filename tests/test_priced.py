@@ -4,12 +4,13 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from games import model_game
 from networks import coalitions, labelled, twelve_filters
 from oracles import shapley_by_permutations
 
 from repairkit.errors import GameError, UsageError
-from repairkit.objectives import Accuracy, RecallGap
+from repairkit.objectives import Accuracy, RecallGap, Smooth
 from repairkit.shapley import estimate
 from repairkit.shapley.priced import PricedGame
 
@@ -76,3 +77,14 @@ def test_scores_outside_the_range_are_still_found(monkeypatch):
     monkeypatch.setattr(priced, "prices", PRICES * 10)
     with pytest.raises(GameError, match="outside its range"):
         priced.worth(np.ones(12, dtype=bool))
+
+
+def test_a_dead_network_is_told_although_every_filter_has_a_price():
+    network = twelve_filters()
+    with torch.no_grad():
+        for parameter in list(network.parameters())[-2:]:
+            parameter.zero_()
+    game = model_game(network, Smooth(Accuracy()).on(labelled(12)))
+    for dead in (game, PricedGame(game, np.full(12, 0.1))):
+        with pytest.raises(GameError, match="live zone"):
+            estimate(dead, engine="tmab", budget=4_000, top=3, end="high", t0=0.5, control=True)

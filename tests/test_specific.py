@@ -71,7 +71,7 @@ def test_the_least_price_that_spares_the_others_is_told_with_their_fall(costs, f
     def frozen(price):
         return np.argsort(price * SIZES - OWN, kind="stable")[:2]
 
-    found = settled(frozen, SIZES, partial(falling, costs), classes=2, first=1.0, options=Options())
+    found = settled(frozen, SIZES, partial(falling, costs), unmoved=0.0, classes=2, first=1.0, options=Options())
     assert (found.factor, found.spared, found.fall, found.bound) == (factor, True, 0.0, 0.01)
     assert factor == next(each for each in FACTORS if falling(costs, frozen(each))[1] <= 0.03)
     assert (found.classes, found.first) == (2, 1.0)
@@ -85,6 +85,7 @@ def test_the_guard_is_on_the_bound_and_as_wide_as_asked():
             lambda price: np.argsort(price * SIZES - OWN, kind="stable")[:2],
             SIZES,
             partial(falling, costs),
+            unmoved=0.0,
             classes=2,
             first=0.0,
             options=Options(spare=spare),
@@ -96,8 +97,23 @@ def test_the_guard_is_on_the_bound_and_as_wide_as_asked():
 
 def test_where_no_price_spares_them_the_last_is_taken_and_told():
     with pytest.warns(ModelWarning, match=r"at every price up to 40 times .* fall by more than 3 points .*by 20\.0, at most 21\.0\)"):
-        found = settled(lambda _: np.array([0, 1]), SIZES, partial(falling, [0.1] * 4), classes=2, first=0.0, options=Options())
+        found = settled(
+            lambda _: np.array([0, 1]), SIZES, partial(falling, [0.1] * 4), unmoved=0.0, classes=2, first=0.0, options=Options()
+        )
     assert (found.factor, found.spared, found.fall) == (FACTORS[-1], False, pytest.approx(0.2))
+
+
+def test_images_too_few_to_show_it_are_asked_for_what_they_can_show():
+    with pytest.warns(
+        ModelWarning, match=r"too few to show .* by 3 points at most; with no image lost they show 10\.0, which is asked for"
+    ):
+        found = settled(
+            lambda price: np.argsort(price * SIZES - OWN, kind="stable")[:2],
+            SIZES,
+            lambda frozen: (0.3, 0.4) if 0 in frozen else (0.0, 0.1),
+            unmoved=0.1, classes=2, first=0.0, options=Options(),
+        )  # fmt: skip
+    assert (found.factor, found.spared, found.bound) == (3.0, True, 0.1)
 
 
 def test_the_fall_is_a_mean_over_classes_and_its_bound_is_above_it():
@@ -134,7 +150,7 @@ def test_values_stay_those_of_the_class_and_the_ranking_is_less_by_the_price(nev
     np.testing.assert_allclose(plain.attribution.screen, found.screen, atol=1e-12)
     assert found.ids[priced.critical[0]] == three_colours.CRITICAL["green"]
     result = summarise(task, SMALL, priced, title="", command="", minutes=0.1, notices=[])
-    assert result.objective == "recall of green, less 1 times what other classes lose"
+    assert result.objective == "recall of green, less 1 times the mean size of what it is to other classes"
     assert any("1 times the mean size, over the 2 other classes" in sentence for sentence in result.method)
     assert {entry.part for entry in result.costs} >= {PART, CHOOSING}
     assert [each.end for each in result.extremes] == ["high"]
@@ -300,6 +316,7 @@ def test_culprits_of_a_repair_and_of_baselines_are_those_of_the_class_alone(neve
     )
     for ranking in ("specific", "recall"):
         find(task_of("green", repair=True), replace(options, ranking=ranking))
+    assert len(suspects) == 6
     for with_price, without in zip(suspects[: len(suspects) // 2], suspects[len(suspects) // 2 :], strict=True):
         np.testing.assert_array_equal(with_price.value, without.value)
         assert with_price.culprits().tolist() == without.culprits().tolist()

@@ -215,8 +215,10 @@ def compare(
     ]
 
 
-def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chance: float, level: float, seed: int) -> Verdict:
-    """Whether the filters of highest value matter more than random ones, and to what else.
+def verdict_of_removal(
+    removal: Removal, points: Sequence[RemovalPoint], *, chance: float, level: float, seed: int, ranked: str = "value"
+) -> Verdict:
+    """Whether the filters of highest value (`ranked` says by what) matter more than random ones, and to what else.
 
     "critical filters found" needs the class (or accuracy) to fall measurably, and further than with as many random filters frozen.
     """
@@ -236,7 +238,7 @@ def verdict_of_removal(removal: Removal, points: Sequence[RemovalPoint], *, chan
     found = beyond.high < 0 and top.change_high < 0
     random_words = f"with {most} random filter{'s' if most > 1 else ''} frozen it {became(random.change, random.change_low, random.change_high, level, random.n)}"
     headline = (
-        f"Freezing the {f'{most} filters' if most > 1 else 'filter'} of highest value takes {subject} from {100 * start.value:.1f} % to {100 * top.value:.1f} % "
+        f"Freezing the {f'{most} filters' if most > 1 else 'filter'} of highest {ranked} takes {subject} from {100 * start.value:.1f} % to {100 * top.value:.1f} % "
         f"({in_words(top.change_low, top.change_high, level, top.n)})"
     )
     doubt = f"freezing {most} random one{'s' if most > 1 else ''}" if beyond.high >= 0 else "chance"

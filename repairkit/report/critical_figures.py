@@ -6,7 +6,7 @@ from repairkit.report import critical_tables, drawing, figures, tables
 from repairkit.report.critical_result import CriticalResult
 from repairkit.report.result import RemovalPoint
 
-LABELS = {"critical": "highest values frozen first", "random": "random filters"}
+LABELS = {"critical": "critical filters, highest first", "random": "random filters"}
 _STYLE = {"critical": 2, "random": 0}
 
 
@@ -50,7 +50,7 @@ def _read(result: CriticalResult, point: RemovalPoint, last: list[RemovalPoint])
     random = next(other for other in last if (other.series, other.metric) == ("random", point.metric))
     return (
         f"{critical_tables.metric_label(result, point.metric)}, {point.filters} frozen: {tables.percent(point.value)} "
-        f"({tables.points(point.change)} points) with the highest values, {tables.percent(random.value)} ({tables.points(random.change)} points) with random ones."
+        f"({tables.points(point.change)} points) with the critical filters, {tables.percent(random.value)} ({tables.points(random.change)} points) with random ones."
     )
 
 

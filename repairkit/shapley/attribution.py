@@ -140,7 +140,7 @@ class Attribution:
         """The attribution of a game whose prices were `paid`, with its values as they are without, and players ranked by another price.
 
         Values are additive in prices, so this is exact. Who is `decided` is found anew, by half-widths that are widened so that they
-        hold for all valued players at once (Bonferroni's, and at least as wide as those of `tmab`).
+        hold for all valued players at once (Student's, after Bonferroni).
 
         Args:
             paid: what value and screen are less by, shape (n,).

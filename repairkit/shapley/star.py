@@ -158,7 +158,8 @@ def tmab(
                 if progress is not None:
                     progress("flips" if play.phase else "screen", budget - ledger.left, budget)
             if play.phase == 1:
-                check_alive(t0, play.screen.mean, play.screen.variance, play.flips.mean, play.flips.variance)
+                flipped = 0 * game.prices if control else game.prices  # flips less gradients have no price any more
+                check_alive(t0, _beyond_prices(play.screen, game.prices), _beyond_prices(play.flips, flipped))
             play.next_phase()
             if checkpoint is not None:
                 checkpoint.offer(play.arrays())
@@ -239,6 +240,14 @@ def screen(game: Game, *, passes: float, seed: int = 0, t0: float = 0.0, progres
         if progress is not None:
             progress("screen", (index + 1) * SCREEN_ROUND * GRADIENT_COST, passes)
     return (1 - t0) * moments.mean
+
+
+def _beyond_prices(observed: Moments, prices: Floats) -> Floats:
+    """What was observed of each player that its price does not explain, up to rounding: 0 where no observation differed from the price."""
+    rounding = 1e-9 * prices
+    moved = np.where(np.abs(observed.mean + prices) > rounding, observed.mean + prices, 0.0)
+    found: Floats = np.where(observed.count > 0, np.abs(moved) + np.where(observed.variance > rounding**2, observed.variance, 0.0), 0.0)
+    return found
 
 
 def _check(t0: float, contested: int | None, audit: int | None, *, control_under_guarantee: bool) -> None:
