@@ -167,7 +167,7 @@ def test_options_reach_the_run_as_written(write):
         (
             CLASSES,
             ("top = 2", 'ranking = "recall + source"'),
-            "options.ranking must be 'specific' or 'recall' for recall, got 'recall . source'",
+            "options.ranking must be 'specific' or 'recall' for a class, got 'recall . source'",
         ),
         (
             CLASSES,
