@@ -51,6 +51,7 @@ class Contender:
         choices: what choosing from its candidates froze, for each fold; empty where the run repairs nothing.
         after: shape (N,), in 0 .. 1: what is counted of each image after that; None likewise.
         why_not: why there is no attribution, in words; empty where there is one.
+        chosen_from: image passes of the values whose candidates were chosen from, where they are others than `attributions`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Contender:
     choices: tuple[Choice, ...] = ()
     after: Floats | None = None
     why_not: str = ""
+    chosen_from: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +182,9 @@ def compare(
         if right is None
         else right.astype(np.float64)
     )
-    contenders = [Contender(SHAPLEY, (shapley,), (score(shapley),), ours, (choice,) if choice else ())]
+    contenders = [
+        Contender(SHAPLEY, (shapley,), (score(shapley),), ours, (choice,) if choice else (), chosen_from=chosen_from if culprits else None)
+    ]
     for row in rows_of(options.compare):
         folder = re.sub(r"\W+", "-", row).strip("-")
         own = kept.within(f"{PART}/{folder}") if kept else None

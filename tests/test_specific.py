@@ -314,8 +314,10 @@ def test_culprits_of_a_repair_and_of_baselines_are_those_of_the_class_alone(neve
     monkeypatch.setattr(
         critical_module, "choose_once", lambda *arguments, **named: suspects.append(arguments[2]) or whole(*arguments, **named)
     )
-    for ranking in ("specific", "recall"):
-        find(task_of("green", repair=True), replace(options, ranking=ranking))
+    task = task_of("green", repair=True)
+    findings = [find(task, replace(options, ranking=ranking)) for ranking in ("specific", "recall")]
+    rows = [summarise(task, options, each, title="", command="", minutes=0.1, notices=[]).comparison.baselines for each in findings]
+    assert [row.total for row in rows[0]] == [row.total for row in rows[1]]  # what ranks the class had no part in the choice
     assert len(suspects) == 6
     for with_price, without in zip(suspects[: len(suspects) // 2], suspects[len(suspects) // 2 :], strict=True):
         np.testing.assert_array_equal(with_price.value, without.value)

@@ -347,7 +347,12 @@ class _Judge:
             frozen=[choice.chosen for choice in each.choices],
             choosing=float(np.mean([choice.passes for choice in each.choices])) if each.choices else None,
             total=float(
-                np.mean([sum(found.passes.values()) + choice.passes for found, choice in zip(each.attributions, each.choices, strict=True)])
+                np.mean(
+                    [
+                        (sum(found.passes.values()) if each.chosen_from is None else each.chosen_from) + choice.passes
+                        for found, choice in zip(each.attributions, each.choices, strict=True)
+                    ]
+                )
             )
             if each.choices
             else None,
