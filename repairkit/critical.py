@@ -471,10 +471,11 @@ def measures(
     def fallen(rows: npt.NDArray[np.bool_]) -> tuple[float, float]:
         return fall_of(before()[~own], rows[~own], images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)
 
+    def beyond(rows: npt.NDArray[np.bool_]) -> float:
+        return float(rows[own].mean() - np.mean([rows[images.labels == label].mean() for label in elsewhere]))
+
     def lead(frozen: Examples) -> float:
-        rows = right(frozen)
-        others = (np.mean([each[images.labels == label].mean() for label in elsewhere]) for each in (before(), rows))
-        return float(before()[own].mean() - rows[own].mean() - (next(others) - next(others)))
+        return beyond(before()) - beyond(right(frozen))
 
     none = np.ones(len(images.labels[~own]))
     unmoved = fall_of(none, none, images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)[1]
