@@ -25,6 +25,9 @@ from repairkit.shapley.guarantee import End
 from repairkit.specific import FACTORS, PRICED_AT
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 
+TRIED = f"0 and {len(FACTORS) - 1} factors from {FACTORS[1]:g} to {FACTORS[-1]:g}, each about {round(100 * (FACTORS[-1] / FACTORS[-2] - 1))} % above the last"
+"""Factors of the price, in words."""
+
 
 def summarise(
     task: CriticalTask, options: Options, findings: CriticalFindings, *, title: str, command: str, minutes: float, notices: list[str]
@@ -249,11 +252,11 @@ def specificity(task: CriticalTask, options: Options, findings: CriticalFindings
     fell = f"on the images that choose it changed by {changed} points with the critical filters frozen (bound: {worst})"
     how = f"the one-sided 90 % bound on the fall of the mean recall of the other classes is at most {limit(options.spare)}"
     settled = (
-        f"found by bisection among {in_a_row(FACTORS)}: {how}, with the next lower one it is not"
+        f"found by bisection among {TRIED}: {how}, with the next lower one it is not"
         if price.spared and price.factor
-        else f"the least of {in_a_row(FACTORS)}: already there {how}"
+        else f"the least of {TRIED}: already there {how}"
         if price.spared
-        else f"the last of {in_a_row(FACTORS)}: with none that was tried {how}"
+        else f"the last of {TRIED}: with none that was tried {how}"
     )
     sentences = [
         f"Critical filters are ranked by value less price, so that filters which all classes need do not come first: {price.factor:g} times the mean "

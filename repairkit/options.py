@@ -72,7 +72,7 @@ class Options:
     tolerance: float | None = None
     contested: int | None = None
     ranking: Ranking = "recall + source"
-    spare: float = 0.03
+    spare: float = 0.05
     score: Score = "smooth"
     freeze_at: FreezeAt = "post"
     precision: Precision = "float32"
@@ -132,7 +132,9 @@ class Options:
     def configuration(self) -> dict[str, object]:
         """All choices as a run that goes on compares them; newer ones that ask for nothing are left out, so that older work is taken up."""
         return {
-            name: value for name, value in asdict(self).items() if (name, value) not in (("rounds", 1), ("compare", ()), ("spare", 0.03))
+            name: value
+            for name, value in asdict(self).items()
+            if (name, value) not in (("rounds", 1), ("compare", ())) and (name != "spare" or self.ranking == "specific")
         }
 
     @property

@@ -23,8 +23,8 @@ from repairkit.unfinished import Unfinished
 
 FIRST = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 """Factors of the price of which one says where to flip, by first-order values."""
-FACTORS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0)
-"""Factors of the price by which filters are ranked; the first is the paper's ranking."""
+FACTORS = (0.0, *(float(f"{0.5 * 2 ** (step / 4):.3g}") for step in range(29)))
+"""Factors of the price by which filters are ranked, four to an octave; the first is the paper's ranking. Five looks by bisection tell them apart."""
 PRICED_AT = 0.97
 """Live zone of the screens: the other classes are to go on as they do, so what they lose is asked near the whole network."""
 SHARE = 0.4

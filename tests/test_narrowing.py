@@ -1,13 +1,17 @@
 import os
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from networks import randomised
+from PIL import Image
 
+from repairkit.cli.loading import load_network_and_images
 from repairkit.data import imagenet
 from repairkit.data.classes import imagenet_classes
-from repairkit.errors import ModelError
+from repairkit.errors import ModelError, UsageError
 from repairkit.filters import ConvFilters
 from repairkit.models import zoo
 from repairkit.models.narrowing import narrowed
@@ -63,3 +67,43 @@ def test_an_imagenet_network_tells_twenty_of_its_classes_apart(tmp_path):
     whole = zoo.load("squeezenet1_1", weights=DATA / "weights" / "squeezenet1_1_imagenet.safetensors", classes=imagenet_classes())
     assert len(images) == 100
     assert measure(narrowed(whole, images.classes).classifier, images)[0] > 0.5
+
+
+def folder_of(path: Path, *names: str) -> Path:
+    for label, name in enumerate(names):
+        (path / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (32, 32), (60 * label, 40 * number, 90)).save(path / name / f"{number}.png")
+    return path
+
+
+def test_a_network_is_asked_about_the_classes_of_the_folder_alone(tmp_path):
+    whole = saved("squeezenet1_1", tmp_path)
+    given = dict.fromkeys(("parts", "per_class", "mean", "std"))
+    load = partial(
+        load_network_and_images,
+        str(whole.weights), weights=None, data_root=folder_of(tmp_path / "images", "tench", "zebra"), size=32, device="cpu", **given,
+    )  # fmt: skip
+    as_it_is, images = load()
+    assert as_it_is.classifier.classes == images.classes == CLASSES
+    assert images.labels.tolist() == [3, 3, 1, 1]
+    narrow, images = load(narrow=True)
+    assert narrow.classifier.classes == images.classes == ("tench", "zebra")
+    assert images.labels.tolist() == [0, 0, 1, 1]
+    batch = images.batch(np.arange(4))
+    with torch.inference_mode():
+        torch.testing.assert_close(narrow.classifier(batch), whole.classifier(batch)[:, [3, 1]], rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_imagenet_are_narrowed_to_a_folder_of_some_of_its_classes(tmp_path):
+    weights = tmp_path / "bare.pt"
+    torch.save(randomised(zoo.build("squeezenet1_1", 1000), 0).state_dict(), weights)
+    folder = folder_of(tmp_path / "images", "tench", "zebra")
+    given = dict.fromkeys(("parts", "per_class", "mean", "std"))
+    narrow, images = load_network_and_images(
+        "squeezenet1_1", weights=weights, data_root=folder, size=32, device="cpu", narrow=True, **given
+    )
+    assert narrow.classifier.classes == images.classes == ("tench", "zebra")
+    assert "Narrowed to 2 of its 1000 classes" in narrow.provenance.replace(",", "")
+    with pytest.raises(UsageError, match="--narrow goes with --data-root"):
+        load_network_and_images("squeezenet1_1", weights=None, data_root=None, size=32, device="cpu", narrow=True, **given)

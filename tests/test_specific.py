@@ -64,7 +64,7 @@ def test_filters_are_picked_where_the_class_falls_furthest_beyond_the_others_to_
     assert first_factor(OWN, SIZES, lambda frozen: sum(gains[player] for player in frozen), most=2) == factor
 
 
-@pytest.mark.parametrize(("costs", "factor"), [([0, 0, 0, 0], 0.0), ([0.5, 0.0, 0.0, 0.0], 3.0), ([0.5, 0.5, 0.0, 0.0], 4.0)])
+@pytest.mark.parametrize(("costs", "factor"), [([0, 0, 0, 0], 0.0), ([0.5, 0.0, 0.0, 0.0], 2.38), ([0.5, 0.5, 0.0, 0.0], 4.0)])
 def test_the_least_price_that_spares_the_others_is_told_with_their_fall(costs, factor):
     """Of the order that is frozen, not of the first-order one; as trying every factor in turn finds it."""
 
@@ -73,12 +73,12 @@ def test_the_least_price_that_spares_the_others_is_told_with_their_fall(costs, f
 
     found = settled(frozen, SIZES, partial(falling, costs), unmoved=0.0, classes=2, first=1.0, options=Options())
     assert (found.factor, found.spared, found.fall, found.bound) == (factor, True, 0.0, 0.01)
-    assert factor == next(each for each in FACTORS if falling(costs, frozen(each))[1] <= 0.03)
+    assert factor == next(each for each in FACTORS if falling(costs, frozen(each))[1] <= 0.05)
     assert (found.classes, found.first) == (2, 1.0)
 
 
 def test_the_guard_is_on_the_bound_and_as_wide_as_asked():
-    costs = [0.015, 0.0, 0.0, 0.0]
+    costs = [0.035, 0.0, 0.0, 0.0]
 
     def found(spare):
         return settled(
@@ -91,12 +91,12 @@ def test_the_guard_is_on_the_bound_and_as_wide_as_asked():
             options=Options(spare=spare),
         )
 
-    assert found(0.02).factor == 3
-    assert found(0.03).factor == 0
+    assert found(0.04).factor == 2.38
+    assert found(0.05).factor == 0
 
 
 def test_where_no_price_spares_them_the_last_is_taken_and_told():
-    with pytest.warns(ModelWarning, match=r"at every price up to 40 times .* fall by more than 3 points .*by 20\.0, at most 21\.0\)"):
+    with pytest.warns(ModelWarning, match=r"at every price up to 64 times .* fall by more than 5 points .*by 20\.0, at most 21\.0\)"):
         found = settled(
             lambda _: np.array([0, 1]), SIZES, partial(falling, [0.1] * 4), unmoved=0.0, classes=2, first=0.0, options=Options()
         )
@@ -105,7 +105,7 @@ def test_where_no_price_spares_them_the_last_is_taken_and_told():
 
 def test_images_too_few_to_show_it_are_asked_for_what_they_can_show():
     with pytest.warns(
-        ModelWarning, match=r"too few to show .* by 3 points at most; with no image lost they show 10\.0, which is asked for"
+        ModelWarning, match=r"too few to show .* by 5 points at most; with no image lost they show 10\.0, which is asked for"
     ):
         found = settled(
             lambda price: np.argsort(price * SIZES - OWN, kind="stable")[:2],
@@ -113,7 +113,7 @@ def test_images_too_few_to_show_it_are_asked_for_what_they_can_show():
             lambda frozen: (0.3, 0.4) if 0 in frozen else (0.0, 0.1),
             unmoved=0.1, classes=2, first=0.0, options=Options(),
         )  # fmt: skip
-    assert (found.factor, found.spared, found.bound) == (3.0, True, 0.1)
+    assert (found.factor, found.spared, found.bound) == (2.38, True, 0.1)
 
 
 def test_the_fall_is_a_mean_over_classes_and_its_bound_is_above_it():

@@ -45,6 +45,7 @@ def adversarial(
     parts: flags.Parts = None,
     annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
+    narrow: flags.Narrow = False,
     size: flags.Size = None,
     mean: flags.Mean = None,
     std: flags.Std = None,
@@ -197,7 +198,7 @@ def adversarial(
     )
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, narrow=narrow, size=size,
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     carriers = [(name, Path(file) if file else None) for name, _, file in (each.partition("=") for each in carrier)] if carrier else None

@@ -66,6 +66,7 @@ def recall(
     parts: flags.Parts = None,
     annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
+    narrow: flags.Narrow = False,
     size: flags.Size = None,
     mean: flags.Mean = None,
     std: flags.Std = None,
@@ -110,7 +111,7 @@ def recall(
     )  # fmt: skip
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, narrow=narrow, size=size,
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, subjects=[subject], fit=not dry_run,
     )  # fmt: skip
     task = CriticalTask(loaded, images, find_class(subject, images.classes), repair)
@@ -129,6 +130,7 @@ def accuracy(
     parts: flags.Parts = None,
     annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
+    narrow: flags.Narrow = False,
     size: flags.Size = None,
     mean: flags.Mean = None,
     std: flags.Std = None,
@@ -166,7 +168,7 @@ def accuracy(
     )  # fmt: skip
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, narrow=narrow, size=size,
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     return carry_out(

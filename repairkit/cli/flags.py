@@ -24,6 +24,9 @@ Annotations = Annotated[
     Path | None, typer.Option(help="Which text in --data-root lists the images and their classes, where it holds several.")
 ]
 PerClass = Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")]
+Narrow = Annotated[
+    bool, typer.Option("--narrow", help="Of a network that knows more classes than --data-root holds, keep the logits of these alone.")
+]
 Size = Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")]
 Engine = Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")]
 Score = Annotated[

@@ -40,6 +40,7 @@ def load_network_and_images(
     device: str,
     annotations: Path | None = None,
     subjects: Sequence[str] = (),
+    narrow: bool = False,
     fit: bool = True,
 ) -> tuple[zoo.LoadedModel, LabelledImages]:
     """The network, and images labelled by the columns of its logits.
@@ -48,7 +49,7 @@ def load_network_and_images(
 
     Args:
         model: torchvision's name, or a weights file of ours.
-        weights: for a named model; by default what torchvision publishes, where torch's cache holds it.
+        weights: for a named model, of the folder's classes or of ImageNet's; by default what torchvision publishes, where torch's cache holds it.
         data_root: class folders or the flat layout, see `repairkit.data.imagenet.load`.
         parts: folders in it that are pooled.
         per_class: load at most so many images of a class.
@@ -58,6 +59,7 @@ def load_network_and_images(
         device: where the model goes.
         annotations: the annotation file, where a folder holds several texts.
         subjects: classes that are asked about; digits that do not exist are refused before a network is fitted to digits.
+        narrow: keep the logits of the folder's classes alone, of a network that knows more.
         fit: whether the embedded default is fitted, which takes minutes; a plan does without.
 
     Raises:
@@ -69,7 +71,14 @@ def load_network_and_images(
             raise UsageError(
                 "give --data-root: labelled images of the network's classes, in a folder for each class or beside an annotation file"
             )
-        given = {"--parts": parts, "--annotations": annotations, "--per-class": per_class, "--mean": mean, "--std": std}
+        given = {
+            "--parts": parts,
+            "--annotations": annotations,
+            "--per-class": per_class,
+            "--mean": mean,
+            "--std": std,
+            "--narrow": narrow or None,
+        }
         if unfit := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{unfit[0]} goes with --data-root, got it without; give the images, or leave it out")
         for subject in subjects:
@@ -84,7 +93,9 @@ def load_network_and_images(
         annotations=annotations,
         name=data_root.absolute().name,
     )
-    loaded = zoo.load(model, weights=weights, classes=images.classes, mean=mean, std=std, device=device)
+    loaded = _any_classes(model, weights, images.classes, device, mean=mean, std=std)
+    if narrow:
+        loaded = narrowed(loaded, images.classes)
     return loaded, relabel(images, loaded.classifier.classes)
 
 
@@ -200,12 +211,21 @@ def shared_classes(folder: Path, classes: tuple[str, ...], size: int) -> Labelle
     return relabel(found.subset(known), classes)
 
 
-def _any_classes(name: str, weights: Path | None, classes: tuple[str, ...], device: str) -> zoo.LoadedModel:
+def _any_classes(
+    name: str,
+    weights: Path | None,
+    classes: tuple[str, ...],
+    device: str,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> zoo.LoadedModel:
     """A network of these classes or, where its last layer does not fit them, of ImageNet's."""
+    load = partial(zoo.load, name, weights=weights, mean=mean, std=std, device=device)
     try:
-        return zoo.load(name, weights=weights, classes=classes, device=device)
+        return load(classes=classes)
     except ModelError as error:
         try:
-            return zoo.load(name, weights=weights, classes=imagenet_classes(), device=device)
+            return load(classes=imagenet_classes())
         except ModelError:
             raise error from None

@@ -41,6 +41,7 @@ def prune(
     parts: flags.Parts = None,
     annotations: flags.Annotations = None,
     per_class: flags.PerClass = None,
+    narrow: flags.Narrow = False,
     size: flags.Size = None,
     mean: flags.Mean = None,
     std: flags.Std = None,
@@ -96,7 +97,7 @@ def prune(
     )
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, size=size,
+        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, narrow=narrow, size=size,
         mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
     )  # fmt: skip
     title = f"Pruning of {Path(model).stem} on {images.name}"

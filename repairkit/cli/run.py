@@ -314,6 +314,7 @@ def load(plan: ClassifierRecipe, asked: Asked, device: str) -> tuple[LoadedModel
         data_root=below(asked.data_root, folder) if folder else asked.data_root,
         parts=parts,
         per_class=plan.per_class,
+        narrow=plan.narrow,
         size=plan.size,
         mean=plan.mean,
         std=plan.std,

@@ -148,6 +148,7 @@ class ClassifierRecipe(Recipe):
         weights: for a named model, relative to the data root; by default torchvision's, where torch's cache holds them.
         data: the images.
         per_class: load at most so many images of each class.
+        narrow: of a network that knows more classes than the data, keep the logits of these alone.
         mean, std: that the network's images are normalised with, where its file does not say.
     """
 
@@ -155,6 +156,7 @@ class ClassifierRecipe(Recipe):
     weights: str | None = None
     data: FolderSection | None = None
     per_class: int | None = Field(default=None, ge=1)
+    narrow: bool = False
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 

@@ -46,9 +46,9 @@ class EfficiencyRecipe(ClassifierRecipe):
     def _possible(self) -> Self:
         if self.model != small.NAME and self.channels is not None:
             raise ValueError(f'channels are those of model = "{small.NAME}"; leave them out')
-        if self.model == small.NAME and (self.weights or self.data or self.size or self.per_class or self.mean or self.std):
+        if self.model == small.NAME and (self.weights or self.data or self.size or self.per_class or self.narrow or self.mean or self.std):
             raise ValueError(
-                f'model = "{small.NAME}" brings its weights and images; leave out weights, data, size, per_class, mean and std'
+                f'model = "{small.NAME}" brings its weights and images; leave out weights, data, size, per_class, narrow, mean and std'
             )
         self.efficiency_options()
         return self
