@@ -604,6 +604,7 @@ def patch_of(
         weights_sha256=model.sha256,
         freeze_at=freeze_at,
         objective=repr(worth),
+        classes=model.classifier.classes,
         engine=attribution.engine,
         t0=attribution.t0,
         delta=attribution.delta,

@@ -49,6 +49,7 @@ class Patch(BaseModel):
         weights_sha256: of the state dict that the culprits were found in; `apply` refuses others.
         freeze_at: where the constants were measured.
         objective: the worth whose values ranked the filters, in words.
+        classes: names of the network's logits; empty in patches of earlier versions.
         engine, t0, delta: how they were valued: live zone, and probability that an interval misses.
         culprits: in the order in which they were chosen.
 
@@ -67,6 +68,7 @@ class Patch(BaseModel):
     weights_sha256: str
     freeze_at: Literal["post", "pre"]
     objective: str
+    classes: tuple[str, ...] = ()
     engine: str = "unknown"
     t0: float = 0.0
     delta: float = 0.05

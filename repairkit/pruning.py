@@ -372,6 +372,7 @@ def patch_of(
         weights_sha256=model.sha256,
         freeze_at=options.freeze_at,
         objective=objective,
+        classes=model.classifier.classes,
         engine=attribution.engine,
         t0=attribution.t0,
         delta=attribution.delta,

@@ -6,11 +6,14 @@ import pytest
 import tiny_faces
 import torch
 from command_line import call, one_error
+from networks import randomised
 from safetensors.torch import load_file
 from tiny_faces import DROPOUT_STAND_IN, STAND_IN
 from torchvision.models import squeezenet1_0
 
 from repairkit.models import zoo
+from repairkit.models.narrowing import narrowed
+from repairkit.patch import Culprit, Patch
 
 
 def test_apply_gives_the_repaired_weights(finished, tmp_path):
@@ -76,3 +79,43 @@ def test_apply_that_cannot_work(finished, tmp_path):
         one_error(*call("apply", *arguments), expected=expected, message=message)
     assert old.read_text() == "old"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["not.json", "old.safetensors"]
+
+
+def narrow_patch(folder, architecture="squeezenet1_1"):
+    """A patch for the lemon and the zebra of weights that know more, and the weights."""
+    known = ("goldfish", "zebra", "tench", "lemon")
+    network = randomised(zoo.build(architecture, len(known)), 0)
+    zoo.save(network, folder / "whole.safetensors", architecture=architecture, classes=known, trained_on="mine", half=False)
+    narrow = narrowed(zoo.load(folder / "whole.safetensors"), ("lemon", "zebra"))
+    filters = [Culprit(layer="features.0", channel=3, constant=0.5, value=-0.1)]
+    patch = Patch(
+        architecture=architecture,
+        weights_sha256=narrow.sha256,
+        freeze_at="post",
+        objective="",
+        classes=("lemon", "zebra"),
+        culprits=filters,
+    )
+    (folder / "patch.json").write_text(patch.model_dump_json())
+    return narrow
+
+
+def test_a_patch_of_a_narrowed_network_goes_into_the_weights_that_it_was_narrowed_from(tmp_path):
+    narrow = narrow_patch(tmp_path)
+    out = tmp_path / "repaired.safetensors"
+    assert call("apply", tmp_path / "patch.json", "--weights", tmp_path / "whole.safetensors", "--out", out)[0] == 0
+    repaired = zoo.load(out)
+    assert repaired.classifier.classes == ("lemon", "zebra")
+    state, before = repaired.classifier.network.state_dict(), narrow.classifier.network.state_dict()
+    assert state["features.0.bias"][3].item() == pytest.approx(0.5)
+    assert torch.equal(state["classifier.1.weight"], before["classifier.1.weight"])
+
+
+def test_a_patch_names_the_classes_of_weights_that_do_not(finished, tmp_path):
+    narrow = narrow_patch(tmp_path)
+    bare = tmp_path / "bare.pt"
+    torch.save(narrow.classifier.network.state_dict(), bare)
+    out = tmp_path / "repaired.safetensors"
+    assert call("apply", tmp_path / "patch.json", "--weights", bare, "--out", out)[0] == 0
+    assert zoo.load(out).classifier.classes == ("lemon", "zebra")
+    assert json.loads((finished[-1] / "patch.json").read_text())["classes"] == ["female", "male"]

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import three_colours
+from scipy import stats
 
 from repairkit import comparing
 from repairkit import critical as critical_module
@@ -124,6 +125,28 @@ def test_the_fall_is_a_mean_over_classes_and_its_bound_is_above_it():
     assert fall < bound < 0.15
     assert fall_of(np.ones(40), after, classes, confidence=0.99, seed=0)[1] > bound
     assert fall_of(np.ones(40), np.ones(40), classes, confidence=0.9, seed=0)[1] > 0
+
+
+def test_the_bound_on_a_fall_is_clopper_and_pearson_s_where_there_is_one_class():
+    for lost, n in ((0, 50), (3, 100), (20, 60)):
+        after = np.r_[np.zeros(lost), np.ones(n - lost)]
+        bound = fall_of(np.ones(n), after, np.zeros(n, dtype=np.int64), confidence=0.9, seed=0)[1]
+        assert bound == pytest.approx(stats.beta.ppf(0.9, lost + 1, n - lost), rel=0.05)
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0.008, 0.0), (0.03, 0.0), (0.035, 0.005), (0.08, 0.03)])
+@pytest.mark.parametrize("classes", [2, 9])
+def test_the_bound_on_a_fall_covers_as_often_as_it_says(lost, gained, classes):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), 24)
+
+    def bound():
+        drawn = rng.random(len(labels))
+        before, after = drawn >= gained, drawn < 1 - lost
+        return fall_of(before, after, labels, confidence=0.9, seed=int(rng.integers(1 << 30)))[1]
+
+    covered = np.mean([bound() >= lost - gained for _ in range(400)])
+    assert covered >= 0.87  # .90 less two standard errors
 
 
 def test_values_stay_those_of_the_class_and_the_ranking_is_less_by_the_price(never_free):

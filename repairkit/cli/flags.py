@@ -25,7 +25,11 @@ Annotations = Annotated[
 ]
 PerClass = Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class.")]
 Narrow = Annotated[
-    bool, typer.Option("--narrow", help="Of a network that knows more classes than --data-root holds, keep the logits of these alone.")
+    bool,
+    typer.Option(
+        "--narrow",
+        help="Of a network that knows more classes than --data-root holds, keep the logits of these alone, also in the weights that are handed back.",
+    ),
 ]
 Size = Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels. [default: the network's usual one]")]
 Engine = Annotated[str, typer.Option(help="tmab, tmab-paper or monte-carlo.")]

@@ -93,7 +93,7 @@ def load_network_and_images(
         annotations=annotations,
         name=data_root.absolute().name,
     )
-    loaded = _any_classes(model, weights, images.classes, device, mean=mean, std=std)
+    loaded = load_any(model, weights, images.classes, device, mean=mean, std=std)
     if narrow:
         loaded = narrowed(loaded, images.classes)
     return loaded, relabel(images, loaded.classifier.classes)
@@ -184,7 +184,7 @@ def load_adversaries(
         others = (of_digits(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
     else:
         others = tuple(
-            of_digits(name) if digital and embedded.needed(name, file) else narrowed(_any_classes(name, file, classes, device), classes)
+            of_digits(name) if digital and embedded.needed(name, file) else narrowed(load_any(name, file, classes, device), classes)
             for name, file in carriers
         )
     if dropout_model is not None:
@@ -211,7 +211,7 @@ def shared_classes(folder: Path, classes: tuple[str, ...], size: int) -> Labelle
     return relabel(found.subset(known), classes)
 
 
-def _any_classes(
+def load_any(
     name: str,
     weights: Path | None,
     classes: tuple[str, ...],
@@ -220,7 +220,11 @@ def _any_classes(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> zoo.LoadedModel:
-    """A network of these classes or, where its last layer does not fit them, of ImageNet's."""
+    """A network of these classes or, where its last layer does not fit them, of ImageNet's.
+
+    Raises:
+        ModelError: as `repairkit.models.zoo.load`, of these classes.
+    """
     load = partial(zoo.load, name, weights=weights, mean=mean, std=std, device=device)
     try:
         return load(classes=classes)

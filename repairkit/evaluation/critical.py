@@ -145,22 +145,33 @@ def _change(before: Floats, after: Floats, strata: npt.NDArray[np.int64] | None,
 def fall_of(
     before: npt.ArrayLike, after: npt.ArrayLike, classes: npt.NDArray[np.int64], *, confidence: float, seed: int
 ) -> tuple[float, float]:
-    """How far the mean recall over classes falls, and its one-sided bound: the shares of these images, of a bootstrap stratified by class.
+    """How far the mean recall over classes falls, and its one-sided bound.
+
+    The bound is a quantile of the posterior (Dirichlet in each class) with one imaginary lost image shared out among all classes and nothing else
+    imagined. With one class and nothing gained that is the bound of Clopper & Pearson (1934); over classes it covers a little more than it says,
+    where a bootstrap, which knows no loss that was not seen, says too little of small falls.
 
     Args:
         before: bool, shape (N,), who was right.
         after: likewise.
         classes: shape (N,), label of each image.
         confidence: of the bound, one-sided.
-        seed: of the bootstrap.
+        seed: of the draws.
 
     Example:
         >>> fall, bound = fall_of([True] * 40, [False] * 10 + [True] * 30, np.repeat([0, 1], 20), confidence=0.9, seed=0)
         >>> fall, bound > fall
         (0.25, True)
     """
-    change = _change(np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64), classes, 2 * confidence - 1, seed)
-    return -change.value, -change.low
+    change = np.asarray(before, dtype=np.float64) - np.asarray(after, dtype=np.float64)
+    own = [change[classes == label] for label in np.unique(classes)]
+    rng = np.random.default_rng(seed)
+    falls = np.zeros(RESAMPLES)
+    for rows in own:
+        counts = ((rows > 0).sum() + 1 / len(own), (rows < 0).sum(), (rows == 0).sum())
+        lost, gained, same = rng.standard_gamma(counts, size=(RESAMPLES, 3)).T
+        falls += (lost - gained) / (lost + gained + same)
+    return float(np.mean([rows.mean() for rows in own])), float(np.quantile(falls / len(own), confidence))
 
 
 def compare(
