@@ -150,7 +150,7 @@ def verdict(found: list[Correlation], corrected: float | None, tops: list[Shared
     sentences.append(f"The paper reports {PAPER:g}, of Shapley values of Inception-v3 on ImageNet.")
     return Verdict(
         outcome="measured",
-        headline=f"Attack success and accuracy: {sign} ({level:.0%} interval {both.low:.2f} to {both.high:.2f}; n = {both.n:,} filters).",
+        headline=f"Attack success and accuracy: {sign} ({level:.0%} interval {both.low:.2f} to {both.high:.2f} as if its {both.n:,} filters were drawn at random).",
         sentences=sentences,
         worse=[],
     )

@@ -144,11 +144,12 @@ def first_factor(own: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:
 def settled(
     critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *, unmoved: float, classes: int, first: float, options: Options
 ) -> Specific:
-    """The least of `FACTORS` with which the other classes are spared: the one-sided 90 % bound on the fall of their mean recall is at most `spare`.
+    """A factor of `FACTORS` with which the other classes are spared, and with the next lower one not: the one-sided 90 % bound on their fall is at most `spare`.
 
     Images that are too few to show that of a network that does not change are asked for no more than they can show, with a warning.
 
-    By bisection, so that a factor is taken to spare them where a smaller one does. Where none does it is the last, with a warning.
+    By bisection, which takes a factor to spare them where a smaller one does; where that is not so, a smaller one than is found may do, too. Where
+    none does it is the last, with a warning.
 
     Deviation from Ghorbani & Zou 2020, who rank by recall of the class alone. Filters that every class needs are then among the highest, and
     all classes fall; counting against a filter the mean of what the others lose is not enough, since a filter may help some as it harms

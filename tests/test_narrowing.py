@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import call, one_error
 from networks import randomised
 from PIL import Image
 
+from repairkit.cli import loading
 from repairkit.cli.loading import load_network_and_images
 from repairkit.data import imagenet
 from repairkit.data.classes import imagenet_classes
@@ -107,3 +109,31 @@ def test_weights_of_imagenet_are_narrowed_to_a_folder_of_some_of_its_classes(tmp
     assert "Narrowed to 2 of its 1000 classes" in narrow.provenance.replace(",", "")
     with pytest.raises(UsageError, match="--narrow goes with --data-root"):
         load_network_and_images("squeezenet1_1", weights=None, data_root=None, size=32, device="cpu", narrow=True, **given)
+
+
+RECIPE = """
+command = "accuracy"
+title = "Narrow"
+[small]
+model = "{weights}"
+narrow = true
+size = 32
+data.folder = "images"
+"""
+
+
+@pytest.mark.parametrize("command", ["recall", "accuracy", "adversarial", "prune", "run"])
+def test_every_command_on_folders_narrows_where_it_is_asked_to(tmp_path, monkeypatch, command):
+    def refuse(loaded, classes):
+        raise UsageError(f"narrowed from {len(loaded.classifier.classes)} to {len(classes)}")
+
+    whole, folder = saved("squeezenet1_1", tmp_path), folder_of(tmp_path / "images", "tench", "zebra")
+    monkeypatch.setattr(loading, "narrowed", refuse)
+    if command == "run":
+        recipe = tmp_path / "narrow.toml"
+        recipe.write_text(RECIPE.format(weights=whole.weights))
+        arguments = ["run", recipe, "--data-root", tmp_path]
+    else:
+        arguments = [command, "--model", whole.weights, "--data-root", folder, "--size", "32", "--narrow"]
+        arguments += ["--class", "zebra"] if command == "recall" else []
+    one_error(*call(*arguments, "--dry-run"), expected=2, message="narrowed from 5 to 2")

@@ -1,7 +1,9 @@
 """Class-specific ranking: what other classes lose with a filter counts against it, at the least price that spares them."""
 
+import re
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from repairkit import specific as module
 from repairkit.attributing import game_of
 from repairkit.clock import Clock
 from repairkit.critical import CriticalTask, critical_ones, find, find_each, plan, plan_each, split_of, worth_on
-from repairkit.critical_summary import beyond, summarise
+from repairkit.critical_summary import beyond, specificity, summarise
 from repairkit.errors import BudgetError, ModelWarning, UsageError
 from repairkit.evaluation.critical import Removal, fall_of
 from repairkit.options import Options
@@ -28,6 +30,7 @@ from repairkit.specific import (
     ROUND,
     SHARE,
     Elsewhere,
+    Specific,
     first_factor,
     planned_screens,
     sampled,
@@ -115,6 +118,28 @@ def test_images_too_few_to_show_it_are_asked_for_what_they_can_show():
             unmoved=0.1, classes=2, first=0.0, options=Options(),
         )  # fmt: skip
     assert (found.factor, found.spared, found.bound) == (2.38, True, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("factor", "spared", "told"),
+    [
+        (2.38, True, "found by bisection among 0 and 29 factors from 0.5 to 64, each about 19 % above the last: the one-sided 90 % bound"),
+        (0.0, True, "the least of 0 and 29 factors .*: already there the one-sided 90 % bound on .* is at most 5 points"),
+        (64.0, False, "the last of 0 and 29 factors .*: with none that was tried the one-sided 90 % bound"),
+    ],
+)
+def test_the_report_says_how_the_factor_was_found(factor, spared, told):
+    price = Specific(factor, np.zeros(6), classes=2, first=1.0, fall=0.01, bound=0.02, spared=spared)
+    (sentence,) = specificity(task_of("green"), Options(), SimpleNamespace(specific=price, compared=None))
+    assert re.search(f"{factor:g} times the mean size, over the 2 other classes", sentence)
+    assert re.search(told, sentence)
+    assert "changed by −1.0 points with the critical filters frozen (bound: −2.0)" in sentence
+
+
+def test_a_run_that_spares_others_goes_on_under_the_same_bound_alone():
+    specific, plain = Options(ranking="specific", spare=0.04), Options(spare=0.04)
+    assert specific.configuration["spare"] == 0.04
+    assert "spare" not in plain.configuration
 
 
 def test_the_fall_is_a_mean_over_classes_and_its_bound_is_above_it():
