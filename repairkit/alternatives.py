@@ -303,7 +303,7 @@ def _run(fold: Fold, rate: float) -> dict[str, npt.NDArray[np.float64]]:
     taken = scores[epoch]
     found = state | {
         "epoch": np.array(epoch),
-        "score": np.array([taken.mean_recall, taken.source_accuracy, taken.fall]),
+        "score": np.array([taken.gained, taken.accuracy, taken.fall]),
         "seconds": np.array(time.perf_counter() - began),
     }
     if fold.kept is not None:

@@ -40,7 +40,7 @@ EXPLANATIONS = {
     HARDENED: (
         "Adversarially fine-tuned",
         "All weights trained for a few epochs on attribution images that a short attack of the run's adversary changes anew in every step, with no "
-        "filter frozen; keeps no guard on clean accuracy.",
+        "filter frozen; learning rate and epochs are chosen by the labels recovered on stored images, under the guard of the repair.",
     ),
 }
 CHANGES_NOTHING = frozenset({"original", THRESHOLD, GROUP_THRESHOLDS})

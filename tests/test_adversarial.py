@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from repairkit.adversarial import rounds
+from repairkit.adversarial import hardening, rounds
 from repairkit.adversarial.fooling import check_hits, fooled, moved
 from repairkit.adversarial.repairing import configuration, plan, repair
 from repairkit.adversarial.rounds import Tuned
@@ -27,6 +27,7 @@ from repairkit.evaluation import robustness
 from repairkit.evaluation.adversarial_verdict import verdict
 from repairkit.evaluation.adversaries import THOROUGH, Effort, judge
 from repairkit.evaluation.alternatives import adversarial_training
+from repairkit.evaluation.alternatives.adversarial_training import EPOCHS, LEARNING_RATES, passes_of_all
 from repairkit.evaluation.attack_methods import APGDT, PGD
 from repairkit.evaluation.attacks import Attacked, attack, draw_targets
 from repairkit.evaluation.robustness import Outcome, Sanity, Sweep
@@ -718,9 +719,8 @@ def test_adversarial_fine_tuning_is_judged_by_every_adversary_beside_the_repair(
     assert pairs == {("original", "repaired"), ("adversarially_trained", "repaired"), ("original", "adversarially_trained")}
     rows = {each.column: each for each in result.alternatives}
     assert list(rows) == ["original", "repaired", "adversarially_trained"]
-    assert (rows["adversarially_trained"].images, rows["repaired"].images) == (60, 120)
-    assert rows["adversarially_trained"].chosen == "3 epochs over 60 images under 6 steps of 6/255"
-    assert rows["adversarially_trained"].passes == 3 * 60 * (3 * 6 + 3)
+    assert (rows["adversarially_trained"].images, rows["repaired"].images) == (120, 120)
+    assert rows["adversarially_trained"].passes == passes_of_all(ATTACKS.method, 60, 90) == 2 * (3 * 60 * (3 * 6 + 3) + 3 * 90) + 90
 
 
 def test_the_verdict_says_on_what_the_repair_is_better_than_adversarial_fine_tuning():
@@ -765,7 +765,35 @@ def test_adversarial_fine_tuning_is_planned_kept_and_shown(tmp_path, monkeypatch
     for view in ("report.html", "report.md"):
         text = (tmp_path / "done" / view).read_text()
         assert "What you could do instead" in text
-        assert "keeps no guard on clean accuracy" in text
+        assert "learning rate and epochs are chosen by the labels recovered on stored images, under the guard of the repair" in text
+
+
+def test_adversarial_fine_tuning_is_chosen_by_labels_recovered_within_the_guard(monkeypatch):
+    """One network recovers all labels and has lost half of the clean images, the other recovers some and loses nothing."""
+    asked, options, findings, _ = instead()
+    original, stored, split = findings.networks["original"], findings.made["choose"], findings.split
+    broken, better = (brittle.model().classifier for _ in range(2))
+    shares = {broken: (0.5, 1.0), better: (1.0, 0.6), original: (1.0, 0.0)}
+
+    def says(classifier, images, **_):
+        """Right on this share of the images, first clean ones, then stored ones."""
+        right = np.arange(len(images)) < shares[classifier][images is stored.images] * len(images)
+        return np.eye(4)[np.where(right, images.labels, (images.labels + 1) % 4)]
+
+    def chosen(*found):
+        """What is chosen where the learning rates leave these networks after their first epoch."""
+        left = dict(zip(LEARNING_RATES, found, strict=True))
+        monkeypatch.setattr(adversarial_training, "train_against", lambda *_, learning_rate, look, **__: look(1, left[learning_rate]))
+        networks = {"original": original}
+        tried = hardening.harden(asked, networks, findings.made, split, options, ATTACKS, Clock(None, 1), None)
+        return tried.chosen, networks["adversarially_trained"]
+
+    monkeypatch.setattr(hardening, "outputs", says)
+    assert chosen(broken, better)[0].startswith(f"1 epoch of at most {EPOCHS} at a learning rate of {LEARNING_RATES[1]:g}, over 60 images")
+    assert chosen(better, broken)[0].startswith(f"1 epoch of at most {EPOCHS} at a learning rate of {LEARNING_RATES[0]:g}")
+    about, network = chosen(broken, broken)
+    assert about == "no setting recovered more labels within the guard, so the network stays as it was"
+    assert hash_state(network.network.state_dict()) == hash_state(original.network.state_dict())
 
 
 def test_a_network_that_cannot_be_fooled_has_nothing_to_be_done_instead():

@@ -240,7 +240,7 @@ def test_recalls_count_alike_and_the_fall_is_bounded():
     right, groups = np.array([True] * 9 + [False] * 3), np.array(["a"] * 9 + ["b"] * 3)
     before, after = np.ones(100, dtype=bool), np.arange(100) >= 4
     found = score(right, groups, after, before, 0.9)
-    assert (found.mean_recall, found.source_accuracy) == (0.5, 0.96)
+    assert (found.gained, found.accuracy) == (0.5, 0.96)
     assert found.fall == pytest.approx(0.04 + 1.281552 * (0.04 - 0.0016) ** 0.5 / 10)
 
 

@@ -1,8 +1,9 @@
-"""What one would do instead of a repair against an attack: adversarial fine-tuning."""
+"""What one would do instead of a repair against an attack: adversarial fine-tuning, under the same guard."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,49 +11,97 @@ import torch
 from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.alternatives import PART, Tried
 from repairkit.clock import Clock
-from repairkit.data.images import LabelledImages
 from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.alternatives import adversarial_training
-from repairkit.evaluation.alternatives.adversarial_training import MOST_IMAGES
-from repairkit.evaluation.splits import some, ungrouped
+from repairkit.evaluation.alternatives.adversarial_training import EPOCHS, LEARNING_RATES, MOST_IMAGES, passes_of, passes_of_all, shortened
+from repairkit.evaluation.alternatives.choosing import Scored, best
+from repairkit.evaluation.attacks import Attacked, Booleans
+from repairkit.evaluation.splits import Split, some, ungrouped
+from repairkit.evaluation.statistics import fall_bound
 from repairkit.models.classifier import Classifier
 from repairkit.options import Options
+from repairkit.outputs import outputs
+from repairkit.repair import GUARD_CONFIDENCE
+from repairkit.shapley.checkpoint import Arrays
 from repairkit.unfinished import Unfinished
 
 
 def harden(
     task: AdversarialTask,
     networks: dict[str, Classifier],
-    clean: LabelledImages,
+    made: dict[str, Attacked],
+    split: Split,
     options: Options,
     attacks: AttackOptions,
     clock: Clock,
     unfinished: Unfinished | None,
 ) -> Tried:
-    """What one would do instead is added to the networks: the original trained on clean attribution images, 500 at most, under a short attack."""
-    images = clean.subset(some(ungrouped(clean), MOST_IMAGES, seed=options.seed))
-    passes = adversarial_training.passes_of(attacks.method, len(images))
+    """What one would do instead is added to the networks: the original trained on clean attribution images, 500 at most, under a short attack.
+
+    Learning rate and epochs are those that recover most labels of the stored images that choose, within the guard of the repair; where none recovers
+    more than the original within it, the network stays as it was.
+    """
+    images = min(MOST_IMAGES, len(split.attribute))
     kept = unfinished.network("instead") if unfinished else None
-    saved = kept.arrays(HARDENED) if kept else None
-    classifier = task.model.classifier
-    with clock.part(PART, restored=saved is not None):
-        if saved is None:
-            began = time.perf_counter()
-            tuned = adversarial_training.train_against(
-                classifier,
-                images,
-                attacks.method,
-                batch_size=options.batch,
-                seed=options.seed,
-                progress=lambda step, steps, _: clock.tell("adversarial fine-tuning", passes * step / steps, passes),
-            )
-            saved = {f"network.{key}": value.cpu().numpy() for key, value in tuned.network.state_dict().items()}
-            saved["seconds"] = np.array(time.perf_counter() - began)
+    found = kept.arrays(HARDENED) if kept else None
+    with clock.part(PART, restored=found is not None):
+        if found is None:
+            found = _trained(task, made["choose"], split, options, attacks, clock)
             if kept is not None:
-                kept.keep_arrays(HARDENED, **saved)
+                kept.keep_arrays(HARDENED, **found)
+        else:
+            clock.add(PART, passes_of_all(attacks.method, images, len(made["choose"]) + len(split.choose)))
+    epoch, short = int(found["epoch"]), shortened(attacks.method)
+    weights = {key.removeprefix("network."): torch.from_numpy(value) for key, value in found.items() if key.startswith("network.")}
+    networks[HARDENED] = task.model.classifier.with_weights(weights)
+    about = (
+        f"{epoch} epoch{'s' if epoch > 1 else ''} of at most {EPOCHS} at a learning rate of {float(found['rate']):g}, over {images:,} images "
+        f"under {short.steps} steps of {short.step * 255:.3g}/255"
+        if epoch
+        else "no setting recovered more labels within the guard, so the network stays as it was"
+    )
+    passes = passes_of_all(attacks.method, images, len(made["choose"]) + len(split.choose))
+    return Tried(HARDENED, images + len(split.choose), passes, float(found["seconds"]), about)
+
+
+def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Options, attacks: AttackOptions, clock: Clock) -> Arrays:
+    """The weights (`network.`) that were chosen, their learning rate, the epoch after which they were taken (0: as given) and seconds."""
+    began = time.perf_counter()
+    clean, guarded = task.images.subset(split.attribute), task.images.subset(split.choose)
+    images = clean.subset(some(ungrouped(clean), MOST_IMAGES, seed=options.seed))
+    said = partial(outputs, options=options, clock=clock, part=PART)
+
+    def right(classifier: Classifier) -> list[Booleans]:
+        return [said(classifier, each).argmax(1) == each.labels for each in (stored.images, guarded)]
+
+    original = task.model.classifier
+    recovered, before = right(original)
+    scored = [Scored(float(recovered.mean()), float(before.mean()), 0.0)]
+    taken = {"epoch": np.array(0), "rate": np.array(0.0), **_state(original)}
+
+    def look(epoch: int, now: Classifier, *, rate: float) -> None:
+        nonlocal taken
+        recovered, after = right(now)
+        fall, moved = float(before.mean() - after.mean()), float((before != after).mean())
+        scored.append(Scored(float(recovered.mean()), float(after.mean()), float(fall_bound(fall, moved, len(after), GUARD_CONFIDENCE))))
+        if best(scored, options.max_clean_drop) == len(scored) - 1:
+            taken = {"epoch": np.array(epoch), "rate": np.array(rate), **_state(now)}
+
+    passes = passes_of(attacks.method, len(images))
+    for rate in LEARNING_RATES:
+        adversarial_training.train_against(
+            original,
+            images,
+            attacks.method,
+            learning_rate=rate,
+            batch_size=options.batch,
+            seed=options.seed,
+            look=partial(look, rate=rate),
+            progress=lambda step, steps, _: clock.tell("adversarial fine-tuning", passes * step / steps, passes),
+        )
         clock.add(PART, passes)
-    weights = {key.removeprefix("network."): torch.from_numpy(value) for key, value in saved.items() if key.startswith("network.")}
-    short = adversarial_training.shortened(attacks.method)
-    about = f"{adversarial_training.EPOCHS} epochs over {len(images):,} images under {short.steps} steps of {short.step * 255:.3g}/255"
-    networks[HARDENED] = classifier.with_weights(weights)
-    return Tried(HARDENED, len(images), passes, float(saved["seconds"]), about)
+    return taken | {"seconds": np.array(time.perf_counter() - began)}
+
+
+def _state(classifier: Classifier) -> Arrays:
+    return {f"network.{key}": value.cpu().numpy().copy() for key, value in classifier.network.state_dict().items()}

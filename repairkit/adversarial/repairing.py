@@ -19,8 +19,7 @@ from repairkit.clock import Clock
 from repairkit.comparing import Compared, planned
 from repairkit.critical import grid
 from repairkit.evaluation.adversaries import Judged, judge
-from repairkit.evaluation.alternatives import adversarial_training
-from repairkit.evaluation.alternatives.adversarial_training import MOST_IMAGES
+from repairkit.evaluation.alternatives.adversarial_training import MOST_IMAGES, passes_of_all
 from repairkit.evaluation.attacks import Attacked, Booleans, attack, draw_targets
 from repairkit.evaluation.splits import Split
 from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, labelled_hash, normalisation_of
@@ -111,7 +110,11 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         | ({"fine-tuning": training} if training else {})
         | {"frontier": float(points * (sizes["report"] + len(split.report)))}
         | ({"baselines": compared} if options.compare else {})
-        | ({PART: adversarial_training.passes_of(attacks.method, min(MOST_IMAGES, len(split.attribute)))} if options.alternatives else {})
+        | (
+            {PART: passes_of_all(attacks.method, min(MOST_IMAGES, len(split.attribute)), sizes["choose"] + len(split.choose))}
+            if options.alternatives
+            else {}
+        )
         | {
             "evaluation": columns * len(split.report)
             + attacks.effort.passes(
@@ -191,7 +194,6 @@ def repair(
     hardened: Tried | None = None
     if won(task, original, made, rows, options, clock):
         repaired = alone = original
-        clean = task.images.subset(split.attribute)
         for number in range(attacks.rounds):
             kept = unfinished.network(f"round-{number + 1}") if unfinished else None
             clock.prefix = f"round {number + 1}" if attacks.rounds > 1 else ""
@@ -211,7 +213,7 @@ def repair(
         frontier = list(frontier_of(task, rounds[0], made["report"], split, options, attacks, clock, unfinished))
         if any(each.choice.chosen for each in rounds):
             networks |= {"repaired": repaired} | ({"finetuned": alone} if attacks.finetune_epochs else {})
-        hardened = harden(task, networks, clean, options, attacks, clock, unfinished) if options.alternatives else None
+        hardened = harden(task, networks, made, split, options, attacks, clock, unfinished) if options.alternatives else None
     if task.dropout is not None:
         networks["dropout"] = task.dropout.classifier
     with clock.part("evaluation"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
@@ -16,7 +17,8 @@ from repairkit.models.training import TrainingProgress
 from repairkit.shapley.rounds import GRADIENT_COST
 
 EPOCHS, STEPS, MOST_IMAGES = 3, 7, 500
-"""Few enough for a CPU: 72 image passes for each image, 36,000 at most."""
+LEARNING_RATES = (1e-5, 1e-4)
+"""Few enough for a CPU: 72 image passes for each image and learning rate, 72,000 at most. The network after each epoch at each rate is a candidate."""
 
 
 def shortened(method: PGD) -> PGD:
@@ -32,13 +34,23 @@ def shortened(method: PGD) -> PGD:
 
 
 def passes_of(method: PGD, images: int) -> float:
-    """Image passes that training on so many images makes.
+    """Image passes that training on so many images makes, at one learning rate.
 
     Example:
         >>> passes_of(PGD(), 100)
         7200.0
     """
     return EPOCHS * images * (shortened(method).passes + GRADIENT_COST)
+
+
+def passes_of_all(method: PGD, images: int, choose: int) -> float:
+    """Image passes of all learning rates, with choosing among what they leave on so many images.
+
+    Example:
+        >>> passes_of_all(PGD(), 100, 10)
+        14470.0
+    """
+    return len(LEARNING_RATES) * (passes_of(method, images) + EPOCHS * choose) + choose
 
 
 def train_against(
@@ -50,6 +62,7 @@ def train_against(
     learning_rate: float = 1e-4,
     batch_size: int = 32,
     seed: int = 0,
+    look: Callable[[int, Classifier], None] | None = None,
     progress: TrainingProgress | None = None,
 ) -> Classifier:
     """A classifier trained further on images under attack, with their true labels.
@@ -66,6 +79,7 @@ def train_against(
         learning_rate: its highest value.
         batch_size: images per step.
         seed: of order, targets and attacks: same seed, threads and device, same weights.
+        look: shown the network after each epoch, see `finetune`.
         progress: see `repairkit.models.training.TrainingProgress`.
 
     Raises:
@@ -87,5 +101,6 @@ def train_against(
         batch_size=batch_size,
         seed=seed,
         disturb=under_attack,
+        look=look,
         progress=progress,
     )

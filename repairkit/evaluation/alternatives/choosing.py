@@ -1,4 +1,4 @@
-"""Which of several settings of an alternative to take: the highest mean recall under the guard that the repair stands under."""
+"""Which of several settings of an alternative to take: the one that gains most under the guard that the repair stands under."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Scored:
     """One setting on the choose images, all shares.
 
     Attributes:
-        mean_recall: over the target's subgroups.
-        source_accuracy: on the source images.
-        fall: one-sided upper bound of the fall of source accuracy from the network as it was given.
+        gained: what is to be won: mean recall over the target's subgroups, or of adversarial images the share whose label is recovered.
+        accuracy: on the images that are guarded: the source's, or clean ones.
+        fall: one-sided upper bound of the fall of that accuracy from the network as it was given.
     """
 
-    mean_recall: float
-    source_accuracy: float
+    gained: float
+    accuracy: float
     fall: float
 
 
@@ -39,7 +39,7 @@ def score(right: Booleans, groups: npt.NDArray[np.str_], source_right: Booleans,
 
     Example:
         >>> score(np.array([True, False, True]), np.array(["a", "a", "b"]), np.ones(230, bool), np.ones(230, bool), 0.9)
-        Scored(mean_recall=0.75, source_accuracy=1.0, fall=0.00996...)
+        Scored(gained=0.75, accuracy=1.0, fall=0.00996...)
     """
     fall = float(source_before.mean() - source_right.mean())
     bound = float(fall_bound(fall, (source_before != source_right).mean(), len(source_right), confidence))
@@ -48,15 +48,15 @@ def score(right: Booleans, groups: npt.NDArray[np.str_], source_right: Booleans,
 
 
 def best(scored: Sequence[Scored], allowed: float) -> int:
-    """The setting of highest mean recall whose fall stays within what is allowed; of equals the first, and the first where none does.
+    """The setting that gains most whose fall stays within what is allowed; of equals the first, and the first where none does.
 
     Args:
         scored: in the order of how little they change; the first is the network as it was given.
-        allowed: the most that source accuracy may fall, a share.
+        allowed: the most that accuracy on the guarded images may fall, a share.
 
     Example:
         >>> best([Scored(0.7, 0.95, 0.005), Scored(0.9, 0.8, 0.17), Scored(0.8, 0.95, 0.009), Scored(0.8, 0.96, 0.004)], 0.01)
         2
     """
     within = [number for number, each in enumerate(scored) if each.fall <= allowed + 1e-12]
-    return max(within, key=lambda number: (scored[number].mean_recall, -number), default=0)
+    return max(within, key=lambda number: (scored[number].gained, -number), default=0)
