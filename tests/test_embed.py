@@ -13,7 +13,7 @@ from repairkit.critical import CriticalTask, find_each
 from repairkit.critical_summary import summarise
 from repairkit.errors import DataError, UsageError
 from repairkit.options import Options
-from repairkit.report import embed
+from repairkit.report import embed, kinds
 
 ROOT = Path(__file__).parent.parent
 QUOTING = [ROOT / "README.md", *sorted((ROOT / "recipes").glob("*.toml"))]
@@ -199,3 +199,11 @@ def test_as_a_command_it_says_one_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(embed.__file__, run_name="__main__")
     assert ended.value.code == "error: expected a result at run/result.json, found none; give the directory of a finished run"
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("fig1_critical_filters_squeezenet", False), ("fig3b_adversarial_squeezenet", True)])
+def test_who_is_ahead_of_the_baselines_is_quoted_and_what_is_chosen_from_their_candidates(name, chosen):
+    result = kinds.read(ROOT / "reports" / name / "result.json")
+    rows = [line for line in embed.single(result).splitlines() if line.startswith("| ")]
+    for each in result.comparison.baselines:
+        assert sum(line.startswith(f"| {each.name} |") for line in rows) == (3 if chosen else 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from repairkit.report import alternatives_tables, tables
+from repairkit.report import alternatives_tables, comparison_tables, tables
 from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, Strength
 from repairkit.report.adversarial_words import CLEAN, RECOVERED, SUCCESS, eps_text
 from repairkit.report.result import Share
@@ -58,7 +58,7 @@ def summary(result: AdversarialResult) -> Table:
 def quoted(result: AdversarialResult) -> list[Table]:
     """What README and recipes show of one run."""
     instead = alternatives(result)
-    return [*adversaries(result), *([instead] if instead else [])]
+    return [*adversaries(result), *([instead] if instead else []), *comparison_tables.quoted(result.comparison, result.level)]
 
 
 def runs(results: Sequence[AdversarialResult]) -> Table:

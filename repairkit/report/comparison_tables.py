@@ -33,6 +33,14 @@ def tables(comparison: Comparison, level: float) -> list[Table]:
     return found
 
 
+def quoted(comparison: Comparison | None, level: float) -> list[Table]:
+    """What README and recipes show of it: who is ahead by area, and what choosing makes of each one's candidates; nothing where nobody compared."""
+    if comparison is None:
+        return []
+    made = [each for each in comparison.baselines if not each.why_not]
+    return [agreement(comparison, made, level), *([selections(made, level)] if made[0].selections else [])]
+
+
 def descriptions(comparison: Comparison) -> list[tuple[str, str]]:
     """What each baseline is; of those that could not be made, why."""
     return [(each.name, f"{each.what} Not compared: {each.why_not}." if each.why_not else each.what) for each in comparison.baselines]

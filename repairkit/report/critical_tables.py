@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from repairkit.report import comparison_tables
 from repairkit.report.critical_result import CriticalResult
 from repairkit.report.result import Extreme, RemovalPoint
 from repairkit.report.tables import (
@@ -49,7 +50,11 @@ def summary(result: CriticalResult) -> Table:
 
 def quoted(result: CriticalResult) -> list[Table]:
     """What README and recipes show of one run."""
-    return [*([before_after(result)] if result.shares else []), *removal(result)]
+    return [
+        *([before_after(result)] if result.shares else []),
+        *removal(result),
+        *comparison_tables.quoted(result.comparison, result.level),
+    ]
 
 
 def design(result: CriticalResult) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repairkit.report import alternatives_tables
+from repairkit.report import alternatives_tables, comparison_tables
 from repairkit.report.fairness_result import Agreement, FairnessResult
 from repairkit.report.tables import (
     NONE,
@@ -49,7 +49,7 @@ def summary(result: FairnessResult) -> Table:
 def quoted(result: FairnessResult) -> list[Table]:
     """What README and recipes show of one run."""
     instead = alternatives(result)
-    return [before_after(result), *([instead] if instead else [])]
+    return [before_after(result), *([instead] if instead else []), *comparison_tables.quoted(result.comparison, result.level)]
 
 
 def design(result: FairnessResult) -> str:
