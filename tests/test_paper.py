@@ -45,8 +45,8 @@ def test_reasons_with_figures_read_them_from_the_results(tmp_path):
             each.value for each in example.differences if (each.first, each.second, each.metric) == ("original", "repaired", "mean recall")
         ),
     )
-    told = f"A network from another seed starts at {100 * start:.1f}% and gains +{100 * gain:.1f} points."
-    assert paper.of_other_seeds(tmp_path).count(told) == 2
+    told = f"Another one starts at {100 * start:.1f}% and gains +{100 * gain:.1f} points."
+    assert paper.of_other_trainings(tmp_path).count(told) == 2
     result = adversarial_result()
     stopped = AdversarialResult(**(dict(result) | {"method": ["5 frozen; choosing stopped because there is no further candidate."]}))
     stopped.write(tmp_path / "fig3b_adversarial" / "result.json")
