@@ -109,6 +109,9 @@ def test_a_patch_of_a_narrowed_network_goes_into_the_weights_that_it_was_narrowe
     state, before = repaired.classifier.network.state_dict(), narrow.classifier.network.state_dict()
     assert state["features.0.bias"][3].item() == pytest.approx(0.5)
     assert torch.equal(state["classifier.1.weight"], before["classifier.1.weight"])
+    forced = tmp_path / "forced.safetensors"
+    assert call("apply", tmp_path / "patch.json", "--weights", tmp_path / "whole.safetensors", "--out", forced, "--force")[0] == 0
+    assert len(zoo.load(forced).classifier.classes) == 4  # other weights keep the classes that they have
 
 
 def test_a_patch_names_the_classes_of_weights_that_do_not(finished, tmp_path):

@@ -14,10 +14,9 @@ from repairkit.clock import Clock
 from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.alternatives import adversarial_training
 from repairkit.evaluation.alternatives.adversarial_training import EPOCHS, LEARNING_RATES, MOST_IMAGES, passes_of, passes_of_all, shortened
-from repairkit.evaluation.alternatives.choosing import Scored, best
+from repairkit.evaluation.alternatives.choosing import Scored, best, score
 from repairkit.evaluation.attacks import Attacked, Booleans
 from repairkit.evaluation.splits import Split, some, ungrouped
-from repairkit.evaluation.statistics import fall_bound
 from repairkit.models.classifier import Classifier
 from repairkit.options import Options
 from repairkit.outputs import outputs
@@ -42,6 +41,7 @@ def harden(
     more than the original within it, the network stays as it was.
     """
     images = min(MOST_IMAGES, len(split.attribute))
+    passes = passes_of_all(attacks.method, images, len(made["choose"]) + len(split.choose))
     kept = unfinished.network("instead") if unfinished else None
     found = kept.arrays(HARDENED) if kept else None
     with clock.part(PART, restored=found is not None):
@@ -50,7 +50,7 @@ def harden(
             if kept is not None:
                 kept.keep_arrays(HARDENED, **found)
         else:
-            clock.add(PART, passes_of_all(attacks.method, images, len(made["choose"]) + len(split.choose)))
+            clock.add(PART, passes)
     epoch, short = int(found["epoch"]), shortened(attacks.method)
     weights = {key.removeprefix("network."): torch.from_numpy(value) for key, value in found.items() if key.startswith("network.")}
     networks[HARDENED] = task.model.classifier.with_weights(weights)
@@ -60,7 +60,6 @@ def harden(
         if epoch
         else "no setting recovered more labels within the guard, so the network stays as it was"
     )
-    passes = passes_of_all(attacks.method, images, len(made["choose"]) + len(split.choose))
     return Tried(HARDENED, images + len(split.choose), passes, float(found["seconds"]), about)
 
 
@@ -74,16 +73,17 @@ def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Opt
     def right(classifier: Classifier) -> list[Booleans]:
         return [said(classifier, each).argmax(1) == each.labels for each in (stored.images, guarded)]
 
+    def rated(recovered: Booleans, after: Booleans) -> Scored:
+        return score(recovered, ungrouped(stored.images).groups, after, before, GUARD_CONFIDENCE)
+
     original = task.model.classifier
     recovered, before = right(original)
-    scored = [Scored(float(recovered.mean()), float(before.mean()), 0.0)]
+    scored = [rated(recovered, before)]
     taken = {"epoch": np.array(0), "rate": np.array(0.0), **_state(original)}
 
     def look(epoch: int, now: Classifier, *, rate: float) -> None:
         nonlocal taken
-        recovered, after = right(now)
-        fall, moved = float(before.mean() - after.mean()), float((before != after).mean())
-        scored.append(Scored(float(recovered.mean()), float(after.mean()), float(fall_bound(fall, moved, len(after), GUARD_CONFIDENCE))))
+        scored.append(rated(*right(now)))
         if best(scored, options.max_clean_drop) == len(scored) - 1:
             taken = {"epoch": np.array(epoch), "rate": np.array(rate), **_state(now)}
 

@@ -34,7 +34,7 @@ def apply(
     if out.exists():
         raise UsageError(f"{out} already exists; give another --out or remove it")
     model = load_any(fix.architecture, weights, tuple(classes.split(",")) if classes else fix.classes or UNSAID, "cpu")
-    if 0 < len(fix.classes) < len(model.classifier.classes):  # the patch was made with --narrow
+    if not force and 0 < len(fix.classes) < len(model.classifier.classes):  # the patch was made with --narrow
         model = narrowed(model, fix.classes)
     repaired = fix.apply(model.classifier.network, check=not force)
     zoo.save(
