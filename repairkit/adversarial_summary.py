@@ -297,7 +297,8 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
             )
     if options.precision != "float32":
         sentences.append(
-            f"The attribution's passes ran in {options.precision}; constants and every number of this report were measured in float32."
+            f"The attribution's passes, and those that tell what a candidate gains, ran in {options.precision}; "
+            "constants, the guard and every number on report images were measured in float32."
         )
     if findings.ended:
         sentences.append(f"No further round was played: {findings.ended}.")

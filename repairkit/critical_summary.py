@@ -225,8 +225,10 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
             f"{unmoved:,} filters have no effect on this: their screen is exactly 0, and their value, where there is one, is 0 up to rounding."
         )
     if options.precision != "float32":
+        also = ", and those that tell what a candidate gains," if repair is not None else ""
+        guard = ", the guard" if repair is not None else ""
         sentences.append(
-            f"The attribution's passes ran in {options.precision}; constants and every number on report images were measured in float32."
+            f"The attribution's passes{also} ran in {options.precision}; constants{guard} and every number on report images were measured in float32."
         )
     if findings.halved is not None:
         sentences.append(

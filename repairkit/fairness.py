@@ -574,6 +574,7 @@ def choose_once(
             source_weights=source_weights,
             source_for_gains=source_for_gains,
             guarded=guarded,
+            precision=options.precision,
             batch=options.batch,
             progress=clock.tell,
             memory=kept,

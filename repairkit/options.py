@@ -43,8 +43,8 @@ class Options:
         score: "smooth" values filters by the mean sigmoid of the margin (with two classes the probability
             of the label), "hard" (the paper's) by the share of correct images, which needs many times the budget for the same precision.
         freeze_at: "post" or "pre", where constants are measured.
-        precision: "float32", or "bfloat16" for the passes of the attribution (live zone, screen and flips). Constants, choosing
-            and everything that is reported on stay in float32: no evidence is measured in bfloat16.
+        precision: "float32", or "bfloat16" for the passes that find filters: the attribution's (live zone, screen and flips), and those that
+            tell what a candidate of choosing gains. Constants, the guard and all that is measured on report images stay in float32.
         strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.choose`.
         folds: 1 for one split, 3 or more to cross-fit.
         rounds: how often filters are found and frozen in each fold, each time in the network as the earlier rounds left it and for an

@@ -24,7 +24,7 @@ from repairkit.models.classifier import Classifier, check_logits
 from repairkit.objectives.base import Worth
 from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.game import Examples, Floats
-from repairkit.shapley.model_game import take
+from repairkit.shapley.model_game import Precision, passes_in, take
 from repairkit.shapley.walk import Progress
 
 Strategy = Literal["forward", "prefix"]
@@ -119,7 +119,7 @@ class _ChooseImages:
     """The choose images of a target and a source worth, and what is measured on them.
 
     `scored` are the examples that gains are measured on: all of the target and at most
-    `source_for_gains` of the source, drawn once. The guard always looks at the whole source.
+    `source_for_gains` of the source, drawn once, in passes of `precision`. The guard always looks at the whole source, in float32.
     """
 
     def __init__(
@@ -131,10 +131,12 @@ class _ChooseImages:
         *,
         measure: Measure | None = None,
         source_for_gains: int | None = None,
+        precision: Precision = "float32",
         batch: int,
         memory: Memory | None = None,
     ) -> None:
         self.classifier, self.filters, self.batch, self.memory = classifier, filters, batch, memory
+        self.precision: Precision = precision
         self.worth = target + source
         self.labels = np.concatenate([part.images.labels for part in self.worth.parts])
         self.measure = measure
@@ -149,20 +151,30 @@ class _ChooseImages:
         self.scored_source_weights = source.weights[some] * (source.scale / np.abs(source.weights[some]).sum())
         self.passes = 0.0
 
-    def outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> Said:
-        """What is said with `frozen`, then with each candidate frozen as well; rows are networks, columns are `which`."""
+    def gained(self, frozen: Sequence[int], candidates: Sequence[int] = ()) -> Said:
+        """What is said to the scored examples with `frozen`, then with each candidate frozen as well; rows are networks."""
+        return self._kept(frozen, candidates, self.scored, self.precision)
+
+    def held(self, frozen: Sequence[int]) -> Said:
+        """What is said to the whole source with `frozen`, in float32: what the guard looks at."""
+        return self._kept(frozen, [], self.source, "float32").at(0)
+
+    def _kept(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples, precision: Precision) -> Said:
+        """What networks say, in rows, to the examples `which`, in columns; what is in memory is not asked again."""
         self.passes += len(which) * (1 + float(self.filters.shares[list(candidates)].sum()))
-        asked = json.dumps([list(map(int, frozen)), list(map(int, candidates)), which.tolist()])
+        asked = json.dumps([list(map(int, frozen)), list(map(int, candidates)), which.tolist(), precision])
         name = f"choosing-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
         saved = self.memory.arrays(name) if self.memory else None
         if saved is not None:
             return Said(**saved)
-        said = self._outputs(frozen, candidates, which)
+        with passes_in(precision, self.filters.device):
+            said = self.outputs(frozen, candidates, which)
         if self.memory is not None:
             self.memory.keep_arrays(name, **said._asdict())
         return said
 
-    def _outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> Said:
+    def outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> Said:
+        """What is said with `frozen`, then with each candidate frozen as well; rows are networks, columns are `which`."""
         shape = (1 + len(candidates), len(which))
         said = Said(np.empty(shape), np.empty(shape), np.empty(shape, dtype=bool))
         live = np.ones((1, len(self.filters)), dtype=bool)
@@ -183,6 +195,7 @@ class _ChooseImages:
         return said
 
     def _read(self, logits: Tensor, examples: Examples, into: Said) -> None:
+        logits = logits.float()
         probabilities = torch.softmax(check_logits(logits).double().cpu(), dim=1).numpy()
         into.probability[:] = probabilities[np.arange(len(examples)), self.labels[examples]]
         into.measured[:] = into.probability if self.measure is None else self.measure(logits, examples)
@@ -233,6 +246,7 @@ def choose(
     source_for_gains: int | None = SOURCE_FOR_GAINS,
     guarded: Guarded = "accuracy",
     errors: float = 1.0,
+    precision: Precision = "float32",
     batch: int = 32,
     progress: Progress | None = None,
     memory: Memory | None = None,
@@ -271,6 +285,7 @@ def choose(
         guarded: what the guard holds on the source: its accuracy, or the mean probability of its labels, which moves as
             accuracy does with a smaller standard error and so needs fewer images; accuracy itself must then not fall by more either.
         errors: standard errors that a step's gain must exceed.
+        precision: of the passes that gains are measured in; what the guard holds is measured in float32.
         batch: images per pass.
         progress: told after every step.
         memory: where each step's measurements are kept and taken up again; of this network, these filters, images and measure alone.
@@ -289,7 +304,15 @@ def choose(
         raise UsageError("source_weights must hold one weight or more, got none; 1.0 counts the source as much as the target")
     pool = eligible(filters, attribution, candidates, cautious=strategy == "forward")
     images = _ChooseImages(
-        classifier, filters, target, source, measure=measure, source_for_gains=source_for_gains, batch=batch, memory=memory
+        classifier,
+        filters,
+        target,
+        source,
+        measure=measure,
+        source_for_gains=source_for_gains,
+        precision=precision,
+        batch=batch,
+        memory=memory,
     )
     follow = _forward if strategy == "forward" else _prefix
     return follow(
@@ -321,7 +344,7 @@ class _Path:
 
     def __init__(self, images: _ChooseImages, *, source_weight: float, guarded: Guarded, said: Said) -> None:
         self.images, self.guarded = images, guarded
-        self.original = images.outputs([], [], images.source).at(0)
+        self.original = images.held([])
         self.measured = said.measured
         self.weigh(source_weight)
         accuracy = float(images.source_weights @ self.original.correct)
@@ -346,7 +369,7 @@ class _Path:
 
     def step(self, frozen: Sequence[int], said: Said) -> Step:
         """The step to `frozen`; looks at the whole source for the guard."""
-        source = self.images.outputs(frozen, [], self.images.source).at(0)
+        source = self.images.held(frozen)
         weights = self.images.source_weights
         lost = self.original.correct.astype(float) - source.correct
         fall = lost if self.guarded == "accuracy" else self.original.probability - source.probability
@@ -390,7 +413,7 @@ def _forward(
             ahead = sorted(ahead, key=lambda player: -last[player])[:again]
         new = [player for player in ahead if player not in tried]
         if new or path is None:
-            said = images.outputs(frozen, new, images.scored)
+            said = images.gained(frozen, new)
             path = path or _Path(images, source_weight=next(weights), guarded=guarded, said=said.at(0))
             for row, player in enumerate(new, start=1):
                 tried[player] = said.at(row)
@@ -437,9 +460,9 @@ def _prefix(
     progress: Callable[[float], None],
 ) -> Choice:
     del again, errors
-    path = _Path(images, source_weight=source_weights[-1], guarded=guarded, said=images.outputs([], [], images.scored).at(0))
+    path = _Path(images, source_weight=source_weights[-1], guarded=guarded, said=images.gained([]).at(0))
     for count in range(1, min(most, len(pool)) + 1):
-        said = images.outputs(pool[:count], [], images.scored).at(0)
+        said = images.gained(pool[:count]).at(0)
         path.accept(path.step(pool[:count], said), said)
         progress(images.passes)
     allowed = [step for step in path.steps if step.drop_bound <= guard + 1e-12]

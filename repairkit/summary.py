@@ -380,7 +380,8 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         )
     if options.precision != "float32":
         sentences.append(
-            f"The attribution's passes ran in {options.precision}; constants, choosing and every number of this report were measured in float32."
+            f"The attribution's passes, and those that tell what a candidate gains, ran in {options.precision}; "
+            "constants, the guard and every number on report images were measured in float32."
         )
     if halved := [each.halved for each in every if each.halved is not None]:
         sentences.append(

@@ -458,7 +458,7 @@ def test_the_walks_truncate_where_the_paper_does(classes, changes, expected):
     assert attributing.truncation_of(game, options) == expected
 
 
-def test_evidence_is_never_measured_in_bfloat16(monkeypatch):
+def test_neither_guard_nor_evidence_is_measured_in_bfloat16(monkeypatch):
     task, _, plain, _ = tiny_faces.small_run()
     options = tiny_faces.options(precision="bfloat16")
     played = []
@@ -470,13 +470,18 @@ def test_evidence_is_never_measured_in_bfloat16(monkeypatch):
     monkeypatch.setattr(attributing, "estimate", found_before)
     findings = repair(task, options)
     assert played == ["bfloat16"]
-    # with the same values, every other bit is that of a run in float32
+    # with the same values and culprits, all but what candidates gain is that of a run in float32, to the bit
     assert findings.repairs[0].patch == plain.repairs[0].patch
-    assert findings.repairs[0].choice == plain.repairs[0].choice
+    for step, before in zip(findings.repairs[0].choice.path, plain.repairs[0].choice.path, strict=True):
+        assert (step.player, step.source, step.drop_bound) == (before.player, before.source, before.drop_bound)
+        assert step.criterion != before.criterion
     np.testing.assert_array_equal(findings.margins, plain.margins)
     result = summarise(task, options, findings, title="Tiny", command="repairkit", minutes=0.1, notices=[])
     assert result.reproduction.settings["precision"] == "bfloat16"
-    assert any("passes ran in bfloat16" in sentence and "were measured in float32" in sentence for sentence in result.method)
+    assert any(
+        "ran in bfloat16" in sentence and "the guard and every number on report images were measured in float32" in sentence
+        for sentence in result.method
+    )
 
 
 def test_the_report_says_where_memory_ran_out():

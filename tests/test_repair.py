@@ -254,6 +254,20 @@ def test_the_guard_may_hold_the_mean_probability_of_the_source_s_labels(setting,
         assert step.drop_bound == pytest.approx(expected, abs=2e-6)
 
 
+@pytest.mark.parametrize("strategy", ["forward", "prefix"])
+def test_gains_in_bfloat16_leave_the_guard_in_float32(setting, strategy):
+    options = {"strategy": strategy, "max_clean_drop": 1.0, "max_filters": 3}
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # of a caller
+        choice = choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, **options, precision="bfloat16")
+    assert len(choice.path) > 1
+    players = [step.player for step in choice.path[1:]]
+    for count, step in enumerate(choice.path):
+        expected = setting.measure(players[:count])
+        for name in ("source", "drop_bound"):
+            assert getattr(step, name) == pytest.approx(expected[name], abs=1e-9), name
+        assert 1e-7 < abs(step.criterion - expected["criterion"]) < 0.02
+
+
 @pytest.mark.parametrize(("weights", "guard"), [((8.0, 1.0, 0.0), 0.1), ((4.0, 0.5, 0.0), 0.05), ((20.0, 0.0), 1.0)])
 def test_the_source_may_weigh_less_once_no_filter_gains(setting, weights, guard):
     found = attribution(setting)

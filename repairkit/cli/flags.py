@@ -11,7 +11,7 @@ from repairkit.options import LARGEST_SEED
 from repairkit.shapley.star import TOLERANCE
 
 BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
-PRECISION_HELP = "float32, or bfloat16 for the passes of the attribution, faster on hardware made for it; what is reported is always measured in float32."
+PRECISION_HELP = "float32, or bfloat16 for the passes that find filters, faster on hardware made for it; the guard and report images are always asked in float32."
 
 Model = Annotated[str, typer.Option(help="A classifier of torchvision, or a weights FILE that repairkit train wrote.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights for a named model. [default: torchvision's, where torch's cache holds them]")]

@@ -21,6 +21,11 @@ from repairkit.tracing import FreezeAt
 Precision = Literal["float32", "bfloat16"]
 
 
+def passes_in(precision: Precision, device: torch.device) -> torch.autocast:
+    """The context in which passes run; float32 stays float32 also where the caller casts."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
 class ModelGame(Game):
     """Players are the filters of a classifier, examples the images of a worth.
 
@@ -106,15 +111,11 @@ class ModelGame(Game):
                 total = total.index_put((rows,), score(logits[rows], labels[rows]).to(total.dtype))
         return total
 
-    def _autocast(self) -> torch.autocast:
-        """The context in which passes run; float32 stays float32 also where the caller casts."""
-        return torch.autocast(self.filters.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
-
     def _in_batches(self, count: int, work: Callable[[slice], None]) -> None:
         """Do `work` on slices of `batch`."""
         try:
             for start in range(0, count, self.batch):
-                with self._autocast():
+                with passes_in(self.precision, self.filters.device):
                     work(slice(start, min(start + self.batch, count)))
         except RuntimeError as error:  # torch's own error of a full device is one too
             if not _out_of_memory(error):
