@@ -13,6 +13,7 @@ from repairkit.adversarial.rounds import PRICES
 from repairkit.adversarial.screens import CORRELATED_SHARE
 from repairkit.adversarial.task import PARTS, AdversarialTask, AttackOptions
 from repairkit.adversarial.worth import CEILING
+from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.evaluation import adversarial as evaluation
 from repairkit.evaluation.adversarial import HARDENED
@@ -21,7 +22,6 @@ from repairkit.evaluation.adversarial_verdict import verdict as conclude
 from repairkit.evaluation.adversaries import Attempt
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.statistics import wilson
-from repairkit.fairness import data_hash
 from repairkit.options import Options
 from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation
 from repairkit.report.adversarial_words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE

@@ -14,17 +14,18 @@ from repairkit.adversarial.fooling import check_hits, fooled, moved
 from repairkit.adversarial.task import LEAST, AdversarialTask, AttackOptions
 from repairkit.attributing import game_of, zone_of
 from repairkit.clock import Clock
+from repairkit.data.images import labelled_hash
 from repairkit.errors import DataError
 from repairkit.evaluation.attacks import Attacked, attack, draw_targets
 from repairkit.evaluation.splits import some
-from repairkit.fairness import ZONE_SIZES, labelled_hash, normalisation_of
 from repairkit.filters import ConvFilters
+from repairkit.models.zoo import normalisation_of
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.options import Options
 from repairkit.screens import screens_of
 from repairkit.shapley.game import Floats
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES
+from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES
 from repairkit.unfinished import Unfinished
 
 

@@ -10,8 +10,8 @@ from scipy import stats
 
 from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.correlation import CorrelationFindings
+from repairkit.data.images import data_hash
 from repairkit.evaluation.adversarial import correlation
-from repairkit.fairness import data_hash
 from repairkit.options import Options
 from repairkit.report.correlation_result import CorrelationResult, SharedTop
 from repairkit.report.result import Column, Correlation, Cost, Verdict

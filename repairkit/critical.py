@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,30 +16,30 @@ import torch
 from repairkit import baselines
 from repairkit.attributing import attribute, check_affordable, game_of, zone_of
 from repairkit.baselines import DRAWS
+from repairkit.choosing import DOWNSTREAM, check_guard, choose_once, patch_of
 from repairkit.clock import Clock
 from repairkit.comparing import Choose, Compared, by_value, compare, planned, with_after
-from repairkit.data.images import LabelledImages
-from repairkit.data.record import check_unseen
+from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.critical import OTHERS, Removal, fall_of
 from repairkit.evaluation.splits import Split, three_way, ungrouped
-from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, check_guard, choose_once, labelled_hash, normalisation_of, patch_of
 from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier, check_logits, check_not_probabilities, try_one
-from repairkit.models.zoo import LoadedModel
+from repairkit.fitting import check_fit
+from repairkit.models.classifier import Classifier
+from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
 from repairkit.options import Options, Ranking
 from repairkit.outputs import outputs
 from repairkit.patch import Patch
+from repairkit.removing import Control, grid, removed, right_with
 from repairkit.repair import GUARD_CONFIDENCE, Choice
 from repairkit.shapley import Attribution
-from repairkit.shapley.checkpoint import Arrays, Checkpoint
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.priced import PricedGame
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, Zone
+from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
 from repairkit.specific import CHOOSING, PART, Elsewhere, Fall, Lead, Specific, first_factor, planned_choosing, planned_screens, settled
 from repairkit.unfinished import KeptNetwork, Unfinished
 
@@ -142,45 +142,6 @@ class CriticalFindings:
     seconds: dict[str, float]
 
 
-def check_fit(model: LoadedModel, images: LabelledImages) -> None:
-    """The images are of the network's classes and new to it, and it answers them with logits.
-
-    Raises:
-        DataError: the images have other classes than the network, or were seen in training.
-        ModelError: the network cannot take images of this size, or answers with probabilities or what is not finite.
-    """
-    check_takes(model, images)
-    check_unseen(model.weights, report=images)
-
-
-def check_takes(model: LoadedModel, images: LabelledImages) -> None:
-    """The images are of the network's classes, and it answers them with logits.
-
-    Raises:
-        DataError, ModelError: as `check_fit`.
-    """
-    classes = model.classifier.classes
-    if images.classes != classes:
-        raise DataError(
-            f"{images.name} has other classes than the model {model.architecture} ({len(images.classes)}, the model {len(classes)}); "
-            "give data and models of one task"
-        )
-    try_one(model.classifier, images)
-    with torch.inference_mode():
-        check_not_probabilities(model.classifier(images.batch(np.arange(min(4, len(images))))))
-
-
-def grid(most: int, *more: int) -> tuple[int, ...]:
-    """Numbers of filters at which a curve is measured: 0, 1, 2, 5, 10, 20, 50, ... and the last, and `more` of them.
-
-    Example:
-        >>> grid(40), grid(40, *REMOVED), grid(1, *REMOVED), grid(0)
-        ((0, 1, 2, 5, 10, 20, 40), (0, 1, 2, 3, 5, 10, 20, 30, 40), (0, 1), (0,))
-    """
-    steps = (factor * 10**power for power in range(7) for factor in (1, 2, 5))
-    return tuple(sorted({0, most, *(step for step in (*steps, *more) if step <= most)}))
-
-
 def split_of(task: CriticalTask, options: Options) -> Split:
     """The images that find, choose and report, stratified by class; the same whichever class is asked about.
 
@@ -203,11 +164,6 @@ def split_of(task: CriticalTask, options: Options) -> Split:
     if task.repair:
         check_guard(int((images.labels[split.choose] != task.label).sum()), options.max_clean_drop, f"{images.name}, {OTHERS}")
     return split
-
-
-def removed(options: Options, players: int) -> int:
-    """Most filters that the removal curve freezes."""
-    return min(options.top or options.usual_top, max(players // 2, 1))
 
 
 def critical_ones(attribution: Attribution, most: int) -> Examples:
@@ -312,36 +268,6 @@ def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "version": f"{version('repairkit')} with torch {torch.__version__}",
     }
-
-
-class Control:
-    """Who is right with filters drawn at random frozen: the same for every class of one network and split, so that it is measured once.
-
-    Args:
-        checkpoint: where it is kept as the work goes; None for nowhere.
-
-    Attributes:
-        right: shape (N,), in 0 .. 1, mean over the draws, by the number of filters frozen.
-    """
-
-    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
-        self._checkpoint = checkpoint
-        self._kept: Arrays = (checkpoint.begin({}) if checkpoint else None) or {}
-        self.right: dict[int, Floats] = {}
-
-    def at(self, counts: Sequence[int], measure: Callable[[int], Floats], clock: Clock, *, passes: float) -> list[Floats]:
-        """Its rows at these numbers; what is new is measured, and booked on the clock of whoever asks first."""
-        if new := [count for count in counts if count not in self.right]:
-            with clock.part("control", restored=all(str(count) in self._kept for count in new)):
-                for count in new:
-                    self.right[count] = self._kept[str(count)] if str(count) in self._kept else measure(count)
-                    clock.add("control", passes)
-                    clock.tell("control", 0, 0)
-                    if self._checkpoint is not None:
-                        self._kept[str(count)] = self.right[count]
-                        self._checkpoint.offer(self._kept)
-                        self._checkpoint.save()
-        return [self.right[count] for count in counts]
 
 
 def find_each(
@@ -595,21 +521,3 @@ def remove(
     return Removal(
         images.labels, images.classes, task.label, counts, np.stack(critical), np.stack([critical[0].astype(np.float64), *random])
     )
-
-
-def right_with(classifier: Classifier, filters: ConvFilters, images: LabelledImages, frozen: Examples, batch: int) -> npt.NDArray[np.bool_]:
-    """Who is classified correctly with these filters frozen, bool (N,)."""
-    right: npt.NDArray[np.bool_] = said_with(classifier, filters, images, frozen, batch) == images.labels
-    return right
-
-
-def said_with(classifier: Classifier, filters: ConvFilters, images: LabelledImages, frozen: Examples, batch: int) -> npt.NDArray[np.int64]:
-    """The class that each image is given with these filters frozen, int64 (N,)."""
-    live = np.ones((1, len(filters)), dtype=bool)
-    live[0, frozen] = False
-    said = np.empty(len(images), dtype=np.int64)
-    for start in range(0, len(images), batch):
-        rows = np.arange(start, min(start + batch, len(images)))
-        logits = check_logits(filters.forward(classifier.prepare(images.batch(rows)), live), images.name)
-        said[rows] = logits.argmax(dim=1).cpu().numpy()
-    return said

@@ -10,12 +10,13 @@ import numpy as np
 
 from repairkit.baselines import DRAWS
 from repairkit.critical import ROUNDING, CriticalFindings, CriticalTask
+from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.critical import RESAMPLES, Removal, compare, verdict_of_removal, verdict_of_repair
-from repairkit.fairness import data_hash, finite_or_none
 from repairkit.filters import FilterId
 from repairkit.options import Options
+from repairkit.patch import finite_or_none
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.critical_result import CriticalResult, LayerCount
 from repairkit.report.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter

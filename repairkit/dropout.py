@@ -12,20 +12,20 @@ import torch
 from repairkit.attributing import attribute, game_of, zone_of
 from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
-from repairkit.critical import Control, CriticalTask, grid, removed, right_with, split_of, worth_on
-from repairkit.data.images import LabelledImages
+from repairkit.critical import CriticalTask, split_of, worth_on
+from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.dropout import Removals, Series
 from repairkit.evaluation.splits import Split, check_disjoint
-from repairkit.fairness import ZONE_SIZES, labelled_hash, normalisation_of
 from repairkit.filters import ConvFilters
-from repairkit.models.zoo import LoadedModel
+from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.options import Options
+from repairkit.removing import Control, grid, removed, right_with
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, Zone
+from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
 from repairkit.unfinished import Unfinished
 
 

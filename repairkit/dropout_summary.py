@@ -8,10 +8,10 @@ import numpy as np
 
 from repairkit.baselines import DRAWS
 from repairkit.critical_summary import at_numbers, extreme
+from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.dropout import DropoutFindings, DropoutTask, ValuedNetwork
 from repairkit.evaluation.dropout import verdict
-from repairkit.fairness import data_hash
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 from repairkit.report.dropout_result import DropoutResult, SharedHistogram

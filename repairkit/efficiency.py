@@ -18,13 +18,12 @@ from scipy.stats import spearmanr
 
 from repairkit.attributing import game_of, within_memory
 from repairkit.clock import Clock
-from repairkit.critical import check_fit
-from repairkit.data.images import LabelledImages
+from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import BudgetError, UsageError
 from repairkit.evaluation.splits import some, ungrouped
-from repairkit.fairness import labelled_hash, normalisation_of
 from repairkit.filters import ConvFilters
-from repairkit.models.zoo import LoadedModel
+from repairkit.fitting import check_fit
+from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.objectives import Accuracy, Smooth
 from repairkit.options import Options
 from repairkit.shapley import Attribution, estimate
@@ -95,7 +94,7 @@ class EfficiencyTask:
     """A network and the images on which its filters are valued.
 
     Raises:
-        DataError, ModelError: as `repairkit.critical.check_fit`.
+        DataError, ModelError: as `repairkit.fitting.check_fit`.
     """
 
     model: LoadedModel

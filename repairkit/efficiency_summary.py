@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import rankdata
 
+from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.efficiency import DELTA, EfficiencyFindings, EfficiencyOptions, EfficiencyTask, EqualPasses, Stopping, depth_of, r_squared
 from repairkit.evaluation.statistics import wilson
-from repairkit.fairness import data_hash
 from repairkit.models import small
 from repairkit.options import Options
 from repairkit.report.efficiency_result import AgreedAfter, EfficiencyResult, Needed, StoppedAlike

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,41 +14,36 @@ import torch
 from repairkit.alternatives import PART, Fold, Tried, alternatives_of, passes_of
 from repairkit.attributing import attribute_network
 from repairkit.baselines import suspects
+from repairkit.choosing import DOWNSTREAM, check_guard, choose_once, patch_of, without
 from repairkit.clock import Clock
 from repairkit.comparing import Compared, by_harm, compare, planned
-from repairkit.data.images import LabelledImages
+from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.data.record import check_unseen
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.alternatives.threshold import ThresholdPoint, best_threshold
 from repairkit.evaluation.fairness import Outcomes
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way, ungrouped
-from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier, try_one
-from repairkit.models.zoo import LoadedModel
+from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.objectives import Accuracy, SubgroupRecall, Worth
 from repairkit.options import Options
 from repairkit.outputs import Logits, outputs
-from repairkit.patch import Culprit, Patch
+from repairkit.patch import Patch
 from repairkit.repair import (
     GUARD_CONFIDENCE,
     GUARD_TRIES,
     SOURCE_FOR_GAINS,
     Choice,
-    Guarded,
-    Measure,
-    choose,
     correct_with,
     eligible,
     removal_curve,
 )
-from repairkit.report.tables import limit
 from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.stability import Stability
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, Zone
-from repairkit.tracing import FreezeAt
+from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 
@@ -191,12 +184,6 @@ class Findings:
     repair_seconds: dict[str, float] = field(default_factory=dict)
 
 
-DOWNSTREAM = 0.32
-"""Mean share of a pass that comes after a filter, for planning before it is measured (SqueezeNet-1.0)."""
-ZONE_SIZES = 7
-"""Sizes at which the live zone is measured before it has ended, for planning: a network that dies at a tenth of its filters."""
-
-
 def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     """The target's split of each fold, and the source's one split.
 
@@ -213,20 +200,6 @@ def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     if options.folds == 1:
         return [three_way(task.target, shares=options.target_shares, seed=options.seed)], source
     return rotations(task.target, options.folds, seed=options.seed), source
-
-
-def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-clean-drop") -> None:
-    """That many images can show that accuracy on them falls by no more than what is allowed.
-
-    Raises:
-        DataError: they cannot, even where none of them falls.
-    """
-    if none_seen(images, GUARD_CONFIDENCE) > allowed:
-        enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
-        raise DataError(
-            f"{name}: the {images} images that choose cannot show that accuracy falls by {limit(allowed)} "
-            f"at most, {enough}; give more source images or a larger {option}"
-        )
 
 
 def plan(task: Task, options: Options) -> dict[str, float]:
@@ -288,17 +261,6 @@ def configuration(task: Task, options: Options) -> dict[str, object]:
         | {f"{name} images": labelled_hash(images) for name, images in (("target", task.target), ("source", task.source))}
         | {"threads": torch.get_num_threads(), "version": f"{version('repairkit')} with torch {torch.__version__}"}
     )
-
-
-def normalisation_of(model: LoadedModel) -> list[float]:
-    """Mean and standard deviation of each channel, which no hash of weights covers."""
-    return [*model.classifier.mean.flatten().tolist(), *model.classifier.std.flatten().tolist()]
-
-
-def labelled_hash(images: LabelledImages) -> str:
-    """A hash of images, labels and groups in their order, which splits and draws depend on."""
-    lines = [f"{digest} {label} {group}\n" for digest, label, group in zip(images.hashes, images.labels, images.groups, strict=True)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def repair(
@@ -532,92 +494,3 @@ def find_and_freeze(
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
     halved = found.game.batch if found.game.batch < options.batch else None
     return Round(attribution, choice, patch, (), found.zone, found.stability, halved), found.game, repaired
-
-
-def without(attribution: Attribution, frozen: Sequence[str]) -> Attribution:
-    """The values with those of filters that are frozen already set to 0, which they are but for rounding: none is frozen twice."""
-    already = np.isin(np.array(attribution.ids), frozen) & ~np.isnan(attribution.value)
-    return replace(attribution, value=np.where(already, 0.0, attribution.value)) if already.any() else attribution
-
-
-def choose_once(
-    classifier: Classifier,
-    filters: ConvFilters,
-    attribution: Attribution,
-    worths: tuple[Worth, Worth],
-    options: Options,
-    clock: Clock,
-    kept: KeptNetwork | None,
-    *,
-    measure: Measure | None = None,
-    source_weights: Sequence[float] = (1.0,),
-    source_for_gains: int = SOURCE_FOR_GAINS,
-    guarded: Guarded = "accuracy",
-    part: str = "choosing",
-) -> Choice:
-    """The choice by the options on the worths of target and source (what the guard holds), booked under a part of the run.
-
-    One that an earlier session kept is not made again.
-    """
-    choice = kept.choice() if kept else None
-    with clock.part(part, restored=choice is not None):
-        choice = choice or choose(
-            classifier,
-            filters,
-            attribution,
-            *worths,
-            strategy=options.strategy,
-            candidates=options.candidates,
-            max_filters=options.max_filters,
-            max_clean_drop=options.max_clean_drop,
-            measure=measure,
-            source_weights=source_weights,
-            source_for_gains=source_for_gains,
-            guarded=guarded,
-            precision=options.precision,
-            batch=options.batch,
-            progress=clock.tell,
-            memory=kept,
-        )
-        clock.add(part, choice.passes)
-        if kept:
-            kept.keep_choice(choice)
-    return choice
-
-
-def patch_of(
-    model: LoadedModel, filters: ConvFilters, attribution: Attribution, choice: Choice, worth: Worth, freeze_at: FreezeAt
-) -> Patch:
-    """The chosen culprits with their constants and values."""
-    culprits = [
-        Culprit(
-            layer=filters.ids[player].layer,
-            channel=filters.ids[player].channel,
-            constant=float(filters.constants[player]),
-            value=float(attribution.value[player]),
-            half_width=finite_or_none(attribution.half_width[player]),
-            screen=finite_or_none(attribution.screen[player]),
-        )
-        for player in choice.players
-    ]
-    return Patch(
-        architecture=model.architecture,
-        weights_sha256=model.sha256,
-        freeze_at=freeze_at,
-        objective=repr(worth),
-        classes=model.classifier.classes,
-        engine=attribution.engine,
-        t0=attribution.t0,
-        delta=attribution.delta,
-        culprits=culprits,
-    )
-
-
-def finite_or_none(number: float) -> float | None:
-    """JSON has no NaN or infinity."""
-    return float(number) if np.isfinite(number) else None
-
-
-def data_hash(images: LabelledImages) -> str:
-    """SHA-256 over the hashes of all images, in any order."""
-    return hashlib.sha256("".join(sorted(images.hashes.tolist())).encode()).hexdigest()

@@ -160,9 +160,13 @@ class ConvFilters:
 
     def forward(self, images: Tensor, live: Coalitions) -> Tensor:
         """Logits with only the `live` filters live; `live` is (k, n) or (1, n) for all images."""
-        masks = self._masks(live)
+        masks, whole = self._masks(live), self._whole(live)
+
+        def replaced(site: int, signal: Tensor) -> Tensor:
+            return signal if whole[site] else self._freeze_in_place(site, signal, masks[site])
+
         with torch.inference_mode():
-            return self._runner.run(self._to_device(images), lambda site, signal: self._freeze_in_place(site, signal, masks[site]))[0]
+            return self._runner.run(self._to_device(images), replaced)[0]
 
     def gradients(self, images: Tensor, live: Coalitions, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Derivative of a per-example score of the logits by every filter's mask.
@@ -224,12 +228,13 @@ class ConvFilters:
         """
         if not isinstance(self._runner, TracedNetwork):
             raise ModelError("a network that cannot be traced cannot run again from a layer; use forward")
-        masks = self._masks(live)
+        masks, whole = self._masks(live), self._whole(live)
         index = None if rows is None else torch.from_numpy(rows).to(self.device)
 
         def replaced(later: int, signal: Tensor) -> Tensor:
-            kept = later == site and index is None  # then the signal is the snapshot's own
-            return self._freeze(later, signal, masks[later]) if kept else self._freeze_in_place(later, signal, masks[later])
+            if later == site and index is None:  # then the signal is the snapshot's own
+                return self._freeze(later, signal, masks[later])
+            return signal if whole[later] else self._freeze_in_place(later, signal, masks[later])
 
         with torch.inference_mode():
             return self._runner.rerun(snapshot, site, replaced, lambda kept: kept if index is None else kept.index_select(0, index))
@@ -241,6 +246,11 @@ class ConvFilters:
             raise ModelError(f"expected coalitions of shape (k, {len(self)}), got {live.shape}")
         rows = torch.from_numpy(np.array(live, dtype=bool)).to(self.device)  # a copy: broadcast rows are read-only
         return [rows[:, site.start : site.stop].reshape(len(live), -1, 1, 1) for site in self.sites]
+
+    def _whole(self, live: Coalitions) -> list[bool]:
+        """At which sites no filter is frozen in any row; writing their signal anew took a tenth of a pass."""
+        alone = live.all(axis=0)
+        return [bool(alone[site.start : site.stop].all()) for site in self.sites]
 
     def _freeze(self, site: int, signal: Tensor, mask: Tensor) -> Tensor:
         return torch.where(mask, signal, self._constants[site].to(signal.dtype))

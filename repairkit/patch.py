@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -121,3 +122,8 @@ class Patch(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise DataError(f"{path} is not a patch: {where}: {first['msg']}; give the patch.json of a run") from None
+
+
+def finite_or_none(number: float) -> float | None:
+    """JSON has no NaN or infinity."""
+    return float(number) if math.isfinite(number) else None

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from repairkit.attributing import attribute, game_of, zone_of
 from repairkit.baselines import DRAWS
+from repairkit.choosing import check_guard
 from repairkit.clock import Clock
-from repairkit.critical import Control, CriticalTask, grid, right_with, worth_on
+from repairkit.critical import CriticalTask, worth_on
 from repairkit.critical import configuration as configuration_of_accuracy
 from repairkit.critical import split_of as split_of_accuracy
 from repairkit.cutting import Couplings, Pruned
@@ -21,19 +22,19 @@ from repairkit.evaluation.critical import Removal
 from repairkit.evaluation.footprint import TAKEN, flops, paired_timings, parameters
 from repairkit.evaluation.splits import Split
 from repairkit.evaluation.statistics import none_seen
-from repairkit.fairness import ZONE_SIZES, check_guard, finite_or_none
 from repairkit.filters import ConvFilters
 from repairkit.freezing import why_not_bakeable
 from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 from repairkit.outputs import outputs
-from repairkit.patch import Culprit, Patch
+from repairkit.patch import Culprit, Patch, finite_or_none
+from repairkit.removing import Control, grid, right_with
 from repairkit.repair import GUARD_CONFIDENCE, GUARD_Z, weighted_standard_error
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, Zone
+from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 SHARES = (0.3, 0.3, 0.4)

@@ -9,12 +9,12 @@ import numpy as np
 
 from repairkit.baselines import DRAWS
 from repairkit.critical import CriticalTask
+from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.evaluation.critical import ACCURACY
 from repairkit.evaluation.footprint import TAKEN
 from repairkit.evaluation.pruning import compare, verdict
 from repairkit.evaluation.statistics import median_interval
-from repairkit.fairness import data_hash
 from repairkit.options import Options
 from repairkit.pruning import BATCHES, PruningFindings
 from repairkit.report.pruning_result import Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry

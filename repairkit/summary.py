@@ -13,13 +13,14 @@ import torch
 
 from repairkit import alternatives_summary as instead
 from repairkit.comparing import join, with_after
+from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.evaluation import fairness as evaluation
 from repairkit.evaluation.alternatives.threshold import threshold_curve
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.evaluation.fairness import MEAN, SOURCE
 from repairkit.evaluation.verdict import verdict
-from repairkit.fairness import Findings, RepairedNetwork, Task, data_hash
+from repairkit.fairness import Findings, RepairedNetwork, Task
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 from repairkit.report.comparison_result import Comparison

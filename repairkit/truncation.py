@@ -12,20 +12,19 @@ import torch
 
 from repairkit.attributing import game_of, within_memory, zone_of
 from repairkit.clock import Clock
-from repairkit.critical import check_fit
-from repairkit.data.images import Indices, LabelledImages
+from repairkit.data.images import Indices, LabelledImages, labelled_hash
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import some, ungrouped
 from repairkit.evaluation.truncation import Fan
-from repairkit.fairness import ZONE_SIZES, labelled_hash, normalisation_of
-from repairkit.models.zoo import LoadedModel
+from repairkit.fitting import check_fit
+from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall
 from repairkit.options import Options
 from repairkit.shapley.game import Floats, Game
 from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.rounds import Crew
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, Zone
+from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 SHARES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.5)
@@ -75,7 +74,7 @@ class Subject:
             with accuracy beside it; otherwise accuracy alone.
 
     Raises:
-        DataError, ModelError: as `repairkit.critical.check_fit`.
+        DataError, ModelError: as `repairkit.fitting.check_fit`.
     """
 
     name: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
+from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.evaluation.truncation import BAND, Judged, threshold_of
 from repairkit.evaluation.verdict import capital
-from repairkit.fairness import data_hash
 from repairkit.options import Options
 from repairkit.report.result import Column, Cost, Estimate, Verdict
 from repairkit.report.truncation_result import TruncatedNetwork, TruncationCurve, TruncationResult

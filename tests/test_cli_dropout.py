@@ -12,7 +12,7 @@ from torch import nn
 
 from repairkit import dropout
 from repairkit.data import digits
-from repairkit.fairness import data_hash
+from repairkit.data.images import data_hash
 from repairkit.models import embedded, zoo
 from repairkit.models.classifier import Classifier
 from repairkit.report.dropout_result import DropoutResult

@@ -17,7 +17,7 @@ from test_adversarial import ATTACKS, OPTIONS
 from test_adversarial import result_of as adversarial_result
 from test_adversarial import task as adversarial_task
 
-from repairkit import comparing, critical, critical_summary, fairness
+from repairkit import choosing, comparing, critical, critical_summary, fairness
 from repairkit.adversarial import baselines as beside_repair
 from repairkit.adversarial import frontier, repairing
 from repairkit.baselines import BASELINES, DRAWS, suspects
@@ -477,7 +477,7 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
     assert findings.passes["baselines"] <= repairing.plan(asked, options, ATTACKS)["baselines"]
 
     with monkeypatch.context() as patch:
-        patch.setattr(fairness, "choose", lambda *_, **__: pytest.fail("chosen again"))
+        patch.setattr(choosing, "choose", lambda *_, **__: pytest.fail("chosen again"))
         for module in (frontier, beside_repair):
             patch.setattr(module, "said_with", lambda *_, **__: pytest.fail("measured again"))
         resumed = repairing.repair(asked, options, ATTACKS, unfinished=unfinished)

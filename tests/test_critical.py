@@ -13,12 +13,13 @@ from repairkit import critical
 from repairkit.adversarial.frontier import FRONTIER
 from repairkit.adversarial.task import AttackOptions
 from repairkit.baselines import DRAWS
-from repairkit.critical import CriticalTask, configuration, find, find_each, grid, plan, plan_each, split_of
+from repairkit.critical import CriticalTask, configuration, find, find_each, plan, plan_each, split_of
 from repairkit.critical_summary import at_numbers, layers, summarise
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.critical import Removal, compare, verdict_of_removal, verdict_of_repair
 from repairkit.models import zoo
 from repairkit.options import Options
+from repairkit.removing import grid
 from repairkit.report import html, kinds, markdown
 from repairkit.report.fairness_result import FairnessResult
 from repairkit.report.result import Verdict

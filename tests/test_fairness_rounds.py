@@ -11,7 +11,7 @@ import torch
 from bs4 import BeautifulSoup
 from torch import nn
 
-from repairkit import fairness
+from repairkit import choosing, fairness
 from repairkit.cli.attribution import choose_file
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
@@ -185,7 +185,7 @@ def test_an_interrupted_round_is_taken_up_again(tmp_path, monkeypatch):
     def unfinished():
         return Unfinished(tmp_path / "run", configuration(task(), options), command="repairkit fairness --resume")
 
-    real, calls = fairness.choose, []
+    real, calls = choosing.choose, []
 
     def interrupted(*arguments, **more):
         calls.append(1)
@@ -194,13 +194,13 @@ def test_an_interrupted_round_is_taken_up_again(tmp_path, monkeypatch):
         return real(*arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fairness, "choose", interrupted)
+        patch.setattr(choosing, "choose", interrupted)
         with pytest.raises(KeyboardInterrupt):
             repair(task(), options, unfinished=unfinished())
     assert (tmp_path / "run.unfinished" / "repaired-fold-1" / "choice.json").is_file()
     assert (tmp_path / "run.unfinished" / "repaired-fold-1" / "round-2" / "attribution.npz").is_file()
     chosen = []
-    monkeypatch.setattr(fairness, "choose", lambda *arguments, **more: chosen.append(1) or real(*arguments, **more))
+    monkeypatch.setattr(choosing, "choose", lambda *arguments, **more: chosen.append(1) or real(*arguments, **more))
     again = repair(task(), options, unfinished=unfinished())
     assert len(chosen) == 1  # the first round's choice was kept
     assert again.passes == findings.passes

@@ -210,7 +210,7 @@ def begun(faces, tmp_path_factory):
         def interrupted(*_, **__):
             raise KeyboardInterrupt
 
-        patch.setattr("repairkit.fairness.choose", interrupted)
+        patch.setattr("repairkit.choosing.choose", interrupted)
         done = CliRunner().invoke(app, arguments(faces, "--out", out))
     assert done.exit_code == 130
     return out

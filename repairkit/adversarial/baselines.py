@@ -13,10 +13,10 @@ from repairkit.adversarial.worth import worth_on
 from repairkit.baselines import suspects
 from repairkit.clock import Clock
 from repairkit.comparing import Compared, by_harm, compare, with_after
-from repairkit.critical import said_with
 from repairkit.evaluation.attacks import Attacked, Booleans
 from repairkit.evaluation.splits import Split
 from repairkit.options import Options
+from repairkit.removing import said_with
 from repairkit.repair import eligible
 from repairkit.shapley.model_game import ModelGame
 from repairkit.unfinished import Unfinished

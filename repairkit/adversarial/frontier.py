@@ -11,10 +11,10 @@ import numpy as np
 from repairkit.adversarial.rounds import Round
 from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.clock import Clock
-from repairkit.critical import grid, said_with
 from repairkit.evaluation.attacks import Attacked, Booleans
 from repairkit.evaluation.splits import Split
 from repairkit.options import Options
+from repairkit.removing import grid, said_with
 from repairkit.repair import eligible
 from repairkit.unfinished import Unfinished
 

@@ -15,22 +15,24 @@ from repairkit.adversarial.rounds import Round, find_and_freeze, tune
 from repairkit.adversarial.screens import CORRELATED_SHARE, part_screens
 from repairkit.adversarial.task import PARTS, AdversarialTask, AttackOptions, attacked_rows, split_of
 from repairkit.alternatives import PART, Tried
+from repairkit.choosing import DOWNSTREAM
 from repairkit.clock import Clock
 from repairkit.comparing import Compared, planned
-from repairkit.critical import grid
+from repairkit.data.images import labelled_hash
 from repairkit.evaluation.adversaries import Judged, judge
 from repairkit.evaluation.alternatives.adversarial_training import MOST_IMAGES, passes_of_all
 from repairkit.evaluation.attacks import Attacked, Booleans, attack, draw_targets
 from repairkit.evaluation.splits import Split
-from repairkit.fairness import DOWNSTREAM, ZONE_SIZES, labelled_hash, normalisation_of
 from repairkit.models.classifier import Classifier
+from repairkit.models.zoo import normalisation_of
 from repairkit.options import Options
 from repairkit.outputs import outputs
 from repairkit.patch import Patch
+from repairkit.removing import grid
 from repairkit.shapley.game import Floats
 from repairkit.shapley.rounds import GRADIENT_COST
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES
+from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES
 from repairkit.unfinished import Unfinished
 
 

@@ -10,11 +10,11 @@ import torch
 from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.adversarial.worth import margins, worth_on
 from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.choosing import choose_once, patch_of, without
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.attacks import Attacked
 from repairkit.evaluation.splits import Split, ungrouped
-from repairkit.fairness import choose_once, patch_of, without
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier
 from repairkit.models.finetuning import finetune

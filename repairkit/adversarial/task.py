@@ -7,13 +7,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from repairkit.critical import check_fit, check_takes
+from repairkit.choosing import check_guard
 from repairkit.data.images import Indices, LabelledImages
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.adversaries import Effort
 from repairkit.evaluation.attack_methods import PGD
 from repairkit.evaluation.splits import Split, check_disjoint, some, three_way, ungrouped
-from repairkit.fairness import check_guard
+from repairkit.fitting import check_fit, check_takes
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from repairkit.cli.console import FILE_WIDTH, plain_table
 from repairkit.errors import DataError, UsageError
-from repairkit.fairness import finite_or_none
+from repairkit.patch import finite_or_none
 from repairkit.report import fairness_tables, kinds, tables
 from repairkit.report.fairness_result import FairnessResult
 from repairkit.report.result import Result

@@ -193,3 +193,14 @@ def together(first: LabelledImages, second: LabelledImages) -> LabelledImages:
 def hash_pixels(pixels: Pixels | ChosenPixels) -> npt.NDArray[np.str_]:
     """First 16 hex digits of the SHA-256 of each image's bytes, shape (N,)."""
     return np.array([hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16] for image in pixels], dtype=np.str_)
+
+
+def labelled_hash(images: LabelledImages) -> str:
+    """A hash of images, labels and groups in their order, which splits and draws depend on."""
+    lines = [f"{digest} {label} {group}\n" for digest, label, group in zip(images.hashes, images.labels, images.groups, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def data_hash(images: LabelledImages) -> str:
+    """SHA-256 over the hashes of all images, in any order."""
+    return hashlib.sha256("".join(sorted(images.hashes.tolist())).encode()).hexdigest()

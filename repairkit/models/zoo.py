@@ -531,3 +531,8 @@ def hash_state(state: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def normalisation_of(model: LoadedModel) -> list[float]:
+    """Mean and standard deviation of each channel, which no hash of weights covers."""
+    return [*model.classifier.mean.flatten().tolist(), *model.classifier.std.flatten().tolist()]

@@ -18,6 +18,8 @@ COALITIONS, EXAMPLES = 16, 8
 """Coalitions of each size and part, and examples of each coalition."""
 POINT_PASSES = GRADIENT_COST * COALITIONS * EXAMPLES
 """Image passes of one part at one size, unless told otherwise."""
+ZONE_SIZES = 7
+"""Sizes at which the live zone is measured before it has ended, for planning: a network that dies at a tenth of its filters."""
 _SURELY = 2.0  # standard errors by which a part's activity over the whole grid must exceed 0
 _ROUNDING = 1e-6  # root mean square change, as a share of the range of scores, that is no change
 _STREAM = 0x20E  # keeps the random numbers apart from those of an engine with the same seed
