@@ -792,7 +792,11 @@ def test_adversarial_fine_tuning_is_chosen_by_labels_recovered_within_the_guard(
     assert chosen(broken, better)[0].startswith(f"1 epoch of at most {EPOCHS} at a learning rate of {LEARNING_RATES[1]:g}, over 60 images")
     assert chosen(better, broken)[0].startswith(f"1 epoch of at most {EPOCHS} at a learning rate of {LEARNING_RATES[0]:g}")
     about, network = chosen(broken, broken)
-    assert about == "no setting recovered more labels within the guard, so the network stays as it was"
+    assert about == (
+        "no setting recovered more labels within the guard, so the network stays as it was; the one that recovered most beyond it "
+        f"(epoch 1 at {LEARNING_RATES[0]:g}) took, on the images that choose, recovered labels from 0.0 to 100.0 % and clean accuracy from 100.0 to 50.0 %"
+    )
+    assert chosen(original, original)[0].endswith("so the network stays as it was")
     assert hash_state(network.network.state_dict()) == hash_state(original.network.state_dict())
 
 
