@@ -93,6 +93,16 @@ def rows_of(names: Sequence[str]) -> list[str]:
     return [row for name in known for row in ((AS_PUBLISHED, AS_DEAR) if name == "conductance" else (name,))]
 
 
+def folder_of(row: str) -> str:
+    """Where an unfinished run keeps the work of a row, below the folder of baselines.
+
+    Example:
+        >>> folder_of("conductance (100 images)")
+        'conductance-100-images'
+    """
+    return re.sub(r"\W+", "-", row).strip("-")
+
+
 def planned(options: Options, *, images: int, points: int, report: int, choosing: float = 0.0, shapley: bool = False) -> float:
     """Image passes that comparing one game will cost, at most but for choosing.
 
@@ -186,8 +196,7 @@ def compare(
         Contender(SHAPLEY, (shapley,), (score(shapley),), ours, (choice,) if choice else (), chosen_from=chosen_from if culprits else None)
     ]
     for row in rows_of(options.compare):
-        folder = re.sub(r"\W+", "-", row).strip("-")
-        own = kept.within(f"{PART}/{folder}") if kept else None
+        own = kept.within(f"{PART}/{folder_of(row)}") if kept else None
         found = own.attribution() if own else None
         if found is not None:
             clock.restore(PART, sum(found.passes.values()))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from repairkit.attributing import attribute, game_of, zone_of
 from repairkit.baselines import DRAWS
 from repairkit.choosing import check_guard
 from repairkit.clock import Clock
+from repairkit.comparing import PART, Compared, planned, rows_of
 from repairkit.critical import CriticalTask, worth_on
 from repairkit.critical import configuration as configuration_of_accuracy
 from repairkit.critical import split_of as split_of_accuracy
@@ -21,16 +21,15 @@ from repairkit.errors import UsageError
 from repairkit.evaluation.critical import Removal
 from repairkit.evaluation.footprint import TAKEN, flops, paired_timings, parameters
 from repairkit.evaluation.splits import Split
-from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
-from repairkit.freezing import why_not_bakeable
 from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
 from repairkit.outputs import outputs
 from repairkit.patch import Culprit, Patch, finite_or_none
-from repairkit.removing import Control, grid, right_with
-from repairkit.repair import GUARD_CONFIDENCE, GUARD_Z, weighted_standard_error
+from repairkit.pruning_rivals import Rival, compare_removal, rivals_of
+from repairkit.pruning_search import TRIES, Booleans, Measured, Try, least_first, most_held, most_within, valued
+from repairkit.removing import Control, right_with
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.walk import Progress
@@ -41,33 +40,10 @@ SHARES = (0.3, 0.3, 0.4)
 """Of the images, that find, choose and report, unless told otherwise: the guard on accuracy needs many that choose."""
 MAX_DROP = 0.01
 """Guard, unless told otherwise."""
-CLOSE = 0.02
-"""The search ends where the next number of filters that was refused lies this share above the largest that held."""
-TRIES = 24
-"""Numbers of filters that a search of some thousands tries, for planning."""
 ALONG = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Where the curve is measured, relative to the chosen number of filters."""
 BATCHES = (1, 32)
 """Images of a pass that is timed."""
-
-Booleans = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Try:
-    """A number of filters frozen, on the choose images.
-
-    Attributes:
-        filters: how many.
-        accuracy: share of choose images that are right.
-        drop_bound: upper end of the one-sided 90 % interval of the fall of accuracy; see `drop_bound`.
-        held: whether that is within the guard.
-    """
-
-    filters: int
-    accuracy: float
-    drop_bound: float
-    held: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +63,8 @@ class PruningFindings:
         removal: accuracy against the number frozen, least value first and in random orders.
         parameters, flops: by column.
         timings: images of a pass -> seconds of original and pruned in pairs, shape (pairs, 2).
+        compared: removal curves beside those of baselines; None where nobody asked.
+        rivals: what pruning by each baseline's order comes to.
         zone, halved, passes, seconds: as in `repairkit.critical.CriticalFindings`.
     """
 
@@ -103,6 +81,8 @@ class PruningFindings:
     parameters: dict[str, int]
     flops: dict[str, int]
     timings: dict[int, Floats]
+    compared: Compared | None
+    rivals: tuple[Rival, ...]
     zone: Zone | None
     halved: int | None
     passes: dict[str, float]
@@ -132,13 +112,16 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
         DataError: as `split_of`.
     """
     split = split_of(task, options)
-    report = len(split.report)
+    report, choosing = len(split.report), float(len(split.choose) * TRIES)
+    found_on, rows = len(split.attribute), len(rows_of(options.compare))
+    curves = planned(options, images=found_on, points=len(ALONG) + 1, report=report)
     return (
-        {"calibration": float(len(split.attribute))}
+        {"calibration": float(found_on)}
         | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
         | {"attribution": options.budget}
-        | {"choosing": float(len(split.choose) * TRIES)}
+        | {"choosing": choosing}
         | {"evaluation": float(report * (4 + len(ALONG))), "control": float(report * len(ALONG) * DRAWS)}
+        | ({PART: curves + rows * (choosing + report)} if options.compare else {})
     )
 
 
@@ -201,7 +184,7 @@ def prune(
     with clock.part("choosing"):
         measured = Measured(classifier, filters, order, choose_on, options, clock, kept)
         tries = most_within(measured.right, len(order), options.max_clean_drop)
-        chosen = max(each.filters for each in tries if each.held)
+        chosen = most_held(tries)
         patch = patch_of(task.model, filters, attribution, order[:chosen], repr(game.stake), options)
         networks = {"original": classifier}
         pruned = None
@@ -215,22 +198,34 @@ def prune(
     removal = removal_of(classifier, filters, order, chosen, report_on, options, clock, kept)
     with clock.part("evaluation"):
         right = {name: outputs(each, report_on, options, clock).argmax(1) == report_on.labels for name, each in networks.items()}
-    timings: dict[int, Floats] = {}
     with clock.part("timing"):
         image = classifier.prepare(task.images.batch(np.array([0])))
         sizes = {name: parameters(each.network) for name, each in networks.items()}
         work = {name: flops(each.network, image) for name, each in networks.items()}
-        if "pruned" in networks:
-            for size in BATCHES:
-                images = classifier.prepare(report_on.batch(np.arange(size) % len(report_on)))
-                clock.tell("timing", 0, 0)
-                timings[size] = paired_timings(classifier.network, networks["pruned"].network, images)
-                clock.add("timing", 2.0 * TAKEN * size * len(timings[size]))
+        timings = timings_of(classifier, networks["pruned"], report_on, clock) if "pruned" in networks else {}
+    compared: Compared | None = None
+    rivals: tuple[Rival, ...] = ()
+    if options.compare:
+        compared = compare_removal(classifier, game, attribution, order, removal, report_on, options, clock, kept)
+        compared, rivals = rivals_of(
+            classifier, filters, order, compared, couplings, choose_on, measured.right(0), report_on, options, clock, kept
+        )
     halved = game.batch if game.batch < options.batch else None
     return PruningFindings(
-        split, attribution, filters, order, tuple(tries), patch, pruned, networks, right, removal, sizes, work, timings, zone, halved,
-        clock.passes, clock.seconds,
+        split, attribution, filters, order, tuple(tries), patch, pruned, networks, right, removal, sizes, work, timings, compared, rivals,
+        zone, halved, clock.passes, clock.seconds,
     )  # fmt: skip
+
+
+def timings_of(original: Classifier, pruned: Classifier, images: LabelledImages, clock: Clock) -> dict[int, Floats]:
+    """Seconds of both networks in pairs, shape (pairs, 2), by the number of images of a pass."""
+    timings: dict[int, Floats] = {}
+    for size in BATCHES:
+        some = original.prepare(images.batch(np.arange(size) % len(images)))
+        clock.tell("timing", 0, 0)
+        timings[size] = paired_timings(original.network, pruned.network, some)
+        clock.add("timing", 2.0 * TAKEN * size * len(timings[size]))
+    return timings
 
 
 def couplings_of(task: CriticalTask) -> Couplings:
@@ -243,131 +238,22 @@ def couplings_of(task: CriticalTask) -> Couplings:
     return Couplings(classifier.network, classifier.prepare(task.images.batch(np.array([0]))))
 
 
-def least_first(filters: ConvFilters, attribution: Attribution) -> Examples:
-    """The players that plain weights can hold frozen, by absolute value, least first; int64.
-
-    The value where exact flips were made, else the screen, which is in the same unit. Flips are spent on the highest filters of the
-    screen, so that of the thousands at the other end nearly all are ranked by their screen alone: which of them are frozen is a guess by
-    gradients, and how many is measured. A walk makes no screen; players that it did not value come in no order and are left out.
-    """
-    rank = np.abs(np.where(np.isnan(attribution.value), attribution.screen, attribution.value))
-    order = np.argsort(rank, kind="stable")
-    return np.array(
-        [
-            player
-            for player in order
-            if not np.isnan(rank[player])
-            and why_not_bakeable(filters.network, filters.sites[filters.site_of[player]], float(filters.constants[player])) is None
-        ],
-        dtype=np.int64,
-    )
-
-
-class Measured:
-    """Who is right on some images with the first so many of an order frozen; measured once, and kept for a run that goes on."""
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        filters: ConvFilters,
-        order: Examples,
-        images: LabelledImages,
-        options: Options,
-        clock: Clock,
-        kept: KeptNetwork | None,
-    ) -> None:
-        self._of = classifier, filters, order, images
-        self._options, self._clock, self._kept = options, clock, kept
-        self._found: dict[int, Booleans] = {}
-
-    def right(self, count: int) -> Booleans:
-        """Shape (N,)."""
-        if count not in self._found:
-            classifier, filters, order, images = self._of
-            name = f"choose-{count}"
-            saved = self._kept.arrays(name) if self._kept else None
-            if saved is None:
-                saved = {"right": right_with(classifier, filters, images, order[:count], self._options.batch)}
-                self._clock.add("choosing", len(images))
-                if self._kept is not None:
-                    self._kept.keep_arrays(name, **saved)
-            else:
-                self._clock.restore("choosing", len(images))
-            self._clock.tell("choosing", 0, 0)
-            self._found[count] = saved["right"]
-        return self._found[count]
-
-
-def drop_bound(before: Booleans, after: Booleans) -> float:
-    """Upper end of the one-sided 90 % interval of the fall of accuracy, paired by image.
-
-    Normal approximation, and never below what as many images bound where none of them falls (Clopper and Pearson), as the guard of a repair.
-
-    Example:
-        >>> right = np.ones(230, dtype=bool)
-        >>> round(drop_bound(right, right), 4)
-        0.01
-    """
-    lost = before.astype(np.float64) - after
-    weights = np.full(len(lost), 1 / len(lost))
-    error = weighted_standard_error(lost, weights, np.zeros(len(lost), dtype=str))
-    return max(float(lost.mean()) + GUARD_Z * error, float(lost.mean()), none_seen(len(lost), GUARD_CONFIDENCE))
-
-
-def most_within(right: Callable[[int], Booleans], most: int, allowed: float) -> list[Try]:
-    """Numbers of filters tried, 0 first: 1, 2, 5, 10, ... until two in a row break the guard, then halves of what lies between.
-
-    Args:
-        right: who is right on the choose images with so many frozen, shape (N,).
-        most: how many may be frozen.
-        allowed: guard on `drop_bound`, a share.
-
-    Example:
-        >>> tries = most_within(lambda count: np.arange(1000) >= (count > 37) * count, 100, 0.01)
-        >>> [each.filters for each in tries], max(each.filters for each in tries if each.held)
-        ([0, 1, 2, 5, 10, 20, 50, 100, 35, 42, 38, 36, 37], 37)
-    """
-    before = right(0)
-    found = {0: Try(0, float(before.mean()), 0.0, held=True)}
-
-    def holds(count: int) -> bool:
-        if count not in found:
-            after = right(count)
-            bound = drop_bound(before, after)
-            found[count] = Try(count, float(after.mean()), bound, held=bound <= allowed + 1e-12)
-        return found[count].held
-
-    steps, broken = grid(most), 0
-    for count in steps[1:]:
-        broken = 0 if holds(count) else broken + 1
-        if broken == 2:
-            break
-    held = max(count for count, each in found.items() if each.held)
-    above = [count for count in found if count > held]
-    refused = min(above) if above else held
-    while refused - held > max(1, int(held * CLOSE)):
-        middle = (held + refused) // 2
-        held, refused = (middle, refused) if holds(middle) else (held, middle)
-    return list(found.values())
-
-
 def patch_of(
     model: LoadedModel, filters: ConvFilters, attribution: Attribution, players: Examples, objective: str, options: Options
 ) -> Patch:
     """The frozen filters with their constants; the value of one that was not flipped is its screen."""
-    culprits = []
-    for player in players.tolist():
-        flipped = not np.isnan(attribution.value[player])
-        culprits.append(
-            Culprit(
-                layer=filters.ids[player].layer,
-                channel=filters.ids[player].channel,
-                constant=float(filters.constants[player]),
-                value=float((attribution.value if flipped else attribution.screen)[player]),
-                half_width=finite_or_none(attribution.half_width[player]),
-                screen=finite_or_none(attribution.screen[player]),
-            )
+    values = valued(attribution).value
+    culprits = [
+        Culprit(
+            layer=filters.ids[player].layer,
+            channel=filters.ids[player].channel,
+            constant=float(filters.constants[player]),
+            value=float(values[player]),
+            half_width=finite_or_none(attribution.half_width[player]),
+            screen=finite_or_none(attribution.screen[player]),
         )
+        for player in players.tolist()
+    ]
     return Patch(
         architecture=model.architecture,
         weights_sha256=model.sha256,

@@ -8,16 +8,22 @@ import math
 import numpy as np
 
 from repairkit.baselines import DRAWS
+from repairkit.comparing import SHAPLEY
 from repairkit.critical import CriticalTask
+from repairkit.critical_summary import metrics_of
 from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
+from repairkit.evaluation.comparison import VARIANTS, comparison
 from repairkit.evaluation.critical import ACCURACY
 from repairkit.evaluation.footprint import TAKEN
 from repairkit.evaluation.pruning import compare, verdict
+from repairkit.evaluation.pruning_contest import confessed, contest
 from repairkit.evaluation.statistics import median_interval
 from repairkit.options import Options
 from repairkit.pruning import BATCHES, PruningFindings
-from repairkit.report.pruning_result import Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry
+from repairkit.pruning_rivals import Rival
+from repairkit.report.comparison_result import Comparison
+from repairkit.report.pruning_result import Contest, Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry
 from repairkit.report.result import Column, Cost, Difference, RemovalPoint
 from repairkit.report.tables import limit
 from repairkit.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
@@ -27,6 +33,14 @@ EXPLAINED = {
     "frozen": ("Frozen", "The same architecture, with the filters of least absolute value frozen at their mean; as large and as slow."),
     "pruned": ("Pruned", "The frozen filters are taken out, as far as that was possible: narrower layers, to be loaded by load_pruned."),
 }
+LEAST = {
+    "random": f"An order drawn at random: what any other must beat. Its curve is the mean of {DRAWS} orders, the number is sought along the first.",
+    "weight norm": "The smallest l2 norm of the filter's weights first: magnitude pruning.",
+    "response norm": "The smallest l2 norm of what the filter sends on first.",
+    "mean activation": "The smallest mean of what the filter sends on first, by its size.",
+    SHAPLEY: "The values of this run, and the screen of filters that were not flipped.",
+}
+"""What an order is where the least comes first."""
 
 
 def summarise(
@@ -50,6 +64,17 @@ def summarise(
     pruned = findings.pruned
     removed = len(pruned.removed) if pruned else 0
     frozen = findings.order[: findings.chosen]
+    held = contested(findings, footprints, options)
+    said = verdict(
+        differences,
+        footprints,
+        latencies,
+        filters=len(findings.filters),
+        frozen=findings.chosen,
+        removed=removed,
+        attempted=remove,
+        level=options.level,
+    )
     return PruningResult(
         kind="pruning",
         title=title,
@@ -58,16 +83,7 @@ def summarise(
         level=options.level,
         model=f"{task.model.architecture}: {task.model.provenance}",
         objective="accuracy on all classes",
-        verdict=verdict(
-            differences,
-            footprints,
-            latencies,
-            filters=len(findings.filters),
-            frozen=findings.chosen,
-            removed=removed,
-            attempted=remove,
-            level=options.level,
-        ),
+        verdict=confessed(said, held) if held else said,
         columns=[Column(key=key, label=EXPLAINED[key][0], explanation=EXPLAINED[key][1]) for key in findings.networks],
         groups=list(dict.fromkeys(entry.group for entry in shares if entry.group)),
         shares=shares,
@@ -106,7 +122,35 @@ def summarise(
         footprints=footprints,
         latencies=latencies,
         layers=layers(findings),
+        comparison=compared(findings, options),
+        contest=held,
     )
+
+
+def compared(findings: PruningFindings, options: Options) -> Comparison | None:
+    """Removal curves beside those of baselines, of which the one that falls less is ahead; None where nobody asked."""
+    if findings.compared is None:
+        return None
+    return comparison(
+        findings.compared,
+        metrics_of(findings.removal)[0],
+        order="least absolute value first",
+        most=findings.chosen or findings.removal.counts[-1],
+        words=VARIANTS | LEAST,
+        level=options.level,
+        seed=options.seed,
+    )
+
+
+def contested(findings: PruningFindings, footprints: list[Footprint], options: Options) -> Contest | None:
+    """How much each order prunes; None without baselines."""
+    if not findings.rivals:
+        return None
+    last = footprints[-1]
+    removed = len(findings.pruned.removed) if findings.pruned else 0
+    own = Rival(SHAPLEY, findings.chosen, removed, findings.right[last.column], last.parameters, last.flops)
+    metric = metrics_of(findings.removal)[0]
+    return contest(own, findings.rivals, findings.right["original"], footprints[0], metric, options.level)
 
 
 def latency(batch: int, timed: np.ndarray[tuple[int, ...], np.dtype[np.float64]], level: float) -> Latency:
@@ -169,6 +213,12 @@ def method(options: Options, findings: PruningFindings, *, remove: bool) -> list
         sentences.append(
             f"Timing: passes of {' and '.join(map(str, BATCHES))} images by the original and the pruned network in turn, in one process, their order changing, each time the fastest of {TAKEN} passes; medians, and the median "
             "ratio within pairs with an interval between order statistics. It speaks of this machine and what else it did."
+        )
+    if findings.compared is not None:
+        sentences.append(
+            "Baselines: of the same filters those of least absolute value by each answer first (random ones in random order). The number that holds the same guard was "
+            "sought along each order in the same way, and what was frozen was taken out in the same way; passes of these networks were not timed. How many filters are frozen "
+            "on the curves was chosen for the Shapley values." + ("" if remove else " Nothing was taken out of them either.")
         )
     if options.precision != "float32":
         sentences.append(

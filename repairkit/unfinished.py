@@ -35,7 +35,7 @@ class Unfinished:
             square.arrays.npz   what one part of the evaluation measured; a file for each (in folders correlation, frontier and evaluation)
             tuned-....arrays.npz  weights that were trained on after a round
             round-2/            the same of a later round on that network and fold
-            baselines/taylor/   a folder for each baseline that is compared: attribution.parquet, curve.arrays.npz and what it chose
+            baselines/taylor/   a folder for each baseline that is compared: attribution.parquet, curve.arrays.npz and what it chose or pruned
         instead-fold-1/         what was fitted instead of a repair: last_layer.arrays.npz, a file for each learning rate of the whole network
         instead/                likewise against an attack: adversarially_trained.arrays.npz
         control/random.npz      who is right with random filters frozen, for all classes

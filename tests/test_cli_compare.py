@@ -1,14 +1,17 @@
-"""`--compare` on the four commands and on recipes."""
+"""`--compare` on the commands and on recipes."""
 
 import json
 import sys
+from functools import partial
 
 import pytest
 import tiny_faces
 from command_line import QUICK, call, one_error
 from test_cli_adversarial import QUICK as ATTACK
 
+from repairkit import pruning
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED
+from repairkit.evaluation.footprint import paired_timings
 from repairkit.recipe.fairness import FairnessRecipe
 from repairkit.report import kinds
 
@@ -37,6 +40,7 @@ def arguments(command, faces, folders):
         "adversarial": ["adversarial", *NETWORK, "--data-root", folders, *ATTACK],
         "recall": ["recall", *NETWORK, "--class", "male", "--spare", "1", "--data-root", folders, *CLASSES],
         "accuracy": ["accuracy", *NETWORK, "--data-root", folders, *CLASSES],
+        "prune": ["prune", *NETWORK, "--max-drop", "20%", "--data-root", folders, *CLASSES],
     }[command]
 
 
@@ -44,11 +48,12 @@ def arguments(command, faces, folders):
 def few(monkeypatch):
     """Baselines that cost next to nothing in place of all."""
     monkeypatch.setattr(FairnessRecipe, "baselines", (*FEW, "fairprune"))
-    for command in ("fairness", "adversarial", "critical"):
+    monkeypatch.setattr(pruning, "paired_timings", partial(paired_timings, pairs=9, seconds=0.0))
+    for command in ("fairness", "adversarial", "critical", "prune"):
         monkeypatch.setattr(sys.modules[f"repairkit.cli.{command}"], "suited", lambda fairness: FEW + (("fairprune",) if fairness else ()))
 
 
-@pytest.mark.parametrize("command", ["fairness", "adversarial", "recall"])
+@pytest.mark.parametrize("command", ["fairness", "adversarial", "recall", "prune"])
 def test_a_run_shows_its_baselines(faces, folders, tmp_path, few, command):
     out = tmp_path / "run"
     code, stdout, stderr = call(*arguments(command, faces, folders), "--compare", "--json", "--out", out)
@@ -58,10 +63,12 @@ def test_a_run_shows_its_baselines(faces, folders, tmp_path, few, command):
     assert [each.name for each in result.comparison.baselines] == expected
     assert not any(each.why_not for each in result.comparison.baselines)
     assert [each["name"] for each in json.loads(stdout)["comparison"]["baselines"]] == expected
-    assert all(bool(each.selections) == (command != "recall") for each in result.comparison.baselines)
+    assert all(bool(each.selections) == (command not in ("recall", "prune")) for each in result.comparison.baselines)
     assert "weight norm" in (out / "report.md").read_text()
     assert result.reproduction.settings["compare"].startswith("('random', 'weight norm'")
     assert any(cost.part == "baselines" for cost in result.costs)
+    if command == "prune":
+        assert [each.name for each in result.contest.orders] == expected
 
 
 def test_accuracy_is_compared_with_all_that_suit(faces, folders, tmp_path):
@@ -78,7 +85,7 @@ def test_accuracy_is_compared_with_all_that_suit(faces, folders, tmp_path):
     assert not any(reason for name, reason in reasons.items() if name != "leave-one-out")
 
 
-@pytest.mark.parametrize("command", ["fairness", "adversarial", "recall", "accuracy"])
+@pytest.mark.parametrize("command", ["fairness", "adversarial", "recall", "accuracy", "prune"])
 def test_the_plan_counts_them(faces, folders, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     plain, compared = (

@@ -104,5 +104,10 @@ max_clean_drop = 0.2
     recipe.write_text(text)
     code, stdout, _ = call("run", recipe, "--data-root", root, "--threads", "1", "--dry-run", "--json")
     assert (code, json.loads(stdout)["passes"]["attribution"]) == (0, 700)
+    code, stdout, _ = call("run", recipe, "--data-root", root, "--threads", "1", "--compare", "--dry-run", "--json")
+    assert (code, json.loads(stdout)["passes"]["baselines"] > 700) == (0, True)
+    recipe.write_text(text + 'compare = ["fairprune"]\n')
+    message = "prune.toml: options.compare: fairprune does not suit this command; there are random, weight norm"
+    one_error(*call("run", recipe, "--data-root", root), expected=2, message=message)
     recipe.write_text(text + "candidates = 3\n")
     one_error(*call("run", recipe, "--data-root", root), expected=2, message="prune.toml: options.candidates is no option")

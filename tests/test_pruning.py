@@ -10,7 +10,7 @@ import three_colours
 import torch
 from bs4 import BeautifulSoup
 
-from repairkit import pruning
+from repairkit import pruning, pruning_search
 from repairkit.critical import CriticalTask
 from repairkit.cutting import load_pruned
 from repairkit.errors import DataError, UsageError
@@ -18,7 +18,8 @@ from repairkit.evaluation.footprint import paired_timings, parameters
 from repairkit.evaluation.pruning import verdict
 from repairkit.filters import FilterId
 from repairkit.options import Options
-from repairkit.pruning import Try, configuration, drop_bound, least_first, most_within, plan, prune, split_of
+from repairkit.pruning import configuration, plan, prune, split_of
+from repairkit.pruning_search import CLOSE, TRIES, Try, drop_bound, least_first, most_within
 from repairkit.pruning_summary import summarise
 from repairkit.report import drawing, figures, html, kinds, markdown, pruning_figures
 from repairkit.report.pruning_result import Latency, LayerWidth, PruningResult
@@ -133,8 +134,8 @@ def test_the_largest_number_that_holds_is_found_by_halving():
     tries = most_within(lost, 17_216, 0.02)
     largest = max(each.filters for each in tries if each.held)
     truth = max(count for count in range(3000, 3300) if drop_bound(before, lost(count)) <= 0.02)
-    assert truth * (1 - pruning.CLOSE) - 1 <= largest <= truth
-    assert len(tries) <= pruning.TRIES
+    assert truth * (1 - CLOSE) - 1 <= largest <= truth
+    assert len(tries) <= TRIES
     assert all(each.held == (each.drop_bound <= 0.02) for each in tries)
 
 
@@ -240,8 +241,8 @@ def test_an_interrupted_run_goes_on_with_what_was_measured(tmp_path, monkeypatch
         patch.setattr(pruning, "patch_of", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prune(task, OPTIONS, unfinished=unfinished())
-    real, measured = pruning.right_with, []
-    monkeypatch.setattr(pruning, "right_with", lambda *arguments: measured.append(len(arguments[2])) or real(*arguments))
+    real, measured = pruning_search.right_with, []
+    monkeypatch.setattr(pruning_search, "right_with", lambda *arguments: measured.append(len(arguments[2])) or real(*arguments))
     again = prune(task, OPTIONS, unfinished=unfinished())
     assert len(findings.split.choose) not in measured
     assert again.patch == findings.patch

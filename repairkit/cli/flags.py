@@ -107,7 +107,7 @@ Compare = Annotated[
     typer.Option(
         "--compare",
         help="Compare with other answers to which filters matter (random, norms, leave-one-out, Taylor, conductance, for fairness FairPrune): "
-        "what freezing theirs does, and the same choosing from their candidates.",
+        "what freezing theirs does, and the same choosing from theirs.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run of this --out that did not finish; give the same options.")]

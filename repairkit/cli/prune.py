@@ -21,6 +21,7 @@ from repairkit.cli.options import (
     parse_t0,
     show_passes,
 )
+from repairkit.comparing import suited
 from repairkit.critical import CriticalTask
 from repairkit.cutting import WEIGHTS
 from repairkit.options import Options
@@ -63,6 +64,7 @@ def prune(
     t0: flags.T0 = None,
     truncation: flags.Truncation = None,
     contested: flags.Contested = None,
+    compare: flags.Compare = False,
     seed: flags.Seed = 0,
     device: flags.Device = "cpu",
     threads: flags.Threads = None,
@@ -91,6 +93,7 @@ def prune(
         contested=contested,
         max_clean_drop=parse_share("--max-drop", max_drop),
         target_shares=SHARES,
+        compare=suited(fairness=False) if compare else (),
         seed=seed,
         device=device,
         batch=batch,

@@ -121,6 +121,7 @@ def comparison(
     judged: Sequence[Metric] = (),
     strategy: Strategy = "forward",
     most: int | None = None,
+    words: Mapping[str, str] = VARIANTS,
     level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
@@ -135,6 +136,7 @@ def comparison(
         judged: of the networks that choosing made, the one that the repair is for first.
         strategy: how filters were chosen.
         most: of the first of an order, whose overlap is stated; those sought that score above 0 by default.
+        words: what a baseline is, where that is not as `BASELINES` has it.
         level: of all intervals, each of which holds for one comparison at a time, and of all claims against the baselines together: each
             is made at `simultaneous` of it.
         seed: of the bootstrap.
@@ -147,7 +149,7 @@ def comparison(
     )
     rivals = sum(bool(each.attributions) for each in compared.contenders[1:])
     claimed = simultaneous(level, rivals)
-    judge = _Judge(compared, metric, beside, before, judged, k, level, claimed, seed)
+    judge = _Judge(compared, metric, beside, before, judged, k, words, level, claimed, seed)
     rows = [judge.row(each) for each in compared.contenders]
     found = {each.name: each for each in compared.contenders if each.attributions}
     other = next((found[name] for name in (AS_PUBLISHED, AS_DEAR) if name in found), None)
@@ -214,7 +216,7 @@ def ranked(shapley: Contender, other: Contender) -> list[RankedFilter]:
 def by_area(metric: Metric, rows: Sequence[Baseline], level: float) -> list[str]:
     """What the order of Shapley values loses to by area, what it beats, and what it cannot be told from."""
     leads = [(row.name, row.lead, row.lead_low, row.lead_high, row.claim) for row in rows if row.lead is not None]
-    said = _against(leads, metric.n, level)
+    said = against(leads, metric.n, level)
     if not said:
         return []
     return [
@@ -247,7 +249,7 @@ def by_selection(judged: Sequence[Metric], rows: Sequence[Baseline], selecting: 
             if row.selections
             for each in [row.selections[number]]
         ]
-        if said := _against(entries, metric.n, level):
+        if said := against(entries, metric.n, level):
             sentences.append(f"In {metric.name} the repair from candidates of the Shapley values {said}.")
     return [*sentences, *spent(rows)]
 
@@ -301,7 +303,7 @@ Lead = tuple[str, float | None, float | None, float | None, Claim | None]
 """Name of a baseline, lead over it with both ends, claim."""
 
 
-def _against(leads: Sequence[Lead], n: int, level: float) -> str:
+def against(leads: Sequence[Lead], n: int, level: float) -> str:
     """Losses, wins and draws, as the end of a sentence; "" where there is nothing to compare."""
     named: dict[str, list[str]] = {"worse": [], "better": [], "no claim": []}
     for name, lead, low, high, claim in leads:
@@ -329,6 +331,7 @@ class _Judge:
     before: Floats | None
     judged: Sequence[Metric]
     k: int
+    words: Mapping[str, str]
     level: float
     claimed: float
     seed: int
@@ -336,7 +339,7 @@ class _Judge:
     def row(self, each: Contender) -> Baseline:
         """Of one baseline; none of the leads for the Shapley values, which are what it is compared with."""
         shapley, counts = self.compared.contenders[0], self.compared.counts
-        what = VARIANTS.get(each.name) or BASELINES[each.name]
+        what = self.words.get(each.name) or BASELINES[each.name]
         if not each.attributions:
             return Baseline(name=each.name, what=what, why_not=each.why_not)
         row = Baseline(

@@ -18,7 +18,7 @@ class PruneRecipe(ClassifierRecipe):
     defaults: ClassVar[dict[str, object]] = {"ranking": "recall", "target_shares": pruning.SHARES, "max_clean_drop": pruning.MAX_DROP}
     unfit = (
         "ranking", "spare", "folds", "rounds", "source_counts", "stability", "curve", "guarantee", "tolerance", "strategy", "candidates", "max_filters",
-        "compare", "alternatives",
+        "alternatives",
     )  # fmt: skip
 
     command: Literal["prune"]

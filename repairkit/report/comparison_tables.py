@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from repairkit.report.comparison_result import Baseline, Comparison, Selection
+from repairkit.report.record import Claim
 from repairkit.report.tables import NONE, STATUS, Cell, Kind, Table, count, interval, percent, points, signed, small
 
 Form = Callable[[float], str]
@@ -169,8 +170,13 @@ def _range(counts: Sequence[int]) -> Cell:
 
 
 def _lead(entry: Baseline | Selection) -> tuple[Cell, Cell]:
-    claim = Cell(NONE, kind="status") if entry.claim is None else Cell(STATUS[entry.claim], kind="status", claim=entry.claim)
-    return _with_interval(entry.lead, entry.lead_low, entry.lead_high, points), claim
+    return lead_cells(entry.lead, entry.lead_low, entry.lead_high, entry.claim)
+
+
+def lead_cells(value: float | None, low: float | None, high: float | None, claim: Claim | None) -> tuple[Cell, Cell]:
+    """By how much the Shapley values do better, and whether that is claimed; dashes for themselves."""
+    said = Cell(NONE, kind="status") if claim is None else Cell(STATUS[claim], kind="status", claim=claim)
+    return _with_interval(value, low, high, points), said
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None, form: Form) -> Cell:

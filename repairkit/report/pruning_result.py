@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from repairkit.report.record import Record
+from repairkit.report.record import Claim, Record
 from repairkit.report.result import RemovalPoint, Result
 
 
@@ -44,6 +44,35 @@ class Latency(Record):
     high: float
 
 
+class PrunedBy(Record):
+    """What the same search under the same guard, and taking out, made of one order; accuracy is that on the report images."""
+
+    name: str  # of the values that the order follows, the Shapley values first
+    frozen: int
+    removed: int  # of those frozen, taken out
+    parameters: int
+    flops: int
+    n: int
+    before: float  # accuracy with nothing frozen
+    value: float
+    low: float
+    high: float
+    change: float  # paired, against before
+    change_low: float
+    change_high: float
+    lead: float | None = None  # by how much accuracy is higher after the pruning by Shapley values, paired; None for that
+    lead_low: float | None = None
+    lead_high: float | None = None
+    claim: Claim | None = None  # whether it is
+
+
+class Contest(Record):
+    """How much each order prunes under the same guard."""
+
+    sentences: list[str]  # what prunes more than the Shapley values first
+    orders: list[PrunedBy]
+
+
 class LayerWidth(Record):
     """How many filters of one layer were frozen, and how many of these are gone."""
 
@@ -76,4 +105,5 @@ class PruningResult(Result):
     curve: list[RemovalPoint]
     footprints: list[Footprint]
     latencies: list[Latency]
+    contest: Contest | None = None  # None unless baselines were asked for
     layers: list[LayerWidth]  # those with a frozen filter, in the order in which the network runs them

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from repairkit.report import comparison_tables
 from repairkit.report.critical_tables import point_cells
-from repairkit.report.pruning_result import Latency, PruningResult
+from repairkit.report.pruning_result import Contest, Latency, PrunedBy, PruningResult
 from repairkit.report.tables import (
     NONE,
     Cell,
@@ -48,7 +49,8 @@ def summary(result: PruningResult) -> Table:
 
 def quoted(result: PruningResult) -> list[Table]:
     """What README and recipes show of one run."""
-    return [networks(result)]
+    contested = [contest(result, result.contest)] if result.contest else []
+    return [networks(result), *contested, *comparison_tables.quoted(result.comparison, result.level)]
 
 
 def design(result: PruningResult) -> str:
@@ -160,6 +162,44 @@ def tries(result: PruningResult) -> Table:
         ("Frozen", "Accuracy", "Bound on its fall, points", "Guard"),
         ("text", "number", "number", "text"),
         (rows,),
+    )
+
+
+def contest(result: PruningResult, held: Contest) -> Table:
+    """What the same search and the same taking out made of every order."""
+    original = result.footprints[0]
+
+    def row(each: PrunedBy) -> tuple[Cell, ...]:
+        return (
+            Cell(each.name, kind="text"),
+            Cell(count(each.frozen)),
+            Cell(count(each.removed)),
+            Cell(percent(each.parameters / original.parameters), count(each.parameters)),
+            Cell(percent(each.flops / original.flops), count(each.flops)),
+            Cell(percent(each.value), interval(each.low, each.high, percent)),
+            Cell(points(each.change), interval(each.change_low, each.change_high, points)),
+            *comparison_tables.lead_cells(each.lead, each.lead_low, each.lead_high, each.claim),
+        )
+
+    rows = tuple(map(row, held.orders))
+    own = held.orders[0]
+    return Table(
+        key="contest",
+        caption=f"How much each order prunes under the same guard (a fall by {limit(result.max_drop)}, on the images that choose), and accuracy then "
+        f"on report images (n = {count(own.n)}, {percent(own.before)} before), with {result.level:.0%} intervals",
+        heads=(
+            "Least first by",
+            "Frozen",
+            "Taken out",
+            "Parameters left",
+            "FLOPs left",
+            "Accuracy",
+            "Change, points",
+            "Shapley better by, points",
+            "Claim for Shapley",
+        ),
+        kinds=("text", "number", "number", "number", "number", "number", "number", "number", "status"),
+        bodies=((rows[0],), rows[1:]),
     )
 
 

@@ -88,7 +88,7 @@ def words(kind: str) -> dict[str, Any]:
         "titles": own["titles"],
         "leads": read["leads"] | own.get("leads", {}),
         "empty": read["empty"] | own.get("empty", {}),
-        "comparison": read["comparison"],
+        "comparison": read["comparison"] | own.get("comparison", {}),
         **{part: [glossary[part][term] for term in own[part]] for part in glossary},
     }
 
