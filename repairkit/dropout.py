@@ -12,7 +12,8 @@ import torch
 from repairkit.attributing import attribute, game_of, zone_of
 from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
-from repairkit.critical import CriticalTask, split_of, worth_on
+from repairkit.comparing import Compared, planned
+from repairkit.critical import CriticalTask, compare_removal, split_of, worth_on
 from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.dropout import Removals, Series
@@ -24,6 +25,7 @@ from repairkit.removing import Control, grid, removed, right_with
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
+from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
 from repairkit.unfinished import Unfinished
@@ -90,16 +92,21 @@ class ValuedNetwork:
 
     Attributes:
         highest, lowest: attributions that sought these ends; one and the same where a guarantee speaks of both.
-        filters: the players with their constants.
+        game: the players with their constants, and the worth on the images that find.
         zone: where t0 was measured.
         halved: images of a pass of the attributions, where memory ran out.
     """
 
     highest: Attribution
     lowest: Attribution
-    filters: ConvFilters
+    game: ModelGame
     zone: Zone | None
     halved: int | None
+
+    @property
+    def filters(self) -> ConvFilters:
+        """The players with their constants."""
+        return self.game.filters
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +117,13 @@ class DropoutFindings:
         split: which images found filters and which report; those that choose are left alone.
         networks: values by column.
         removals: who was right as filters were frozen.
+        compared: each network held against baselines, by column; empty where nobody asked.
     """
 
     split: Split
     networks: dict[str, ValuedNetwork]
     removals: Removals
+    compared: dict[str, Compared]
     passes: dict[str, float]
     seconds: dict[str, float]
 
@@ -128,11 +137,13 @@ def plan(task: DropoutTask, options: Options) -> dict[str, float]:
     split = split_of(task.each()["original"], options)
     points = len(grid(options.top or options.usual_top)) - 1
     ends = 1 if options.guarantee is not None else 2
+    compared = planned(options, images=len(split.attribute), points=points + 1, report=len(split.report))
     one = (
         {"calibration": float(len(split.attribute))}
         | ({"live zone": float(ZONE_SIZES * POINT_PASSES)} if options.t0 == "auto" else {})
         | {"attribution": options.budget * ends}
         | {"evaluation": float(len(split.report) * (1 + 2 * points)), "control": float(len(split.report) * points * DRAWS)}
+        | ({"baselines": compared} if options.compare else {})
     )
     return {part: 2 * passes for part, passes in one.items()}
 
@@ -157,7 +168,8 @@ def find(
 ) -> DropoutFindings:
     """Value the filters of both networks, and freeze more and more of the highest, the lowest and random ones of each.
 
-    Both networks see the same images, the same coalitions and the same random orders.
+    Both networks see the same images, the same coalitions and the same random orders. Where baselines are asked for, the filters that each of them names
+    first are frozen as well, at the same numbers.
 
     Args:
         task: networks and images.
@@ -165,7 +177,7 @@ def find(
             two for each network, one for each end.
         progress: told of what is at work, the passes made and those planned.
         workers: processes that attribute (`tmab` only); any number gives the same bits.
-        unfinished: where attributions and the control are kept as the work goes, and taken up again if they are there.
+        unfinished: where attributions, the control and baselines are kept as the work goes, and taken up again if they are there.
     """
     tasks = task.each()
     split = split_of(tasks["original"], options)
@@ -179,7 +191,13 @@ def find(
         clock.prefix = column
         networks[column] = value_network(column, each, split, options, clock, workers, unfinished)
     removals = remove(tasks, networks, split, options, clock, unfinished)
-    return DropoutFindings(split, networks, removals, clock.passes, clock.seconds)
+    compared = {}
+    for column, each in tasks.items() if options.compare else ():
+        clock.prefix = column
+        network, removal = networks[column], removals.of(column, "highest")
+        kept = unfinished.network(column) if unfinished else None
+        compared[column] = compare_removal(each, network.game, None, network.highest, removal, None, split, options, clock, kept)
+    return DropoutFindings(split, networks, removals, compared, clock.passes, clock.seconds)
 
 
 def value_network(
@@ -203,7 +221,7 @@ def value_network(
 
     highest = values("high", "highest")
     lowest = highest if options.guarantee is not None else values("low", "lowest")
-    return ValuedNetwork(highest, lowest, game.filters, zone, game.batch if game.batch < options.batch else None)
+    return ValuedNetwork(highest, lowest, game, zone, game.batch if game.batch < options.batch else None)
 
 
 def remove(

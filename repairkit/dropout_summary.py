@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 
 import numpy as np
 
 from repairkit.baselines import DRAWS
-from repairkit.critical_summary import at_numbers, extreme
+from repairkit.critical_summary import at_numbers, extreme, metrics_of
 from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.dropout import DropoutFindings, DropoutTask, ValuedNetwork
+from repairkit.evaluation.comparison import comparison
 from repairkit.evaluation.dropout import verdict
+from repairkit.evaluation.rankings import rankings
 from repairkit.models.zoo import LoadedModel
 from repairkit.options import Options
+from repairkit.report.comparison_result import Comparison
 from repairkit.report.dropout_result import DropoutResult, SharedHistogram
 from repairkit.report.result import Column, Cost, Extreme, Guaranteed
 from repairkit.shapley.game import Floats
@@ -72,7 +76,23 @@ def summarise(
         removal=removals.points(options.level, options.seed),
         spreads=spreads(networks),
         extremes={column: ends(each) for column, each in networks.items()},
+        comparisons=compared(options, findings),
+        rankings=rankings(findings.compared, level=options.level, seed=options.seed),
     )
+
+
+def compared(options: Options, findings: DropoutFindings) -> dict[str, Comparison]:
+    """Each network held against baselines along the curve of its highest filters, by column; empty where nobody asked."""
+    return {
+        column: comparison(
+            each,
+            replace(metrics_of(findings.removals.of(column, "highest"))[0], lower_is_better=True),
+            order="highest value first",
+            level=options.level,
+            seed=options.seed,
+        )
+        for column, each in findings.compared.items()
+    }
 
 
 def claims(networks: dict[str, ValuedNetwork]) -> list[Guaranteed]:

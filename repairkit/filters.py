@@ -249,7 +249,7 @@ class ConvFilters:
 
     def _whole(self, live: Coalitions) -> list[bool]:
         """At which sites no filter is frozen in any row; writing their signal anew took a tenth of a pass."""
-        alone = live.all(axis=0)
+        alone: npt.NDArray[np.bool_] = np.logical_and.reduce(live, axis=0)
         return [bool(alone[site.start : site.stop].all()) for site in self.sites]
 
     def _freeze(self, site: int, signal: Tensor, mask: Tensor) -> Tensor:

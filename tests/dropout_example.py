@@ -8,12 +8,14 @@ from functools import cache
 import three_colours
 import torch
 
+from repairkit.comparing import suited
 from repairkit.dropout import DropoutTask, find
 from repairkit.dropout_summary import summarise
 from repairkit.models.zoo import hash_state
 from repairkit.options import Options
 
 SMALL = Options(budget=4000, top=3, contested=6, ranking="recall", t0=0.5, seed=1)
+COMPARED = replace(SMALL, budget=1200, compare=suited(fairness=False))
 
 
 def of_network(change):
@@ -35,10 +37,14 @@ def redundant():
 
 
 @cache
-def found():
+def found(options=SMALL):
     task = DropoutTask(three_colours.model(), redundant(), three_colours.images())
-    findings = find(task, SMALL)
-    return task, findings, summarise(task, SMALL, findings, title="By hand", command="repairkit dropout", minutes=0.1, notices=["by hand"])
+    findings = find(task, options)
+    return (
+        task,
+        findings,
+        summarise(task, options, findings, title="By hand", command="repairkit dropout", minutes=0.1, notices=["by hand"]),
+    )
 
 
 def dropout_cases():
@@ -69,6 +75,7 @@ def dropout_cases():
     ]
     return {
         "dropout": result,
+        "dropout, compared": found(COMPARED)[2],
         "dropout, nothing frozen": nothing,
         "dropout, bare": bare,
         "dropout, empty histograms": result.model_copy(update={"spreads": empty}),

@@ -1,4 +1,4 @@
-"""`--compare` on the commands and on recipes."""
+"""`--compare` on the commands that have it and on recipes."""
 
 import json
 import sys
@@ -41,6 +41,7 @@ def arguments(command, faces, folders):
         "recall": ["recall", *NETWORK, "--class", "male", "--spare", "1", "--data-root", folders, *CLASSES],
         "accuracy": ["accuracy", *NETWORK, "--data-root", folders, *CLASSES],
         "prune": ["prune", *NETWORK, "--max-drop", "20%", "--data-root", folders, *CLASSES],
+        "dropout": ["dropout", *NETWORK, "--dropout-model", tiny_faces.DROPOUT_STAND_IN, "--data-root", folders, *CLASSES],
     }[command]
 
 
@@ -49,7 +50,7 @@ def few(monkeypatch):
     """Baselines that cost next to nothing in place of all."""
     monkeypatch.setattr(FairnessRecipe, "baselines", (*FEW, "fairprune"))
     monkeypatch.setattr(pruning, "paired_timings", partial(paired_timings, pairs=9, seconds=0.0))
-    for command in ("fairness", "adversarial", "critical", "prune"):
+    for command in ("fairness", "adversarial", "critical", "dropout", "prune"):
         monkeypatch.setattr(sys.modules[f"repairkit.cli.{command}"], "suited", lambda fairness: FEW + (("fairprune",) if fairness else ()))
 
 
@@ -85,7 +86,21 @@ def test_accuracy_is_compared_with_all_that_suit(faces, folders, tmp_path):
     assert not any(reason for name, reason in reasons.items() if name != "leave-one-out")
 
 
-@pytest.mark.parametrize("command", ["fairness", "adversarial", "recall", "accuracy", "prune"])
+def test_both_networks_of_filter_dropout_show_their_baselines(faces, folders, tmp_path, few):
+    out = tmp_path / "run"
+    code, stdout, stderr = call(*arguments("dropout", faces, folders), "--compare", "--json", "--out", out)
+    assert code == 0, stderr
+    result = kinds.read(out / "result.json")
+    expected = ["Shapley values", *FEW]
+    assert [row["name"] for row in json.loads(stdout)["rankings"]["rows"]] == [row.name for row in result.rankings.rows] == expected
+    assert {column: [each.name for each in found.baselines] for column, found in result.comparisons.items()} == {
+        "original": expected,
+        "dropout": expected,
+    }
+    assert {file.stem for file in (out / "figures").iterdir()} > {"baselines-original", "baselines-dropout-trained"}
+
+
+@pytest.mark.parametrize("command", ["fairness", "adversarial", "recall", "accuracy", "dropout", "prune"])
 def test_the_plan_counts_them(faces, folders, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     plain, compared = (
@@ -96,15 +111,16 @@ def test_the_plan_counts_them(faces, folders, tmp_path, monkeypatch, command):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("command", "given", "message"),
     [
-        ('["lime"]', "options.compare must hold names of baselines, got 'lime'; there are random, weight norm, "),
-        ('"random"', "options.compare: "),
+        ("accuracy", '["lime"]', "options.compare must hold names of baselines, got 'lime'; there are random, weight norm, "),
+        ("accuracy", '"random"', "options.compare: "),
+        ("dropout", '["fairprune"]', "options.compare: fairprune does not suit this command; there are random, weight norm, "),
     ],
 )
-def test_a_recipe_with_no_such_baseline_is_refused_before_any_work(tmp_path, given, message):
+def test_a_recipe_with_no_such_baseline_is_refused_before_any_work(tmp_path, command, given, message):
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE.format(command="accuracy", options=f"compare = {given}", model="none.safetensors", more=""))
+    recipe.write_text(RECIPE.format(command=command, options=f"compare = {given}", model="none.safetensors", more=""))
     one_error(*call("run", recipe, "--embedded"), expected=2, message=message)
     assert list(tmp_path.iterdir()) == [recipe]
 
@@ -125,10 +141,10 @@ def test_a_recipe_is_compared(faces, tmp_path, few, options, flag, expected):
 
 def test_a_recipe_that_has_nothing_to_compare_says_so_and_runs(tmp_path, monkeypatch):
     run = sys.modules["repairkit.cli.run"]
-    monkeypatch.setattr(run, "load_dropout", lambda *_: None)
-    monkeypatch.setattr(run, "carry_out_dropout", lambda _pair, options, *_, **__: 1 if options.compare else 0)
-    recipe = tmp_path / "pair.toml"
-    recipe.write_text('command = "dropout"\ntitle = "A pair"\n[embedded]\nmodel = "resnet18"\n')
+    monkeypatch.setattr(run, "load_subject", lambda *_: None)
+    monkeypatch.setattr(run, "carry_out_truncation", lambda _subjects, options, *_, **__: 1 if options.compare else 0)
+    recipe = tmp_path / "dead.toml"
+    recipe.write_text('command = "truncation"\ntitle = "A network"\n[embedded]\nnetworks = [{name = "one", model = "resnet18"}]\n')
     code, _, stderr = call("run", recipe, "--embedded", "--compare", "--threads", "1")
     assert code == 0
-    assert "note: recipes of dropout are not compared with baselines" in stderr
+    assert "note: recipes of truncation are not compared with baselines" in stderr

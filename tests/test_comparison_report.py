@@ -107,7 +107,7 @@ def test_a_result_with_a_comparison_reads_back(result, tmp_path):
     assert kinds.read(tmp_path / "result.json") == result
 
 
-@pytest.mark.parametrize("file", sorted(REPORTS.glob("*/result.json")), ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", sorted(REPORTS.rglob("result.json")), ids=lambda file: str(file.parent.relative_to(REPORTS)))
 def test_committed_results_stay_readable(file, tmp_path):
     found = kinds.read(file)
     found.write(tmp_path / "result.json")

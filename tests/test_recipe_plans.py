@@ -11,6 +11,7 @@ from command_line import call
 
 from repairkit.cli import options
 from repairkit.data.images import LabelledImages
+from repairkit.dropout import DropoutTask
 from repairkit.models import zoo
 from repairkit.recipe_file import facts_of
 
@@ -19,25 +20,34 @@ SMALL = {
     "correlation_attack_accuracy": (20, 60),
     "fig1_critical_filters": (20, 90),
     "fig2_class_filters": (20, 90),
+    "fig4_dropout": (2, 1239),
     "fig8_sample_efficiency": (1000, 1),
     "table_conductance": (20, 90),
 }
-"""Classes of the data, and images of each; other recipes take several data sets, or train first."""
+"""Classes of the data, and images of each; of those that train first the images that are left. Other recipes take several data sets."""
 STATED = re.compile(r"small: [^()]*\(([\d,]+) image passes")
 
 
-def stand_ins(plan, classes, each):
+def stand_ins(plan, classes, each, architecture=None):
     """A network with fresh weights and noise for images: a plan asks how many there are, and nothing else."""
     names = (*getattr(plan, "classes", ()), *map(str, range(classes)))[:classes]
     labels = np.repeat(np.arange(classes), each)
-    side = 75 if plan.model == "inception_v3" else 48
+    architecture = architecture or plan.model
+    side = 75 if architecture == "inception_v3" else 48
     pixels = np.random.default_rng(0).integers(0, 256, size=(len(labels), side, side, 3), dtype=np.uint8)
-    return zoo.fresh(plan.model, names), LabelledImages(pixels, labels, np.array(names)[labels], classes=names, name="noise")
+    return zoo.fresh(architecture, names), LabelledImages(pixels, labels, np.array(names)[labels], classes=names, name="noise")
+
+
+def rivals(plan, classes, each):
+    """Two such networks of the architecture that a recipe trains."""
+    model, images = stand_ins(plan, classes, each, plan.training.architecture)
+    return DropoutTask(model, zoo.fresh(plan.training.architecture, images.classes), images)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_header_states_the_passes_of_its_plan(name, monkeypatch):
     monkeypatch.setattr(sys.modules["repairkit.cli.run"], "load", lambda plan, *_: stand_ins(plan, *SMALL[name]))
+    monkeypatch.setattr(sys.modules["repairkit.cli.run"], "load_dropout", lambda plan, *_: rivals(plan, *SMALL[name]))
     monkeypatch.setattr(options, "speed_of", lambda *_: 1.0)
     file = RECIPES / f"{name}.toml"
     code, stdout, stderr = call("run", file, "--way", "small", "--data-root", "DATA", "--threads", "1", "--dry-run", "--json")

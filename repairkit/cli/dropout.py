@@ -21,6 +21,7 @@ from repairkit.cli.options import (
     parse_t0,
     show_passes,
 )
+from repairkit.comparing import suited
 from repairkit.data import drawn, loaders
 from repairkit.dropout import DropoutTask, configuration, find, plan
 from repairkit.dropout_summary import summarise
@@ -86,6 +87,7 @@ def dropout(
     contested: flags.Contested = None,
     guarantee: flags.Guarantee = None,
     tolerance: flags.Tolerance = None,
+    compare: flags.Compare = False,
     seed: flags.Seed = 0,
     device: flags.Device = "cpu",
     threads: flags.Threads = None,
@@ -116,6 +118,7 @@ def dropout(
         guarantee=guarantee,
         tolerance=tolerance,
         ranking="recall",  # the worth has one part
+        compare=suited(fairness=False) if compare else (),
         seed=seed,
         device=device,
         batch=batch,

@@ -168,13 +168,13 @@ def comparison(
     )
 
 
-def together(rivals: int, level: float) -> list[str]:
-    """What the claims against several baselines mean; nothing to say of one."""
+def together(rivals: int, level: float, of: str = "baseline") -> list[str]:
+    """What claims about several baselines, or what else they are `of`, mean; nothing to say of one."""
     if rivals < 2:
         return []
     return [
-        f"Claims hold for the {rivals} baselines together, in each metric by itself: for better or worse the {100 * simultaneous(level, rivals):.4g}% interval must exclude "
-        f"zero. The {100 * level:g}% intervals shown hold for one baseline at a time, so that one may exclude zero without a claim."
+        f"Claims hold for the {rivals} {of}s together, in each metric by itself: for better or worse the {100 * simultaneous(level, rivals):.4g}% interval must exclude "
+        f"zero. The {100 * level:g}% intervals shown hold for one {of} at a time, so that one may exclude zero without a claim."
     ]
 
 

@@ -15,7 +15,7 @@ from repairkit.evaluation.fairness import claim_of
 from repairkit.evaluation.statistics import Floats, Interval, mean_interval, newcombe_paired, simultaneous, wilson
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.report.dropout_result import DropoutPoint
-from repairkit.report.result import Difference, Share, Verdict
+from repairkit.report.result import Difference, RemovalPoint, Share, Verdict
 
 Series = Literal["highest", "lowest", "random"]
 SERIES: tuple[Series, ...] = get_args(Series)
@@ -76,6 +76,11 @@ class Removals:
         if self.counts[:1] != (0,):
             raise DataError(f"expected counts from 0, got {self.counts}")
 
+    def of(self, column: str, series: Series) -> Removal:
+        """The curve of one network and one end of its values, beside that of random filters."""
+        rows = self.right[column]
+        return Removal(self.labels, self.classes, None, self.counts, rows[series].astype(bool), rows["random"])
+
     @property
     def most_frequent(self) -> float:
         """Accuracy of whoever always names the class that most report images have."""
@@ -84,12 +89,10 @@ class Removals:
     def points(self, level: float = 0.95, seed: int = 0) -> list[DropoutPoint]:
         """All curves, with the intervals of `repairkit.evaluation.critical.Removal.points`."""
         found = []
-        for column, rows in self.right.items():
-            curves = {
-                series: Removal(self.labels, self.classes, None, self.counts, rows[series].astype(bool), rows["random"]).points(level, seed)
-                for series in ("highest", "lowest")
-            }
-            taken: tuple[tuple[Series, str, str], ...] = (
+        for column in self.right:
+            ends: tuple[Series, ...] = ("highest", "lowest")
+            curves: dict[Series, list[RemovalPoint]] = {series: self.of(column, series).points(level, seed) for series in ends}
+            taken: tuple[tuple[Series, Series, str], ...] = (
                 ("highest", "highest", "critical"), ("lowest", "lowest", "critical"), ("random", "highest", "random"),
             )  # fmt: skip
             found += [

@@ -30,7 +30,7 @@ class DropoutRecipe(Recipe):
 
     defaults: ClassVar[dict[str, object]] = {"ranking": "recall"}  # the worth has one part
     unfit = (
-        "ranking", "spare", "folds", "rounds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "compare", "alternatives",
+        "ranking", "spare", "folds", "rounds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "alternatives",
     )  # fmt: skip
 
     command: Literal["dropout"]

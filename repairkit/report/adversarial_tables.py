@@ -58,7 +58,7 @@ def summary(result: AdversarialResult) -> Table:
 def quoted(result: AdversarialResult) -> list[Table]:
     """What README and recipes show of one run."""
     instead = alternatives(result)
-    return [*adversaries(result), *([instead] if instead else []), *comparison_tables.quoted(result.comparison, result.level)]
+    return [*adversaries(result), *([instead] if instead else []), *comparison_tables.quoted(result.compared, result.level)]
 
 
 def runs(results: Sequence[AdversarialResult]) -> Table:

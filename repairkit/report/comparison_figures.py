@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repairkit.report import drawing
 from repairkit.report.comparison_result import Baseline, Comparison
-from repairkit.report.comparison_tables import hundredths
+from repairkit.report.comparison_tables import hundredths, key_of
 from repairkit.report.tables import STATUS, count, points
 
 _SHAPLEY, _OTHER = 2, 0
@@ -12,18 +12,18 @@ _HEIGHT, _WIDTH, _LEFT = 128.0, 160.0, (44.0, 228.0)
 """Of a panel, and where the two columns begin."""
 
 
-def draw(comparison: Comparison) -> drawing.Figure:
-    """A panel for each baseline, its curve beside that of the Shapley values, all on one scale; with intervals.
+def draw(comparison: Comparison, of: str = "") -> drawing.Figure:
+    """A panel for each baseline, its curve beside that of the Shapley values, all on one scale; with intervals. `of` is the column it is of, where there are several.
 
     Example:
         >>> nothing = Comparison.model_construct(baselines=[], metric="accuracy")
         >>> draw(nothing).finding
         'Not drawn: no filter was frozen.'
     """
-    title = f"Baselines: {comparison.metric} as filters are frozen"
+    key, title = key_of("baselines", of), f"{f'{of}, baselines' if of else 'Baselines'}: {comparison.metric} as filters are frozen"
     made = [each for each in comparison.baselines if not each.why_not]
     if len(made) < 2 or len(made[0].points) < 2:
-        return drawing.Figure("baselines", title, "Not drawn: no filter was frozen.")
+        return drawing.Figure(key, title, "Not drawn: no filter was frozen.")
     shapley, *others = made
     legend, y = drawing.legend([(_SHAPLEY, shapley.name), (_OTHER, "the baseline of the panel")], 14)
     levels = [end for each in made for point in each.points for end in (point.low, point.high)]
@@ -40,7 +40,7 @@ def draw(comparison: Comparison) -> drawing.Figure:
     body += drawing.text(drawing.WIDTH / 2, bottom + 6, f"number of frozen filters, {comparison.order}", css="m", anchor="middle")
     finding = " ".join(comparison.sentences[:1]) or "No area was measured."
     detail = f"Values times 100, {'lower' if comparison.lower_is_better else 'higher'} is ahead. " + " ".join(map(_said, made))
-    return drawing.Figure("baselines", title, finding, detail, bottom + 16, body)
+    return drawing.Figure(key, title, finding, detail, bottom + 16, body)
 
 
 def _panel(x: drawing.Scale, y: drawing.Scale, each: Baseline, shapley: Baseline, *, labelled: bool) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from repairkit.report.comparison_result import Baseline, Comparison, Selection
 from repairkit.report.record import Claim
@@ -21,8 +23,8 @@ def hundredths(value: float) -> str:
     return signed(f"{100 * value:.1f}")
 
 
-def tables(comparison: Comparison, level: float) -> list[Table]:
-    """All of them: agreement and area, curves, choosing from each one's candidates, first filters side by side."""
+def tables(comparison: Comparison, level: float, of: str = "") -> list[Table]:
+    """All of them: agreement and area, curves, choosing from each one's candidates, first filters side by side; `of` the column it is of, where there are several."""
     made = [each for each in comparison.baselines if not each.why_not]
     found = [agreement(comparison, made, level)]
     if len(made[0].points) > 1:
@@ -31,20 +33,42 @@ def tables(comparison: Comparison, level: float) -> list[Table]:
         found.append(selections(made, level))
     if comparison.ranked:
         found.append(ranked(comparison))
+    return [_named(table, of) for table in found]
+
+
+def quoted(compared: Mapping[str, Comparison], level: float) -> list[Table]:
+    """What README and recipes show of each: who is ahead by area, and what choosing makes of each one's candidates; nothing where nobody compared."""
+    found = []
+    for of, comparison in compared.items():
+        made = [each for each in comparison.baselines if not each.why_not]
+        found += [_named(agreement(comparison, made, level), of), *([_named(selections(made, level), of)] if made[0].selections else [])]
     return found
 
 
-def quoted(comparison: Comparison | None, level: float) -> list[Table]:
-    """What README and recipes show of it: who is ahead by area, and what choosing makes of each one's candidates; nothing where nobody compared."""
-    if comparison is None:
-        return []
-    made = [each for each in comparison.baselines if not each.why_not]
-    return [agreement(comparison, made, level), *([selections(made, level)] if made[0].selections else [])]
+def key_of(key: str, of: str) -> str:
+    """The key of a table or figure that there is one of for each of several columns.
+
+    Example:
+        >>> key_of("baselines", "Dropout-trained"), key_of("baselines", "")
+        ('baselines-dropout-trained', 'baselines')
+    """
+    return f"{key}-{re.sub(r'[^a-z0-9]+', '-', of.lower())}" if of else key
 
 
-def descriptions(comparison: Comparison) -> list[tuple[str, str]]:
+def _named(table: Table, of: str) -> Table:
+    """The table of one of several columns, which its key and its caption name."""
+    return replace(table, key=key_of(table.key, of), caption=f"{of}, {table.caption[0].lower()}{table.caption[1:]}") if of else table
+
+
+def descriptions(compared: Mapping[str, Comparison]) -> list[tuple[str, str]]:
     """What each baseline is; of those that could not be made, why."""
-    return [(each.name, f"{each.what} Not compared: {each.why_not}." if each.why_not else each.what) for each in comparison.baselines]
+    what: dict[str, list[str]] = {}
+    for of, comparison in compared.items():
+        for each in comparison.baselines:
+            said = what.setdefault(each.name, [each.what])
+            if each.why_not:
+                said.append(f"Not compared{f' ({of})' if of else ''}: {each.why_not}.")
+    return [(name, " ".join(said)) for name, said in what.items()]
 
 
 def agreement(comparison: Comparison, made: Sequence[Baseline], level: float) -> Table:

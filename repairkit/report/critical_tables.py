@@ -53,7 +53,7 @@ def quoted(result: CriticalResult) -> list[Table]:
     return [
         *([before_after(result)] if result.shares else []),
         *removal(result),
-        *comparison_tables.quoted(result.comparison, result.level),
+        *comparison_tables.quoted(result.compared, result.level),
     ]
 
 

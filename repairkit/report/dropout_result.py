@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from repairkit.report.record import Record
-from repairkit.report.result import Extreme, Result
+from pydantic import Field
+
+from repairkit.report.comparison_result import Comparison
+from repairkit.report.record import Claim, Record
+from repairkit.report.result import Estimate, Extreme, Result
 
 
 class DropoutPoint(Record):
@@ -31,6 +34,23 @@ class SharedHistogram(Record):
     counts: dict[str, list[int]]  # by column
 
 
+class RankedChange(Record):
+    """What freezing the first filters of one ranking changes of accuracy, mean over the numbers of filters, paired against none frozen."""
+
+    name: str  # of the ranking: Shapley values or a baseline
+    changes: dict[str, Estimate]  # by column
+    difference: Estimate  # of the changes, dropout-trained minus original
+    claim: Claim  # whether the dropout-trained network falls less; of all rankings together
+
+
+class Rankings(Record):
+    """Whether what is found of two networks hangs on the ranking of their filters."""
+
+    n: int
+    sentences: list[str]  # losses first
+    rows: list[RankedChange]  # the Shapley values first
+
+
 class DropoutResult(Result):
     """What a network and its dropout-trained rival depend on.
 
@@ -48,3 +68,10 @@ class DropoutResult(Result):
     removal: list[DropoutPoint]
     spreads: list[SharedHistogram]
     extremes: dict[str, list[Extreme]]  # by column
+    comparisons: dict[str, Comparison] = Field(default_factory=dict)  # by column; empty unless they were asked for
+    rankings: Rankings | None = None  # likewise
+
+    @property
+    def compared(self) -> dict[str, Comparison]:
+        """Each network held against baselines."""
+        return {column.label: self.comparisons[column.key] for column in self.columns if column.key in self.comparisons}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from repairkit.report import tables
+from repairkit.report import comparison_tables, tables
 from repairkit.report.dropout_result import DropoutPoint, DropoutResult
-from repairkit.report.result import Difference
+from repairkit.report.result import Difference, Estimate
 from repairkit.report.tables import (
     NONE,
     STATUS,
@@ -78,7 +78,7 @@ def summary(result: DropoutResult) -> Table:
 
 def quoted(result: DropoutResult) -> list[Table]:
     """What README and recipes show of one run."""
-    return [accuracies(result), *removal(result)]
+    return [accuracies(result), *removal(result), *rankings(result), *comparison_tables.quoted(result.compared, result.level)]
 
 
 def design(result: DropoutResult) -> str:
@@ -161,6 +161,34 @@ def removal(result: DropoutResult) -> list[Table]:
             )
         )
     return found
+
+
+def rankings(result: DropoutResult) -> list[Table]:
+    """What freezing the first filters of each ranking changes in both networks, and how the changes differ; the Shapley values first."""
+    if result.rankings is None:
+        return []
+
+    def cell(each: Estimate) -> Cell:
+        return Cell(points(each.value), interval(each.low, each.high, points))
+
+    rows = tuple(
+        (
+            Cell(row.name, kind="text"),
+            *(cell(row.changes[column.key]) for column in result.columns),
+            cell(row.difference),
+            Cell(STATUS[row.claim], kind="status", claim=row.claim),
+        )
+        for row in result.rankings.rows
+    )
+    return [
+        Table(
+            key="rankings",
+            caption=f"First filters of each ranking frozen: mean change of accuracy over the numbers of filters, in points, n = {count(result.rankings.n)}, with {result.level:.0%} intervals",
+            heads=("Ranked by", *(f"{column.label}, change" for column in result.columns), "Difference of the changes", "Claim"),
+            kinds=("text", *_numbers(len(result.columns) + 1), "status"),
+            bodies=(rows[:1], rows[1:]) if len(rows) > 1 else (rows,),
+        )
+    ]
 
 
 def _numbers(columns: int) -> tuple[Kind, ...]:

@@ -49,7 +49,7 @@ def summary(result: FairnessResult) -> Table:
 def quoted(result: FairnessResult) -> list[Table]:
     """What README and recipes show of one run."""
     instead = alternatives(result)
-    return [before_after(result), *([instead] if instead else []), *comparison_tables.quoted(result.comparison, result.level)]
+    return [before_after(result), *([instead] if instead else []), *comparison_tables.quoted(result.compared, result.level)]
 
 
 def design(result: FairnessResult) -> str:

@@ -87,9 +87,8 @@ def kind_of(result: Result) -> Kind:
 
 
 def drawings_of(result: Result) -> list[Figure]:
-    """The figures of a result, and that of its comparison with baselines, where there is one."""
-    compared = [comparison_figures.draw(result.comparison)] if result.comparison else []
-    return [*kind_of(result).draw(result), *compared]
+    """The figures of a result, and those of what was compared with baselines."""
+    return [*kind_of(result).draw(result), *(comparison_figures.draw(comparison, of) for of, comparison in result.compared.items())]
 
 
 def read(path: Path) -> Result:

@@ -50,7 +50,7 @@ def summary(result: PruningResult) -> Table:
 def quoted(result: PruningResult) -> list[Table]:
     """What README and recipes show of one run."""
     contested = [contest(result, result.contest)] if result.contest else []
-    return [networks(result), *contested, *comparison_tables.quoted(result.comparison, result.level)]
+    return [networks(result), *contested, *comparison_tables.quoted(result.compared, result.level)]
 
 
 def design(result: PruningResult) -> str:

@@ -248,6 +248,11 @@ class Result(Record):
     reproduction: Reproduction
     comparison: Comparison | None = None  # None unless it was asked for
 
+    @property
+    def compared(self) -> dict[str, Comparison]:
+        """What was held against baselines, by the label of its column; of the one network of a report that needs none, ""."""
+        return {"": self.comparison} if self.comparison else {}
+
     def share(self, column: str, metric: str, group: str | None = None) -> Share:
         """The one entry of that column, metric and group; KeyError if there is none."""
         for entry in self.shares:
