@@ -10,13 +10,12 @@ import numpy.typing as npt
 
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
-from repairkit.evaluation.statistics import none_seen
 from repairkit.filters import ConvFilters
 from repairkit.freezing import why_not_bakeable
 from repairkit.models.classifier import Classifier
 from repairkit.options import Options
 from repairkit.removing import grid, right_with
-from repairkit.repair import GUARD_CONFIDENCE, GUARD_Z, weighted_standard_error
+from repairkit.repair import drop_bound as guard_bound
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples
 from repairkit.unfinished import KeptNetwork
@@ -131,9 +130,7 @@ def drop_bound(before: Booleans, after: Booleans) -> float:
         0.01
     """
     lost = before.astype(np.float64) - after
-    weights = np.full(len(lost), 1 / len(lost))
-    error = weighted_standard_error(lost, weights, np.zeros(len(lost), dtype=str))
-    return max(float(lost.mean()) + GUARD_Z * error, float(lost.mean()), none_seen(len(lost), GUARD_CONFIDENCE))
+    return guard_bound(lost, lost, np.full(len(lost), 1 / len(lost)), np.zeros(len(lost), dtype=str))
 
 
 def most_within(right: Callable[[int], Booleans], most: int, allowed: float) -> list[Try]:
