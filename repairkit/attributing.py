@@ -16,7 +16,7 @@ from repairkit.evaluation.splits import halves, ungrouped
 from repairkit.filters import ConvFilters
 from repairkit.models.classifier import Classifier
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
-from repairkit.options import Options
+from repairkit.options import SETTLES, Options
 from repairkit.shapley import Attribution, estimate
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.model_game import ModelGame, prepared_batches
@@ -95,7 +95,10 @@ def zone_of(game: ModelGame, options: Options, *, seed: int, clock: Clock, kept:
 
     Raises:
         GameError: no size of coalition at which the network is alive.
+        UsageError: a zone that is to be settled, which this command has no images for.
     """
+    if options.t0 == "settled":
+        raise UsageError(f"t0 'settled' is for {SETTLES}, which leave images alone to settle it on; give a number or 'auto'")
     if options.t0 != "auto":
         return None, options.t0 or 0.0
     with clock.part("live zone"):

@@ -21,6 +21,7 @@ from repairkit.report.comparison_result import Comparison
 from repairkit.report.critical_result import CriticalResult, LayerCount
 from repairkit.report.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
 from repairkit.report.tables import limit
+from repairkit.settling import settled_in_words
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
 from repairkit.specific import FACTORS, PRICED_AT
@@ -214,6 +215,10 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         if options.truncation
         else "No truncation.",
     ]
+    if findings.settled:
+        sentences.append(
+            f"The {findings.settled.images:,} images that choose settled the live zone and did nothing else: {settled_in_words(findings.settled)}."
+        )
     if removal.counts[-1]:
         sentences.append(
             f"Removal: the highest filters were frozen, measured at {at_numbers(removal.counts)}, on report images that had no part in finding them; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -22,13 +22,15 @@ from repairkit.filters import ConvFilters
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.options import Options
 from repairkit.removing import Control, grid, removed, right_with
+from repairkit.settling import PART as SETTLING
+from repairkit.settling import Settled, charged, settle, zone_planned
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
-from repairkit.unfinished import Unfinished
+from repairkit.shapley.zone import Zone
+from repairkit.unfinished import KeptNetwork, Unfinished
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,16 @@ class DropoutFindings:
     """Everything measured; `repairkit.dropout_summary` turns it into a result.
 
     Attributes:
-        split: which images found filters and which report; those that choose are left alone.
+        split: which images found filters, settled the live zone and report.
         networks: values by column.
+        settled: how the live zone that both have in common was settled, where it was.
         removals: who was right as filters were frozen.
         compared: each network held against baselines, by column; empty where nobody asked.
     """
 
     split: Split
     networks: dict[str, ValuedNetwork]
+    settled: Settled | None
     removals: Removals
     compared: dict[str, Compared]
     passes: dict[str, float]
@@ -137,10 +141,12 @@ def plan(task: DropoutTask, options: Options) -> dict[str, float]:
     split = split_of(task.each()["original"], options)
     points = len(grid(options.top or options.usual_top)) - 1
     ends = 1 if options.guarantee is not None else 2
-    compared = planned(options, images=len(split.attribute), points=points + 1, report=len(split.report))
+    zone = zone_planned(len(split.choose), options)
+    dearer = replace(options, budget=options.budget + zone.get(SETTLING, 0.0))
+    compared = planned(dearer, images=len(split.attribute), points=points + 1, report=len(split.report))
     one = (
         {"calibration": float(len(split.attribute))}
-        | ({"live zone": float(ZONE_SIZES * POINT_PASSES)} if options.t0 == "auto" else {})
+        | zone
         | {"attribution": options.budget * ends}
         | {"evaluation": float(len(split.report) * (1 + 2 * points)), "control": float(len(split.report) * points * DRAWS)}
         | ({"baselines": compared} if options.compare else {})
@@ -186,30 +192,51 @@ def find(
         sum(plan(task, options).values()),
         kept=unfinished,
     )
-    networks = {}
+    games, kept, networks = {}, {}, {}
     for column, each in tasks.items():
         clock.prefix = column
-        networks[column] = value_network(column, each, split, options, clock, workers, unfinished)
+        games[column] = play(each, split, options, clock)
+        kept[column] = unfinished.network(column) if unfinished else None
+    clock.prefix = ""
+    zoned = None
+    measured: dict[str, tuple[Zone | None, float]]
+    if options.t0 == "settled":
+        zones, zoned = settle([*games.values()], task.images.subset(split.choose), options, clock=clock, kept=[*kept.values()])
+        measured = {column: (zone, zoned.t0) for column, zone in zip(games, zones, strict=True)}
+    else:
+        measured = {column: zone_of(game, options, seed=options.seed, clock=clock, kept=kept[column]) for column, game in games.items()}
+    for column, game in games.items():
+        clock.prefix = column
+        networks[column] = value_network(game, *measured[column], zoned, options, clock, workers, kept[column])
     removals = remove(tasks, networks, split, options, clock, unfinished)
     compared = {}
     for column, each in tasks.items() if options.compare else ():
         clock.prefix = column
         network, removal = networks[column], removals.of(column, "highest")
-        kept = unfinished.network(column) if unfinished else None
-        compared[column] = compare_removal(each, network.game, None, network.highest, removal, None, split, options, clock, kept)
-    return DropoutFindings(split, networks, removals, compared, clock.passes, clock.seconds)
+        compared[column] = compare_removal(each, network.game, None, network.highest, removal, None, split, options, clock, kept[column])
+    return DropoutFindings(split, networks, zoned, removals, compared, clock.passes, clock.seconds)
 
 
-def value_network(
-    column: str, task: CriticalTask, split: Split, options: Options, clock: Clock, workers: int, unfinished: Unfinished | None
-) -> ValuedNetwork:
-    """Constants, live zone and the values of both ends of one network."""
-    kept = unfinished.network(column) if unfinished else None
+def play(task: CriticalTask, split: Split, options: Options, clock: Clock) -> ModelGame:
+    """The game of one network, with its constants."""
     with clock.part("calibration"):
         found_on = task.images.subset(split.attribute)
         game = game_of(task.model.classifier, worth_on(task, found_on, options), (found_on,), options)
         clock.add("calibration", len(found_on))
-    zone, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
+    return game
+
+
+def value_network(
+    game: ModelGame,
+    zone: Zone | None,
+    t0: float,
+    settled: Settled | None,
+    options: Options,
+    clock: Clock,
+    workers: int,
+    kept: KeptNetwork | None,
+) -> ValuedNetwork:
+    """The values of both ends of one network."""
 
     def values(end: End, name: str) -> Attribution:
         with clock.part("attribution"):
@@ -221,6 +248,7 @@ def value_network(
 
     highest = values("high", "highest")
     lowest = highest if options.guarantee is not None else values("low", "lowest")
+    highest = charged(highest, settled)
     return ValuedNetwork(highest, lowest, game, zone, game.batch if game.batch < options.batch else None)
 
 

@@ -20,6 +20,7 @@ from repairkit.options import Options
 from repairkit.report.comparison_result import Comparison
 from repairkit.report.dropout_result import DropoutResult, SharedHistogram
 from repairkit.report.result import Column, Cost, Extreme, Guaranteed
+from repairkit.settling import settled_in_words
 from repairkit.shapley.game import Floats
 from repairkit.summary import COLUMNS, SCORES, claims_of, dropout_explanation, reproduction
 
@@ -160,7 +161,9 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
         f"Removal: of each network its own highest filters, its own lowest and random ones were frozen, measured at {at_numbers(removals.counts)}, on "
         f"{len(findings.split.report):,} report images that had no part in finding them; random filters are the same in both networks, in {DRAWS} orders.",
         "A claim at one number of filters needs an interval that excludes zero when it is widened for all numbers, the three series and both metrics (Bonferroni).",
-        "The images that a repair would choose on were left alone, so that the split is that of repairkit accuracy.",
+        f"The {findings.settled.images:,} images that choose settled the live zone of both networks and did nothing else: {settled_in_words(findings.settled)}."
+        if findings.settled
+        else "The images that a repair would choose on were left alone, so that the split is that of repairkit accuracy.",
     ]
     if len(zones) > 1:
         sentences.append("The two networks die at other sizes: values from other live zones are not on one scale; --t0 sets one for both.")

@@ -16,6 +16,9 @@ from repairkit.tracing import FreezeAt
 
 Ranking = Literal["recall + source", "recall", "specific"]
 Score = Literal["smooth", "hard"]
+LiveZone = float | Literal["auto", "settled"] | None
+SETTLES = "accuracy and dropout"
+"""Commands that settle the live zone on the images that choose; see `repairkit.settling`."""
 LARGEST_SEED = 2**63 - 1
 """What torch takes for a seed is 64 bits, of which one is left for the folds, which add to it."""
 
@@ -28,7 +31,8 @@ class Options:
         engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;
             the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
             and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen,
-            and "auto" measures where the network dies (`repairkit.shapley.zone`).
+            and "auto" measures where the network dies (`repairkit.shapley.zone`); "settled", of accuracy and dropout, takes that or a narrower zone,
+            by what freezing its highest filters does on the images that choose (`repairkit.settling`).
             `truncation` is for the walks and each part of the worth the paper's 0.6 for two classes and 0.2 for more, and 0 for none.
         guarantee: probability that any claim about the lowest and highest filters is wrong, in (0, 1), for
             each network and fold (`tmab`; see docs/guarantee.md); None for no claims.
@@ -66,7 +70,7 @@ class Options:
     engine: Engine = "tmab"
     budget: float = 20_000
     top: int | None = None
-    t0: float | Literal["auto"] | None = None
+    t0: LiveZone = None
     truncation: float | None = None
     guarantee: float | None = None
     tolerance: float | None = None
@@ -113,7 +117,7 @@ class Options:
             ("batch", 1, math.inf),
             ("seed", 0, LARGEST_SEED),
         ):
-            if (number := getattr(self, name)) not in (None, "auto") and not low <= number <= high:
+            if (number := getattr(self, name)) not in (None, "auto", "settled") and not low <= number <= high:
                 raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")
         if min(self.curve, default=1) < 1:
             raise UsageError(f"curve must hold numbers of filters, at least 1 each, got {self.curve}")
@@ -143,8 +147,8 @@ class Options:
         return 40 if self.engine == "tmab" else 100
 
     def _settle_truncation(self) -> None:
-        if isinstance(self.t0, str) and self.t0 != "auto":
-            raise UsageError(f"t0 must be a number or 'auto', got {self.t0!r}")
+        if isinstance(self.t0, str) and self.t0 not in ("auto", "settled"):
+            raise UsageError(f"t0 must be a number, 'auto' or 'settled', got {self.t0!r}")
         if self.engine == "tmab":
             if self.truncation is not None:
                 raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")

@@ -94,7 +94,11 @@ def test_dry_run_of_accuracy_prints_the_plan_and_writes_nothing(folders, tmp_pat
     monkeypatch.chdir(tmp_path)
     code, stdout, _ = call("accuracy", "--model", tiny_faces.spoilt_weights(), "--data-root", folders, *QUICK, "--dry-run", "--json")
     planned = json.loads(stdout)["passes"]
-    assert (code, planned["attribution"], set(planned)) == (0, 700, {"calibration", "live zone", "attribution", "evaluation", "control"})
+    assert (code, planned["attribution"], set(planned)) == (
+        0,
+        700,
+        {"calibration", "live zone", "settling the live zone", "attribution", "evaluation", "control"},
+    )
     assert list(tmp_path.iterdir()) == []
 
 

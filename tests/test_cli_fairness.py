@@ -295,6 +295,7 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
         ("--truncation 0.5", 2, "tmab truncates by size, not by worth: give t0 in place of truncation"),
         ("--top 2976", 2, "top must be less than the 2976 filters of the network, got 2976"),
         ("--t0 often", 2, "t0 must be a number from 0 to 0.999, or auto, got 'often'"),
+        ("--t0 settled", 2, "t0 must be a number from 0 to 0.999, or auto, got 'settled'"),
         ("--t0 1", 2, "t0 must lie between 0 and 0.999, got 1"),
         ("--t0 nan", 2, "t0 must lie between 0 and 0.999, got nan"),
         ("--guarantee 2", 2, "guarantee must lie between 0 and 1, got 2"),

@@ -105,7 +105,7 @@ def recall(
         f"recall-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     options = _options(
-        engine=engine, ranking=class_ranking(ranking, engine, guarantee), spare=spare, score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget,
+        engine=engine, ranking=class_ranking(ranking, engine, guarantee), of_class=True, spare=spare, score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget,
         digits=data_root is None, top=top, truncation=truncation, contested=contested, guarantee=guarantee, tolerance=tolerance, strategy=strategy, candidates=candidates,
         max_filters=max_filters, max_clean_drop=max_clean_drop, compare=suited(fairness=False) if compare else (), seed=seed, device=device, batch=batch,
     )  # fmt: skip
@@ -140,7 +140,7 @@ def accuracy(
     precision: flags.Precision = "float32",
     budget: BudgetOption = None,
     top: TopOption = None,
-    t0: flags.T0 = None,
+    t0: flags.SettledT0 = None,
     truncation: flags.Truncation = None,
     contested: flags.Contested = None,
     guarantee: flags.Guarantee = None,
@@ -162,7 +162,7 @@ def accuracy(
         f"accuracy-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
     )  # fmt: skip
     options = _options(
-        engine=engine, ranking="recall", score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget, digits=data_root is None, top=top,
+        engine=engine, ranking="recall", of_class=False, score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget, digits=data_root is None, top=top,
         truncation=truncation, contested=contested, guarantee=guarantee, tolerance=tolerance,
         compare=suited(fairness=False) if compare else (), seed=seed, device=device, batch=batch,
     )  # fmt: skip
@@ -179,12 +179,12 @@ def accuracy(
     )
 
 
-def _options(*, engine: str, ranking: str, t0: str | None, budget: float | None, digits: bool, **others: Any) -> Options:
+def _options(*, engine: str, ranking: str, of_class: bool, t0: str | None, budget: float | None, digits: bool, **others: Any) -> Options:
     """The options of a run."""
     return options_of(
         engine=engine,
         ranking=ranking,
-        t0=parse_t0(t0) if t0 else usual_t0(engine, ranking),
+        t0=parse_t0(t0, settles=not of_class) if t0 else usual_t0(engine, ranking, of_class=of_class),
         budget=budget or (EMBEDDED_BUDGET if digits and others.get("guarantee") is None else Options.budget),
         **others,
     )

@@ -22,6 +22,7 @@ from repairkit.cli.options import (
     show_passes,
 )
 from repairkit.comparing import suited
+from repairkit.critical import usual_t0
 from repairkit.data import drawn, loaders
 from repairkit.dropout import DropoutTask, configuration, find, plan
 from repairkit.dropout_summary import summarise
@@ -82,7 +83,7 @@ def dropout(
             help=f"How many filters of each end to look for, and to remove. [default: 40; {EMBEDDED_TOP} for drawn faces and embedded digits; 100 for the walks]",
         ),
     ] = None,
-    t0: flags.T0 = None,
+    t0: flags.SettledT0 = None,
     truncation: flags.Truncation = None,
     contested: flags.Contested = None,
     guarantee: flags.Guarantee = None,
@@ -112,7 +113,7 @@ def dropout(
         precision=precision,
         budget=budget or (EMBEDDED_BUDGET if quick else Options.budget),
         top=top or (EMBEDDED_TOP if quick else None),
-        t0=parse_t0(t0),
+        t0=parse_t0(t0, settles=True) if t0 else usual_t0(engine, "recall", of_class=False),
         truncation=truncation,
         contested=contested,
         guarantee=guarantee,

@@ -50,7 +50,14 @@ Std = Annotated[str | None, typer.Option(help="R,G,B, likewise.")]
 T0 = Annotated[
     str | None,
     typer.Option(
-        help="Least share of filters that stays live (tmab); 0 is the Shapley value, auto measures where the network dies. [default: 0.97; auto for recall and accuracy]"
+        help="Least share of filters that stays live (tmab); 0 is the Shapley value, auto measures where the network dies. [default: 0.97; auto for recall with --ranking recall]"
+    ),
+]
+SettledT0 = Annotated[
+    str | None,
+    typer.Option(
+        help="Least share of filters that stays live (tmab); 0 is the Shapley value, auto measures where the network dies, settled takes that or a narrower "
+        "zone, by what freezing its highest filters does to the images that choose. [default: settled]"
     ),
 ]
 Truncation = Annotated[

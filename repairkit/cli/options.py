@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from repairkit.errors import ModelWarning, UsageError
 from repairkit.memory import available, images_that_fit
 from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import LoadedModel
-from repairkit.options import Options, Score
+from repairkit.options import LiveZone, Options, Score
 from repairkit.outputs import outputs
 from repairkit.rundir import require_free
 from repairkit.shapley import Engine
@@ -108,24 +108,30 @@ def resume_command(arguments: list[str], place: Path, *, out_given: bool) -> str
     return f"repairkit {shlex.join([each for each in arguments if each != '--resume'] + more + ['--resume'])}"
 
 
-def parse_t0(text: str | None) -> float | Literal["auto"] | None:
+def parse_t0(text: str | None, *, settles: bool = False) -> LiveZone:
     """The live zone as given on the command line.
 
+    Args:
+        text: what was given.
+        settles: whether the command can settle it on the images that choose.
+
     Raises:
-        UsageError: neither a number nor "auto".
+        UsageError: neither a number nor a word that this command knows.
 
     Example:
-        >>> parse_t0("0.9"), parse_t0("auto"), parse_t0(None)
-        (0.9, 'auto', None)
+        >>> parse_t0("0.9"), parse_t0("auto"), parse_t0("settled", settles=True), parse_t0(None)
+        (0.9, 'auto', 'settled', None)
     """
     if text is None:
         return None
     if text == "auto":
         return "auto"
+    if text == "settled" and settles:
+        return "settled"
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"t0 must be a number from 0 to 0.999, or auto, got {text!r}") from None
+        raise UsageError(f"t0 must be a number from 0 to 0.999{', auto or settled' if settles else ', or auto'}, got {text!r}") from None
 
 
 def parse_share(option: str, text: str) -> float:

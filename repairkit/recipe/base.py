@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from repairkit.comparing import suited
 from repairkit.data import loaders
 from repairkit.errors import UsageError
-from repairkit.options import LARGEST_SEED, Options
+from repairkit.options import LARGEST_SEED, SETTLES, Options
 
 
 class Section(BaseModel):
@@ -96,6 +96,8 @@ class Recipe(Section):
     """Options that the command has no use for."""
     baselines: ClassVar[tuple[str, ...]] = suited(fairness=False)
     """What the command can be compared with, where it is compared at all."""
+    settles: ClassVar[bool] = False
+    """Whether the command can settle the live zone on the images that choose."""
 
     title: str
     size: int | None = None
@@ -133,6 +135,8 @@ class Recipe(Section):
             options = Options(**(self.defaults | values | overrides))  # type: ignore[arg-type]
         except UsageError as error:
             raise UsageError(f"{path}: options.{error}") from None
+        if options.t0 == "settled" and not self.settles:
+            raise UsageError(f"{path}: options.t0: 'settled' is for {SETTLES}; give a number or 'auto'")
         if unsuited := next((name for name in options.compare if name not in self.baselines), None):
             raise UsageError(f"{path}: options.compare: {unsuited} does not suit this command; there are {', '.join(self.baselines)}")
         return options

@@ -28,6 +28,7 @@ class CriticalRecipe(ClassifierRecipe):
         repair: also repair each class, as `repairkit recall --repair`.
     """
 
+    settles = True
     unfit = ("folds", "rounds", "source_counts", "stability", "curve", "alternatives")
 
     command: Literal["recall", "accuracy"]
@@ -58,8 +59,12 @@ class CriticalRecipe(ClassifierRecipe):
                 raise UsageError(f"{path}: options.{error}") from None
         elif given not in (None, "recall"):
             raise UsageError(f"{path}: options.ranking: accuracy is ranked by itself, got {given!r}; leave the key out")
-        t0 = {} if "t0" in self.options else {"t0": usual_t0(engine, ranking)}
-        return super().run_options(path, **({"ranking": ranking} | t0 | overrides))
+        of_class = self.command == "recall"
+        t0 = {} if "t0" in self.options else {"t0": usual_t0(engine, ranking, of_class=of_class)}
+        options = super().run_options(path, **({"ranking": ranking} | t0 | overrides))
+        if of_class and options.t0 == "settled":
+            raise UsageError(f"{path}: options.t0: recall of a class has few images to settle a zone on; give a number or 'auto'")
+        return options
 
     def tasks(self, model: zoo.LoadedModel, images: LabelledImages) -> list[CriticalTask]:
         """What is asked, one class after the other.

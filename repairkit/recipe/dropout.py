@@ -7,7 +7,9 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from repairkit.critical import usual_t0
 from repairkit.models import zoo
+from repairkit.options import Options
 from repairkit.recipe.base import DataSection, FolderSection, Recipe, TrainingSection, seeded
 
 
@@ -29,6 +31,7 @@ class DropoutRecipe(Recipe):
     """
 
     defaults: ClassVar[dict[str, object]] = {"ranking": "recall"}  # the worth has one part
+    settles = True
     unfit = (
         "ranking", "spare", "folds", "rounds", "source_counts", "stability", "curve", "strategy", "candidates", "max_filters", "max_clean_drop", "alternatives",
     )  # fmt: skip
@@ -44,6 +47,15 @@ class DropoutRecipe(Recipe):
     per_class: int | None = Field(default=None, ge=1)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+
+    def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
+        """The options of the run; the live zone as with the command, unless the recipe says otherwise.
+
+        Raises:
+            UsageError: as `Recipe.run_options`.
+        """
+        t0 = {} if "t0" in self.options else {"t0": usual_t0(str(self.options.get("engine", "tmab")), "recall", of_class=False)}
+        return super().run_options(path, **(t0 | overrides))
 
     def paths(self) -> list[str]:
         """Files and folders that the recipe takes below the data root."""

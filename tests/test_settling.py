@@ -1,0 +1,152 @@
+"""The live zone settled on the images that choose: held against freezing for good, by hand."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import three_colours
+import torch
+from dropout_example import found as compared_networks
+from dropout_example import redundant
+
+from repairkit import baselines, critical, settling
+from repairkit.attributing import game_of, zone_of
+from repairkit.clock import Clock
+from repairkit.critical import CriticalTask, configuration, find, plan, split_of, worth_on
+from repairkit.critical_summary import summarise
+from repairkit.errors import UsageError
+from repairkit.evaluation.attacks import derived_seed
+from repairkit.freezing import bake
+from repairkit.options import Options
+from repairkit.removing import grid
+from repairkit.settling import SHARE, Settled, screen_passes, settle, sizes_of
+from repairkit.shapley.star import screen
+from repairkit.unfinished import Unfinished
+
+SETTLED = Options(budget=4000, top=3, contested=6, ranking="recall", t0="settled", seed=1)
+COLOURS = three_colours.images()
+
+
+def game_and_images(model, options=SETTLED):
+    task = CriticalTask(model, COLOURS, None)
+    split = split_of(task, options)
+    found_on = COLOURS.subset(split.attribute)
+    return game_of(model.classifier, worth_on(task, found_on, options), (found_on,), options), COLOURS.subset(split.choose)
+
+
+def frozen_for_good(model, game, order):
+    """The network with the constants of these filters in its weights."""
+    network = copy.deepcopy(model.classifier.network)
+    network.load_state_dict(bake(network, {game.filters.ids[player]: game.filters.constants[player] for player in order}))
+    return network
+
+
+def accuracy(network, images):
+    pixels = torch.from_numpy(images.pixels[np.arange(len(images))].astype(np.float32) / 255).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        return float((network(pixels).argmax(1).numpy() == images.labels).mean())
+
+
+@pytest.mark.parametrize("model", [three_colours.model(), redundant()], ids=["plain", "redundant"])
+def test_the_areas_are_those_of_networks_frozen_for_good(model):
+    game, images = game_and_images(model)
+    clock = Clock(None, 0)
+    (zone,), settled = settle([game], images, SETTLED, clock=clock, kept=[None])
+    assert zone.t0 == zone_of(game, replace(SETTLED, t0="auto"), seed=1, clock=Clock(None, 0))[1]
+    assert settled.sizes == sizes_of(zone.t0)
+    for index, (size, area) in enumerate(zip(settled.sizes, settled.areas, strict=True)):
+        estimates = screen(game, passes=screen_passes(SETTLED), seed=derived_seed(1, index), t0=size)
+        order = sorted((player for player in range(game.n) if estimates[player] > 0), key=lambda player: -estimates[player])[:3]
+        heights = {count: accuracy(frozen_for_good(model, game, order[:count]), images) for count in grid(3)}
+        assert area == pytest.approx(np.trapezoid([*heights.values()], [*heights]) / 3)
+    assert settled.t0 == min(zip(settled.areas, settled.sizes, strict=True))[1]
+    assert settled.images == len(images)
+    assert settled.passes == clock.passes[settling.PART]
+
+
+def test_one_zone_for_two_networks_is_of_the_lowest_mean():
+    games, images = zip(*(game_and_images(model) for model in (three_colours.model(), redundant())), strict=True)
+    alone = [settle([game], images[0], SETTLED, clock=Clock(None, 0), kept=[None]) for game in games]
+    zones, both = settle(games, images[0], SETTLED, clock=Clock(None, 0), kept=[None, None])
+    assert [zone.t0 for zone in zones] == [zone.t0 for (zone,), _ in alone]
+    assert both.sizes[0] == min(zone.t0 for zone in zones)
+    if len({settled.sizes for _, settled in alone}) == 1:
+        assert both.areas == pytest.approx(np.mean([settled.areas for _, settled in alone], axis=0))
+
+
+def test_a_screen_gets_its_share_of_the_budget_and_a_round_at_least():
+    assert screen_passes(Options(budget=12_000)) == 960 <= SHARE * 12_000 / 3
+    assert screen_passes(Options(budget=10)) == 192
+
+
+def test_accuracy_is_valued_in_the_zone_that_is_settled_and_charged_with_it(monkeypatch):
+    task = CriticalTask(redundant(), COLOURS, None)
+    tried = Settled((0.2, 0.6, 0.8), (0.5, 0.4, 0.45), 24, 1234.0)
+    real = settling.settle
+    monkeypatch.setattr(critical, "settle", lambda *args, **rest: (real(*args, **rest)[0], tried))
+    findings = find(task, SETTLED)
+    assert findings.attribution.t0 == 0.6
+    assert findings.attribution.passes[settling.PART] == 1234.0
+    assert sum(findings.attribution.passes.values()) <= SETTLED.budget + 1234.0
+    result = summarise(task, SETTLED, findings, title="Accuracy", command="repairkit accuracy", minutes=0.1, notices=[])
+    said = [sentence for sentence in result.method if "settled" in sentence]
+    assert said == [
+        "The 24 images that choose settled the live zone and did nothing else: ranked by gradients alone in the zones from 0.2, 0.6 and 0.8 up, the "
+        "filters that were frozen left a mean height of the curve of accuracy of 50.0, 40.0 and 45.0 %, and the least was taken."
+    ]
+
+
+def test_baselines_are_given_what_settling_took(monkeypatch):
+    given_passes = []
+    real = baselines.leave_one_out
+    monkeypatch.setattr(
+        baselines, "leave_one_out", lambda game, *, budget, **rest: given_passes.append(budget) or real(game, budget=budget, **rest)
+    )
+    options = replace(SETTLED, compare=("leave-one-out",))
+    task = CriticalTask(redundant(), COLOURS, None)
+    planned, given = plan(task, options), plan(task, replace(options, t0=0.5))
+    assert planned["baselines"] - given["baselines"] == planned[settling.PART]
+    assert set(planned) - set(given) == {"live zone", settling.PART}
+    findings = find(task, options)
+    assert given_passes == [sum(findings.attribution.passes.values())]
+    assert findings.attribution.passes[settling.PART] == findings.passes[settling.PART] == planned[settling.PART]
+
+
+def test_report_images_have_no_say(monkeypatch):
+    """Other images in the report, the same zone and values."""
+    task = CriticalTask(redundant(), COLOURS, None)
+    first = find(task, SETTLED)
+    pixels = COLOURS.pixels.copy()
+    pixels[first.split.report] = 255 - pixels[first.split.report]
+    second = find(CriticalTask(redundant(), replace(COLOURS, pixels=pixels), None), SETTLED)
+    assert (first.removal.critical != second.removal.critical).any()
+    assert first.settled == second.settled
+    np.testing.assert_array_equal(first.attribution.value, second.attribution.value)
+
+
+def test_screens_are_kept(tmp_path, monkeypatch):
+    task = CriticalTask(redundant(), COLOURS, None)
+
+    def unfinished():
+        return Unfinished(tmp_path / "run", configuration(task, SETTLED), command="repairkit accuracy --resume")
+
+    first = find(task, SETTLED, unfinished=unfinished())
+    monkeypatch.setattr("repairkit.screens.screen", lambda *_, **__: pytest.fail("a screen was made again"))
+    again = find(task, SETTLED, unfinished=unfinished())
+    assert again.settled == first.settled
+
+
+def test_both_networks_of_a_dropout_report_have_one_zone():
+    _, findings, result = compared_networks(replace(SETTLED, budget=2000))
+    assert {each.highest.t0 for each in findings.networks.values()} == {findings.settled.t0}
+    assert {each.lowest.t0 for each in findings.networks.values()} == {findings.settled.t0}
+    assert any("settled the live zone of both networks and did nothing else" in sentence for sentence in result.method)
+    assert not any("were left alone" in sentence for sentence in result.method)
+
+
+def test_a_class_has_no_zone_settled():
+    with pytest.raises(
+        UsageError, match="t0 'settled' is for accuracy and dropout, which leave images alone to settle it on; give a number"
+    ):
+        find(CriticalTask(redundant(), COLOURS, 1), SETTLED)
