@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from repairkit.attributing import game_of
 from repairkit.cli.run import load
-from repairkit.critical import CriticalTask, worth_on
+from repairkit.critical_task import CriticalTask, worth_on
 from repairkit.evaluation.splits import some
 from repairkit.filters import ConvFilters
 from repairkit.options import Options

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from repairkit.baselines import DRAWS
-from repairkit.critical import ROUNDING, CriticalFindings, CriticalTask
+from repairkit.critical import CriticalFindings
+from repairkit.critical_task import ROUNDING, CriticalTask
 from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.evaluation.comparison import Metric, comparison

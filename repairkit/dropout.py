@@ -13,7 +13,8 @@ from repairkit.attributing import attribute, game_of, zone_of
 from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
 from repairkit.comparing import Compared, planned
-from repairkit.critical import CriticalTask, compare_removal, split_of, worth_on
+from repairkit.critical import compare_removal
+from repairkit.critical_task import CriticalTask, split_of, worth_on
 from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.dropout import Removals, Series
@@ -44,7 +45,7 @@ class DropoutTask:
         training: the images that both were trained on, when at hand, to prove that none is used here.
 
     Raises:
-        ModelError: other architectures or filters, or one network twice; or as `repairkit.critical.CriticalTask`.
+        ModelError: other architectures or filters, or one network twice; or as `repairkit.critical_task.CriticalTask`.
         DataError: other classes, or images that were trained on.
     """
 
@@ -136,7 +137,7 @@ def plan(task: DropoutTask, options: Options) -> dict[str, float]:
     """Image passes that a run will make, by part; a limit for the attributions, the numbers removed and the live zone.
 
     Raises:
-        DataError: too few images, as `repairkit.critical.split_of`.
+        DataError: too few images, as `repairkit.critical_task.split_of`.
     """
     split = split_of(task.each()["original"], options)
     points = len(grid(options.top or options.usual_top)) - 1

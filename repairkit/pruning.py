@@ -12,9 +12,9 @@ from repairkit.baselines import DRAWS
 from repairkit.choosing import check_guard
 from repairkit.clock import Clock
 from repairkit.comparing import PART, Compared, planned, rows_of
-from repairkit.critical import CriticalTask, worth_on
 from repairkit.critical import configuration as configuration_of_accuracy
-from repairkit.critical import split_of as split_of_accuracy
+from repairkit.critical_task import CriticalTask, worth_on
+from repairkit.critical_task import split_of as split_of_accuracy
 from repairkit.cutting import Couplings, Pruned
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError

@@ -9,8 +9,8 @@ import numpy as np
 
 from repairkit.baselines import DRAWS
 from repairkit.comparing import SHAPLEY
-from repairkit.critical import CriticalTask
 from repairkit.critical_summary import metrics_of
+from repairkit.critical_task import CriticalTask
 from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
 from repairkit.evaluation.comparison import VARIANTS, comparison

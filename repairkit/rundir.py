@@ -18,7 +18,8 @@ from torch import nn
 from repairkit.adversarial.repairing import AdversarialFindings
 from repairkit.adversarial.task import AdversarialTask
 from repairkit.correlation import CorrelationFindings
-from repairkit.critical import CriticalFindings, CriticalTask
+from repairkit.critical import CriticalFindings
+from repairkit.critical_task import CriticalTask
 from repairkit.cutting import CUTS, WEIGHTS, cuts_of
 from repairkit.data.record import write_record
 from repairkit.dropout import DropoutFindings

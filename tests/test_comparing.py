@@ -23,7 +23,7 @@ from repairkit.adversarial import frontier, repairing
 from repairkit.baselines import BASELINES, DRAWS, suspects
 from repairkit.clock import Clock
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender, by_harm, by_value, join, suited
-from repairkit.critical import CriticalTask
+from repairkit.critical_task import CriticalTask
 from repairkit.errors import UsageError
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.freezing import Freeze, baked_copy

@@ -13,8 +13,9 @@ from repairkit import critical
 from repairkit.adversarial.frontier import FRONTIER
 from repairkit.adversarial.task import AttackOptions
 from repairkit.baselines import DRAWS
-from repairkit.critical import CriticalTask, configuration, find, find_each, plan, plan_each, split_of
+from repairkit.critical import configuration, find, find_each, plan, plan_each
 from repairkit.critical_summary import at_numbers, layers, summarise
+from repairkit.critical_task import CriticalTask, split_of
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.critical import Removal, compare, verdict_of_removal, verdict_of_repair
 from repairkit.models import zoo

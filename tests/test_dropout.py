@@ -13,8 +13,8 @@ from scipy import stats
 from torch import nn
 
 from repairkit import dropout
-from repairkit.critical import CriticalTask
 from repairkit.critical import find as find_critical
+from repairkit.critical_task import CriticalTask
 from repairkit.dropout import DropoutTask, configuration, find, plan
 from repairkit.dropout_summary import shared_histogram, summarise
 from repairkit.errors import DataError, ModelError, UsageError

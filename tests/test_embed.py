@@ -9,8 +9,9 @@ import three_colours
 from adversarial_example import adversarial_cases, adversarial_result
 from report_example import example_result
 
-from repairkit.critical import CriticalTask, find_each
+from repairkit.critical import find_each
 from repairkit.critical_summary import summarise
+from repairkit.critical_task import CriticalTask
 from repairkit.errors import DataError, UsageError
 from repairkit.options import Options
 from repairkit.report import embed, kinds

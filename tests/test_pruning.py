@@ -11,7 +11,7 @@ import torch
 from bs4 import BeautifulSoup
 
 from repairkit import pruning, pruning_search
-from repairkit.critical import CriticalTask
+from repairkit.critical_task import CriticalTask
 from repairkit.cutting import load_pruned
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.footprint import paired_timings, parameters

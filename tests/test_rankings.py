@@ -12,9 +12,9 @@ from test_dropout import literal_accuracy
 
 from repairkit import comparing
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
-from repairkit.critical import CriticalTask
 from repairkit.critical import find as find_critical
 from repairkit.critical_summary import summarise as summarise_critical
+from repairkit.critical_task import CriticalTask
 from repairkit.dropout import configuration, find, plan
 from repairkit.dropout_summary import summarise
 from repairkit.evaluation.dropout import change_of

@@ -13,8 +13,9 @@ from dropout_example import redundant
 from repairkit import baselines, critical, settling
 from repairkit.attributing import game_of, zone_of
 from repairkit.clock import Clock
-from repairkit.critical import CriticalTask, configuration, find, plan, split_of, worth_on
+from repairkit.critical import configuration, find, plan
 from repairkit.critical_summary import summarise
+from repairkit.critical_task import CriticalTask, split_of, worth_on
 from repairkit.errors import UsageError
 from repairkit.evaluation.attacks import derived_seed
 from repairkit.freezing import bake

@@ -10,13 +10,14 @@ import pytest
 import three_colours
 from scipy import stats
 
-from repairkit import comparing
+from repairkit import class_repair, comparing
 from repairkit import critical as critical_module
 from repairkit import specific as module
 from repairkit.attributing import game_of
 from repairkit.clock import Clock
-from repairkit.critical import CriticalTask, critical_ones, find, find_each, plan, plan_each, split_of, worth_on
+from repairkit.critical import find, find_each, plan, plan_each
 from repairkit.critical_summary import beyond, specificity, summarise
+from repairkit.critical_task import CriticalTask, critical_ones, split_of, worth_on
 from repairkit.errors import BudgetError, ModelWarning, UsageError
 from repairkit.evaluation.critical import Removal, fall_of
 from repairkit.options import Options
@@ -359,9 +360,8 @@ def test_culprits_of_a_repair_and_of_baselines_are_those_of_the_class_alone(neve
     options = replace(SMALL, max_clean_drop=0.2, compare=("leave-one-out", "taylor"))
     suspects = []
     whole = critical_module.choose_once
-    monkeypatch.setattr(
-        critical_module, "choose_once", lambda *arguments, **named: suspects.append(arguments[2]) or whole(*arguments, **named)
-    )
+    for where in (critical_module, class_repair):
+        monkeypatch.setattr(where, "choose_once", lambda *arguments, **named: suspects.append(arguments[2]) or whole(*arguments, **named))
     task = task_of("green", repair=True)
     findings = [find(task, replace(options, ranking=ranking)) for ranking in ("specific", "recall")]
     rows = [summarise(task, options, each, title="", command="", minutes=0.1, notices=[]).comparison.baselines for each in findings]

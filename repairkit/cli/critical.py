@@ -21,8 +21,9 @@ from repairkit.cli.options import (
     show_passes,
 )
 from repairkit.comparing import suited
-from repairkit.critical import CriticalTask, class_ranking, configuration, find_each, plan_each, usual_t0
+from repairkit.critical import configuration, find_each, plan_each
 from repairkit.critical_summary import summarise
+from repairkit.critical_task import CriticalTask, class_ranking, usual_t0
 from repairkit.data.classes import find_class
 from repairkit.options import Options
 from repairkit.report.critical_result import CriticalResult

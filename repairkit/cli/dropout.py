@@ -22,7 +22,7 @@ from repairkit.cli.options import (
     show_passes,
 )
 from repairkit.comparing import suited
-from repairkit.critical import usual_t0
+from repairkit.critical_task import usual_t0
 from repairkit.data import drawn, loaders
 from repairkit.dropout import DropoutTask, configuration, find, plan
 from repairkit.dropout_summary import summarise

@@ -22,7 +22,7 @@ from repairkit.cli.options import (
     show_passes,
 )
 from repairkit.comparing import suited
-from repairkit.critical import CriticalTask
+from repairkit.critical_task import CriticalTask
 from repairkit.cutting import WEIGHTS
 from repairkit.options import Options
 from repairkit.pruning import MAX_DROP, SHARES, configuration, couplings_of, plan

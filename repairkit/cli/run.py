@@ -33,7 +33,7 @@ from repairkit.cli.options import (
 from repairkit.cli.prune import carry_out as carry_out_prune
 from repairkit.cli.train import Telling, given_options
 from repairkit.cli.truncation import carry_out as carry_out_truncation
-from repairkit.critical import CriticalTask
+from repairkit.critical_task import CriticalTask
 from repairkit.data import drawn
 from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from repairkit.critical import CriticalTask, class_ranking, usual_t0
+from repairkit.critical_task import CriticalTask, class_ranking, usual_t0
 from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from repairkit.critical import usual_t0
+from repairkit.critical_task import usual_t0
 from repairkit.models import zoo
 from repairkit.options import Options
 from repairkit.recipe.base import DataSection, FolderSection, Recipe, TrainingSection, seeded
