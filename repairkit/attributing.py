@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from repairkit.shapley.guarantee import End
 from repairkit.shapley.model_game import ModelGame, prepared_batches
 from repairkit.shapley.stability import SIZES, Stability, stability
 from repairkit.shapley.star import check_budget
-from repairkit.shapley.zone import Zone, live_zone
+from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone, live_zone
 from repairkit.unfinished import KeptNetwork
 
 Found = TypeVar("Found")
@@ -87,7 +87,7 @@ def attribute_network(
     with clock.part("attribution", restored=chosen):
         attribution = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
         clock.add("attribution", sum(attribution.passes.values()))
-    return Attributed(game, attribution, zone, agreement)
+    return Attributed(game, charged(attribution, zone), zone, agreement)
 
 
 def zone_of(game: ModelGame, options: Options, *, seed: int, clock: Clock, kept: KeptNetwork | None = None) -> tuple[Zone | None, float]:
@@ -107,6 +107,22 @@ def zone_of(game: ModelGame, options: Options, *, seed: int, clock: Clock, kept:
         )
         clock.add("live zone", zone.passes)
     return zone, zone.t0
+
+
+def zone_planned(options: Options, parts: float = 1) -> dict[str, float]:
+    """Image passes of measuring the live zone of a worth of so many parts, by part of the run, for a network that dies at a tenth of its filters."""
+    return {"live zone": float(parts * ZONE_SIZES * POINT_PASSES)} if options.t0 in ("auto", "settled") else {}
+
+
+def charged(found: Attribution, zone: Zone | None, before: Mapping[str, float] | None = None) -> Attribution:
+    """The attribution with what finding its live zone took among its passes, as baselines are given as many.
+
+    Args:
+        found: the values.
+        zone: that was measured; None for none.
+        before: image passes of what else was made for these values alone, by part.
+    """
+    return replace(found, passes=found.passes | ({"live zone": zone.passes} if zone else {}) | dict(before or {}))
 
 
 def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> Worth:

@@ -103,7 +103,9 @@ def folder_of(row: str) -> str:
     return re.sub(r"\W+", "-", row).strip("-")
 
 
-def planned(options: Options, *, images: int, points: int, report: int, choosing: float = 0.0, shapley: bool = False) -> float:
+def planned(
+    options: Options, *, images: int, points: int, report: int, choosing: float = 0.0, shapley: bool = False, before: float = 0.0
+) -> float:
     """Image passes that comparing one game will cost, at most but for choosing.
 
     Args:
@@ -113,7 +115,9 @@ def planned(options: Options, *, images: int, points: int, report: int, choosing
         report: passes of measuring one network on report images.
         choosing: passes of choosing once; 0 where the run repairs nothing.
         shapley: whether the curve of the Shapley values is measured here, too.
+        before: what the Shapley values take beside their budget, such as finding their live zone.
     """
+    options = replace(options, budget=options.budget + before)
     one = GRADIENT_COST * (RIEMANN_STEPS + 1)
     dear = {
         "response norm": images,

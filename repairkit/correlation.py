@@ -12,7 +12,7 @@ import torch
 
 from repairkit.adversarial.fooling import check_hits, fooled, moved
 from repairkit.adversarial.task import LEAST, AdversarialTask, AttackOptions
-from repairkit.attributing import game_of, zone_of
+from repairkit.attributing import game_of, zone_of, zone_planned
 from repairkit.clock import Clock
 from repairkit.data.images import labelled_hash
 from repairkit.errors import DataError
@@ -25,7 +25,6 @@ from repairkit.options import Options
 from repairkit.screens import screens_of
 from repairkit.shapley.game import Floats
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES
 from repairkit.unfinished import Unfinished
 
 
@@ -69,7 +68,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         raise DataError(f"{task.images.name} has {len(task.images)} images, but {LEAST} are needed; give more images")
     return (
         {"attack": float(count * (attacks.method.passes + 2)), "calibration": float(len(task.images))}
-        | ({"live zone": 2.0 * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | zone_planned(options, 2)
         | {"screens": options.budget}
     )
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from repairkit import baselines
-from repairkit.attributing import attribute, check_affordable, game_of, zone_of
+from repairkit.attributing import attribute, charged, check_affordable, game_of, zone_of
 from repairkit.baselines import DRAWS
 from repairkit.choosing import DOWNSTREAM, choose_once
 from repairkit.class_repair import ClassRepair, choose_worths, repair_class
@@ -36,7 +36,7 @@ from repairkit.options import Options
 from repairkit.removing import Control, grid, removed, right_with
 from repairkit.repair import GUARD_CONFIDENCE, Choice
 from repairkit.settling import PART as SETTLING
-from repairkit.settling import Settled, charged, settle, zone_planned
+from repairkit.settling import Settled, found_planned, settle
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
@@ -97,10 +97,9 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
     found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
-    zone = zone_planned(len(split.choose), options)
-    before = sum(_priced(split, [task], options).values()) if is_specific(task, options) else zone.get(SETTLING, 0.0)
-    dearer = replace(options, budget=options.budget + before)
-    compared = planned(dearer, images=found, points=points + 1, report=report, choosing=choosing * task.repair)
+    zone = found_planned(len(split.choose), options)
+    before = sum(zone.values()) + (sum(_priced(split, [task], options).values()) if is_specific(task, options) else 0)
+    compared = planned(options, images=found, points=points + 1, report=report, choosing=choosing * task.repair, before=before)
     return (
         {"calibration": float(len(split.attribute))}
         | zone
@@ -211,7 +210,7 @@ def find(
                 game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, name=name, end=end
             )
             clock.add("attribution", sum(found.passes.values()))
-        return found
+        return charged(found, zone, {SETTLING: zoned.passes} if zoned else None)
 
     played, price = game, None
     if task.label is not None and is_specific(task, options):
@@ -240,7 +239,7 @@ def find(
         spent = {PART: _priced(split, [task], options)[PART], CHOOSING: clock.passes[CHOOSING]}
         attribution = replace(ranked_by(price.factor), passes=found.passes | spent)
     else:
-        attribution = charged(values(game, "high", "attribution"), zoned)
+        attribution = values(game, "high", "attribution")
     critical = critical_ones(attribution, most)
     repair = None
     if task.repair and task.label is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
 import torch
 
-from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.attributing import attribute, charged, game_of, zone_of
 from repairkit.baselines import DRAWS
 from repairkit.clock import Clock
 from repairkit.comparing import Compared, planned
@@ -24,7 +24,7 @@ from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.options import Options
 from repairkit.removing import Control, grid, removed, right_with
 from repairkit.settling import PART as SETTLING
-from repairkit.settling import Settled, charged, settle, zone_planned
+from repairkit.settling import Settled, found_planned, settle
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
@@ -142,9 +142,8 @@ def plan(task: DropoutTask, options: Options) -> dict[str, float]:
     split = split_of(task.each()["original"], options)
     points = len(grid(options.top or options.usual_top)) - 1
     ends = 1 if options.guarantee is not None else 2
-    zone = zone_planned(len(split.choose), options)
-    dearer = replace(options, budget=options.budget + zone.get(SETTLING, 0.0))
-    compared = planned(dearer, images=len(split.attribute), points=points + 1, report=len(split.report))
+    zone = found_planned(len(split.choose), options)
+    compared = planned(options, images=len(split.attribute), points=points + 1, report=len(split.report), before=sum(zone.values()))
     one = (
         {"calibration": float(len(split.attribute))}
         | zone
@@ -245,11 +244,10 @@ def value_network(
                 game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, name=name, end=end
             )
             clock.add("attribution", sum(found.passes.values()))
-        return found
+        return charged(found, zone, {SETTLING: settled.passes} if settled else None)
 
     highest = values("high", "highest")
     lowest = highest if options.guarantee is not None else values("low", "lowest")
-    highest = charged(highest, settled)
     return ValuedNetwork(highest, lowest, game, zone, game.batch if game.batch < options.batch else None)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from repairkit.alternatives import PART, Fold, Tried, alternatives_of, passes_of
-from repairkit.attributing import attribute_network
+from repairkit.attributing import attribute_network, zone_planned
 from repairkit.baselines import suspects
 from repairkit.choosing import DOWNSTREAM, check_guard, choose_once, patch_of, without
 from repairkit.clock import Clock
@@ -43,7 +43,7 @@ from repairkit.shapley import Attribution
 from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.stability import Stability
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
+from repairkit.shapley.zone import Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 
@@ -232,13 +232,14 @@ def plan(task: Task, options: Options) -> dict[str, float]:
             report=len(fold.report) + len(source.report),
             choosing=choosing,
             shapley=True,
+            before=sum(zone_planned(options, parts).values()),
         )
         for fold in folds
     )
     rounds = options.rounds
     return (
         {"calibration": rounds * calibration}
-        | ({"live zone": rounds * networks * parts * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | zone_planned(options, rounds * networks * parts)
         | ({"stability": calibration + networks * options.budget} if options.stability else {})
         | {
             "attribution": rounds * networks * options.budget,

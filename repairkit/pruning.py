@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.attributing import attribute, charged, game_of, zone_of, zone_planned
 from repairkit.baselines import DRAWS
 from repairkit.choosing import check_guard
 from repairkit.clock import Clock
@@ -33,7 +33,7 @@ from repairkit.removing import Control, right_with
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
+from repairkit.shapley.zone import Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 SHARES = (0.3, 0.3, 0.4)
@@ -114,10 +114,10 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     split = split_of(task, options)
     report, choosing = len(split.report), float(len(split.choose) * TRIES)
     found_on, rows = len(split.attribute), len(rows_of(options.compare))
-    curves = planned(options, images=found_on, points=len(ALONG) + 1, report=report)
+    curves = planned(options, images=found_on, points=len(ALONG) + 1, report=report, before=sum(zone_planned(options).values()))
     return (
         {"calibration": float(found_on)}
-        | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | zone_planned(options)
         | {"attribution": options.budget}
         | {"choosing": choosing}
         | {"evaluation": float(report * (4 + len(ALONG))), "control": float(report * len(ALONG) * DRAWS)}
@@ -178,6 +178,7 @@ def prune(
             game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, end="high"
         )
         clock.add("attribution", sum(attribution.passes.values()))
+        attribution = charged(attribution, zone)
     order = least_first(filters, attribution)
     choose_on = task.images.subset(split.choose)
     tries: list[Try] = []

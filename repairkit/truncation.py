@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from repairkit.attributing import game_of, within_memory, zone_of
+from repairkit.attributing import game_of, within_memory, zone_of, zone_planned
 from repairkit.clock import Clock
 from repairkit.data.images import Indices, LabelledImages, labelled_hash
 from repairkit.errors import DataError, UsageError
@@ -24,7 +24,7 @@ from repairkit.shapley.game import Floats, Game
 from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.rounds import Crew
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES, Zone
+from repairkit.shapley.zone import Zone
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 SHARES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.5)
@@ -183,7 +183,7 @@ def plan(subject: Subject, options: Options, truncation: TruncationOptions) -> d
     measured, calibrated = parts_of(subject, options, truncation)
     return (
         {"calibration": float(len(calibrated))}
-        | ({"live zone": ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | zone_planned(options)
         | {"trajectories": float(len(measured) * (2 + truncation.trajectories * len(truncation.shares)))}
     )
 

@@ -76,9 +76,9 @@ def test_one_zone_for_two_networks_is_of_the_lowest_mean():
         assert both.areas == pytest.approx(np.mean([settled.areas for _, settled in alone], axis=0))
 
 
-def test_a_screen_gets_its_share_of_the_budget_and_a_round_at_least():
+def test_a_screen_gets_its_share_of_the_budget_and_three_rounds_at_least():
     assert screen_passes(Options(budget=12_000)) == 960 <= SHARE * 12_000 / 3
-    assert screen_passes(Options(budget=10)) == 192
+    assert screen_passes(Options(budget=10)) == 3 * 192
 
 
 def test_accuracy_is_valued_in_the_zone_that_is_settled_and_charged_with_it(monkeypatch):
@@ -89,7 +89,8 @@ def test_accuracy_is_valued_in_the_zone_that_is_settled_and_charged_with_it(monk
     findings = find(task, SETTLED)
     assert findings.attribution.t0 == 0.6
     assert findings.attribution.passes[settling.PART] == 1234.0
-    assert sum(findings.attribution.passes.values()) <= SETTLED.budget + 1234.0
+    assert findings.attribution.passes["live zone"] == findings.zone.passes
+    assert sum(findings.attribution.passes.values()) <= SETTLED.budget + 1234.0 + findings.zone.passes
     result = summarise(task, SETTLED, findings, title="Accuracy", command="repairkit accuracy", minutes=0.1, notices=[])
     said = [sentence for sentence in result.method if "settled" in sentence]
     assert said == [
@@ -107,11 +108,13 @@ def test_baselines_are_given_what_settling_took(monkeypatch):
     options = replace(SETTLED, compare=("leave-one-out",))
     task = CriticalTask(redundant(), COLOURS, None)
     planned, given = plan(task, options), plan(task, replace(options, t0=0.5))
-    assert planned["baselines"] - given["baselines"] == planned[settling.PART]
+    assert planned["baselines"] - given["baselines"] == planned[settling.PART] + planned["live zone"]
     assert set(planned) - set(given) == {"live zone", settling.PART}
     findings = find(task, options)
     assert given_passes == [sum(findings.attribution.passes.values())]
     assert findings.attribution.passes[settling.PART] == findings.passes[settling.PART] == planned[settling.PART]
+    valuing = ("live zone", settling.PART, "attribution")
+    assert sum(findings.attribution.passes.values()) == pytest.approx(sum(findings.passes[part] for part in valuing))
 
 
 def test_report_images_have_no_say(monkeypatch):

@@ -15,6 +15,7 @@ from repairkit.adversarial.rounds import Round, find_and_freeze, tune
 from repairkit.adversarial.screens import CORRELATED_SHARE, part_screens
 from repairkit.adversarial.task import PARTS, AdversarialTask, AttackOptions, attacked_rows, split_of
 from repairkit.alternatives import PART, Tried
+from repairkit.attributing import zone_planned
 from repairkit.choosing import DOWNSTREAM
 from repairkit.clock import Clock
 from repairkit.comparing import Compared, planned
@@ -32,7 +33,6 @@ from repairkit.removing import grid
 from repairkit.shapley.game import Floats
 from repairkit.shapley.rounds import GRADIENT_COST
 from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import POINT_PASSES, ZONE_SIZES
 from repairkit.unfinished import Unfinished
 
 
@@ -102,11 +102,12 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         points=len(grid(attacks.frontier, *FRONTIER)),
         report=sizes["report"] + len(split.report),
         choosing=choosing,
+        before=sum(zone_planned(options, 2).values()),
     )
     return (
         {"attack": attacked * sizes["report"] + attacks.rounds * (attacked + 1) * (sizes["attribute"] + sizes["choose"])}
         | {"calibration": float(attacks.rounds * len(split.attribute))}
-        | ({"live zone": attacks.rounds * 2.0 * ZONE_SIZES * POINT_PASSES} if options.t0 == "auto" else {})
+        | zone_planned(options, 2 * attacks.rounds)
         | {"attribution": attacks.rounds * options.budget, "correlation": 2 * CORRELATED_SHARE * options.budget}
         | {"choosing": attacks.rounds * choosing}
         | ({"fine-tuning": training} if training else {})

@@ -9,7 +9,7 @@ import torch
 
 from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.adversarial.worth import margins, worth_on
-from repairkit.attributing import attribute, game_of, zone_of
+from repairkit.attributing import attribute, charged, game_of, zone_of
 from repairkit.choosing import choose_once, patch_of, without
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
@@ -96,6 +96,7 @@ def find_and_freeze(
     with clock.part("attribution"):
         found = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
         clock.add("attribution", sum(found.passes.values()))
+        found = charged(found, zone)
     found = without(found, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
     choice = choose_against(task, classifier, game.filters, found, made["choose"], split, options, attacks, clock, kept)
     patch = patch_of(task.model, game.filters, found, choice, game.stake, options.freeze_at)
