@@ -63,6 +63,7 @@ def summarise(
     frozen = findings.patch.culprits if findings.patch else []
     verdict: Verdict
     rows, decisive = alternatives(findings), [entry for entry in differences if entry.group in (None, *evaluation.FIXED)]
+    name = naming(findings)
     if findings.rounds:
         undone = sum(each.tuned is not None and not each.tuned.kept for each in findings.rounds)
         verdict = conclude(
@@ -87,7 +88,11 @@ def summarise(
         level=level,
         model=f"{task.model.architecture}: {task.model.provenance}",
         objective=RANKINGS[attacks.ranking],
-        verdict=instead.concluded(verdict, rows, decisive, level=level, name=naming(findings)) if rows else verdict,
+        verdict=instead.concluded(
+            verdict, rows, decisive, level=level, name=name, deciding=[name(entry) for entry in decisive if entry.group == "replay"]
+        )
+        if rows
+        else verdict,
         columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks, findings)) for key in findings.networks],
         groups=[adversary.key for adversary in adversaries],
         shares=shares,

@@ -103,9 +103,15 @@ def tried_rows(tried: Sequence[Tried]) -> list[Alternative]:
 
 
 def concluded(
-    verdict: Verdict, rows: Sequence[Alternative], differences: Sequence[Difference], *, level: float, name: Callable[[Difference], str]
+    verdict: Verdict,
+    rows: Sequence[Alternative],
+    differences: Sequence[Difference],
+    *,
+    level: float,
+    name: Callable[[Difference], str],
+    deciding: Sequence[str],
 ) -> Verdict:
-    """The verdict with who beats whom, on what: whoever beats the repair right after what got worse.
+    """The verdict with who beats whom, on what: whoever beats the repair right after what got worse, and in the headline where it is on what decides.
 
     One rule for all measures: what is said of all alternatives, groups and metrics holds together. A difference that is claimed for itself is said if
     its interval, stretched to the level that as many differences take, excludes zero.
@@ -116,15 +122,17 @@ def concluded(
         differences: between all columns; those from an alternative to the repair are read.
         level: of the intervals.
         name: what a difference is about, in words.
+        deciding: what the repair is for, in these words.
     """
     subject = "the network as it was given, since no filter was frozen," if verdict.outcome == "no repair" else "the repair"
     compared = [(each, own) for each in rows if each.column not in NOT_TRIED and (own := _against(each.column, differences))]
     together = simultaneous(level, sum(len(own) for _, own in compared))
-    beaten, beats, alike = [], [], []
+    beaten, beats, alike, ahead = [], [], [], []
     for each, own in compared:
         sure = [entry for entry in own if stretched(Interval(entry.value, entry.low, entry.high), level, together).excludes_zero]
         lost = [f"{name(entry)} {_seen_from(entry, -1, level)}" for entry in sure if entry.claim == "worse"]
         won = [f"{name(entry)} {_seen_from(entry, 1, level)}" for entry in sure if entry.claim == "better"]
+        ahead += [f"{each.label} in {name(entry)}" for entry in sure if entry.claim == "worse" and name(entry) in deciding]
         if lost:
             beaten.append(f"{each.label} does better than {subject} in {'; '.join(lost)}.")
         if won:
@@ -135,7 +143,14 @@ def concluded(
         last = f"{subject} cannot be told from {' or from '.join(alike)} by these images."
         beats.append(f"{last[0].upper()}{last[1:]}")
     start = len(verdict.worse) if verdict.worse or verdict.outcome != "no repair" else len(verdict.sentences)
-    return verdict.model_copy(update={"sentences": [*verdict.sentences[:start], *beaten, *verdict.sentences[start:], *beats]})
+    headline = (
+        verdict.headline.removesuffix(".") + f"; better than {subject.removesuffix(',')}: {', '.join(ahead)}."
+        if ahead
+        else verdict.headline
+    )
+    return verdict.model_copy(
+        update={"headline": headline, "sentences": [*verdict.sentences[:start], *beaten, *verdict.sentences[start:], *beats]}
+    )
 
 
 def _against(column: str, differences: Sequence[Difference]) -> list[Difference]:

@@ -290,7 +290,7 @@ def _made(row: str, game: ModelGame, budget: float, seed: int, progress: Progres
     """A baseline's attribution at the passes of the Shapley values.
 
     Raises:
-        UsageError: a value that is not a number; conductance at equal passes, where as published it takes all images already.
+        UsageError: a value that is not a number, or one value for all; conductance at equal passes, where as published it takes all images already.
     """
     images = len(game.weights)
     if row == AS_DEAR and images <= min(PUBLISHED_IMAGES, budget / (GRADIENT_COST * (RIEMANN_STEPS + 1))):
@@ -309,6 +309,8 @@ def _made(row: str, game: ModelGame, budget: float, seed: int, progress: Progres
     found = makers[row]()
     if not np.isfinite(found.value).all():
         raise UsageError(f"{row} is not a number for {int((~np.isfinite(found.value)).sum()):,} filters of this network")
+    if row != "random" and np.ptp(found.value) == 0:
+        raise UsageError(f"{row} is the same number for all filters of this network, so that it ranks none")
     return found
 
 

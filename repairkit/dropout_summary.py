@@ -91,6 +91,7 @@ def compared(options: Options, findings: DropoutFindings) -> dict[str, Compariso
             order="highest value first",
             level=options.level,
             seed=options.seed,
+            networks=len(findings.compared),
         )
         for column, each in findings.compared.items()
     }

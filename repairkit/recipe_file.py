@@ -7,6 +7,7 @@ the paper's own data, smaller published data, or what comes with repairkit. A fi
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 import warnings
@@ -179,7 +180,8 @@ def _checked(content: Mapping[str, Any], where: str) -> AnyRecipe:
     if command not in list(RECIPES):
         raise UsageError(f"{where}: command: expected {' or '.join(RECIPES)}, got {command!r}; correct this key")
     try:
-        recipe = RECIPES[command].model_validate(content)
+        # read as JSON, in which a strict check takes lists for tuples and whole numbers for numbers, but no text or truth value
+        recipe = RECIPES[command].model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         text = first["msg"].removeprefix("Value error, ")

@@ -139,7 +139,7 @@ def settled_in_words(settled: Settled) -> str:
 
     Example:
         >>> settled_in_words(Settled((0.8, 0.9, 0.95), (0.3, 0.2, 0.25), 100, 2_000))
-        'ranked by gradients alone in the zones from 0.8, 0.9 and 0.95 up, the filters that were frozen left a mean height of the curve of accuracy of 30.0, 20.0 and 25.0 %, and the least was taken'
+        'ranked by gradients alone in the zones from 0.8, 0.9 and 0.95 up, the filters that were frozen left a mean height of the curve of accuracy of 30.0, 20.0 and 25.0 %, and the least was taken; baselines, which have nothing to settle, were left without these images'
     """
     sizes, areas = (
         f"{', '.join(each[:-1])} and {each[-1]}"
@@ -147,7 +147,7 @@ def settled_in_words(settled: Settled) -> str:
     )
     return (
         f"ranked by gradients alone in the zones from {sizes} up, the filters that were frozen left a mean height of the curve of accuracy of {areas} %, "
-        "and the least was taken"
+        "and the least was taken; baselines, which have nothing to settle, were left without these images"
     )
 
 

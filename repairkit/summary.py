@@ -85,7 +85,9 @@ def summarise(
         target=f"{task.target.name}, {len(task.target):,} images",
         source=f"{task.source.name}, {len(task.source):,} images",
         objective=RANKINGS[options.ranking],
-        verdict=instead.concluded(conclusion, rows, differences, level=options.level, name=instead.fairness_name) if rows else conclusion,
+        verdict=instead.concluded(conclusion, rows, differences, level=options.level, name=instead.fairness_name, deciding=("mean recall",))
+        if rows
+        else conclusion,
         columns=[Column(key=key, label=COLUMNS[key][0], explanation=explanation(key, task)) for key in present],
         groups=list(outcomes.names),
         shares=evaluation.shares(outcomes, options.level, seed=options.seed),

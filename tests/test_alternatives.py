@@ -401,7 +401,7 @@ def test_who_beats_whom_is_said_of_all_alternatives_and_measures_together():
 
     def told(*chosen):
         rows = [row(entry.first, images=1, passes=1, seconds=1) for entry in chosen]
-        return concluded(verdict, rows, chosen, level=0.95, name=fairness_name).sentences
+        return concluded(verdict, rows, chosen, level=0.95, name=fairness_name, deciding=("mean recall",)).sentences
 
     assert told(entries[0])[0].startswith("Last layer refitted does better than the repair")
     among = told(*entries)
@@ -419,8 +419,10 @@ def test_who_beats_whom_on_what():
         difference("last_layer", "worse", -0.1, "gap"),
         difference("whole_network", "no claim", 0.1),
     ]
-    told = concluded(verdict, rows, entries, level=0.95, name=fairness_name).sentences
-    assert told == [
+    concluding = concluded(verdict, rows, entries, level=0.95, name=fairness_name, deciding=("mean recall",))
+    assert concluding.headline == "H; better than the repair: Last layer refitted in mean recall."
+    assert concluded(verdict, rows, entries[:2], level=0.95, name=fairness_name, deciding=("mean recall",)).headline == "H"
+    assert concluding.sentences == [
         "It fell.",
         "Threshold moved does better than the repair in recall of darker men (3.0 percentage points higher; 95% interval: 2.0 to 4.0 points higher; n = 100).",
         "Last layer refitted does better than the repair in mean recall (20.0 percentage points higher; 95% interval: 19.0 to 21.0 points higher; n = 100).",

@@ -95,7 +95,8 @@ def test_accuracy_is_valued_in_the_zone_that_is_settled_and_charged_with_it(monk
     said = [sentence for sentence in result.method if "settled" in sentence]
     assert said == [
         "The 24 images that choose settled the live zone and did nothing else: ranked by gradients alone in the zones from 0.2, 0.6 and 0.8 up, the "
-        "filters that were frozen left a mean height of the curve of accuracy of 50.0, 40.0 and 45.0 %, and the least was taken."
+        "filters that were frozen left a mean height of the curve of accuracy of 50.0, 40.0 and 45.0 %, and the least was taken; baselines, which have nothing to settle, "
+        "were left without these images."
     ]
 
 

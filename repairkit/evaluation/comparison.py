@@ -124,6 +124,7 @@ def comparison(
     words: Mapping[str, str] = VARIANTS,
     level: float = 0.95,
     seed: int = 0,
+    networks: int = 1,
 ) -> Comparison:
     """Tables and sentences of a comparison.
 
@@ -140,6 +141,7 @@ def comparison(
         level: of all intervals, each of which holds for one comparison at a time, and of all claims against the baselines together: each
             is made at `simultaneous` of it.
         seed: of the bootstrap.
+        networks: how many are compared in this way in one report, whose claims hold together.
     """
     shapley = compared.contenders[0]
     k = (
@@ -148,7 +150,7 @@ def comparison(
         else min(min(found.top, int((scores > 0).sum())) for found, scores in zip(shapley.attributions, shapley.scores, strict=True))
     )
     rivals = sum(bool(each.attributions) for each in compared.contenders[1:])
-    claimed = simultaneous(level, rivals)
+    claimed = simultaneous(level, rivals * networks)
     judge = _Judge(compared, metric, beside, before, judged, k, words, level, claimed, seed)
     rows = [judge.row(each) for each in compared.contenders]
     found = {each.name: each for each in compared.contenders if each.attributions}
@@ -161,19 +163,25 @@ def comparison(
         n=metric.n,
         filters=len(shapley.scores[0]),
         k=k,
-        sentences=[*by_area(metric, rows, level), *by_selection(judged, rows, SELECTING[strategy], level), *together(rivals, level)],
+        sentences=[
+            *by_area(metric, rows, level),
+            *by_selection(judged, rows, SELECTING[strategy], level),
+            *together(rivals, level, networks=networks),
+        ],
         baselines=rows,
         other=other.name if other else None,
         ranked=ranked(shapley, other) if other else [],
     )
 
 
-def together(rivals: int, level: float, of: str = "baseline") -> list[str]:
+def together(rivals: int, level: float, of: str = "baseline", *, networks: int = 1) -> list[str]:
     """What claims about several baselines, or what else they are `of`, mean; nothing to say of one."""
-    if rivals < 2:
+    if rivals * networks < 2:
         return []
+    where = f" of all {networks} networks" if networks > 1 else ""
+    strict = simultaneous(level, rivals * networks)
     return [
-        f"Claims hold for the {rivals} {of}s together, in each metric by itself: for better or worse the {100 * simultaneous(level, rivals):.4g}% interval must exclude "
+        f"Claims hold for the {rivals} {of}s{where} together, in each metric by itself: for better or worse the {100 * strict:.4g}% interval must exclude "
         f"zero. The {100 * level:g}% intervals shown hold for one {of} at a time, so that one may exclude zero without a claim."
     ]
 
@@ -220,7 +228,12 @@ def by_area(metric: Metric, rows: Sequence[Baseline], level: float) -> list[str]
     if not said:
         return []
     return [
-        f"By area under the curve of {metric.name} ({'lower' if metric.lower_is_better else 'higher'} is better) the order of Shapley values {said}."
+        f"By area under the curve of {metric.name} ({'lower' if metric.lower_is_better else 'higher'} is better) the order of Shapley values {said}.",
+        *(
+            [f"Of random filters {DRAWS} orders were drawn; the interval is that of these."]
+            if any(name == "random" for name, *_ in leads)
+            else []
+        ),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, get_type_hints
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -11,6 +11,11 @@ from repairkit.comparing import suited
 from repairkit.data import loaders
 from repairkit.errors import UsageError
 from repairkit.options import LARGEST_SEED, SETTLES, Options
+
+Pixels = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Means = tuple[float, float, float]
+Deviations = tuple[Positive, Positive, Positive]
 
 
 class Section(BaseModel):
@@ -40,10 +45,10 @@ class FolderSection(Section):
 class StageSection(Section):
     """One stage of training: arguments of `repairkit.models.training.train`."""
 
-    epochs: int
-    learning_rate: float
-    filter_dropout: float = 0.0
-    ramp: float = 0.5
+    epochs: int = Field(ge=1)
+    learning_rate: Positive
+    filter_dropout: float = Field(default=0.0, ge=0, lt=1)
+    ramp: float = Field(default=0.5, ge=0, le=1)
 
 
 class TrainingSection(Section):
@@ -62,7 +67,7 @@ class TrainingSection(Section):
     architecture: str
     init: str | None = None
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    quotas: dict[str, int]
+    quotas: dict[str, Annotated[int, Field(ge=1)]]
     source_groups: list[str] = Field(default_factory=lambda: ["*"])
     plain: StageSection
     dropout: StageSection | None = None
@@ -100,7 +105,7 @@ class Recipe(Section):
     """Whether the command can settle the live zone on the images that choose."""
 
     title: str
-    size: int | None = None
+    size: Pixels | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     def paths(self) -> list[str]:
@@ -161,8 +166,8 @@ class ClassifierRecipe(Recipe):
     data: FolderSection | None = None
     per_class: int | None = Field(default=None, ge=1)
     narrow: bool = False
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: Means | None = None
+    std: Deviations | None = None
 
     def paths(self) -> list[str]:
         """Files and folders that the recipe takes below the data root."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from repairkit.critical_task import usual_t0
 from repairkit.models import zoo
 from repairkit.options import Options
-from repairkit.recipe.base import DataSection, FolderSection, Recipe, TrainingSection, seeded
+from repairkit.recipe.base import DataSection, Deviations, FolderSection, Means, Recipe, TrainingSection, seeded
 
 
 class DropoutRecipe(Recipe):
@@ -45,8 +45,8 @@ class DropoutRecipe(Recipe):
     source: DataSection | None = None
     training: TrainingSection | None = None
     per_class: int | None = Field(default=None, ge=1)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: Means | None = None
+    std: Deviations | None = None
 
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
         """The options of the run; the live zone as with the command, unless the recipe says otherwise.

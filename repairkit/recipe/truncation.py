@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from repairkit.errors import UsageError
 from repairkit.options import Options
-from repairkit.recipe.base import ClassifierRecipe, DataSection, FolderSection, Recipe, Section, TrainingSection
+from repairkit.recipe.base import ClassifierRecipe, DataSection, Deviations, FolderSection, Means, Pixels, Recipe, Section, TrainingSection
 from repairkit.recipe.fairness import FairnessRecipe
 from repairkit.truncation import TruncationOptions
 
@@ -26,11 +26,11 @@ class NetworkSection(Section):
     name: str
     model: str | None = None
     weights: str | None = None
-    size: int | None = None
+    size: Pixels | None = None
     data: FolderSection | None = None
     per_class: int | None = Field(default=None, ge=1)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: Means | None = None
+    std: Deviations | None = None
     target: DataSection | None = None
     source: DataSection | None = None
     training: TrainingSection | None = None
