@@ -119,7 +119,7 @@ def usual_t0(engine: str, ranking: str, *, of_class: bool) -> LiveZone:
     """Live zone, unless told otherwise; None stands for the engine's own.
 
     Critical filters matter together, far from the whole network or near it, by the network. The mean height of accuracy while the 40 highest are
-    frozen was, from the zone that was measured and from t0 = 0.97, where repairs look: on handwritten digits (SqueezeNet 1.1) 23 and 64 %, on ImageNet's
+    frozen was, from the zone that was measured and from t0 = 0.97, where repairs look: on handwritten digits (SqueezeNet 1.1) 26 and 64 %, on ImageNet's
     Inception-v3 29 and 22 %. So accuracy settles it on the images that choose, which it has no other use for. A class has few of these, and takes the measured zone;
     a class-specific ranking looks where the other classes are alive, which is where repairs look.
 
