@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -44,9 +45,16 @@ CHUNK = 8
 """Images on the way from black whose signals of all layers are held at once."""
 
 
+def random_order(n: int, *, seed: int, draw: int = 0) -> npt.NDArray[np.int64]:
+    """One of several random orders of n players, the same for the control of a removal and for the baseline, int64 (n,)."""
+    return np.random.default_rng([seed, draw]).permutation(n)
+
+
 def random(game: ModelGame, *, seed: int) -> Attribution:
-    """Values drawn from U[0, 1]: what any other order must beat. Costs nothing."""
-    return _attribution(game, "random", np.random.default_rng(seed).random(game.n), seed=seed)
+    """Places in a random order, as numbers in (0, 1], the first the greatest: what any other order must beat. Costs nothing."""
+    values = np.empty(game.n)
+    values[random_order(game.n, seed=seed)] = 1 - np.arange(game.n) / game.n
+    return _attribution(game, "random", values, seed=seed)
 
 
 def weight_norm(game: ModelGame) -> Attribution:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from repairkit import baselines
 from repairkit.attributing import within_memory
-from repairkit.baselines import BASELINES, DRAWS, RIEMANN_STEPS
+from repairkit.baselines import BASELINES, DRAWS, RIEMANN_STEPS, random_order
 from repairkit.clock import Clock
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.options import Options
@@ -104,7 +104,15 @@ def folder_of(row: str) -> str:
 
 
 def planned(
-    options: Options, *, images: int, points: int, report: int, choosing: float = 0.0, shapley: bool = False, before: float = 0.0
+    options: Options,
+    *,
+    images: int,
+    points: int,
+    report: int,
+    choosing: float = 0.0,
+    shapley: bool = False,
+    before: float = 0.0,
+    control: bool = False,
 ) -> float:
     """Image passes that comparing one game will cost, at most but for choosing.
 
@@ -115,6 +123,7 @@ def planned(
         report: passes of measuring one network on report images.
         choosing: passes of choosing once; 0 where the run repairs nothing.
         shapley: whether the curve of the Shapley values is measured here, too.
+        control: whether the run measures the curve of random filters itself.
         before: what the Shapley values take beside their budget, such as finding their live zone.
     """
     options = replace(options, budget=options.budget + before)
@@ -132,7 +141,7 @@ def planned(
     values = [dear.get(row, 0.0) for row in rows]
     more = sum(max(options.budget - spent, 0.0) for spent in values) if choosing and options.strategy == "forward" else 0.0
     each = (points - 1 + (choosing > 0)) * report + choosing
-    orders = ("random" in rows) * (DRAWS - 1) * (points - 1) * report
+    orders = ("random" in rows) * (-1 if control else DRAWS - 1) * (points - 1) * report
     return sum(values) + more + len(rows) * each + orders + shapley * points * report
 
 
@@ -160,6 +169,7 @@ def compare(
     measure: Measure,
     clock: Clock,
     right: Outcomes | None = None,
+    random: Floats | None = None,
     choose: Choose | None = None,
     choice: Choice | None = None,
     culprits: Attribution | None = None,
@@ -181,6 +191,7 @@ def compare(
         measure: what is counted on the report images.
         clock: books everything under "baselines".
         right: what the run has measured along the curve of the Shapley values, shape (k, N); measured here by default.
+        random: likewise, of random filters: the mean over `DRAWS` orders; measured here by default.
         choose: chooses from an attribution's candidates; None where the run repairs nothing.
         choice: what was chosen from those of the Shapley values; needed to choose from others.
         culprits: the values that `choice` was made from, where they are others than `shapley`.
@@ -216,10 +227,13 @@ def compare(
                 own.keep_attribution(found)
         chosen = choose(found, spending(options, choice, chosen_from - sum(found.passes.values())), own) if choose and choice else None
         after = _measured(measure, [chosen.players], clock, own, "after")[0].astype(np.float64) if chosen else None
-        orders = [order(found)]
-        if row == "random":  # a curve rests on several orders, as the control of a removal does; choosing on the first
-            orders += [order(replace(found, value=np.random.default_rng([seed, draw]).random(game.n))) for draw in range(1, DRAWS)]
-        curve = np.vstack([ours[:1], *_curve(measure, orders, counts[1:], clock, own)])  # with none frozen it is the same network
+        if row == "random" and random is not None:
+            curve = random
+        else:
+            orders = [order(found)]
+            if row == "random":  # a curve rests on several orders, as the control of a removal does; choosing on the first
+                orders += [random_order(game.n, seed=seed, draw=draw).tolist()[: len(orders[0])] for draw in range(1, DRAWS)]
+            curve = np.vstack([ours[:1], *_curve(measure, orders, counts[1:], clock, own)])  # with none frozen it is the same network
         contenders.append(Contender(row, (found,), (score(found),), curve, (chosen,) if chosen else (), after))
     return _aligned(counts, contenders)
 

@@ -13,7 +13,7 @@ import torch
 
 from repairkit import baselines
 from repairkit.attributing import attribute, charged, check_affordable, game_of, zone_of
-from repairkit.baselines import DRAWS
+from repairkit.baselines import DRAWS, random_order
 from repairkit.choosing import DOWNSTREAM, choose_once
 from repairkit.class_repair import ClassRepair, choose_worths, repair_class
 from repairkit.clock import Clock
@@ -99,7 +99,9 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
     zone = found_planned(len(split.choose), options)
     before = sum(zone.values()) + (sum(_priced(split, [task], options).values()) if is_specific(task, options) else 0)
-    compared = planned(options, images=found, points=points + 1, report=report, choosing=choosing * task.repair, before=before)
+    compared = planned(
+        options, images=found, points=points + 1, report=report, choosing=choosing * task.repair, before=before, control=True
+    )
     return (
         {"calibration": float(len(split.attribute))}
         | zone
@@ -330,6 +332,7 @@ def compare_removal(
         measure=lambda frozen: right_with(task.model.classifier, game.filters, images, np.array(frozen, dtype=np.int64), options.batch),
         clock=clock,
         right=removal.critical,
+        random=removal.random,
         choose=choose,
         choice=repair.choice if repair else None,
         culprits=repair.attribution if repair else None,
@@ -344,7 +347,7 @@ def remove(
     """The removal curves on the report images: the critical filters, highest first, and random ones of all."""
     images = task.images.subset(split.report)
     counts = grid(len(highest), *REMOVED)
-    orders = [np.random.default_rng([options.seed, draw]).permutation(len(filters)) for draw in range(DRAWS)]
+    orders = [random_order(len(filters), seed=options.seed, draw=draw) for draw in range(DRAWS)]
 
     def right(frozen: Examples) -> npt.NDArray[np.bool_]:
         return right_with(task.model.classifier, filters, images, frozen, options.batch)

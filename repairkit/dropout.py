@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from repairkit.attributing import attribute, charged, game_of, zone_of
-from repairkit.baselines import DRAWS
+from repairkit.baselines import DRAWS, random_order
 from repairkit.clock import Clock
 from repairkit.comparing import Compared, planned
 from repairkit.critical import compare_removal
@@ -143,7 +143,9 @@ def plan(task: DropoutTask, options: Options) -> dict[str, float]:
     points = len(grid(options.top or options.usual_top)) - 1
     ends = 1 if options.guarantee is not None else 2
     zone = found_planned(len(split.choose), options)
-    compared = planned(options, images=len(split.attribute), points=points + 1, report=len(split.report), before=sum(zone.values()))
+    compared = planned(
+        options, images=len(split.attribute), points=points + 1, report=len(split.report), before=sum(zone.values()), control=True
+    )
     one = (
         {"calibration": float(len(split.attribute))}
         | zone
@@ -303,7 +305,7 @@ def remove_one(
                 clock.add("evaluation", len(images))
                 clock.tell("evaluation", 0, 0)
             found[series] = np.stack(rows)
-    random_orders = [np.random.default_rng([options.seed, draw]).permutation(len(filters)) for draw in range(DRAWS)]
+    random_orders = [random_order(len(filters), seed=options.seed, draw=draw) for draw in range(DRAWS)]
     random = control.at(
         counts[1:],
         lambda count: np.mean([right(order[:count]) for order in random_orders], axis=0, dtype=np.float64),

@@ -111,7 +111,9 @@ def test_passes_are_those_of_the_shapley_values_at_most_but_for_the_published_co
             assert each.passes <= spent
     assert row(result, AS_DEAR).images == int(spent / 153)
     assert (row(result, AS_PUBLISHED).images, row(result, AS_PUBLISHED).passes) == (48, 48 * 153)
-    measured = (8 + DRAWS - 1) * 2 * 48  # with 1 and 2 frozen; with none it is what the Shapley values' curve begins with
+    measured = (
+        7 * 2 * 48
+    )  # with 1 and 2 frozen; with none it is what the Shapley values' curve begins with, and random filters are the control
     booked = next(cost.passes for cost in result.costs if cost.part == "baselines")
     assert booked == pytest.approx(sum(each.passes or 0 for each in result.comparison.baselines[1:]) + measured)
     assert booked <= critical.plan(task, replace(SMALL, compare=EVERY))["baselines"]
@@ -320,6 +322,16 @@ def test_a_run_that_compares_finds_what_one_that_does_not_compare_finds():
     assert with_baselines.model_copy(update={"comparison": None, "costs": [], "reproduction": None}) == result.model_copy(
         update={"costs": [], "reproduction": None}
     )
+
+
+def test_random_filters_are_those_of_the_control_and_measured_once():
+    _, findings, result = compared_colours(None)
+    contender = next(each for each in findings.compared.contenders if each.name == "random")
+    np.testing.assert_array_equal(contender.right, findings.removal.random[: len(contender.right)])
+    control = [point.value for point in result.removal if (point.series, point.metric) == ("random", "accuracy")]
+    assert [point.value for point in row(result, "random").points] == pytest.approx(control)
+    first = comparing.baselines.random_order(len(findings.filters), seed=SMALL.seed)
+    assert np.argsort(-contender.attributions[0].value).tolist() == first.tolist()
 
 
 def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, monkeypatch):
