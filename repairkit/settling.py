@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from repairkit.attributing import zone_of, zone_planned
+from repairkit.attributing import check_affordable, zone_of, zone_planned
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.comparison import area
@@ -83,8 +83,11 @@ def settle(
         The zone that was measured of each network, and what was settled, from the widest of them down.
 
     Raises:
+        UsageError, BudgetError: what the attribution would be refused for, before anything is paid.
         GameError: no size of coalition at which a network is alive.
     """
+    for game in games:
+        check_affordable(game, options)
     measured = replace(options, t0="auto")
     zones = [
         zone

@@ -363,7 +363,7 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"strategy": "backward"}, "strategy must be 'forward' or 'prefix', got 'backward'"),
         ({"truncation": 0.5}, "tmab truncates by size, not by worth: give t0 in place of truncation"),
         ({"truncation": -0.5, "engine": "monte-carlo"}, "truncation must lie between 0 and inf, got -0.5"),
-        ({"t0": "often"}, "t0 must be a number or 'auto', got 'often'"),
+        ({"t0": "often"}, "t0 must be a number, 'auto' or 'settled', got 'often'"),
         ({"t0": 1.0}, "t0 must lie between 0 and 0.999, got 1.0"),
         ({"t0": "auto", "engine": "monte-carlo"}, "monte-carlo has no live zone t0, got auto; give truncation"),
         ({"folds": 2}, "folds must be 1 or at least 3 .*, got 2"),
