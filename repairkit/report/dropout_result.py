@@ -61,7 +61,7 @@ class DropoutResult(Result):
     kind: Literal["dropout"]
     images: str
     dropout_model: str
-    parts: dict[str, int]  # images that find, choose (unused) and report
+    parts: dict[str, int]  # images that find, choose (the live zone at most) and report
     players: int  # filters of each network
     draws: int  # orders of random filters
     most_frequent: float  # accuracy of whoever always names the most frequent class
