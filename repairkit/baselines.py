@@ -50,11 +50,16 @@ def random_order(n: int, *, seed: int, draw: int = 0) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, draw]).permutation(n)
 
 
+def random_values(n: int, *, seed: int, draw: int = 0) -> Floats:
+    """Places in a random order, as numbers in (0, 1], the first the greatest; float64 (n,)."""
+    values = np.empty(n)
+    values[random_order(n, seed=seed, draw=draw)] = 1 - np.arange(n) / n
+    return values
+
+
 def random(game: ModelGame, *, seed: int) -> Attribution:
-    """Places in a random order, as numbers in (0, 1], the first the greatest: what any other order must beat. Costs nothing."""
-    values = np.empty(game.n)
-    values[random_order(game.n, seed=seed)] = 1 - np.arange(game.n) / game.n
-    return _attribution(game, "random", values, seed=seed)
+    """Places in a random order: what any other order must beat. Costs nothing."""
+    return _attribution(game, "random", random_values(game.n, seed=seed), seed=seed)
 
 
 def weight_norm(game: ModelGame) -> Attribution:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from repairkit import baselines
 from repairkit.attributing import within_memory
-from repairkit.baselines import BASELINES, DRAWS, RIEMANN_STEPS, random_order
+from repairkit.baselines import BASELINES, DRAWS, RIEMANN_STEPS
 from repairkit.clock import Clock
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.options import Options
@@ -232,7 +232,7 @@ def compare(
         else:
             orders = [order(found)]
             if row == "random":  # a curve rests on several orders, as the control of a removal does; choosing on the first
-                orders += [random_order(game.n, seed=seed, draw=draw).tolist()[: len(orders[0])] for draw in range(1, DRAWS)]
+                orders += [order(replace(found, value=baselines.random_values(game.n, seed=seed, draw=draw))) for draw in range(1, DRAWS)]
             curve = np.vstack([ours[:1], *_curve(measure, orders, counts[1:], clock, own)])  # with none frozen it is the same network
         contenders.append(Contender(row, (found,), (score(found),), curve, (chosen,) if chosen else (), after))
     return _aligned(counts, contenders)

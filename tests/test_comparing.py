@@ -324,6 +324,25 @@ def test_a_run_that_compares_finds_what_one_that_does_not_compare_finds():
     )
 
 
+def test_every_draw_of_random_filters_keeps_to_those_that_the_order_may_name():
+    """Pruning leaves out filters that must stay."""
+    game = model_game(twelve_filters(), SubgroupRecall().on(labelled(9)), batch=4)
+    shapley = replace(suspects(comparing.baselines.weight_norm(game)), passes={"flips": 3.0})
+    frozen = []
+
+    def measure(players):
+        frozen.append(tuple(players))
+        return np.ones(9, dtype=bool)
+
+    comparing.compare(
+        game, shapley, Options(compare=("random",)), seed=5, counts=(0, 4), score=by_harm, measure=measure, clock=Clock(None, 0),
+        order=lambda each: [player for player in np.argsort(-each.value).tolist() if player % 2],
+    )  # fmt: skip
+    drawn = [players for players in frozen if players][1:]
+    assert len(set(drawn)) == DRAWS
+    assert {player % 2 for players in drawn for player in players} == {1}
+
+
 def test_random_filters_are_those_of_the_control_and_measured_once():
     _, findings, result = compared_colours(None)
     contender = next(each for each in findings.compared.contenders if each.name == "random")
