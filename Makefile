@@ -42,11 +42,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/inception.py --data $(DATA)
 
-# Reports, and tables in README, recipe headers and reports/paper.md, from the committed result JSON.
+# Reports, and tables in README, docs/results.md, recipe headers and reports/paper.md, from the committed result JSON.
 figures: $(STAMP)
 	$(BIN)/python -m repairkit.report.views reports
 	$(BIN)/python -m repairkit.report.paper reports
-	$(BIN)/python -m repairkit.report.embed README.md recipes/*.toml
+	$(BIN)/python -m repairkit.report.embed README.md docs/results.md recipes/*.toml
 
 # The two networks that ship with the package, trained anew (about 20 minutes on one core).
 stand-ins: $(STAMP)

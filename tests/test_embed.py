@@ -17,7 +17,7 @@ from repairkit.options import Options
 from repairkit.report import embed, kinds
 
 ROOT = Path(__file__).parent.parent
-QUOTING = [ROOT / "README.md", *sorted((ROOT / "recipes").glob("*.toml"))]
+QUOTING = [ROOT / "README.md", ROOT / "docs" / "results.md", *sorted((ROOT / "recipes").glob("*.toml"))]
 
 
 @pytest.mark.parametrize("file", QUOTING, ids=lambda file: file.name)
@@ -151,6 +151,19 @@ def test_results_of_different_kinds_share_no_table(run, classes):
         UsageError, match="expected results of one kind in a block of figures, got critical filters and fairness; give each"
     ):
         embed.render(MARKDOWN.replace("run/result.json", "run/result.json green/result.json"), toml=False, base=run)
+
+
+def test_headlines_give_the_verdict_of_each_result_of_any_kind_and_no_table(run, classes):
+    shutil.copytree(classes[0] / "green", run / "green")
+    text = MARKDOWN.replace("figures", "headlines").replace("run/result.json", "run/result.json green/result.json")
+    filled = embed.render(text, toml=False, base=run)
+    lines = [line for line in filled.splitlines() if line.startswith("- ")]
+    for line, result in zip(lines, (example_result(), classes[1]["green"]), strict=True):
+        assert result.verdict.headline in line
+        assert f"seed {result.reproduction.seed}" in line
+    assert "stale" not in filled
+    assert "|" not in filled
+    assert embed.render(filled, toml=False, base=run) == filled
 
 
 def test_a_recipe_with_figures_still_parses(run):
