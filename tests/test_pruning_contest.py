@@ -143,7 +143,10 @@ def test_an_order_that_prunes_more_is_named_first_in_verdict_and_comparison():
         "Less is pruned by taylor.",
     ]
     said = confessed(Verdict(outcome="pruned", headline="Without 20 filters all is well.", sentences=["More."], worse=[]), found)
-    assert said.headline == "Without 20 filters all is well; at the same guard 2 of 4 other orders prune more: weight norm, conductance."
+    assert (
+        said.headline
+        == "Without 20 filters all is well; at the same guard 2 of 4 other orders prune more filters, parameters or operations: weight norm, conductance."
+    )
     assert said.sentences == [found.sentences[0], "More."]
 
 

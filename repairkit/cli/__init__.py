@@ -1,7 +1,8 @@
 """The command line: one module per command.
 
-Exit codes: 0 repaired (mean recall, or recall of the class, rose with an interval above zero), pruned or done, 1 ran but no repair
-was worth making, 2 usage, 3 data or model does not fit, 70 a mistake in repairkit itself, 130 interrupted.
+Exit codes: 0 repaired (mean recall, or recall of the class, rose with an interval above zero; stored adversarial images reach their target less
+often, with an interval below zero), critical filters found, pruned, or done; 1 ran but no repair was worth making, or the attack does not fool the
+network; 2 usage; 3 data or model does not fit, or a file cannot be read or written; 70 a mistake in repairkit itself; 130 interrupted.
 """
 
 from __future__ import annotations

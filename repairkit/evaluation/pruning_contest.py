@@ -124,7 +124,7 @@ def confessed(verdict: Verdict, contest: Contest) -> Verdict:
     names = [each.name for each in rivals if gains(each, own)]
     if not names:
         return verdict
-    said = f"; at the same guard {len(names)} of {len(rivals)} other orders prune{'s' if len(names) == 1 else ''} more: {', '.join(names)}."
+    said = f"; at the same guard {len(names)} of {len(rivals)} other orders prune{'s' if len(names) == 1 else ''} more filters, parameters or operations: {', '.join(names)}."
     return verdict.model_copy(
         update={"headline": verdict.headline.removesuffix(".") + said, "sentences": [contest.sentences[0], *verdict.sentences]}
     )
