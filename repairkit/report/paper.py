@@ -57,7 +57,7 @@ class Claim:
         ours: the same of a result, or of the results of all classes that there are.
         reason: why ours on real data falls short, where it does; with figures, a function of the folder of reports, which reads them there.
         by_class: whether its recipe asks about several classes.
-        instead: the folder of a result on real data that says the same, where its own recipe has not been run.
+        places: folders of results on real data, of which the first that is there is read; of its recipe unless said otherwise.
     """
 
     recipe: str
@@ -66,7 +66,7 @@ class Claim:
     ours: Callable[[Any], Ours]
     reason: str | Callable[[Path], str] = "No reason was found yet."
     by_class: bool = False
-    instead: str = ""
+    places: tuple[str, ...] = ()
 
     def of(self, results: Sequence[Result]) -> Ours | None:
         """What the results of its recipe say; None where there are none."""
@@ -303,7 +303,7 @@ CLAIMS = (
         "shown in section 4.1",
         named_otherwise,
         "Where one looks for Shapley values decides: see the live zone in the recipe's header.",
-        instead="fig1_critical_filters_compared",
+        places=("table_conductance", "fig1_critical_filters_compared"),
     ),
     Claim(
         "fig2_class_filters",
@@ -313,6 +313,7 @@ CLAIMS = (
         "The filters of highest value for one class are in good part those that every class needs. The price that keeps these from coming first is "
         "settled on other images than those that report, and is an estimate itself.",
         by_class=True,
+        places=("fig2_class_filters_compared", "fig2_class_filters"),
     ),
     Claim(
         "fig3a_fairness",
@@ -379,8 +380,8 @@ def render(reports: Path) -> str:
     """
     rows, reasons = [], []
     for claim in CLAIMS:
-        real, embedded = (_read(reports / place / claim.recipe) for place in (".", "embedded"))
-        real = real or (_read(reports / claim.instead) if claim.instead else [])
+        real = next((found for place in claim.places or (claim.recipe,) if (found := _read(reports / place))), [])
+        embedded = _read(reports / "embedded" / claim.recipe)
         ours = [claim.of(results) for results in (real, embedded)]
         command = real[0].reproduction.command if real else f"repairkit run recipes/{claim.recipe}.toml --data-root DATA"
         rows.append(
