@@ -397,6 +397,21 @@ def test_conductance_is_read_from_the_compared_run_where_its_own_was_not_made(tm
     assert "not run yet" in shown.split("|")[4]
 
 
+def test_classes_are_read_from_the_split_that_was_compared_where_there_is_one(tmp_path):
+    critical("pizza").write(tmp_path / "fig2_class_filters" / "pizza" / "result.json")
+    assert "pizza" in row(paper.render(tmp_path), "Removing filters of a class")
+    critical("dumbbell").write(tmp_path / "fig2_class_filters_compared" / "dumbbell" / "result.json")
+    shown = row(paper.render(tmp_path), "Removing filters of a class")
+    assert "dumbbell" in shown
+    assert "pizza" not in shown
+
+
+def test_what_clean_accuracy_fell_by_stands_beside_what_the_attack_still_reaches():
+    result = adversarial_result()
+    success = result.share("repaired", "target success", "replay").value
+    assert paper.clean(result).text.endswith(f", at a replayed success of {100 * success:.1f}%")
+
+
 def test_who_wins_and_loses_stands_in_the_words_of_every_real_result(tmp_path):
     lost = "By area the order of Shapley values loses to taylor."
     compared = against_conductance(0.1).model_copy(update={"sentences": [lost, "Claims hold for the 2 baselines together."]})
