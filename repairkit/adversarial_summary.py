@@ -101,8 +101,7 @@ def summarise(
         histograms=[histogram_of([each.attribution for each in findings.rounds], [each.value for each in frozen])]
         if findings.rounds
         else [],
-        method=(method(task, options, attacks, findings) if findings.rounds else [])
-        + (instead.method(rows, chosen="fixed beforehand") if rows else []),
+        method=(method(task, options, attacks, findings) if findings.rounds else []) + (instead.method(rows) if rows else []),
         costs=[
             Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds, taken=findings.taken.get(part, 0.0))
             for part, seconds in findings.seconds.items()
@@ -173,7 +172,8 @@ def compared(options: Options, attacks: AttackOptions, findings: AdversarialFind
     strata = np.repeat(["stored", "clean"], [first.hit.shape[1], first.clean.shape[1]])
     success = Metric(SUCCESS, strata, {"stored": 1.0}, lower_is_better=True)
     accuracy = Metric(CLEAN, strata, {"clean": 1.0})
-    both = Metric(f"{SUCCESS} minus {CLEAN}", strata, {"stored": 1.0, "clean": -1.0}, lower_is_better=True)
+    weights = {"stored": 1.0, "clean": -1.0}
+    both = Metric(f"{SUCCESS} minus {CLEAN}", strata, weights, lower_is_better=True, sizes=f"{success.n} stored and {accuracy.n} clean")
     return comparison(
         findings.compared,
         both if attacks.ranking == "success - accuracy" else success,
@@ -204,7 +204,7 @@ def alternatives(findings: AdversarialFindings) -> list[Alternative]:
         HARDENED: instead.tried_rows([findings.hardened])[0],
         "dropout": instead.row("dropout", images=None, passes=None, seconds=None),
     }
-    return [rows[column] for column in rows if column in findings.networks]
+    return [row for column, row in rows.items() if column in findings.networks or row.left_out]
 
 
 def naming(findings: AdversarialFindings) -> Callable[[Difference], str]:

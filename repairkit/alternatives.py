@@ -13,7 +13,7 @@ from torch import nn
 
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages, together
-from repairkit.errors import DataError, ModelError
+from repairkit.errors import RepairkitError
 from repairkit.evaluation.alternatives.choosing import Scored, best, score
 from repairkit.evaluation.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds
 from repairkit.evaluation.alternatives.last_layer import STRENGTHS, refit
@@ -34,7 +34,7 @@ THRESHOLD, GROUP_THRESHOLDS, LAST_LAYER, WHOLE_NETWORK = "threshold", "group_thr
 LEARNING_RATES = (1e-4, 3e-4)
 EPOCHS = 3
 """Of fine-tuning the whole network: each learning rate is run for so many epochs, and the network after each of them is a candidate."""
-KEPT_AS_IT_WAS = "no setting won recall within the guard, so the network stays as it was"
+KEPT_AS_IT_WAS = "no setting won recall within the guard, so the network stays as it was given"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,7 @@ class Tried:
         passes, seconds: what fitting and choosing cost, without its evaluation.
         chosen: the setting, in words.
         left_out: why it could not be had, in words; "" where it could.
+        as_given: no setting gained within the guard, so that it is the network as it was given.
         right: bool (N,), who is right on the target's report images of this fold; None where it was left out or is judged elsewhere.
         source_right: bool (M,), the same on the source's.
     """
@@ -57,6 +58,7 @@ class Tried:
     seconds: float
     chosen: str = ""
     left_out: str = ""
+    as_given: bool = False
     right: Booleans | None = None
     source_right: Booleans | None = None
 
@@ -74,6 +76,7 @@ class Fold:
         seed: of this fold.
         clock: books passes under "alternatives".
         kept: where what was fitted is kept.
+        threshold: that was chosen for everybody, where there are two classes; 0 is that of the network as it was given.
     """
 
     classifier: Classifier
@@ -87,6 +90,7 @@ class Fold:
     seed: int
     clock: Clock
     kept: KeptNetwork | None = None
+    threshold: float = 0.0
 
     @property
     def learned_from(self) -> tuple[LabelledImages, LabelledImages]:
@@ -161,11 +165,11 @@ def thresholds(fold: Fold) -> list[Tried]:
     logits[attribute] = outputs(fold.classifier, fold.target.subset(attribute), fold.options, fold.clock, part=PART)
     a_pass = (time.perf_counter() - began) / len(attribute)
     chosen_on = sum(map(len, fold.chosen_on))
-    moved = Tried(THRESHOLD, chosen_on, float(chosen_on), chosen_on * a_pass)
+    moved = Tried(THRESHOLD, chosen_on, float(chosen_on), chosen_on * a_pass, as_given=fold.threshold == 0)
     began = time.perf_counter()
     try:
         rule, made_equal = _group_thresholds(fold, logits[:, 1] - logits[:, 0])
-    except DataError as error:
+    except RepairkitError as error:
         return [moved, Tried(GROUP_THRESHOLDS, 0, 0.0, 0.0, left_out=str(error))]
     fitted_on = len(attribute) + len(fold.split.choose)
     seconds = fitted_on * a_pass + time.perf_counter() - began
@@ -199,14 +203,14 @@ def _group_thresholds(fold: Fold, margins: npt.NDArray[np.float64]) -> tuple[Gro
 def last_layer(fold: Fold) -> Tried:
     """The last layer refitted on the attribution images, by the penalty that does best on the choose images."""
     began = time.perf_counter()
-    try:
-        head = Head(fold.classifier)
-    except ModelError as error:
-        return Tried(LAST_LAYER, 0, 0.0, 0.0, left_out=str(error))
     passes = float(fold.images)
     saved = fold.kept.arrays(LAST_LAYER) if fold.kept else None
+    try:
+        head = Head(fold.classifier)
+        layer, chosen = _fitted(fold, head) if saved is None else (head.layer, 0)
+    except RepairkitError as error:
+        return Tried(LAST_LAYER, fold.images, 0.0, 0.0, left_out=str(error))
     if saved is None:
-        layer, chosen = _fitted(fold, head)
         saved = {name: value.cpu().numpy() for name, value in layer.state_dict().items()}
         saved |= {"number": np.array(chosen), "seconds": np.array(time.perf_counter() - began)}
         if fold.kept is not None:
@@ -220,7 +224,7 @@ def last_layer(fold: Fold) -> Tried:
         refitted = head.written_into(fold.classifier, head.layer)
     right, source_right = fold.judged(refitted)
     about = f"penalty {STRENGTHS[number - 1]:g}" if number else KEPT_AS_IT_WAS
-    return Tried(LAST_LAYER, fold.images, passes, seconds, about, right=right, source_right=source_right)
+    return Tried(LAST_LAYER, fold.images, passes, seconds, about, as_given=not number, right=right, source_right=source_right)
 
 
 def _fitted(fold: Fold, head: Head) -> tuple[nn.Module, int]:
@@ -255,7 +259,10 @@ def _entering(fold: Fold, head: Head, images: LabelledImages, batch: int) -> Ite
 def whole_network(fold: Fold) -> Tried:
     """All weights trained on the attribution images, drawn by their weight; learning rate and epochs are those that do best on the choose images."""
     passes = len(LEARNING_RATES) * EPOCHS * (GRADIENT_COST * sum(map(len, fold.learned_from)) + sum(map(len, fold.chosen_on)))
-    runs = [_run(fold, rate) for rate in LEARNING_RATES]
+    try:
+        runs = [_run(fold, rate) for rate in LEARNING_RATES]
+    except RepairkitError as error:
+        return Tried(WHOLE_NETWORK, fold.images, 0.0, 0.0, left_out=str(error))
     scored = [fold.as_given, *(Scored(*map(float, run["score"])) for run in runs)]
     number = best(scored, fold.options.max_clean_drop)
     tuned, about = None, KEPT_AS_IT_WAS
@@ -267,7 +274,7 @@ def whole_network(fold: Fold) -> Tried:
         about = f"{epochs} epoch{'s' if epochs > 1 else ''} of at most {EPOCHS} at a learning rate of {LEARNING_RATES[number - 1]:g}"
     right, source_right = fold.judged(tuned)
     seconds = sum(float(run["seconds"]) for run in runs)
-    return Tried(WHOLE_NETWORK, fold.images, passes, seconds, about, right=right, source_right=source_right)
+    return Tried(WHOLE_NETWORK, fold.images, passes, seconds, about, as_given=not number, right=right, source_right=source_right)
 
 
 def _run(fold: Fold, rate: float) -> dict[str, npt.NDArray[np.float64]]:

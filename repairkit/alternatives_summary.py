@@ -11,6 +11,7 @@ from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.fairness import GAP, RECALL
 from repairkit.evaluation.statistics import Interval, simultaneous, stretched
 from repairkit.evaluation.verdict import in_words, points_of
+from repairkit.report.alternatives_tables import AS_IT_WAS
 from repairkit.report.record import Claim
 from repairkit.report.result import Alternative, Difference, Verdict
 
@@ -48,7 +49,17 @@ NOT_TRIED = frozenset({"original", "repaired", "dropout", "finetuned"})
 """Columns that are compared with the repair elsewhere, or are it."""
 
 
-def row(key: str, *, images: int | None, passes: float | None, seconds: float | None, chosen: str = "", left_out: str = "") -> Alternative:
+def row(
+    key: str,
+    *,
+    images: int | None,
+    passes: float | None,
+    seconds: float | None,
+    chosen: str = "",
+    left_out: str = "",
+    folds: int = 1,
+    as_given: int = 0,
+) -> Alternative:
     """One row; `key` is a column."""
     label, explanation = EXPLANATIONS[key]
     return Alternative(
@@ -59,10 +70,12 @@ def row(key: str, *, images: int | None, passes: float | None, seconds: float | 
         passes=passes,
         images=images,
         training_data=key == "dropout",
-        changes_weights=key not in CHANGES_NOTHING,
+        changes_weights=key not in CHANGES_NOTHING and as_given < folds,
         group_at_run_time=key == GROUP_THRESHOLDS,
         chosen=chosen,
         left_out=left_out,
+        folds=folds,
+        as_given=as_given,
     )
 
 
@@ -97,6 +110,8 @@ def tried_rows(tried: Sequence[Tried]) -> list[Alternative]:
                 passes=sum(each.passes for each in own),
                 seconds=sum(each.seconds for each in own),
                 chosen=chosen,
+                folds=len(own),
+                as_given=sum(each.as_given for each in own),
             )
         )
     return rows
@@ -113,6 +128,8 @@ def concluded(
 ) -> Verdict:
     """The verdict with who beats whom, on what: whoever beats the repair right after what got worse, and in the headline where it is on what decides.
 
+    An alternative that found no setting within the guard is the network as it was given. Nobody beats it and it beats nobody; that is said.
+
     One rule for all measures: what is said of all alternatives, groups and metrics holds together. A difference that is claimed for itself is said if
     its interval, stretched to the level that as many differences take, excludes zero.
 
@@ -125,7 +142,9 @@ def concluded(
         deciding: what the repair is for, in these words.
     """
     subject = "the network as it was given, since no filter was frozen," if verdict.outcome == "no repair" else "the repair"
-    compared = [(each, own) for each in rows if each.column not in NOT_TRIED and (own := _against(each.column, differences))]
+    unchanged = [as_it_was(each) for each in rows if each.as_given]
+    changed = [each for each in rows if each.column not in NOT_TRIED and each.as_given < each.folds]
+    compared = [(each, own) for each in changed if (own := _against(each.column, differences))]
     together = simultaneous(level, sum(len(own) for _, own in compared))
     beaten, beats, alike, ahead = [], [], [], []
     for each, own in compared:
@@ -149,8 +168,24 @@ def concluded(
         else verdict.headline
     )
     return verdict.model_copy(
-        update={"headline": headline, "sentences": [*verdict.sentences[:start], *beaten, *verdict.sentences[start:], *beats]}
+        update={"headline": headline, "sentences": [*verdict.sentences[:start], *beaten, *verdict.sentences[start:], *beats, *unchanged]}
     )
+
+
+def as_it_was(entry: Alternative) -> str:
+    """That an alternative is the network as it was given, in all folds or in some.
+
+    Example:
+        >>> entry = row("last_layer", images=90, passes=90.0, seconds=1.0, folds=5, as_given=5)
+        >>> as_it_was(entry)
+        'Last layer refitted has no setting that gains within the guard: it is the network as it was given, and the repair is not held against it.'
+        >>> as_it_was(entry.model_copy(update={"as_given": 1}))
+        'Last layer refitted has no setting that gains within the guard in 1 of 5 folds, where it is the network as it was given.'
+    """
+    start = f"{entry.label} {AS_IT_WAS}"
+    if entry.as_given < entry.folds:
+        return f"{start} in {entry.as_given} of {entry.folds} folds, where it is the network as it was given."
+    return f"{start}: it is the network as it was given, and the repair is not held against it."
 
 
 def _against(column: str, differences: Sequence[Difference]) -> list[Difference]:
@@ -177,14 +212,13 @@ def fairness_name(entry: Difference) -> str:
     return f"recall of {entry.group}" if entry.metric == RECALL else entry.metric
 
 
-def method(rows: Sequence[Alternative], *, chosen: str) -> list[str]:
-    """How the alternatives were made, a sentence each; `chosen` is on what their settings were."""
+def method(rows: Sequence[Alternative]) -> list[str]:
+    """How the alternatives were made, a sentence each."""
     made = [f"{each.label}: {each.chosen}." for each in rows if each.chosen]
     missing = [f"{each.label} was left out: {each.left_out}." for each in rows if each.left_out]
-    start = (
-        f"What one could do instead learned from the attribution images, and its settings were {chosen}; report images had no part in it."
-    )
-    return [start, *made, *missing]
+    anew = ", in every fold anew" if any(each.folds > 1 for each in rows) else ""
+    start = f"What one could do instead learned from the attribution images, and its settings were chosen on the choose images{anew}; "
+    return [start + "report images had no part in it.", *made, *missing]
 
 
 LIMITS = (

@@ -344,7 +344,7 @@ def repair(
         correct["threshold"], source_correct["threshold"] = moved, moved_source / len(folds)
     tried: list[Tried] = []
     if options.alternatives:
-        tried = instead(task, folds, source, plain["original"], options, clock, unfinished)
+        tried = instead(task, folds, source, plain["original"], thresholds, options, clock, unfinished)
         for key in dict.fromkeys(each.key for each in tried):
             own = [each for each in tried if each.key == key]
             if all(each.right is not None for each in own):
@@ -371,17 +371,22 @@ def instead(
     folds: list[Split],
     source: Split,
     plain: tuple[Logits, Logits],
+    moved: Sequence[ThresholdPoint],
     options: Options,
     clock: Clock,
     unfinished: Unfinished | None,
 ) -> list[Tried]:
-    """What one would do instead of repairing the original network, on every fold in turn; `plain` is what that network says."""
+    """What one would do instead of repairing the original network, on every fold in turn.
+
+    `plain` is what that network says, `moved` the threshold that was chosen for everybody in each fold; none where there are not two classes.
+    """
     tried = []
     for number, split in enumerate(folds):
         clock.prefix = f"instead, fold {number + 1}" if options.folds > 1 else "instead"
         kept = unfinished.network(f"instead-fold-{number + 1}") if unfinished else None
         parts = (task.target, task.source, split, source, *plain)
-        tried += alternatives_of(Fold(task.model.classifier, *parts, options, options.seed + number, clock, kept))
+        threshold = moved[number].threshold if moved else 0.0
+        tried += alternatives_of(Fold(task.model.classifier, *parts, options, options.seed + number, clock, kept, threshold))
     clock.prefix = ""
     return tried
 

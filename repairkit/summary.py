@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from repairkit import alternatives_summary as instead
+from repairkit.alternatives import WHOLE_NETWORK
 from repairkit.comparing import join, with_after
 from repairkit.data.images import data_hash
 from repairkit.data.record import read_record
@@ -101,8 +102,7 @@ def summarise(
                 [culprit.value for network in repaired for culprit in network.patch.culprits],
             )
         ],
-        method=method(task, options, findings)
-        + (instead.method(rows, chosen="chosen on the choose images, in every fold anew") if rows else []),
+        method=method(task, options, findings) + (instead.method(rows) if rows else []),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         alternatives=rows,
         guarantees=[
@@ -147,7 +147,10 @@ def compared(options: Options, findings: Findings, repaired: list[RepairedNetwor
     groups = {f"target: {name}": 1 / len(outcomes.names) for name in outcomes.names}
     recall = Metric(MEAN, strata, groups)
     source = Metric(SOURCE, strata, {"source": 1.0}, newcombe=False)
-    ranked = Metric(f"{MEAN} plus {SOURCE}", strata, groups | {"source": 1.0}) if options.ranking == "recall + source" else recall
+    both = Metric(
+        f"{MEAN} plus {SOURCE}", strata, groups | {"source": 1.0}, sizes=f"{recall.n:,} of the target and {source.n:,} of the source"
+    )
+    ranked = both if options.ranking == "recall + source" else recall
     return comparison(
         with_after(join(folds, own), after),
         ranked,
@@ -165,10 +168,10 @@ def alternatives(task: Task, findings: Findings) -> list[Alternative]:
     if not findings.tried:
         return []
     rows = instead.tried_rows(findings.tried)
-    images = next(each.images for each in rows if each.column == "whole_network")
+    images = round(float(np.mean([each.images for each in findings.tried if each.key == WHOLE_NETWORK])))
     return [
         instead.row("original", images=None, passes=None, seconds=None),
-        instead.repaired(findings.repair_passes, findings.repair_seconds, images=images or 0, shares=dict.fromkeys(instead.FINDING, 1.0)),
+        instead.repaired(findings.repair_passes, findings.repair_seconds, images=images, shares=dict.fromkeys(instead.FINDING, 1.0)),
         *rows,
         *([instead.row("dropout", images=None, passes=None, seconds=None)] if task.dropout else []),
     ]

@@ -20,6 +20,7 @@ from repairkit.alternatives import (
     whole_network,
 )
 from repairkit.alternatives_summary import concluded, fairness_name, row
+from repairkit.errors import ModelError
 from repairkit.evaluation.alternatives.choosing import Scored, best, score
 from repairkit.evaluation.splits import three_way
 from repairkit.evaluation.statistics import none_seen
@@ -143,6 +144,7 @@ def test_where_no_setting_keeps_the_guard_the_network_stays():
     as_given, source_as_given = fold.judged(None)
     for found in (last_layer(fold), whole_network(fold)):
         assert found.chosen == KEPT_AS_IT_WAS
+        assert found.as_given
         np.testing.assert_array_equal(found.right, as_given)
         np.testing.assert_array_equal(found.source_right, source_as_given)
 
@@ -173,7 +175,26 @@ def test_the_guard_is_kept_on_the_choose_images(allowed, monkeypatch):
         fall = before.astype(float) - right
         bound = max(fall.mean() + 1.2816 * fall.std() / len(fall) ** 0.5, none_seen(len(fall), 0.9))
         assert bound <= allowed + 1e-4
-        assert (found.chosen == KEPT_AS_IT_WAS) == (networks["last"] is None)
+        assert (found.chosen == KEPT_AS_IT_WAS) == (networks["last"] is None) == found.as_given
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("broken", "key"), [("refit", "last_layer"), ("finetune", "whole_network")])
+def test_what_fails_is_left_out_with_the_reason_and_the_rest_is_done(broken, key, monkeypatch):
+    def fail(*_, **__):
+        raise ModelError("the loss became nan")
+
+    monkeypatch.setattr(alternatives, broken, fail)
+    tried = {each.key: each for each in alternatives_of(two_skins.fold(target(), source()))}
+    assert tried[key].left_out == "the loss became nan"
+    assert tried[key].right is None
+    assert all(not each.left_out and (name == "threshold" or each.right is not None) for name, each in tried.items() if name != key)
+
+
+def test_a_threshold_that_does_not_move_is_the_network_as_it_was_given():
+    fold = two_skins.fold(target(), source())
+    assert thresholds(fold)[0].as_given
+    assert not thresholds(replace(fold, threshold=0.3))[0].as_given
 
 
 def test_thresholds_by_group_are_chosen_and_told_of():
@@ -407,6 +428,29 @@ def test_who_beats_whom_is_said_of_all_alternatives_and_measures_together():
     among = told(*entries)
     assert among[0].startswith("Fine-tuned does better than the repair")
     assert among[1:] == ["The repair cannot be told from Last layer refitted by these images."]
+
+
+def test_nobody_beats_an_alternative_that_is_the_network_as_it_was_given():
+    """What the repair has over it is its change from the original."""
+    verdict = Verdict(outcome="repaired", headline="H", sentences=["It rose."], worse=[])
+    entries = [difference("last_layer", "better", 0.1), difference("whole_network", "better", 0.011)]
+
+    def told(**as_given):
+        rows = [row(key, images=1, passes=1, seconds=1, folds=5, as_given=as_given.get(key, 0)) for key in ("last_layer", "whole_network")]
+        return concluded(verdict, rows, entries, level=0.95, name=fairness_name, deciding=("mean recall",)).sentences
+
+    assert told()[1].startswith("The repair does better than Last layer refitted")
+    assert told()[2] == "The repair cannot be told from Fine-tuned by these images."
+    assert told(last_layer=5)[1].startswith(
+        "The repair does better than Fine-tuned"
+    )  # one comparison is left, and nothing to share its doubt with
+    assert told(last_layer=5)[2:] == [
+        "Last layer refitted has no setting that gains within the guard: it is the network as it was given, and the repair is not held against it."
+    ]
+    assert told(last_layer=2)[1].startswith("The repair does better than Last layer refitted")
+    assert told(last_layer=2)[-1] == (
+        "Last layer refitted has no setting that gains within the guard in 2 of 5 folds, where it is the network as it was given."
+    )
 
 
 def test_who_beats_whom_on_what():

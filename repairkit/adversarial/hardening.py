@@ -8,19 +8,20 @@ from functools import partial
 import numpy as np
 import torch
 
+from repairkit.adversarial.rounds import fall_bound_of
 from repairkit.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.alternatives import PART, Tried
 from repairkit.clock import Clock
+from repairkit.errors import RepairkitError
 from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.alternatives import adversarial_training
 from repairkit.evaluation.alternatives.adversarial_training import EPOCHS, LEARNING_RATES, MOST_IMAGES, passes_of, passes_of_all, shortened
-from repairkit.evaluation.alternatives.choosing import Scored, best, score
-from repairkit.evaluation.attacks import Attacked, Booleans
+from repairkit.evaluation.alternatives.choosing import Scored, best
+from repairkit.evaluation.attacks import Attacked
 from repairkit.evaluation.splits import Split, some, ungrouped
 from repairkit.models.classifier import Classifier
 from repairkit.options import Options
-from repairkit.outputs import outputs
-from repairkit.repair import GUARD_CONFIDENCE
+from repairkit.outputs import Logits, outputs
 from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import Floats
 from repairkit.unfinished import Unfinished
@@ -38,8 +39,8 @@ def harden(
 ) -> Tried:
     """What one would do instead is added to the networks: the original trained on clean attribution images, 500 at most, under a short attack.
 
-    Learning rate and epochs are those that recover most labels of the stored images that choose, within the guard of the repair; where none recovers
-    more than the original within it, the network stays as it was.
+    Learning rate and epochs are those that recover most labels of the stored images that choose, within the guard of the repair (by the label's
+    probability); where none recovers more than the original within it, the network stays as it was given. Training that fails says why.
     """
     images = min(MOST_IMAGES, len(split.attribute))
     passes = passes_of_all(attacks.method, images, len(made["choose"]) + len(split.choose))
@@ -47,7 +48,10 @@ def harden(
     found = kept.arrays(HARDENED) if kept else None
     with clock.part(PART, restored=found is not None):
         if found is None:
-            found = _trained(task, made["choose"], split, options, attacks, clock)
+            try:
+                found = _trained(task, made["choose"], split, options, attacks, clock)
+            except RepairkitError as error:
+                return Tried(HARDENED, images + len(split.choose), 0.0, 0.0, left_out=str(error))
             if kept is not None:
                 kept.keep_arrays(HARDENED, **found)
         else:
@@ -59,9 +63,9 @@ def harden(
         f"{epoch} epoch{'s' if epoch > 1 else ''} of at most {EPOCHS} at a learning rate of {float(found['rate']):g}, over {images:,} images "
         f"under {short.steps} steps of {short.step * 255:.3g}/255"
         if epoch
-        else "no setting recovered more labels within the guard, so the network stays as it was" + _beyond(found["tried"])
+        else "no setting recovered more labels within the guard, so the network stays as it was given" + _beyond(found["tried"])
     )
-    return Tried(HARDENED, images + len(split.choose), passes, float(found["seconds"]), about)
+    return Tried(HARDENED, images + len(split.choose), passes, float(found["seconds"]), about, as_given=not epoch)
 
 
 def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Options, attacks: AttackOptions, clock: Clock) -> Arrays:
@@ -70,22 +74,22 @@ def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Opt
     clean, guarded = task.images.subset(split.attribute), task.images.subset(split.choose)
     images = clean.subset(some(ungrouped(clean), MOST_IMAGES, seed=options.seed))
     said = partial(outputs, options=options, clock=clock, part=PART)
-
-    def right(classifier: Classifier) -> list[Booleans]:
-        return [said(classifier, each).argmax(1) == each.labels for each in (stored.images, guarded)]
-
-    def rated(recovered: Booleans, after: Booleans) -> Scored:
-        return score(recovered, ungrouped(stored.images).groups, after, before, GUARD_CONFIDENCE)
-
     original = task.model.classifier
-    recovered, before = right(original)
-    scored = [rated(recovered, before)]
+    before = said(original, guarded)
+
+    def rated(recovering: Logits, after: Logits) -> Scored:
+        accuracy, gained = (
+            float((logits.argmax(1) == each.labels).mean()) for logits, each in ((after, guarded), (recovering, stored.images))
+        )
+        return Scored(gained, accuracy, fall_bound_of(before, after, guarded.labels))
+
+    scored = [rated(said(original, stored.images), before)]
     tried = [(0, 0.0)]
     taken = {"epoch": np.array(0), "rate": np.array(0.0), **_state(original)}
 
     def look(epoch: int, now: Classifier, *, rate: float) -> None:
         nonlocal taken
-        scored.append(rated(*right(now)))
+        scored.append(rated(said(now, stored.images), said(now, guarded)))
         tried.append((epoch, rate))
         if best(scored, options.max_clean_drop) == len(scored) - 1:
             taken = {"epoch": np.array(epoch), "rate": np.array(rate), **_state(now)}

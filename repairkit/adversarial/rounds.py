@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from repairkit.adversarial.task import AdversarialTask, AttackOptions
@@ -20,7 +21,7 @@ from repairkit.models.classifier import Classifier
 from repairkit.models.finetuning import finetune
 from repairkit.objectives import Accuracy
 from repairkit.options import Options
-from repairkit.outputs import outputs
+from repairkit.outputs import Logits, outputs
 from repairkit.patch import Patch
 from repairkit.repair import Choice, drop_bound
 from repairkit.shapley import Attribution
@@ -182,9 +183,19 @@ def tune(
         tuned, alone = train_on(task, repaired, alone, rounds, learned, options, attacks, kept)
         clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(learned))
         said = [outputs(each, clean, options, clock, part="fine-tuning") for each in (task.model.classifier, tuned)]
-    names = np.arange(len(clean)), clean.labels
-    before, after = (torch.softmax(torch.from_numpy(logits), dim=1).numpy()[names] for logits in said)
-    right, still = ((logits.argmax(1) == clean.labels).astype(np.float64) for logits in said)
-    bound = drop_bound(before - after, right - still, np.full(len(clean), 1 / len(clean)), np.full(len(clean), "clean"))
-    held = Tuned(bound, options.max_clean_drop * len(rounds) / attacks.rounds)
+    held = Tuned(fall_bound_of(said[0], said[1], clean.labels), options.max_clean_drop * len(rounds) / attacks.rounds)
     return (tuned if held.kept else repaired), alone, replace(rounds[-1], tuned=held)
+
+
+def fall_bound_of(before: Logits, after: Logits, labels: npt.NDArray[np.int64]) -> float:
+    """What the guard of choosing says of a network that was trained: the bound on the fall of the label's probability on clean images.
+
+    Args:
+        before: what the network says as it was given, shape (N, classes).
+        after: what it says now.
+        labels: shape (N,).
+    """
+    labelled = np.arange(len(labels)), labels
+    sure, still_sure = (torch.softmax(torch.from_numpy(logits), dim=1).numpy()[labelled] for logits in (before, after))
+    right, still_right = ((logits.argmax(1) == labels).astype(np.float64) for logits in (before, after))
+    return drop_bound(sure - still_sure, right - still_right, np.full(len(labels), 1 / len(labels)), np.full(len(labels), "clean"))

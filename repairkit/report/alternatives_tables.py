@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from repairkit.report.result import Alternative, Result
 from repairkit.report.tables import NONE, Cell, Kind, Table, count, interval, percent
 
+AS_IT_WAS = "has no setting that gains within the guard"
+"""What the verdict says, after its name, of an alternative that is the network as it was given."""
+
 
 def table(result: Result, wanted: Sequence[tuple[str, str | None, str]]) -> Table | None:
     """A row for each thing that one could do, the repair among them; None where nobody asked.
@@ -31,13 +34,14 @@ def table(result: Result, wanted: Sequence[tuple[str, str | None, str]]) -> Tabl
             Cell(_images(entry), kind="text"),
             Cell(NONE if entry.left_out else "yes" if entry.changes_weights else "no", kind="text"),
             Cell(NONE if entry.left_out else "yes" if entry.group_at_run_time else "no", kind="text"),
+            Cell(NONE if entry.left_out else "yes" if entry.training_data else "no", kind="text"),
         )
         for entry in result.alternatives
     )
     numbers: list[Kind] = ["number"] * (len(wanted) + 1)
-    heads = (*(head for _, _, head in wanted), "Minutes", "Labelled images", "Other weights?", "Group at run time?")
+    heads = (*(head for _, _, head in wanted), "Minutes", "Labelled images", "Other weights?", "Group at run time?", "Training data?")
     caption = f"The repair beside what one could do instead, with {result.level:.0%} intervals"
-    return Table("alternatives", caption, ("What", *heads), ("text", *numbers, "text", "text", "text"), (rows,))
+    return Table("alternatives", caption, ("What", *heads), ("text", *numbers, "text", "text", "text", "text"), (rows,))
 
 
 def described(result: Result) -> list[tuple[str, str]]:

@@ -177,6 +177,8 @@ class Alternative(Record):
     group_at_run_time: bool  # it must be told the group of everyone whom it judges
     chosen: str = ""  # settings, in words
     left_out: str = ""  # why it could not be had; it has no shares then
+    folds: int = 1
+    as_given: int = 0  # of the folds, how many have the network as it was given, since no setting gained within the guard
 
 
 class Verdict(Record):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from repairkit.report import kinds, markdown
+from repairkit.report.alternatives_tables import AS_IT_WAS
 from repairkit.report.result import Result
 
 LEAD = """## Where Shapley values win and lose
@@ -50,4 +51,5 @@ def of_alternatives(result: Result) -> list[str]:
         for sentence in result.verdict.sentences
         if any(sentence.startswith(f"{label} does better than") or f"does better than {label} in" in sentence for label in labels)
         or (ALIKE in sentence and any(f"{ALIKE} {label}" in sentence for label in labels))
+        or any(sentence.startswith(f"{label} {AS_IT_WAS}") for label in labels)
     ]
