@@ -51,7 +51,9 @@ class Contender:
         choices: what choosing from its candidates froze, for each fold; empty where the run repairs nothing.
         after: shape (N,), in 0 .. 1: what is counted of each image after that; None likewise.
         why_not: why there is no attribution, in words; empty where there is one.
-        chosen_from: image passes of the values whose candidates were chosen from, where they are others than `attributions`.
+        chosen_from: image passes of the values whose candidates were chosen from, where they are others than `attributions` or without a price.
+        named: how many filters its order names, in the fold where they are fewest, where that is less than are frozen along the curve; from there on
+            the curve is that of all of them.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Contender:
     after: Floats | None = None
     why_not: str = ""
     chosen_from: float | None = None
+    named: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +176,7 @@ def compare(
     choose: Choose | None = None,
     choice: Choice | None = None,
     culprits: Attribution | None = None,
+    reserved: Mapping[str, float] | None = None,
     kept: KeptNetwork | None = None,
 ) -> Compared:
     """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
@@ -185,7 +189,7 @@ def compare(
         shapley: the values that are compared with.
         options: `compare` names the baselines.
         seed: of the random order and of draws of images.
-        counts: numbers of filters at which the curves are measured, 0 first; those that an order is too short for are left out of all.
+        counts: numbers of filters at which the curves are measured, 0 first; an order that names fewer freezes all that it names.
         score: what an order follows; see `by_value` and `by_harm`.
         order: the players of an attribution in the order in which they are frozen.
         measure: what is counted on the report images.
@@ -195,11 +199,12 @@ def compare(
         choose: chooses from an attribution's candidates; None where the run repairs nothing.
         choice: what was chosen from those of the Shapley values; needed to choose from others.
         culprits: the values that `choice` was made from, where they are others than `shapley`.
+        reserved: of the passes of a row, those that are spent elsewhere on it, such as on a price; its values get the rest.
         kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
     """
     # one of its own, whose passes may shrink for want of memory without a word about the attribution's
     game = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
-    budget = sum(shapley.passes.values())
+    budget, reserved = sum(shapley.passes.values()), reserved or {}
     chosen_from = sum((culprits or shapley).passes.values())
 
     ours = (
@@ -208,17 +213,26 @@ def compare(
         else right.astype(np.float64)
     )
     contenders = [
-        Contender(SHAPLEY, (shapley,), (score(shapley),), ours, (choice,) if choice else (), chosen_from=chosen_from if culprits else None)
+        Contender(
+            SHAPLEY,
+            (shapley,),
+            (score(shapley),),
+            ours,
+            (choice,) if choice else (),
+            chosen_from=chosen_from if culprits else None,
+            named=_short(order(shapley), counts) if right is None else None,
+        )
     ]
     for row in rows_of(options.compare):
         own = kept.within(f"{PART}/{folder_of(row)}") if kept else None
+        spent = reserved.get(row, 0.0)
         found = own.attribution() if own else None
         if found is not None:
             clock.restore(PART, sum(found.passes.values()))
         else:
             try:
                 with clock.part(PART):
-                    found = within_memory(game, partial(_made, row, game, budget, seed, clock.tell), kept=own, name=row)
+                    found = within_memory(game, partial(_made, row, game, budget - spent, seed, clock.tell), kept=own, name=row)
                     clock.add(PART, sum(found.passes.values()))
             except RepairkitError as error:
                 contenders.append(Contender(row, why_not=str(error)))
@@ -234,8 +248,13 @@ def compare(
             if row == "random":  # a curve rests on several orders, as the control of a removal does; choosing on the first
                 orders += [order(replace(found, value=baselines.random_values(game.n, seed=seed, draw=draw))) for draw in range(1, DRAWS)]
             curve = np.vstack([ours[:1], *_curve(measure, orders, counts[1:], clock, own)])  # with none frozen it is the same network
-        contenders.append(Contender(row, (found,), (score(found),), curve, (chosen,) if chosen else (), after))
-    return _aligned(counts, contenders)
+        charged = replace(found, passes=found.passes | {"price": spent}) if spent else found
+        named = _short(order(found), counts)
+        values = sum(found.passes.values()) if spent else None
+        contenders.append(
+            Contender(row, (charged,), (score(found),), curve, (chosen,) if chosen else (), after, chosen_from=values, named=named)
+        )
+    return Compared(tuple(counts), tuple(contenders))
 
 
 def spending(options: Options, choice: Choice, spare: float) -> Options:
@@ -261,7 +280,7 @@ def spending(options: Options, choice: Choice, spare: float) -> Options:
 def join(folds: Sequence[Compared], targets: Sequence[int]) -> Compared:
     """Folds as one: their own report images one after the other, and of the images that all of them report on the mean over the folds.
 
-    A baseline that could not be made in a fold is left out of all, with the reason; so is a number of filters that an order of one is too short for.
+    A baseline that could not be made in a fold is left out of all, with the reason; so is a number of filters that a fold did not measure.
 
     Args:
         folds: of the same baselines, asked for the same counts.
@@ -289,6 +308,7 @@ def join(folds: Sequence[Compared], targets: Sequence[int]) -> Compared:
                 joined([each.right[: len(counts)] for each in same]),
                 tuple(choice for each in same for choice in each.choices),
                 joined(after) if after else None,
+                named=min((each.named for each in same if each.named is not None), default=None),
             )
         )
     return Compared(counts, tuple(contenders))
@@ -328,20 +348,18 @@ def _made(row: str, game: ModelGame, budget: float, seed: int, progress: Progres
     return found
 
 
+def _short(order: Sequence[int], counts: Sequence[int]) -> int | None:
+    """How many filters an order names, where that is less than are frozen along the curve."""
+    return len(order) if len(order) < counts[-1] else None
+
+
 def _curve(measure: Measure, orders: Sequence[Sequence[int]], counts: Sequence[int], clock: Clock, kept: KeptNetwork | None) -> Floats:
-    """What is counted of each image with the first so many frozen, mean over orders; for the counts that all are long enough for, shape (k, N)."""
-    reached = [count for count in counts if count <= min(map(len, orders))]
-    if not reached:
-        return np.empty((0, 0))
+    """What is counted of each image with the first so many frozen, or with all that an order names; mean over orders, shape (k, N)."""
+    longest = max(map(len, orders))
+    reached = sorted({min(count, longest) for count in counts})
     found = _measured(measure, [order[:count] for order in orders for count in reached], clock, kept, "curve")
     mean: Floats = found.reshape(len(orders), len(reached), -1).mean(axis=0)
-    return mean
-
-
-def _aligned(counts: Sequence[int], contenders: Sequence[Contender]) -> Compared:
-    """All curves at the numbers of filters that every order was long enough for."""
-    common = min(len(each.right) for each in contenders if not each.why_not)
-    return Compared(tuple(counts[:common]), tuple(replace(each, right=each.right[:common]) for each in contenders))
+    return mean[[reached.index(min(count, longest)) for count in counts]]
 
 
 def _measured(measure: Measure, frozen: Sequence[Sequence[int]], clock: Clock, kept: KeptNetwork | None, name: str) -> Outcomes:

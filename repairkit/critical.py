@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 
 import numpy as np
@@ -17,12 +17,13 @@ from repairkit.baselines import DRAWS, random_order
 from repairkit.choosing import DOWNSTREAM, choose_once
 from repairkit.class_repair import ClassRepair, choose_worths, repair_class
 from repairkit.clock import Clock
-from repairkit.comparing import Choose, Compared, by_value, compare, planned, with_after
+from repairkit.comparing import Choose, Compared, by_value, compare, planned, rows_of, with_after
 from repairkit.critical_task import (
     CriticalTask,
     critical_ones,
     is_specific,
     labels_of,
+    positive,
     seeks_both,
     split_of,
     worth_on,
@@ -44,7 +45,19 @@ from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.priced import PricedGame
 from repairkit.shapley.walk import Progress
 from repairkit.shapley.zone import Zone
-from repairkit.specific import CHOOSING, PART, Elsewhere, Fall, Lead, Specific, first_factor, planned_choosing, planned_screens, settled
+from repairkit.specific import (
+    CHOOSING,
+    PART,
+    Elsewhere,
+    Fall,
+    Lead,
+    Specific,
+    first_factor,
+    looks,
+    planned_choosing,
+    planned_screens,
+    settled,
+)
 from repairkit.unfinished import KeptNetwork, Unfinished
 
 REMOVED = (3, 30)
@@ -102,6 +115,8 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     compared = planned(
         options, images=found, points=points + 1, report=report, choosing=choosing * task.repair, before=before, control=True
     )
+    if is_specific(task, options):
+        compared += len(_priced_rows(options)) * looks(len(split.choose)) + len(split.choose)
     return (
         {"calibration": float(len(split.attribute))}
         | zone
@@ -219,7 +234,7 @@ def find(
         check_affordable(game, options)
         own, others = elsewhere.of(task.label, game, found_on, options, clock)
         sizes = np.abs(others).mean(axis=0)
-        lead, fall, unmoved = measures(task, task.label, filters, split, options, clock)
+        lead, fall, unmoved = measures(task, task.label, filters, split, options, clock, part=CHOOSING)
         with clock.part(CHOOSING):
             first = first_factor(own, sizes, lead, most=most)
         played = PricedGame(game, first * sizes)
@@ -256,9 +271,9 @@ def find(
 
 
 def measures(
-    task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock
+    task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock, *, part: str
 ) -> tuple[Lead, Fall, float]:
-    """What a class-specific ranking is chosen by, on the images that choose, and the bound on a fall that is none."""
+    """What a class-specific ranking is chosen by, on the images that choose, and the bound on a fall that is none; booked under a part."""
     images = task.images.subset(split.choose)
     own = images.labels == label
     elsewhere = np.unique(images.labels[~own])
@@ -269,7 +284,7 @@ def measures(
 
     def right(frozen: Examples) -> npt.NDArray[np.bool_]:
         rows = right_with(task.model.classifier, filters, images, frozen, options.batch)
-        clock.add(CHOOSING, len(images))
+        clock.add(part, len(images))
         clock.tell(CHOOSING, 0, 0)
         return rows
 
@@ -287,8 +302,13 @@ def measures(
     return lead, lambda frozen: fallen(right(frozen)), unmoved
 
 
-PRICED = ("leave-one-out", "taylor")
+PRICED = ("leave-one-out", "taylor", "conductance")
 """Baselines in the unit of the worth, which a price is taken from."""
+
+
+def _priced_rows(options: Options) -> list[str]:
+    """Rows of a comparison that a price is taken from."""
+    return rows_of([name for name in options.compare if name in PRICED])
 
 
 def compare_removal(
@@ -305,10 +325,32 @@ def compare_removal(
 ) -> Compared:
     """The removal curves of baselines beside that of the Shapley values, and where the class is repaired, choosing from their candidates.
 
-    Where a price counts against a filter, it does for leave-one-out and Taylor, too; the others know neither the worth nor the other classes.
-    Choosing goes by values alone, of all.
+    Where a price counts against a filter, one does for the baselines in its unit, too: the same sizes, with a factor that is settled for each of
+    them by the same rule on the same images, out of the same passes. The others know neither the worth nor the other classes. Choosing goes by
+    values alone, of all.
     """
     images = task.images.subset(split.report)
+    reserved: dict[str, float] = {}
+    own_price: Callable[[Attribution], Specific] | None = None
+    if price is not None and task.label is not None:
+        label, sizes = task.label, price.sizes
+        reserved = dict.fromkeys(_priced_rows(options), _priced(split, [task], options)[PART] + looks(len(split.choose)))
+        fall, unmoved = measures(task, label, game.filters, split, options, clock, part="baselines")[1:]
+
+        @cache  # an order and its scores are asked for one after the other
+        def own_price(found: Attribution) -> Specific:
+            with clock.part("baselines"):
+                return settled(
+                    lambda factor: positive(found.value - factor * sizes, removal.counts[-1]),
+                    sizes,
+                    fall,
+                    unmoved=unmoved,
+                    classes=price.classes,
+                    first=price.first,
+                    options=options,
+                    whose=found.engine,
+                )
+
     choose: Choose | None = None
     if repair is not None and task.label is not None:
         worths = choose_worths(task, task.label, split)
@@ -318,8 +360,18 @@ def compare_removal(
             return choose_once(task.model.classifier, game.filters, suspects, worths, by, clock, own, part="baselines")
 
     def score(found: Attribution) -> Floats:
-        priced = price is not None and found.engine in PRICED
-        return found.value - price.factor * price.sizes if price is not None and priced else by_value(found)
+        if own_price is None or found.engine not in PRICED:
+            return by_value(found)
+        own = own_price(found)
+        return found.value - own.factor * own.sizes
+
+    def order(found: Attribution) -> list[int]:
+        highest = removal.counts[-1]
+        named = (
+            positive(score(found), highest) if own_price and found.engine in PRICED else np.argsort(-score(found), kind="stable")[:highest]
+        )
+        players: list[int] = named.tolist()
+        return players
 
     compared = compare(
         game,
@@ -328,7 +380,7 @@ def compare_removal(
         seed=options.seed,
         counts=removal.counts,
         score=score,
-        order=lambda found: np.argsort(-score(found), kind="stable")[: removal.counts[-1]].tolist(),
+        order=order,
         measure=lambda frozen: right_with(task.model.classifier, game.filters, images, np.array(frozen, dtype=np.int64), options.batch),
         clock=clock,
         right=removal.critical,
@@ -336,6 +388,7 @@ def compare_removal(
         choose=choose,
         choice=repair.choice if repair else None,
         culprits=repair.attribution if repair else None,
+        reserved=reserved,
         kept=kept,
     )
     return with_after(compared, repair.repaired.astype(np.float64)) if repair else compared

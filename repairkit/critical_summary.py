@@ -149,7 +149,9 @@ def beyond(removal: Removal) -> Metric:
     """Recall of the class less the mean recall of the others: what a class-specific ranking is to make fall."""
     own, others = metrics_of(removal)
     weights = {**own.weights, **{label: -weight for label, weight in others.weights.items()}}
-    return Metric(f"{own.name} less {others.name}", removal.labels, weights, resamples=RESAMPLES)
+    return Metric(
+        f"{own.name} less {others.name}", removal.labels, weights, resamples=RESAMPLES, sizes=f"{own.n} and {others.n} of other classes"
+    )
 
 
 def _frozen(findings: CriticalFindings) -> list[FrozenFilter]:
@@ -274,8 +276,8 @@ def specificity(task: CriticalTask, options: Options, findings: CriticalFindings
     ]
     if findings.compared:
         sentences.append(
-            "Of the baselines, leave-one-out and Taylor are less by the same price, which only the passes of the Shapley values are charged with; "
-            "the others know no other class."
+            "Of the baselines, leave-one-out, Taylor and conductance are less by a price as well, with a factor of their own that the same rule settles on "
+            "the same images, and are charged its passes; the others know no other class."
         )
     return sentences
 

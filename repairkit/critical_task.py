@@ -18,7 +18,7 @@ from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
 from repairkit.options import LiveZone, Options, Ranking
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Examples
+from repairkit.shapley.game import Examples, Floats
 
 ROUNDING = 1e-6
 """Values below it are zero: float32 passes of other sizes differ by less."""
@@ -96,6 +96,17 @@ def critical_ones(attribution: Attribution, most: int) -> Examples:
     """The filters that something depends on, highest first (value, less the price where there is one): at most so many, and of positive value alone."""
     highest = attribution.extremes(len(attribution.ids))["high"]
     return highest[attribution.value[highest] > ROUNDING][:most]
+
+
+def positive(scores: Floats, most: int) -> Examples:
+    """Filters by score, highest first: at most so many, and of positive score alone.
+
+    Example:
+        >>> positive(np.array([0.1, -0.2, 0.3, 0.0]), 3)
+        array([2, 0])
+    """
+    highest: Examples = np.argsort(-scores, kind="stable")
+    return highest[scores[highest] > ROUNDING][:most]
 
 
 def class_ranking(given: str | None, engine: str, guarantee: float | None = None) -> Ranking:

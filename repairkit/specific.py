@@ -142,7 +142,15 @@ def first_factor(own: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:
 
 
 def settled(
-    critical: Callable[[float], Examples], sizes: Floats, fall: Fall, *, unmoved: float, classes: int, first: float, options: Options
+    critical: Callable[[float], Examples],
+    sizes: Floats,
+    fall: Fall,
+    *,
+    unmoved: float,
+    classes: int,
+    first: float,
+    options: Options,
+    whose: str = "",
 ) -> Specific:
     """A factor of `FACTORS` with which the other classes are spared, and with the next lower one not: the one-sided 90 % bound on their fall is at most `spare`.
 
@@ -163,9 +171,10 @@ def settled(
         classes: how many others `sizes` is over.
         first: the factor by which filters were picked for flips.
         options: `spare`.
+        whose: ranking it is, where it is that of a baseline; that the images are too few has been said of the Shapley values' then.
     """
     allowed = max(options.spare, unmoved)
-    if unmoved > options.spare:
+    if unmoved > options.spare and not whose:
         warnings.warn(
             f"the images of other classes that choose are too few to show that these fall by {limit(options.spare)} at most; with no image lost "
             f"they show {100 * unmoved:.1f}, which is asked for; give more images, or a larger --spare",
@@ -183,7 +192,7 @@ def settled(
     fallen, bound = measured[last]
     if not spared:
         warnings.warn(
-            f"at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(allowed)} on the "
+            f"{whose}{': ' if whose else ''}at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(allowed)} on the "
             f"images that choose (by {100 * fallen:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top, or a larger --spare",
             ModelWarning,
             stacklevel=2,
@@ -193,4 +202,9 @@ def settled(
 
 def planned_choosing(images: int) -> float:
     """Image passes of choosing both factors, at most."""
-    return float(images * (1 + len(FIRST) + math.ceil(math.log2(len(FACTORS) + 1))))
+    return float(images * (1 + len(FIRST))) + looks(images)
+
+
+def looks(images: int) -> float:
+    """Image passes of settling one factor, at most."""
+    return float(images * math.ceil(math.log2(len(FACTORS) + 1)))

@@ -216,7 +216,7 @@ def test_claims_hold_for_all_baselines_together():
 @pytest.mark.parametrize(
     ("random", "shapley", "concluded"),
     [
-        (0.5, 0.9, "the selection alone shows no gain, which needs the right candidates"),
+        (0.5, 0.9, "of the selection alone no gain can be shown, and these candidates win more than random ones"),
         (0.7, 0.9, "the selection alone gains as well, and more comes with the candidates"),
         (0.895, 0.9, "these images do not show that more of the gain comes from the candidates than the selection alone would win"),
         (0.95, 0.8, "the gain does not come from the candidates, since random ones do better"),
@@ -258,21 +258,32 @@ def orders_of(lengths, counts=(0, 2, 8), names=("weight norm",)):
     return found, frozen
 
 
-@pytest.mark.parametrize(("lengths", "counts"), [((3, 12), (0, 2)), ((12, 3), (0, 2)), ((12, 12), (0, 2, 8)), ((1, 12), (0,))])
-def test_no_curve_goes_further_than_the_shortest_order(lengths, counts):
+@pytest.mark.parametrize("lengths", [(3, 12), (12, 3), (12, 12), (1, 12), (12, 0)])
+def test_a_curve_goes_on_as_it_is_where_its_order_names_no_more(lengths):
+    """And no other curve is cut short for it."""
     found, frozen = orders_of(lengths)
-    assert found.counts == counts
-    for each in found.contenders:
-        assert each.right.sum(axis=1).tolist() == [9 - count for count in counts]
-    assert {len(players) for players in frozen} <= {0, 2, 8}
+    assert found.counts == (0, 2, 8)
+    for each, length in zip(found.contenders, lengths, strict=True):
+        assert each.right.sum(axis=1).tolist() == [9 - min(count, length) for count in (0, 2, 8)]
+        assert each.named == (length if length < 8 else None)
+    assert len(frozen) == len({0, *(min(count, lengths[0]) for count in (2, 8))}) + len({min(count, lengths[1]) for count in (2, 8)})
     table = comparison(found, Metric("accuracy", np.zeros(9), {0: 1.0}), order="most harmful first")
-    assert [[point.filters for point in each.points] for each in table.baselines] == [list(counts)] * 2
+    assert [[point.filters for point in each.points] for each in table.baselines] == [[0, 2, 8]] * 2
+    told = [sentence for sentence in table.sentences if "names" in sentence]
+    short = [(each.name, length) for each, length in zip(found.contenders, lengths, strict=True) if length < 8]
+    assert told == [
+        f"{name} names {length} filter{'' if length == 1 else 's'} alone; where more are frozen, its curve is that of these."
+        for name, length in short
+    ]
 
 
-def test_folds_are_compared_as_far_as_the_shortest_order_of_any():
-    joined = join([orders_of(lengths)[0] for lengths in ((12, 12), (12, 3))], [9, 9])
-    assert joined.counts == (0, 2)
-    assert [each.right.shape for each in joined.contenders] == [(2, 18)] * 2
+def test_of_folds_the_fewest_named_are_told():
+    joined = join([orders_of(lengths)[0] for lengths in ((12, 12), (12, 3), (12, 5))], [9, 9, 9])
+    assert joined.counts == (0, 2, 8)
+    assert [each.right.shape for each in joined.contenders] == [(3, 27)] * 2
+    assert [each.named for each in joined.contenders] == [None, 3]
+    table = comparison(joined, Metric("accuracy", np.zeros(27), {0: 1.0}), order="most harmful first")
+    assert "weight norm names 3 filters alone in one of the folds; where more are frozen, its curve is that of these." in table.sentences
 
 
 def test_the_curve_of_random_filters_is_the_mean_of_several_orders():
@@ -493,7 +504,8 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
     findings = repairing.repair(asked, options, ATTACKS, unfinished=unfinished)
     result = adversarial_result(asked, options, ATTACKS, findings)
     ours = row(result, SHAPLEY)
-    line = [point for point in result.frontier if point.series == "highest value first" and point.filters <= 4]  # leave-one-out names four
+    line = [point for point in result.frontier if point.series == "highest value first"]
+    assert "leave-one-out names 4 filters alone; where more are frozen, its curve is that of these." in result.comparison.sentences
     assert [point.value for point in ours.points] == pytest.approx([point.success - point.clean for point in line])
     assert [point.filters for point in ours.points] == [point.filters for point in line]
     for entry, metric, group in zip(ours.selections, ("target success", "clean accuracy"), ("replay", None), strict=True):

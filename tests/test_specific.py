@@ -21,6 +21,7 @@ from repairkit.critical_task import CriticalTask, critical_ones, split_of, worth
 from repairkit.errors import BudgetError, ModelWarning, UsageError
 from repairkit.evaluation.critical import Removal, fall_of
 from repairkit.options import Options
+from repairkit.removing import right_with
 from repairkit.shapley.attribution import Attribution
 from repairkit.specific import (
     CHOOSING,
@@ -383,14 +384,43 @@ def test_comparing_looks_at_the_class_beyond_the_others_at_the_passes_of_all_tha
     findings = find(task, options)
     result = summarise(task, options, findings, title="", command="", minutes=0.1, notices=[])
     comparison = result.comparison
-    assert budgets == [sum(findings.attribution.passes.values())]
+    asked = sum(findings.attribution.passes.values())
     assert {PART, CHOOSING} <= set(findings.attribution.passes)
     assert comparison.metric == "recall of green less mean recall of the other classes"
     assert comparison.k == min(2, len(findings.critical))
     assert [point.value for point in comparison.baselines[0].points] == pytest.approx([0.0, -1.0, -1.0], abs=0.1)
     loo = next(each for each in findings.compared.contenders if each.name == "leave-one-out")
-    np.testing.assert_allclose(loo.scores[0], loo.attributions[0].value - findings.specific.sizes)
-    assert any("leave-one-out and Taylor" in sentence for sentence in result.method)
+    assert budgets == [asked - loo.attributions[0].passes["price"]]
+    assert loo.attributions[0].passes["price"] == findings.attribution.passes[PART] + 5 * len(findings.split.choose)
+    assert any("leave-one-out, Taylor and conductance" in sentence for sentence in result.method)
+
+
+def test_a_baseline_in_the_unit_of_the_worth_has_the_price_that_spares_the_others_for_it(monkeypatch):
+    """Not the one that was settled for the Shapley values; its order is of what is worth more than that, and nothing else is frozen."""
+    task, options = task_of("green"), replace(SMALL, compare=("weight norm", "leave-one-out", "taylor"))
+    asked = []
+    whole = critical_module.settled
+
+    def settle(critical, *arguments, **named):
+        found = whole(critical, *arguments, **named)
+        asked.append((named.get("whose", ""), found.factor, critical(found.factor).tolist()))
+        return found
+
+    monkeypatch.setattr(critical_module, "settled", settle)
+    findings = find(task, options)
+    assert [name for name, *_ in asked] == ["", "leave-one-out", "taylor"]
+    rows = {each.name: each for each in findings.compared.contenders}
+    for name, factor, critical in asked[1:]:
+        found = rows[name].attributions[0]
+        np.testing.assert_allclose(rows[name].scores[0], found.value - factor * findings.specific.sizes)
+        assert set(found.passes) == {name, "price"}
+        assert rows[name].named == (len(critical) if len(critical) < findings.removal.counts[-1] else None)
+        frozen = right_with(
+            task.model.classifier, findings.filters, task.images.subset(findings.split.report), np.array(critical, dtype=np.int64), 32
+        )
+        np.testing.assert_array_equal(rows[name].right[-1], frozen)
+    assert set(rows["weight norm"].attributions[0].passes) == set()
+    np.testing.assert_array_equal(rows["weight norm"].scores[0], rows["weight norm"].attributions[0].ranked)
 
 
 def test_the_interval_of_the_class_beyond_the_others_covers_as_it_says():

@@ -45,6 +45,7 @@ class Metric:
         lower_is_better: whether it should fall.
         resamples: of the bootstrap, as in the other tables of the report.
         newcombe: whether the change of a share of images has Newcombe's interval, as there, or a bootstrap.
+        sizes: how many images of what count, in words, where images of different kinds are weighed against each other.
 
     Raises:
         DataError: no report image of a stratum that counts.
@@ -61,6 +62,7 @@ class Metric:
     lower_is_better: bool = False
     resamples: int = 4000
     newcombe: bool = True
+    sizes: str = ""
 
     def __post_init__(self) -> None:
         if missing := set(self.weights) - set(self.strata.tolist()):
@@ -161,10 +163,12 @@ def comparison(
         beside=beside.name if beside else None,
         order=order,
         n=metric.n,
+        sizes=metric.sizes,
         filters=len(shapley.scores[0]),
         k=k,
         sentences=[
             *by_area(metric, rows, level),
+            *cut_short(compared),
             *by_selection(judged, rows, SELECTING[strategy], level),
             *together(rivals, level, networks=networks),
         ],
@@ -224,7 +228,7 @@ def ranked(shapley: Contender, other: Contender) -> list[RankedFilter]:
 def by_area(metric: Metric, rows: Sequence[Baseline], level: float) -> list[str]:
     """What the order of Shapley values loses to by area, what it beats, and what it cannot be told from."""
     leads = [(row.name, row.lead, row.lead_low, row.lead_high, row.claim) for row in rows if row.lead is not None]
-    said = against(leads, metric.n, level)
+    said = against(leads, metric.sizes or metric.n, level)
     if not said:
         return []
     return [
@@ -234,6 +238,16 @@ def by_area(metric: Metric, rows: Sequence[Baseline], level: float) -> list[str]
             if any(name == "random" for name, *_ in leads)
             else []
         ),
+    ]
+
+
+def cut_short(compared: Compared) -> list[str]:
+    """Whose curves go on as they are, since their orders name fewer filters than are frozen along them."""
+    return [
+        f"{each.name} names {each.named:,} filter{'' if each.named == 1 else 's'} alone{' in one of the folds' if len(each.attributions) > 1 else ''}; "
+        "where more are frozen, its curve is that of these."
+        for each in compared.contenders
+        if each.named is not None
     ]
 
 
@@ -302,7 +316,7 @@ def _concluded(own: Selection, random: Selection) -> str:
         return "these images do not show that more of the gain comes from the candidates than the selection alone would win"
     if random.change_high < 0 if own.lower_is_better else random.change_low > 0:
         return "the selection alone gains as well, and more comes with the candidates"
-    return "the selection alone shows no gain, which needs the right candidates"
+    return "of the selection alone no gain can be shown, and these candidates win more than random ones"
 
 
 def _moved(metric: str, entry: Selection) -> str:
@@ -316,7 +330,7 @@ Lead = tuple[str, float | None, float | None, float | None, Claim | None]
 """Name of a baseline, lead over it with both ends, claim."""
 
 
-def against(leads: Sequence[Lead], n: int, level: float) -> str:
+def against(leads: Sequence[Lead], n: int | str, level: float) -> str:
     """Losses, wins and draws, as the end of a sentence; "" where there is nothing to compare."""
     named: dict[str, list[str]] = {"worse": [], "better": [], "no claim": []}
     for name, lead, low, high, claim in leads:

@@ -156,8 +156,8 @@ def capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def in_words(low: float, high: float, level: float, n: int, directions: tuple[str, str] = ("lower", "higher")) -> str:
-    """An interval of a change and its n, in words.
+def in_words(low: float, high: float, level: float, n: int | str, directions: tuple[str, str] = ("lower", "higher")) -> str:
+    """An interval of a change and its n, in words; several numbers are given in words.
 
     Example:
         >>> in_words(-0.01, 0.04, 0.95, 300)

@@ -85,6 +85,7 @@ class Comparison(Record):
     beside: str | None  # a second metric of the curves
     order: str  # which filters are frozen first, in words
     n: int  # report images that the curves are measured on
+    sizes: str = ""  # how many of what these are, where images of different kinds are weighed against each other
     filters: int  # of the network
     k: int  # of the overlaps
     sentences: list[str]  # the finding in words, losses first

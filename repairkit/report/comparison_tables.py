@@ -89,7 +89,7 @@ def agreement(comparison: Comparison, made: Sequence[Baseline], level: float) ->
     return Table(
         key="baselines",
         caption=f"Baselines: {comparison.order}; area under the curve of {comparison.metric} "
-        f"({'lower' if comparison.lower_is_better else 'higher'} is ahead), n = {count(comparison.n)}, with {level:.0%} intervals",
+        f"({'lower' if comparison.lower_is_better else 'higher'} is ahead), n = {comparison.sizes or count(comparison.n)}, with {level:.0%} intervals",
         heads=(
             "Values",
             "Image passes",
@@ -121,7 +121,7 @@ def curves(comparison: Comparison, made: Sequence[Baseline], level: float) -> Ta
     return Table(
         key="baseline-curves",
         caption=f"{comparison.metric[0].upper()}{comparison.metric[1:]}, times 100, with so many filters frozen, {comparison.order}, "
-        f"n = {count(comparison.n)}, with {level:.0%} intervals",
+        f"n = {comparison.sizes or count(comparison.n)}, with {level:.0%} intervals",
         heads=heads,
         kinds=("text", *numbers),
         bodies=(rows,),
