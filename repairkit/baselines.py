@@ -21,7 +21,7 @@ from repairkit.models.classifier import check_logits
 from repairkit.objectives import Smooth, SubgroupRecall
 from repairkit.shapley.attribution import Attribution, names
 from repairkit.shapley.game import Examples, Floats
-from repairkit.shapley.model_game import ModelGame
+from repairkit.shapley.model_game import ModelGame, full_memory
 from repairkit.shapley.rounds import GRADIENT_COST
 from repairkit.shapley.walk import Progress
 
@@ -192,10 +192,11 @@ def _conductances(game: ModelGame, example: Examples, steps: int) -> Floats:
     way = torch.linspace(0, 1, steps + 1, device=image.device).reshape(-1, 1, 1, 1)
     total = np.zeros(game.n)
     last: list[tuple[Tensor, Tensor]] = []  # of every signal what it was at the last point, and its slope there
-    for start in range(0, steps + 1, CHUNK):
-        points = (black + way[start : start + CHUNK] * (image - black)).requires_grad_()
+    chunk = min(CHUNK, game.batch)
+    for start in range(0, steps + 1, chunk):
+        points = (black + way[start : start + chunk] * (image - black)).requires_grad_()
         seen: list[tuple[int, Tensor]] = []
-        with torch.enable_grad():
+        with full_memory(game.batch), torch.enable_grad():
             logits = game.filters.watch(points, partial(_note, seen))
             score = game.surrogate(check_logits(logits), np.repeat(example, len(points)))
             slopes = torch.autograd.grad(score.sum(), [signal for _, signal in seen], allow_unused=True, materialize_grads=True)
@@ -221,7 +222,7 @@ def _responses(game: ModelGame, engine: str, measure: Callable[[Tensor], Tensor]
         total[place.start : place.stop] += measure(signal).sum(dim=0, dtype=torch.float64).cpu().numpy()
 
     for start in range(0, count, game.batch):
-        with torch.inference_mode():
+        with full_memory(game.batch), torch.inference_mode():
             game.filters.watch(game.prepared(np.arange(start, min(start + game.batch, count))), look)
         if progress:
             progress(engine, min(start + game.batch, count), count)

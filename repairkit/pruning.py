@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repairkit.attributing import attribute, charged, game_of, zone_of, zone_planned
-from repairkit.baselines import DRAWS
+from repairkit.baselines import DRAWS, random_order
 from repairkit.choosing import check_guard
 from repairkit.clock import Clock
 from repairkit.comparing import PART, Compared, planned, rows_of
@@ -114,7 +114,9 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     split = split_of(task, options)
     report, choosing = len(split.report), float(len(split.choose) * TRIES)
     found_on, rows = len(split.attribute), len(rows_of(options.compare))
-    curves = planned(options, images=found_on, points=len(ALONG) + 1, report=report, before=sum(zone_planned(options).values()))
+    curves = planned(
+        options, images=found_on, points=len(ALONG) + 1, report=report, before=sum(zone_planned(options).values()), control=True
+    )
     return (
         {"calibration": float(found_on)}
         | zone_planned(options)
@@ -289,9 +291,10 @@ def removal_of(
     clock: Clock,
     kept: KeptNetwork | None,
 ) -> Removal:
-    """Who is right on the report images with filters frozen, least value first and drawn at random from those that may be frozen."""
+    """Who is right on the report images with filters frozen, least value first and in random orders of those that may be frozen."""
     counts = along(chosen, len(order))
-    orders: Sequence[Examples] = [np.random.default_rng([options.seed, draw]).permutation(order) for draw in range(DRAWS)]
+    drawn = [random_order(len(filters), seed=options.seed, draw=draw)[::-1] for draw in range(DRAWS)]  # the last place is the least value
+    orders: Sequence[Examples] = [each[np.isin(each, order)] for each in drawn]
     least = []
     with clock.part("evaluation"):
         for count in counts:

@@ -76,6 +76,7 @@ def compare_removal(
         measure=lambda frozen: right_with(classifier, game.filters, images, np.array(frozen, dtype=np.int64), options.batch),
         clock=clock,
         right=removal.critical,
+        random=removal.random,
         kept=kept,
     )
 

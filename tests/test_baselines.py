@@ -10,7 +10,8 @@ from networks import conv_bn_relu, labelled, randomised, twelve_filters
 from scipy import stats
 
 from repairkit import baselines
-from repairkit.errors import BudgetError, UsageError
+from repairkit.attributing import within_memory
+from repairkit.errors import BudgetError, FullMemoryError, ModelWarning, UsageError
 from repairkit.objectives import Accuracy, LogLoss, SubgroupRecall
 
 
@@ -150,3 +151,28 @@ def test_random_values_are_those_of_the_seed_and_suspects_have_the_sign_of_harm(
     assert baselines.suspects(first).culprits(3).tolist() == np.argsort(-first.value)[:3].tolist()
     signed = baselines.taylor(game, budget=1e6, seed=0)
     assert baselines.suspects(signed) is signed
+
+
+@pytest.mark.parametrize("name", ["response_norm", "mean_activation", "conductance"])
+def test_where_memory_is_full_passes_carry_fewer_images(name, monkeypatch):
+    """As those of the Shapley values do, and with the same values."""
+    game = model_game(twelve_filters(), SubgroupRecall().on(labelled(9)), batch=8)
+    maker = {"conductance": lambda: baselines.conductance(game, images=2, seed=0)}.get(name, lambda: getattr(baselines, name)(game))
+    expected = maker().value
+    watch, sizes = game.filters.watch, []
+
+    def full(images, note):
+        sizes.append(len(images))
+        if len(images) > 4:
+            raise torch.OutOfMemoryError("no memory")
+        return watch(images, note)
+
+    monkeypatch.setattr(game.filters, "watch", full)
+    with pytest.warns(ModelWarning, match=r"memory ran out \(a baseline\): passes now carry 4 images"):
+        found = within_memory(game, maker, kept=None, name="a baseline")
+    np.testing.assert_allclose(found.value, expected, rtol=1e-5, atol=1e-7)
+    assert sizes[0] == 8
+    monkeypatch.setattr(game.filters, "watch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory")))
+    game.batch = 1
+    with pytest.raises(FullMemoryError, match=r"memory ran out in passes of 1 image\(s\)"):
+        within_memory(game, maker, kept=None, name="a baseline")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal, get_args
 
@@ -113,16 +114,10 @@ class ModelGame(Game):
 
     def _in_batches(self, count: int, work: Callable[[slice], None]) -> None:
         """Do `work` on slices of `batch`."""
-        try:
+        with full_memory(self.batch):
             for start in range(0, count, self.batch):
                 with passes_in(self.precision, self.filters.device):
                     work(slice(start, min(start + self.batch, count)))
-        except RuntimeError as error:  # torch's own error of a full device is one too
-            if not _out_of_memory(error):
-                raise
-            raise FullMemoryError(
-                f"memory ran out in passes of {self.batch} image(s); give a smaller --batch or --size, or free some memory"
-            ) from None
 
     def _scores(self, coalitions: Coalitions, examples: Examples) -> Floats:
         values = np.empty(len(examples))
@@ -179,6 +174,23 @@ class ModelGame(Game):
 
         self._in_batches(len(examples), flip)
         return marginals
+
+
+@contextmanager
+def full_memory(batch: int) -> Iterator[None]:
+    """Torch's error of a full memory, in passes of so many images, as one of ours.
+
+    Raises:
+        FullMemoryError: memory ran out.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch's own error of a full device is one too
+        if not _out_of_memory(error):
+            raise
+        raise FullMemoryError(
+            f"memory ran out in passes of {batch} image(s); give a smaller --batch or --size, or free some memory"
+        ) from None
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
