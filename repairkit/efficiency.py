@@ -7,6 +7,7 @@ way is "budget": our engine and Monte Carlo spend the same passes, and are held 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -82,10 +83,10 @@ class EfficiencyOptions:
         for name, choices in (("method", Method), ("end", End)):
             if (given := getattr(self, name)) not in get_args(choices):
                 raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
-        if not self.tolerances or min(self.tolerances) <= 0:
+        if not self.tolerances or not all(0 < each < math.inf for each in self.tolerances):
             raise UsageError(f"tolerances must be numbers above 0, at least one, got {self.tolerances}; with 0 a tie is never decided")
         for name, least in (("images", 2), ("top", 1), ("permutations", 4), ("evaluated_on", 1), ("most", 1), ("reference", 1)):
-            if getattr(self, name) < least:
+            if not least <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 

@@ -27,6 +27,7 @@ WAYS: tuple[Way, ...] = get_args(Way)
 FACTS = ("Source", "Data", "Hardware", "Minutes", "Expected")
 """What the header of a recipe of repairkit says, each in a paragraph of its own that begins with the word."""
 _FACT = re.compile(rf"# ({'|'.join(FACTS)}): +(.*)")
+_QUOTED = "# figures: "
 _MORE = re.compile(r"# {3,}(\S.*)")
 
 
@@ -59,6 +60,22 @@ def facts_of(path: Path) -> dict[str, str]:
         else:
             last = ""
     return found
+
+
+def title_of(path: Path) -> str:
+    """The title that all ways of running share; "" where each has its own alone."""
+    title = _content_of(path).get("title", "")
+    return title if isinstance(title, str) else ""
+
+
+def results_of(path: Path) -> list[Path]:
+    """The committed results that a recipe's header quotes and that are there, beside the folder of recipes.
+
+    Raises:
+        UsageError: no such file.
+    """
+    quoted = [name for line in _text_of(path).splitlines() if line.startswith(_QUOTED) for name in line.removeprefix(_QUOTED).split()]
+    return [place for name in quoted if (place := path.absolute().parent.parent / name).is_file()]
 
 
 def ways_of(path: Path) -> dict[Way, AnyRecipe]:
@@ -118,6 +135,16 @@ def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = 
     if chosen != first:
         warnings.warn(f"{path} runs in the way {chosen} and not {first}: {lacking[first]}", ModelWarning, stacklevel=2)
     return possible[chosen]
+
+
+def check_recipe(path: Path) -> None:
+    """Check the keys of every way of a recipe, whatever data and weights are there.
+
+    Raises:
+        UsageError: no such file, no TOML, or a key that is unknown, missing or of another type.
+    """
+    if not ways_of(path):
+        _checked(_content_of(path), str(path))
 
 
 def _with_files(possible: Mapping[Way, AnyRecipe], path: Path, data_root: Path | None, *, embedded: bool) -> dict[Way, AnyRecipe]:

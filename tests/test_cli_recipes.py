@@ -61,6 +61,27 @@ def test_recipes_are_listed_with_their_facts(recipes):
     one_error(*call("recipes", recipes.parent), expected=2, message="expected a folder of recipes")
 
 
+def test_what_was_measured_is_listed_with_the_run_it_is_from():
+    code, stdout, _ = call("recipes", ROOT / "recipes", "--json")
+    assert code == 0
+    listed = {Path(entry["recipe"]).stem: entry for entry in json.loads(stdout)}
+    headline = FairnessResult.read(ROOT / "reports" / "fig3a_fairness" / "result.json").verdict.headline
+    assert f"{headline} (fig3a_fairness)" in listed["fig3a_fairness"]["measured"]
+    assert listed["fig3b_adversarial"]["title"] == "Adversarial repair"  # and not that of the way on ImageNet, which nobody ran
+
+
+def test_all_runs_nothing_where_a_recipe_cannot_be_read(recipes, tmp_path):
+    """Whatever its way: hours may lie between the first recipe and the last."""
+    text = (recipes / "two.toml").read_text()
+    (recipes / "two.toml").write_text(text.replace("[small]", "[small]\nbugdet = 3"))
+    out = tmp_path / "all"
+    one_error(*call("run", recipes, "--all", "--embedded", "--out", out), expected=2, message=r"two.toml \(small\): bugdet")
+    assert not out.exists()
+    (recipes / "two.toml").write_text("command =")
+    one_error(*call("run", recipes, "--all", "--embedded", "--out", out), expected=2, message="two.toml is not TOML")
+    assert not out.exists()
+
+
 def test_run_all_lists_every_report_and_what_failed(recipes, tmp_path):
     (recipes / "two.toml").write_text((recipes / "two.toml").read_text().replace("target.csv", "none.csv"))
     out = tmp_path / "all"
@@ -163,8 +184,12 @@ def test_an_interrupt_says_how_to_go_on_with_all(recipes, tmp_path, monkeypatch)
     ("arguments", "message"),
     [
         ((), "give a recipe, for instance .*, or --all; repairkit recipes lists"),
-        (("one.toml", "--embedded", "--way", "small"), "--embedded takes neither another --way"),
-        (("one.toml", "--embedded", "--data-root", "."), "--embedded takes neither --data-root: leave one"),
+        (("one.toml", "--embedded", "--way", "small"), "--embedded is short for --way embedded, got --way small as well: leave one"),
+        (
+            ("one.toml", "--embedded", "--data-root", "."),
+            "the way embedded runs on what comes with repairkit, got --data-root as well: leave one",
+        ),
+        (("one.toml", "--way", "embedded", "--data-root", "."), "the way embedded runs on what comes with repairkit, got --data-root"),
         (("one.toml", "--way", "big"), "--way must be paper or small or embedded, got 'big'"),
         (("--all", "--json"), "--json, --training-seed and --no-rival go with one recipe"),
         (("--all", "nowhere"), "expected a folder of recipes at nowhere"),

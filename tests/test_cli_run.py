@@ -308,6 +308,7 @@ def test_run_a_recipe_of_sample_efficiency(tmp_path, monkeypatch):
         (('"small"', '"resnet18"'), 'channels are those of model = "small"; leave them out'),
         (("top = 2", 'top = 2\nweights = "own.pth"'), 'model = "small" brings its weights and images'),
         (("[0.3, 0.2]", "[0.0]"), "tolerances must be numbers above 0"),
+        (("[0.3, 0.2]", "[0.3, nan]"), r"tolerances.*finite number"),
         (("top = 2", "top = 13"), "top must be less than the 13 filters of the network, got 13"),
         (("top = 2", 'top = 2\nmethod = "both"'), "method: Input should be 'replay' or 'budget'"),
         (("batch = 512", "folds = 5"), "options.folds is no option"),

@@ -322,6 +322,10 @@ def test_what_cannot_be_compared():
         EfficiencyOptions(method="both")
     with pytest.raises(UsageError, match="tolerances must be numbers above 0, at least one"):
         EfficiencyOptions(tolerances=(0.1, 0.0))
+    with pytest.raises(UsageError, match="tolerances must be numbers above 0, at least one"):
+        EfficiencyOptions(tolerances=(0.1, float("nan")))
+    with pytest.raises(UsageError, match="reference must be at least 1, got nan"):
+        EfficiencyOptions(reference=float("nan"))
     with pytest.raises(UsageError, match="permutations must be at least 4, got 2"):
         EfficiencyOptions(permutations=2)
     with pytest.raises(UsageError, match="expected four numbers of channels from 1"):

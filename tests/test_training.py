@@ -86,9 +86,17 @@ def test_starting_from_weights_with_another_head(trained, tmp_path):
         train(blobs(), init={"features.0.weight": torch.zeros(96, 3, 7, 7)}, **FAST)
 
 
-def test_noise_is_reported_as_chance():
+def test_noise_is_reported_as_chance_and_its_epochs_are_not_kept(tmp_path):
+    """Going on with them would end at chance again."""
+    checkpoint = TrainingCheckpoint(tmp_path / "weights.unfinished")
+    seen = []
     with pytest.raises(ModelError, match="ended at chance"):
-        train(blobs(noise=True, n=64), epochs=1, batch_size=16, learning_rate=1e-6)
+        train(
+            blobs(noise=True, n=64), epochs=2, batch_size=16, learning_rate=1e-6, checkpoint=checkpoint,
+            progress=lambda *_: seen.append(checkpoint.path.exists()),
+        )  # fmt: skip
+    assert any(seen)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_diverging_loss_is_an_error():

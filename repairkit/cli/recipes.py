@@ -8,14 +8,15 @@ from typing import Annotated
 
 import typer
 
-from repairkit.recipe_file import facts_of, read_recipe, recipes_in, ways_of
+from repairkit.recipe_file import facts_of, read_recipe, recipes_in, results_of, title_of, ways_of
+from repairkit.report import kinds
 
 
 def recipes(
     folder: Annotated[Path, typer.Argument(help="Folder of recipes.")] = Path("recipes"),
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects on stdout.")] = False,
 ) -> None:
-    """List the recipes: where each comes from in the paper, its data, hardware, minutes, expected figures and ways of running."""
+    """List the recipes: where each comes from in the paper, its data, hardware, minutes, expected and measured figures, and ways of running."""
     found = [describe(file) for file in recipes_in(folder)]
     if as_json:
         print(json.dumps(found, indent=1))  # noqa: T201
@@ -34,4 +35,12 @@ def describe(file: Path) -> dict[str, str]:
     ways = ways_of(file)
     recipe = next(iter(ways.values())) if ways else read_recipe(file)
     facts = {name.lower(): text for name, text in facts_of(file).items()}
-    return {"recipe": str(file), "title": recipe.title, "command": recipe.command, "ways": ", ".join(ways), **facts}
+    measured = " ".join(f"{kinds.read(place).verdict.headline} ({place.parent.name})" for place in results_of(file))
+    return {
+        "recipe": str(file),
+        "title": title_of(file) or recipe.title,
+        "command": recipe.command,
+        "ways": ", ".join(ways),
+        **facts,
+        "measured": measured,
+    }

@@ -52,7 +52,7 @@ from repairkit.recipe.kinds import AnyRecipe
 from repairkit.recipe.preparing import prepare, prepare_dropout, prepare_faces
 from repairkit.recipe.prune import PruneRecipe
 from repairkit.recipe.truncation import NetworkSection, TruncationRecipe
-from repairkit.recipe_file import Way, read_recipe, recipes_in
+from repairkit.recipe_file import Way, check_recipe, read_recipe, recipes_in
 from repairkit.report import index
 from repairkit.rundir import require_free
 from repairkit.shapley.model_game import Precision
@@ -124,10 +124,12 @@ def run(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Run an experiment from a recipe: train what it needs, find, repair, report."""
-    if embedded and (way not in (None, "embedded") or data_root is not None):
-        raise UsageError(f"--embedded takes neither {'another --way' if way else '--data-root'}: leave one of the two out")
     if way is not None and way not in get_args(Way):
         raise UsageError(f"--way must be {' or '.join(get_args(Way))}, got {way!r}")
+    if embedded and way not in (None, "embedded"):
+        raise UsageError(f"--embedded is short for --way embedded, got --way {way} as well: leave one of the two out")
+    if (embedded or way == "embedded") and data_root is not None:
+        raise UsageError("the way embedded runs on what comes with repairkit, got --data-root as well: leave one of the two out")
     if precision is not None and precision not in get_args(Precision):
         raise UsageError(f"--precision must be {' or '.join(get_args(Precision))}, got {precision!r}")
     asked = Asked(
@@ -162,9 +164,12 @@ def run_all(folder: Path, asked: Asked, out: Path | None, context: typer.Context
         0 if each has run, whatever it found, else the exit code of the last that failed.
 
     Raises:
-        UsageError: to go on, but a recipe's folder holds something else than its finished run; before any recipe runs.
+        UsageError: to go on, but a recipe's folder holds something else than its finished run, or a recipe that cannot be read; before any
+            recipe runs.
     """
     files = recipes_in(folder)
+    for file in files:
+        check_recipe(file)
     place = out or Path("reports") / f"all-{datetime.now():%Y%m%d-%H%M%S}"
     finished = [file for file in files if asked.resume and (place / file.stem).is_dir()]
     for file in finished:

@@ -156,7 +156,7 @@ def train(
     """
     if epochs < 1 or batch_size < 2 or not learning_rate > 0 or not 0 <= filter_dropout < 1 or not 0 <= ramp <= 1:
         raise UsageError(
-            "expected epochs >= 1, batch size >= 2, learning rate > 0 0 <= filter dropout < 1 and 0 <= ramp <= 1; "
+            "expected epochs >= 1, batch size >= 2, learning rate > 0, 0 <= filter dropout < 1 and 0 <= ramp <= 1; "
             f"got {epochs}, {batch_size}, {learning_rate}, {filter_dropout}, {ramp}"
         )
     if patience is not None:
@@ -191,7 +191,7 @@ def train(
         loop = TrainingLoop(classifier, images, batch_size, learning_rate, weight_decay, epochs, filter_dropout, ramp, flip)
         configuration = _configuration(settings, images, validation, init, device)
         history, earlier = _take_up(checkpoint, configuration, loop, stopping)
-        with closing(loop.epochs(validation, progress)) as to_come:
+        with _nothing_kept(checkpoint), closing(loop.epochs(validation, progress)) as to_come:
             while not (stopping and stopping.ended) and (epoch := next(to_come, None)):
                 history.append(epoch)
                 if stopping:
@@ -204,7 +204,8 @@ def train(
             stopping.restore(network)
         if settle_norms:
             _settle_norms(classifier, images, batch_size)
-        _check_learned(classifier.eval(), images)
+        with _nothing_kept(checkpoint):
+            _check_learned(classifier.eval(), images)
     return Trained(
         network=network.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False),
         architecture=architecture,
@@ -481,6 +482,17 @@ def measure(classifier: Classifier, images: LabelledImages, *, batch_size: int =
         classifier.train(training)
     correct = np.concatenate(right)
     return float(correct.mean()), {group: float(correct[images.groups == group].mean()) for group in images.group_names}
+
+
+@contextmanager
+def _nothing_kept(checkpoint: TrainingCheckpoint | None) -> Iterator[None]:
+    """A training that fails for what it learned would fail again: going on with its epochs leads nowhere, so they are not kept."""
+    try:
+        yield
+    except ModelError:
+        if checkpoint:
+            checkpoint.remove()
+        raise
 
 
 def _check_learned(classifier: Classifier, images: LabelledImages) -> None:

@@ -19,9 +19,9 @@ Deviations = tuple[Positive, Positive, Positive]
 
 
 class Section(BaseModel):
-    """A table of a recipe; unknown keys are errors."""
+    """A table of a recipe; unknown keys are errors, and so are numbers that are none or infinite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSection(Section):
