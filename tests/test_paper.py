@@ -45,7 +45,15 @@ def test_reasons_with_figures_read_them_from_the_results(tmp_path):
             each.value for each in example.differences if (each.first, each.second, each.metric) == ("original", "repaired", "mean recall")
         ),
     )
-    said = paper.of_other_trainings(tmp_path)
+    said = paper.of_other_trainings("mean recall", None, "")(tmp_path)
+    assert "(fig3a_fairness)" not in said  # which is the row itself
+    example.write(tmp_path / "fig3a_fairness_compared" / "result.json")
+    told = paper.of_other_trainings("recall", "darker women", "Why.")(tmp_path)
+    assert told.startswith("Why. How unfair")
+    before = example.share("original", "recall", "darker women").value
+    for name in ("fig3a_fairness", "fig3a_fairness_seed1", "fig3a_fairness_seed2"):
+        assert re.search(rf"Another one starts at {100 * before:.1f}% and gains [^ ]+ points \({name}\)\.", told)
+    assert "(fig3a_fairness_compared)" not in told  # which is read before that without baselines
     for name in ("fig3a_fairness_seed1", "fig3a_fairness_seed2"):
         assert f"Another one starts at {100 * start:.1f}% and gains +{100 * gain:.1f} points ({name})." in said
     result = adversarial_result()
@@ -214,7 +222,7 @@ def test_dropout_must_help_as_its_report_claims_and_the_last_step_is_shown_too(t
     """A smaller fall alone is not enough for its report: the network must be right on more images, too."""
     dropout(change, outcome).write(tmp_path / "fig4_dropout" / "result.json")
     shown = row(paper.render(tmp_path), "Removing the highest filters hurts a dropout-trained")
-    assert "| 95.0% → 65.0% without dropout, 88.0% → 74.0% with dropout, on average over 1 to 40 filters frozen" in shown
+    assert "| 95.0% → 65.0% without dropout, 88.0% → 74.0% with dropout, on average over 1 and 40 frozen: a difference" in shown
     assert f"a difference of {100 * change:+.1f} points".replace("-", "−") in shown
     assert "(n = 991); with 40 filters −7.0 points, −10.0 to −4.0 |" in shown
     assert f"| {status} |" in shown

@@ -16,6 +16,7 @@ from repairkit.evaluation.statistics import Floats, Interval, mean_interval, new
 from repairkit.evaluation.verdict import in_words, points_of
 from repairkit.report.dropout_result import DropoutPoint
 from repairkit.report.result import Difference, RemovalPoint, Share, Verdict
+from repairkit.report.tables import listed
 
 Series = Literal["highest", "lowest", "random"]
 SERIES: tuple[Series, ...] = get_args(Series)
@@ -194,7 +195,7 @@ def verdict(removals: Removals, shares: list[Share], differences: list[Differenc
             worse=[],
         )
     means = " on average" if most > 1 else ""
-    frozen = f"1 to {most} of its highest filters" if most > 1 else "its highest filter"
+    frozen = f"{listed(removals.counts[1:])} of its highest filters" if most > 1 else "its highest filter"
     fall, there = by_metric[change_of("highest")], by_metric[accuracy_of("highest")]
     start = (
         f"With {frozen} frozen the dropout-trained network goes from {value[ACCURACY, SECOND]} to {value[accuracy_of('highest'), SECOND]}{means}, "

@@ -121,6 +121,17 @@ def percent(share: float) -> str:
     return signed(f"{share:.1%}")
 
 
+def listed(numbers: Sequence[object]) -> str:
+    """Numbers one after the other.
+
+    Example:
+        >>> listed([1, 2, 5]), listed([1])
+        ('1, 2 and 5', '1')
+    """
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def points(difference: float) -> str:
     """A difference of shares in percentage points, always signed, with a second decimal where it would look like none.
 
