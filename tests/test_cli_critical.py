@@ -168,5 +168,7 @@ def test_one_of_two_texts_is_named(folders, tmp_path):
 def test_weights_without_images(tmp_path):
     done = call("recall", "--model", tiny_faces.spoilt_weights(), "--class", "male")
     one_error(*done, expected=2, message="give --data-root: labelled images of the network's classes")
+    done = call("accuracy", "--model", "nosuch", "--threads", "1", "--out", tmp_path / "run")
+    one_error(*done, expected=3, message="torchvision has no classifier called 'nosuch'")
     done = call("recall", "--class", "3", "--parts", "val")
     one_error(*done, expected=2, message="--parts goes with --data-root, got it without")

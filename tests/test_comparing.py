@@ -31,6 +31,7 @@ from repairkit.models import zoo
 from repairkit.objectives import SubgroupRecall
 from repairkit.options import Options
 from repairkit.repair import Choice, eligible
+from repairkit.report import comparison_tables
 from repairkit.unfinished import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
@@ -165,6 +166,10 @@ def test_first_filters_stand_with_value_and_place_under_both():
         player = findings.attribution.ids.index(f"{entry.layer}:{entry.channel}")
         assert (entry.value, entry.other_value) == (findings.attribution.value[player], conductance.value[player])
         assert entry.other_rank == 1 + list(np.argsort(-conductance.value, kind="stable")).index(player)
+    assert comparison_tables.ranked(result.comparison).caption.startswith("First filters: ")
+    own, *others = result.comparison.baselines
+    folded = result.comparison.model_copy(update={"baselines": [own.model_copy(update={"frozen": [3, 4]}), *others]})
+    assert comparison_tables.ranked(folded).caption.startswith("First filters, in the first of 2 folds: ")
 
 
 # ---- statistics ----

@@ -68,6 +68,8 @@ def load_network_and_images(
     """
     if data_root is None:
         if not embedded.needed(model, weights):
+            if not Path(model).suffix and model not in zoo.CELEBA:
+                usual_size(model)  # of a name that nobody knows it is the name that is wrong
             raise UsageError(
                 "give --data-root: labelled images of the network's classes, in a folder for each class or beside an annotation file"
             )

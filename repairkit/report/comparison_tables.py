@@ -179,9 +179,11 @@ def ranked(comparison: Comparison) -> Table:
         )
         for entry in comparison.ranked
     )
+    folds = len(comparison.baselines[0].frozen)
+    of_fold = f", in the first of {folds} folds" if folds > 1 else ""
     return Table(
         key="ranked",
-        caption=f"First filters: Shapley values against {comparison.other} (a dash where a filter has no value; each in its own unit)",
+        caption=f"First filters{of_fold}: Shapley values against {comparison.other} (a dash where a filter has no value; each in its own unit)",
         heads=("Filter", "Place by Shapley value", "Shapley value", "Place by conductance", "Conductance"),
         kinds=("code", "number", "number", "number", "number"),
         bodies=(rows,),
