@@ -604,11 +604,11 @@ def test_what_one_could_do_instead_has_a_section_where_it_was_tried():
     result = with_alternatives()
     table = fairness_tables.alternatives(result)
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.bodies[0]}
-    assert rows["Last layer"][-4:] == ["1.2", "1,234", "yes", "no"]
-    assert rows["By group"] == ["—"] * 10
-    assert rows["Dropout-trained"][-3:] == ["the training data", "yes", "no"]
+    assert rows["Last layer"][-5:] == ["1.2", "1,234", "yes", "no", "no"]
+    assert rows["By group"] == ["—"] * 11
+    assert rows["Dropout-trained"][-4:] == ["the training data", "yes", "no", "yes"]
     assert rows["Last layer"][:4] == ["99.5%"] * 4
-    assert rows["Original"][-4:] == ["—", "—", "no", "no"]
+    assert rows["Original"][-5:] == ["—", "—", "no", "no", "no"]
     for page in (soup_of(html.render(result)), markdown_soup(result)):
         text = page.get_text(" ", strip=True)
         assert "What Last layer is. Chosen: penalty 0.1." in text
