@@ -14,6 +14,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.dropout import DropoutTask
 from repairkit.models import zoo
 from repairkit.recipe_file import facts_of
+from repairkit.report import kinds
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = {
@@ -55,3 +56,14 @@ def test_a_header_states_the_passes_of_its_plan(name, monkeypatch):
     stated = STATED.search(facts_of(file)["Minutes"])
     assert stated, f"{file}: Minutes: give the image passes of the way small as (N image passes ...)"
     assert float(stated[1].replace(",", "")) == pytest.approx(sum(json.loads(stdout)["passes"].values()), rel=0.01)
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
+def test_a_header_states_the_minutes_of_the_committed_embedded_run(file):
+    """Give or take half: the machines are noisy. Every one is to take about two minutes at most."""
+    stated = re.search(r"embedded: (\d+(?:\.\d+)?)\b", facts_of(file)["Minutes"])
+    assert stated, f"{file}: Minutes: give the minutes of the way embedded as (embedded: N)"
+    results = sorted((RECIPES.parent / "reports" / "embedded" / file.stem).rglob("result.json"))
+    took = sum(kinds.read(result).reproduction.minutes for result in results)
+    assert 0 < took <= 1.5 * float(stated[1])
+    assert float(stated[1]) <= 2.5
