@@ -93,7 +93,10 @@ def summarise(
         )
         if rows
         else verdict,
-        columns=[Column(key=key, label=EXPLANATIONS[key][0], explanation=explanation(key, attacks, findings)) for key in findings.networks],
+        columns=[
+            Column(key=key, label=instead.headed(key, EXPLANATIONS[key][0], rows), explanation=explanation(key, attacks, findings))
+            for key in findings.networks
+        ],
         groups=[adversary.key for adversary in adversaries],
         shares=shares,
         differences=differences,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import nn
 from repairkit.clock import Clock
 from repairkit.data.images import LabelledImages, together
 from repairkit.errors import RepairkitError
-from repairkit.evaluation.alternatives.choosing import Scored, best, score
+from repairkit.evaluation.alternatives.choosing import Scored, best, beyond, score
 from repairkit.evaluation.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds
 from repairkit.evaluation.alternatives.last_layer import STRENGTHS, refit
 from repairkit.evaluation.attacks import Booleans
@@ -34,6 +34,7 @@ THRESHOLD, GROUP_THRESHOLDS, LAST_LAYER, WHOLE_NETWORK = "threshold", "group_thr
 LEARNING_RATES = (1e-4, 3e-4)
 EPOCHS = 3
 """Of fine-tuning the whole network: each learning rate is run for so many epochs, and the network after each of them is a candidate."""
+RECALL, SOURCE = "mean recall", "source accuracy"
 KEPT_AS_IT_WAS = "no setting won recall within the guard, so the network stays as it was given"
 
 
@@ -207,28 +208,29 @@ def last_layer(fold: Fold) -> Tried:
     saved = fold.kept.arrays(LAST_LAYER) if fold.kept else None
     try:
         head = Head(fold.classifier)
-        layer, chosen = _fitted(fold, head) if saved is None else (head.layer, 0)
+        layer, chosen, scored = _fitted(fold, head) if saved is None else (head.layer, 0, [])
     except RepairkitError as error:
         return Tried(LAST_LAYER, fold.images, 0.0, 0.0, left_out=str(error))
     if saved is None:
         saved = {name: value.cpu().numpy() for name, value in layer.state_dict().items()}
-        saved |= {"number": np.array(chosen), "seconds": np.array(time.perf_counter() - began)}
+        saved |= {"number": np.array(chosen), "scores": _numbers(scored), "seconds": np.array(time.perf_counter() - began)}
         if fold.kept is not None:
             fold.kept.keep_arrays(LAST_LAYER, **saved)
     else:
         fold.clock.restore(PART, passes)
-    number, seconds = int(saved.pop("number")), float(saved.pop("seconds"))
+    number, seconds, scores = int(saved.pop("number")), float(saved.pop("seconds")), saved.pop("scores")
     refitted = None
     if number:
         head.layer.load_state_dict({name: torch.from_numpy(value) for name, value in saved.items()})
         refitted = head.written_into(fold.classifier, head.layer)
     right, source_right = fold.judged(refitted)
-    about = f"penalty {STRENGTHS[number - 1]:g}" if number else KEPT_AS_IT_WAS
+    penalties = [f"penalty {strength:g}" for strength in STRENGTHS]
+    about = penalties[number - 1] if number else KEPT_AS_IT_WAS + beyond(_scored(scores), ["", *penalties], gain=RECALL, guarded=SOURCE)
     return Tried(LAST_LAYER, fold.images, passes, seconds, about, as_given=not number, right=right, source_right=source_right)
 
 
-def _fitted(fold: Fold, head: Head) -> tuple[nn.Module, int]:
-    """The last layer that does best on the choose images, and its number among the penalties; 0 for the layer as it was given."""
+def _fitted(fold: Fold, head: Head) -> tuple[nn.Module, int, list[Scored]]:
+    """The last layer that does best on the choose images, its number among the penalties (0: as it was given), and how all did, that one first."""
     parts, batch = fold.learned_from, fold.options.batch
     features = torch.cat([entered for images in parts for entered in _entering(fold, head, images, batch)])
     labels = np.concatenate([images.labels for images in parts])
@@ -245,7 +247,17 @@ def _fitted(fold: Fold, head: Head) -> tuple[nn.Module, int]:
         said.append(list(np.concatenate(answers, axis=1)))
     scored = [fold.as_given, *(fold.scored(own, source) for own, source in zip(*said, strict=True))]
     number = best(scored, fold.options.max_clean_drop)
-    return layers[number], number
+    return layers[number], number, scored
+
+
+def _numbers(scored: Sequence[Scored]) -> npt.NDArray[np.float64]:
+    """As rows that can be kept, shape (k, 3)."""
+    return np.array([(each.gained, each.accuracy, each.fall) for each in scored])
+
+
+def _scored(rows: npt.NDArray[np.float64]) -> list[Scored]:
+    """Rows that were kept, as they were."""
+    return [Scored(*map(float, row)) for row in rows]
 
 
 def _entering(fold: Fold, head: Head, images: LabelledImages, batch: int) -> Iterator[torch.Tensor]:
@@ -263,10 +275,13 @@ def whole_network(fold: Fold) -> Tried:
         runs = [_run(fold, rate) for rate in LEARNING_RATES]
     except RepairkitError as error:
         return Tried(WHOLE_NETWORK, fold.images, 0.0, 0.0, left_out=str(error))
-    scored = [fold.as_given, *(Scored(*map(float, run["score"])) for run in runs)]
-    number = best(scored, fold.options.max_clean_drop)
-    tuned, about = None, KEPT_AS_IT_WAS
-    if number:
+    number = best([fold.as_given, *(_scored(run["scores"])[int(run["epoch"])] for run in runs)], fold.options.max_clean_drop)
+    tuned, about = None, ""
+    if not number:
+        every = [each for run in runs for each in _scored(run["scores"])[1:]]
+        named = [f"epoch {epoch} at {rate:g}" for rate in LEARNING_RATES for epoch in range(1, EPOCHS + 1)]
+        about = KEPT_AS_IT_WAS + beyond([fold.as_given, *every], ["", *named], gain=RECALL, guarded=SOURCE)
+    else:
         run = runs[number - 1]
         weights = {name.removeprefix("network."): value for name, value in run.items() if name.startswith("network.")}
         tuned = fold.classifier.with_weights({name: torch.from_numpy(value) for name, value in weights.items()})
@@ -278,7 +293,7 @@ def whole_network(fold: Fold) -> Tried:
 
 
 def _run(fold: Fold, rate: float) -> dict[str, npt.NDArray[np.float64]]:
-    """Fine-tuning at one learning rate: the weights (`network.`) after the best epoch within the guard, its number (0: none) and score, and seconds."""
+    """Fine-tuning at one learning rate: the weights (`network.`) after the best epoch within the guard, its number (0: none), all scores, and seconds."""
     name = f"{WHOLE_NETWORK}-{rate:g}"
     learned = sum(map(len, fold.learned_from))
     saved = fold.kept.arrays(name) if fold.kept else None
@@ -307,10 +322,9 @@ def _run(fold: Fold, rate: float) -> dict[str, npt.NDArray[np.float64]]:
     )
     fold.clock.add(PART, GRADIENT_COST * learned * EPOCHS)
     ((epoch, state),) = states.items()
-    taken = scores[epoch]
     found = state | {
         "epoch": np.array(epoch),
-        "score": np.array([taken.gained, taken.accuracy, taken.fall]),
+        "scores": _numbers(scores),
         "seconds": np.array(time.perf_counter() - began),
     }
     if fold.kept is not None:

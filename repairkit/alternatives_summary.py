@@ -172,6 +172,17 @@ def concluded(
     )
 
 
+def headed(column: str, label: str, rows: Sequence[Alternative]) -> str:
+    """The heading of a column: that of an alternative which is the network as it was given says so.
+
+    Example:
+        >>> rows = [row("last_layer", images=90, passes=90.0, seconds=1.0, folds=5, as_given=5)]
+        >>> headed("last_layer", "Last layer refitted", rows), headed("repaired", "Repaired", rows)
+        ('Last layer refitted (as given)', 'Repaired')
+    """
+    return next((each.heading for each in rows if each.column == column), label)
+
+
 def as_it_was(entry: Alternative) -> str:
     """That an alternative is the network as it was given, in all folds or in some.
 

@@ -89,7 +89,7 @@ def summarise(
         verdict=instead.concluded(conclusion, rows, differences, level=options.level, name=instead.fairness_name, deciding=("mean recall",))
         if rows
         else conclusion,
-        columns=[Column(key=key, label=COLUMNS[key][0], explanation=explanation(key, task)) for key in present],
+        columns=[Column(key=key, label=instead.headed(key, COLUMNS[key][0], rows), explanation=explanation(key, task)) for key in present],
         groups=list(outcomes.names),
         shares=evaluation.shares(outcomes, options.level, seed=options.seed),
         differences=differences,

@@ -734,6 +734,7 @@ def test_the_verdict_holds_the_repair_against_no_network_that_stayed_as_it_was_g
     assert said.startswith("Adversarially fine-tuned has no setting that gains within the guard: it is the network as it was given")
     entry = next(each for each in result.alternatives if each.column == "adversarially_trained")
     assert (entry.as_given, entry.folds, entry.changes_weights) == (1, 1, False)
+    assert result.columns[-1].label == "Adversarially fine-tuned (as given)"
 
 
 def test_adversarial_fine_tuning_that_fails_is_left_out_with_the_reason(monkeypatch):
@@ -838,7 +839,7 @@ def test_adversarial_fine_tuning_is_chosen_by_labels_recovered_within_the_guard(
     assert chosen(better, broken)[0].startswith(f"1 epoch of at most {EPOCHS} at a learning rate of {LEARNING_RATES[0]:g}")
     about, network = chosen(broken, broken)
     assert about == (
-        "no setting recovered more labels within the guard, so the network stays as it was given; the one that recovered most beyond it "
+        "no setting recovered more labels within the guard, so the network stays as it was given; the one that gained most beyond it "
         f"(epoch 1 at {LEARNING_RATES[0]:g}) took, on the images that choose, recovered labels from 0.0 to 100.0 % and clean accuracy from 100.0 to 50.0 %"
     )
     assert chosen(original, original)[0].endswith("so the network stays as it was given")

@@ -16,7 +16,7 @@ from repairkit.errors import RepairkitError
 from repairkit.evaluation.adversarial import HARDENED
 from repairkit.evaluation.alternatives import adversarial_training
 from repairkit.evaluation.alternatives.adversarial_training import EPOCHS, LEARNING_RATES, MOST_IMAGES, passes_of, passes_of_all, shortened
-from repairkit.evaluation.alternatives.choosing import Scored, best
+from repairkit.evaluation.alternatives.choosing import Scored, best, beyond
 from repairkit.evaluation.attacks import Attacked
 from repairkit.evaluation.splits import Split, some, ungrouped
 from repairkit.models.classifier import Classifier
@@ -112,18 +112,14 @@ def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Opt
 
 
 def _beyond(tried: Floats) -> str:
-    """What the setting did that recovered most labels of all, in words; "" where none recovered more than the network as it was given.
+    """What the setting did that recovered most labels of all, in words.
 
     Args:
         tried: a row for each: epoch, learning rate, labels recovered and clean accuracy on the images that choose; shape (k, 4), as given first.
     """
-    epoch, rate, recovered, accuracy = tried[tried[:, 2].argmax()]
-    if not epoch:
-        return ""
-    return (
-        f"; the one that recovered most beyond it (epoch {epoch:.0f} at {rate:g}) took, on the images that choose, recovered labels "
-        f"from {100 * tried[0, 2]:.1f} to {100 * recovered:.1f} % and clean accuracy from {100 * tried[0, 3]:.1f} to {100 * accuracy:.1f} %"
-    )
+    scored = [Scored(gained, accuracy, 0.0) for _, _, gained, accuracy in tried.tolist()]
+    named = [f"epoch {epoch:.0f} at {rate:g}" for epoch, rate, *_ in tried.tolist()]
+    return beyond(scored, named, gain="recovered labels", guarded="clean accuracy")
 
 
 def _state(classifier: Classifier) -> Arrays:

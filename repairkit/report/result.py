@@ -180,6 +180,11 @@ class Alternative(Record):
     folds: int = 1
     as_given: int = 0  # of the folds, how many have the network as it was given, since no setting gained within the guard
 
+    @property
+    def heading(self) -> str:
+        """Its label, and that it is the network as it was given, where it is in every fold."""
+        return f"{self.label} (as given)" if self.as_given == self.folds else self.label
+
 
 class Verdict(Record):
     """The conclusion in words, worst news first."""

@@ -213,7 +213,7 @@ def count(number: float) -> str:
 
 def column_label(result: Result, key: str) -> str:
     """The label of a column or of an alternative; its key where the result lists neither."""
-    labels = {entry.column: entry.label for entry in result.alternatives} | {column.key: column.label for column in result.columns}
+    labels = {entry.column: entry.heading for entry in result.alternatives} | {column.key: column.label for column in result.columns}
     return labels.get(key, key)
 
 

@@ -47,6 +47,29 @@ def score(right: Booleans, groups: npt.NDArray[np.str_], source_right: Booleans,
     return Scored(float(np.mean(recalls)), float(source_right.mean()), bound)
 
 
+def beyond(scored: Sequence[Scored], named: Sequence[str], *, gain: str, guarded: str) -> str:
+    """What the setting that gains most of all does where none gains within the guard, in words; "" where none gains at all.
+
+    Args:
+        scored: the network as it was given first.
+        named: the settings, in words; the first is not said.
+        gain: what is to be won, in words.
+        guarded: what is guarded, in words.
+
+    Example:
+        >>> beyond([Scored(0.7, 0.95, 0.005), Scored(0.9, 0.8, 0.17)], ["", "penalty 1"], gain="recall", guarded="accuracy")
+        '; the one that gained most beyond it (penalty 1) took, on the images that choose, recall from 70.0 to 90.0 % and accuracy from 95.0 to 80.0 %'
+    """
+    most = max(range(len(scored)), key=lambda number: (scored[number].gained, -number))
+    if not most:
+        return ""
+    before, after = scored[0], scored[most]
+    return (
+        f"; the one that gained most beyond it ({named[most]}) took, on the images that choose, {gain} from {100 * before.gained:.1f} to "
+        f"{100 * after.gained:.1f} % and {guarded} from {100 * before.accuracy:.1f} to {100 * after.accuracy:.1f} %"
+    )
+
+
 def best(scored: Sequence[Scored], allowed: float) -> int:
     """The setting that gains most whose fall stays within what is allowed; of equals the first, and the first where none does.
 
