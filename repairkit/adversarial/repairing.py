@@ -85,13 +85,17 @@ class AdversarialFindings:
 
 
 def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
-    """Image passes that a run will make, by part; choosing assumes a path of six filters, the evaluation that most images give in to a small eps."""
+    """Image passes that a run will make, by part.
+
+    Choosing assumes a path of as many filters as may be frozen, each of which asks half of the candidates again; the evaluation assumes that
+    most images give in to a small eps.
+    """
     split = split_of(task, options, attacks)
     sizes = {name: len(rows) for name, rows in attacked_rows(task, split, options, attacks).items()}
     attacked = attacks.method.passes + 1
     scored = 2 * sizes["choose"]
-    steps = min(6, options.max_filters)
-    choosing = scored * (1 + steps + DOWNSTREAM * 3 * options.candidates) + steps * len(split.choose)
+    steps = options.max_filters
+    choosing = scored * (1 + steps + DOWNSTREAM * steps / 2 * options.candidates) + steps * len(split.choose)
     columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0) + options.alternatives
     points = 2 * len(grid(attacks.frontier, *FRONTIER)) + 1
     training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
