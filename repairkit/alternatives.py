@@ -26,6 +26,7 @@ from repairkit.objectives import Accuracy, SubgroupRecall
 from repairkit.options import Options
 from repairkit.outputs import Logits, outputs
 from repairkit.repair import GUARD_CONFIDENCE
+from repairkit.shapley.model_game import full_memory
 from repairkit.shapley.rounds import GRADIENT_COST
 from repairkit.unfinished import KeptNetwork
 
@@ -208,7 +209,8 @@ def last_layer(fold: Fold) -> Tried:
     saved = fold.kept.arrays(LAST_LAYER) if fold.kept else None
     try:
         head = Head(fold.classifier)
-        layer, chosen, scored = _fitted(fold, head) if saved is None else (head.layer, 0, [])
+        with full_memory(fold.options.batch):
+            layer, chosen, scored = _fitted(fold, head) if saved is None else (head.layer, 0, [])
     except RepairkitError as error:
         return Tried(LAST_LAYER, fold.images, 0.0, 0.0, left_out=str(error))
     if saved is None:
@@ -272,7 +274,8 @@ def whole_network(fold: Fold) -> Tried:
     """All weights trained on the attribution images, drawn by their weight; learning rate and epochs are those that do best on the choose images."""
     passes = len(LEARNING_RATES) * EPOCHS * (GRADIENT_COST * sum(map(len, fold.learned_from)) + sum(map(len, fold.chosen_on)))
     try:
-        runs = [_run(fold, rate) for rate in LEARNING_RATES]
+        with full_memory(fold.options.batch):
+            runs = [_run(fold, rate) for rate in LEARNING_RATES]
     except RepairkitError as error:
         return Tried(WHOLE_NETWORK, fold.images, 0.0, 0.0, left_out=str(error))
     number = best([fold.as_given, *(_scored(run["scores"])[int(run["epoch"])] for run in runs)], fold.options.max_clean_drop)

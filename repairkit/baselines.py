@@ -196,7 +196,7 @@ def _conductances(game: ModelGame, example: Examples, steps: int) -> Floats:
     for start in range(0, steps + 1, chunk):
         points = (black + way[start : start + chunk] * (image - black)).requires_grad_()
         seen: list[tuple[int, Tensor]] = []
-        with full_memory(game.batch), torch.enable_grad():
+        with full_memory(chunk), torch.enable_grad():
             logits = game.filters.watch(points, partial(_note, seen))
             score = game.surrogate(check_logits(logits), np.repeat(example, len(points)))
             slopes = torch.autograd.grad(score.sum(), [signal for _, signal in seen], allow_unused=True, materialize_grads=True)

@@ -202,8 +202,7 @@ def compare(
         reserved: of the passes of a row, those that are spent elsewhere on it, such as on a price; its values get the rest.
         kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
     """
-    # one of its own, whose passes may shrink for want of memory without a word about the attribution's
-    game = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
+    batch = game.batch
     budget, reserved = sum(shapley.passes.values()), reserved or {}
     chosen_from = sum((culprits or shapley).passes.values())
 
@@ -226,6 +225,8 @@ def compare(
     for row in rows_of(options.compare):
         own = kept.within(f"{PART}/{folder_of(row)}") if kept else None
         spent = reserved.get(row, 0.0)
+        # one of its own, whose passes may shrink for want of memory without a word about the attribution's or the next row's
+        game = ModelGame(game.classifier, game.filters, game.stake, batch=batch, precision=game.precision)
         found = own.attribution() if own else None
         if found is not None:
             clock.restore(PART, sum(found.passes.values()))
@@ -355,6 +356,8 @@ def _short(order: Sequence[int], counts: Sequence[int]) -> int | None:
 
 def _curve(measure: Measure, orders: Sequence[Sequence[int]], counts: Sequence[int], clock: Clock, kept: KeptNetwork | None) -> Floats:
     """What is counted of each image with the first so many frozen, or with all that an order names; mean over orders, shape (k, N)."""
+    if not counts:  # of a run that froze nothing
+        return np.empty((0, 0))
     longest = max(map(len, orders))
     reached = sorted({min(count, longest) for count in counts})
     found = _measured(measure, [order[:count] for order in orders for count in reached], clock, kept, "curve")

@@ -23,6 +23,10 @@ LARGEST_SEED = 2**63 - 1
 """What torch takes for a seed is 64 bits, of which one is left for the folds, which add to it."""
 
 
+COMPARING = 2
+"""Raised where what a run keeps of baselines or alternatives changes its meaning, so that older work is not taken for it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Every choice of a run. Each command takes those that it has a use for; fairness repair takes all, and the words below are of it.
@@ -135,11 +139,12 @@ class Options:
     @property
     def configuration(self) -> dict[str, object]:
         """All choices as a run that goes on compares them; newer ones that ask for nothing are left out, so that older work is taken up."""
-        return {
+        chosen = {
             name: value
             for name, value in asdict(self).items()
             if (name, value) not in (("rounds", 1), ("compare", ())) and (name != "spare" or self.ranking == "specific")
         }
+        return chosen | ({"comparing": COMPARING} if self.compare or self.alternatives else {})
 
     @property
     def usual_top(self) -> int:

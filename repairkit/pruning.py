@@ -301,7 +301,7 @@ def removal_of(
             least.append(right_with(classifier, filters, images, order[:count], options.batch))
             clock.add("evaluation", len(images))
             clock.tell("evaluation", 0, 0)
-    random = Control(kept.checkpoint("random") if kept else None).at(
+    random = Control(kept.checkpoint("random-order") if kept else None).at(
         counts[1:],
         lambda count: np.mean(
             [right_with(classifier, filters, images, each[:count], options.batch) for each in orders], axis=0, dtype=np.float64

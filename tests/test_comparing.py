@@ -24,7 +24,7 @@ from repairkit.baselines import BASELINES, DRAWS, suspects
 from repairkit.clock import Clock
 from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender, by_harm, by_value, join, suited
 from repairkit.critical_task import CriticalTask
-from repairkit.errors import UsageError
+from repairkit.errors import FullMemoryError, ModelWarning, UsageError
 from repairkit.evaluation.comparison import Metric, comparison
 from repairkit.freezing import Freeze, baked_copy
 from repairkit.models import zoo
@@ -280,6 +280,34 @@ def test_a_curve_goes_on_as_it_is_where_its_order_names_no_more(lengths):
         f"{name} names {length} filter{'' if length == 1 else 's'} alone; where more are frozen, its curve is that of these."
         for name, length in short
     ]
+
+
+def test_where_nothing_was_frozen_there_is_nothing_to_measure_and_nothing_fails():
+    found, frozen = orders_of((12, 12), counts=(0,))
+    assert [each.right.shape for each in found.contenders] == [(1, 9)] * 2
+    assert frozen == [[]]
+
+
+def test_a_full_memory_of_one_baseline_leaves_the_passes_of_the_next_alone(monkeypatch):
+    """What is kept of the one says nothing of the other, so that a run that goes on makes it in passes as large."""
+    sizes = {}
+
+    def made(row, game, *_):
+        sizes.setdefault(row, []).append(game.batch)
+        if row == "weight norm" and game.batch > 2:
+            raise FullMemoryError("memory ran out")
+        return comparing.baselines.weight_norm(game)
+
+    monkeypatch.setattr(comparing, "_made", made)
+    with pytest.warns(ModelWarning, match=r"memory ran out \(weight norm\): passes now carry 2 images"):
+        orders_of((12, 12), names=("weight norm", "taylor"))
+    assert sizes == {"weight norm": [4, 2], "taylor": [4]}
+
+
+def test_work_of_another_meaning_is_not_taken_up():
+    plain = Options()
+    assert "comparing" not in plain.configuration
+    assert replace(plain, compare=("random",)).configuration["comparing"] == replace(plain, alternatives=True).configuration["comparing"]
 
 
 def test_of_folds_the_fewest_named_are_told():

@@ -24,6 +24,7 @@ from repairkit.options import Options
 from repairkit.outputs import Logits, outputs
 from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import Floats
+from repairkit.shapley.model_game import full_memory
 from repairkit.unfinished import Unfinished
 
 
@@ -49,7 +50,8 @@ def harden(
     with clock.part(PART, restored=found is not None):
         if found is None:
             try:
-                found = _trained(task, made["choose"], split, options, attacks, clock)
+                with full_memory(options.batch):
+                    found = _trained(task, made["choose"], split, options, attacks, clock)
             except RepairkitError as error:
                 return Tried(HARDENED, images + len(split.choose), 0.0, 0.0, left_out=str(error))
             if kept is not None:
@@ -107,7 +109,7 @@ def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Opt
             progress=lambda step, steps, _: clock.tell("adversarial fine-tuning", passes * step / steps, passes),
         )
         clock.add(PART, passes)
-    rows = [(*setting, each.gained, each.accuracy) for setting, each in zip(tried, scored, strict=True)]
+    rows = [(*setting, each.gained, each.accuracy, each.fall) for setting, each in zip(tried, scored, strict=True)]
     return taken | {"tried": np.array(rows), "seconds": np.array(time.perf_counter() - began)}
 
 
@@ -115,9 +117,10 @@ def _beyond(tried: Floats) -> str:
     """What the setting did that recovered most labels of all, in words.
 
     Args:
-        tried: a row for each: epoch, learning rate, labels recovered and clean accuracy on the images that choose; shape (k, 4), as given first.
+        tried: a row for each: epoch, learning rate, labels recovered and clean accuracy on the images that choose, and the bound on the fall; shape
+            (k, 5), as given first.
     """
-    scored = [Scored(gained, accuracy, 0.0) for _, _, gained, accuracy in tried.tolist()]
+    scored = [Scored(*each) for _, _, *each in tried.tolist()]
     named = [f"epoch {epoch:.0f} at {rate:g}" for epoch, rate, *_ in tried.tolist()]
     return beyond(scored, named, gain="recovered labels", guarded="clean accuracy")
 

@@ -19,7 +19,7 @@ class Scored:
     Attributes:
         gained: what is to be won: mean recall over the target's subgroups, or of adversarial images the share whose label is recovered.
         accuracy: on the images that are guarded: the source's, or clean ones.
-        fall: one-sided upper bound of the fall of that accuracy from the network as it was given.
+        fall: one-sided upper bound of the fall from the network as it was given, of that accuracy or of what else the guard looks at.
     """
 
     gained: float
@@ -58,7 +58,7 @@ def beyond(scored: Sequence[Scored], named: Sequence[str], *, gain: str, guarded
 
     Example:
         >>> beyond([Scored(0.7, 0.95, 0.005), Scored(0.9, 0.8, 0.17)], ["", "penalty 1"], gain="recall", guarded="accuracy")
-        '; the one that gained most beyond it (penalty 1) took, on the images that choose, recall from 70.0 to 90.0 % and accuracy from 95.0 to 80.0 %'
+        '; the one that gained most beyond it (penalty 1) took, on the images that choose, recall from 70.0 to 90.0 % and accuracy from 95.0 to 80.0 %, where the guard bounds the fall by 17.0 points'
     """
     most = max(range(len(scored)), key=lambda number: (scored[number].gained, -number))
     if not most:
@@ -66,7 +66,8 @@ def beyond(scored: Sequence[Scored], named: Sequence[str], *, gain: str, guarded
     before, after = scored[0], scored[most]
     return (
         f"; the one that gained most beyond it ({named[most]}) took, on the images that choose, {gain} from {100 * before.gained:.1f} to "
-        f"{100 * after.gained:.1f} % and {guarded} from {100 * before.accuracy:.1f} to {100 * after.accuracy:.1f} %"
+        f"{100 * after.gained:.1f} % and {guarded} from {100 * before.accuracy:.1f} to {100 * after.accuracy:.1f} %, where the guard bounds the fall by "
+        f"{100 * after.fall:.1f} points"
     )
 
 
