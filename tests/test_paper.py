@@ -399,10 +399,18 @@ def test_the_papers_ranking_is_told_from_ours():
 
 
 def test_conductance_is_read_from_the_compared_run_where_its_own_was_not_made(tmp_path):
-    critical(None, comparison=against_conductance(-0.04)).write(tmp_path / "fig1_critical_filters_compared" / "result.json")
+    compared = figure_1(_20=0.3, _30=0.2).model_copy(update={"comparison": against_conductance(-0.04)})
+    compared.write(tmp_path / "fig1_critical_filters_compared" / "result.json")
     shown = row(paper.render(tmp_path), "Conductance names other filters")
     assert "−4.0 points" in shown
     assert "not run yet" in shown.split("|")[4]
+    figure_1(_30=0.1).write(tmp_path / "fig1_critical_filters" / "result.json")
+    assert "30 frozen: 20.0%" in row(paper.render(tmp_path), "Removing 30 filters")  # of the same run, not of the kinder one
+    settled = figure_1(_30=0.08).model_copy(update={"comparison": against_conductance(0.05)})
+    settled.write(tmp_path / "fig1_critical_filters_settled" / "result.json")
+    text = paper.render(tmp_path)
+    assert "30 frozen: 8.0%" in row(text, "Removing 30 filters")
+    assert "+5.0 points" in row(text, "Conductance names other filters")
 
 
 def test_classes_are_read_from_the_split_that_was_compared_where_there_is_one(tmp_path):
