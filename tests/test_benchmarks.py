@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from games import TableGame, second_order
+from PIL import Image
 from torch import nn
 
+from repairkit.data import imagenet
 from repairkit.data.images import LabelledImages
 from repairkit.models.classifier import Classifier
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall
@@ -284,3 +286,28 @@ def test_filters_that_cannot_matter_are_those_without_weights_or_without_a_reade
     assert np.abs(slopes[:, dead.any]).max() < 1e-6
     assert np.abs(flips[:, [1, 2, 4, 6]]).max() > 1e-3
     assert "| cannot matter, all | 2 |" in "\n".join(dead_filters.table(game, dead, samples=4, t0=0.5))
+
+
+def test_the_images_left_out_are_those_that_the_recipe_does_not_take(module, tmp_path):
+    """And a run on them loads none of those that a run on the data loads."""
+    left_out = module("left_out")
+    data = tmp_path / "data"
+    for part, numbers in (("train", range(6)), ("val", range(6, 10))):
+        for synset in ("n01443537", "n02391049"):
+            folder = data / left_out.FOLDER / part / synset
+            folder.mkdir(parents=True)
+            for number in numbers:
+                Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / f"{synset}_{number}.png")
+    (data / left_out.FOLDER / "classes.tsv").write_text("n01443537\tgoldfish\nn02391049\tzebra\n")
+    left_out.PER_CLASS = 4
+    try:
+        assert left_out.link_rest(data, tmp_path / "rest") == 12
+        taken, rest = (
+            imagenet.load(root / left_out.FOLDER, size=8, parts=left_out.PARTS, per_class=per_class, cache=tmp_path / "cache")
+            for root, per_class in ((data, 4), (tmp_path / "rest", None))
+        )
+    finally:
+        left_out.PER_CLASS = 90
+    assert taken.classes == rest.classes == ("goldfish", "zebra")
+    assert not set(taken.sources) & set(rest.sources)
+    assert (len(taken), len(rest)) == (8, 12)
