@@ -421,6 +421,22 @@ def test_a_recipe_of_dropout_trains_both_networks_and_asks_about_the_rest_of_the
     assert recipe.varied(training_seed=None) == recipe
 
 
+def test_a_control_is_trained_on_as_long_as_the_rival_without_dropout(data, write):
+    rival = DROPOUT.replace("filter_dropout = 0.1", "filter_dropout = 0.1\nramp = 0")  # from the first of its few steps on
+    control = f"{rival}[training.control]\nepochs = 1\nlearning_rate = 1e-5\n"
+    task, plain = (prepare_dropout(read_recipe(write(each)), data, device="cpu", threads=1) for each in (control, rival))
+    assert task.dropout.sha256 == plain.dropout.sha256
+    assert task.model.sha256 != plain.model.sha256
+    assert task.model.stages[-1].settings.filter_dropout == 0
+    for wrong in ("filter_dropout = 0.1", "epochs = 2", "learning_rate = 2e-5"):
+        key = wrong.split(" ")[0]
+        lines = [line for line in ("epochs = 1", "learning_rate = 1e-5") if not line.startswith(key)]
+        with pytest.raises(UsageError, match="control: give the epochs and learning_rate"):
+            read_recipe(write("\n".join([DROPOUT + "[training.control]", *lines, wrong])))
+    with pytest.raises(UsageError, match=r"control: it is the rival's, give \[training.dropout\]"):
+        read_recipe(write(TRAINED.split("[training.dropout]", maxsplit=1)[0] + "[training.control]\nepochs = 1\nlearning_rate = 1e-5\n"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

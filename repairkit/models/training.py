@@ -191,20 +191,20 @@ def train(
         loop = TrainingLoop(classifier, images, batch_size, learning_rate, weight_decay, epochs, filter_dropout, ramp, flip)
         configuration = _configuration(settings, images, validation, init, device)
         history, earlier = _take_up(checkpoint, configuration, loop, stopping)
-        with _nothing_kept(checkpoint), closing(loop.epochs(validation, progress)) as to_come:
-            while not (stopping and stopping.ended) and (epoch := next(to_come, None)):
-                history.append(epoch)
-                if stopping:
-                    stopping.see(epoch, network)
-                if checkpoint:
-                    kept = {"loop": loop.state(), "stopping": stopping.state() if stopping else None}
-                    seconds = earlier + time.perf_counter() - started
-                    checkpoint.write(configuration, kept | {"history": [asdict(each) for each in history], "seconds": seconds})
-        if stopping:
-            stopping.restore(network)
-        if settle_norms:
-            _settle_norms(classifier, images, batch_size)
         with _nothing_kept(checkpoint):
+            with closing(loop.epochs(validation, progress)) as to_come:
+                while not (stopping and stopping.ended) and (epoch := next(to_come, None)):
+                    history.append(epoch)
+                    if stopping:
+                        stopping.see(epoch, network)
+                    if checkpoint:
+                        kept = {"loop": loop.state(), "stopping": stopping.state() if stopping else None}
+                        seconds = earlier + time.perf_counter() - started
+                        checkpoint.write(configuration, kept | {"history": [asdict(each) for each in history], "seconds": seconds})
+            if stopping:
+                stopping.restore(network)
+            if settle_norms:
+                _settle_norms(classifier, images, batch_size)
             _check_learned(classifier.eval(), images)
     return Trained(
         network=network.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False),

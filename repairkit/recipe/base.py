@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from repairkit.comparing import suited
 from repairkit.data import loaders
@@ -62,6 +62,7 @@ class TrainingSection(Section):
         source_groups: patterns of the subgroups whose remaining images are the source.
         plain: the network to repair.
         dropout: its dropout-trained rival, which continues from the plain network's weights.
+        control: likewise without dropout, as long as the rival; it then stands where the plain network would.
     """
 
     architecture: str
@@ -71,6 +72,18 @@ class TrainingSection(Section):
     source_groups: list[str] = Field(default_factory=lambda: ["*"])
     plain: StageSection
     dropout: StageSection | None = None
+    control: StageSection | None = None
+
+    @model_validator(mode="after")
+    def _control_differs_in_dropout_alone(self) -> Self:
+        if self.control is None:
+            return self
+        if self.dropout is None:
+            raise ValueError("control: it is the rival's, give [training.dropout] or remove it")
+        asked, rival = self.control, self.dropout
+        if asked.filter_dropout or (asked.epochs, asked.learning_rate) != (rival.epochs, rival.learning_rate):
+            raise ValueError("control: give the epochs and learning_rate of [training.dropout], and no filter_dropout")
+        return self
 
 
 def seeded(training: TrainingSection | None, seed: int | None) -> TrainingSection | None:

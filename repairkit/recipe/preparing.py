@@ -124,9 +124,11 @@ def _networks(
     if not fit:
         fresh = partial(zoo.fresh, plan.architecture, training.classes, device=device)
         return fresh(), fresh() if plan.dropout else None
-    plain = _trained(plan, plan.plain, training, init, device=device, threads=threads, progress=progress)
-    dropout = _trained(plan, plan.dropout, training, plain, device=device, threads=threads, progress=progress) if plan.dropout else None
-    return zoo.load(plain, device=device), zoo.load(dropout, device=device) if dropout else None
+    trained = partial(_trained, plan, images=training, device=device, threads=threads, progress=progress)
+    plain = trained(plan.plain, init=init)
+    model = trained(plan.control, init=plain) if plan.control else plain
+    dropout = trained(plan.dropout, init=plain) if plan.dropout else None
+    return zoo.load(model, device=device), zoo.load(dropout, device=device) if dropout else None
 
 
 def _trained(

@@ -156,9 +156,7 @@ def correlated(result: CorrelationResult) -> Ours:
 def cost(result: Result) -> Ours:
     """Time and image passes of a whole run, which another machine, network and number of images make no match for the paper's."""
     passes = sum(each.passes for each in result.costs)
-    return Ours(
-        f"{result.reproduction.minutes:.0f} minutes, {result.reproduction.machine}; {count(round(passes))} image passes", reached=None
-    )
+    return Ours(f"{result.reproduction.minutes:.0f} min, {result.reproduction.machine}; {count(round(passes))} image passes", reached=None)
 
 
 def each_class(results: Sequence[CriticalResult]) -> Ours:
