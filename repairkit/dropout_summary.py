@@ -9,7 +9,7 @@ import numpy as np
 
 from repairkit.baselines import DRAWS
 from repairkit.critical_summary import at_numbers, extreme, metrics_of
-from repairkit.data.images import data_hash
+from repairkit.data.images import LabelledImages, data_hash
 from repairkit.data.record import read_record
 from repairkit.dropout import DropoutFindings, DropoutTask, ValuedNetwork
 from repairkit.evaluation.comparison import comparison
@@ -183,7 +183,7 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
 def limits(task: DropoutTask, options: Options) -> list[str]:
     """What a reader must not conclude."""
     return [
-        *(_overlap(model, name) for model, name in ((task.model, "original"), (task.dropout, "dropout-trained"))),
+        *(_overlap(model, name, task.training) for model, name in ((task.model, "original"), (task.dropout, "dropout-trained"))),
         "The two networks differ by their whole training, not by dropout alone: these are two networks, and not a law about dropout.",
         "Intervals speak of new images of the same kind for these networks as they are; training or valuing filters anew is not in them.",
         "A network that begins lower has less to lose, and one that has fallen to guessing falls no further: read a fall with the accuracy that is left.",
@@ -194,8 +194,8 @@ def limits(task: DropoutTask, options: Options) -> list[str]:
     ]
 
 
-def _overlap(model: LoadedModel, name: str) -> str:
-    trained_on = len(read_record(model.weights))
+def _overlap(model: LoadedModel, name: str, training: LabelledImages | None) -> str:
+    trained_on = len(training) if training else len(read_record(model.weights))
     if not trained_on:
         return f"The training images of the {name} network were not at hand, so an overlap with them was not checked."
     return (

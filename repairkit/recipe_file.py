@@ -75,7 +75,7 @@ def results_of(path: Path) -> list[Path]:
         UsageError: no such file.
     """
     quoted = [name for line in _text_of(path).splitlines() if line.startswith(_QUOTED) for name in line.removeprefix(_QUOTED).split()]
-    return [place for name in quoted if (place := path.absolute().parent.parent / name).is_file()]
+    return [place for name in dict.fromkeys(quoted) if (place := path.absolute().parent.parent / name).is_file()]
 
 
 def ways_of(path: Path) -> dict[Way, AnyRecipe]:

@@ -59,6 +59,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(folders, tmp_path, monkeypat
         (["--max-drop", "1%"], 3, "images that choose cannot show that accuracy falls by 1 point at most, 230 or more can"),
         (["--max-drop", "101%"], 2, "--max-drop must be a share from 0 to 1 such as 1% or 0.01, got '101%'"),
         (["--max-drop", "one"], 2, "--max-drop must be a share from 0 to 1 such as 1% or 0.01, got 'one'"),
+        (["--max-drop", "1"], 2, "--max-drop 1 without % means all; write 1% or 0.01"),
         (["--max-drop", "1%%"], 2, "--max-drop must be a share"),
         (["--budget", "10"], 2, "the budget of 10 image passes is too small"),
         (["--parts", "train,val"], 3, "expected a folder at .*train"),

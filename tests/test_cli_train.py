@@ -114,7 +114,7 @@ def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
             "squeezenet_celeba_dropout names weights trained with filter dropout .*, got --out squeezenet_celeba_dropout --filter-dropout 0;",
         ),
         ("--out squeezenet_celeba --data celeba --filter-dropout 0.2", 2, "got --out squeezenet_celeba --filter-dropout 0.2; change one"),
-        ("--out own.safetensors --data faces", 2, "expected a data set"),
+        ("--out own.safetensors --data faces", 2, "a FOLDER of images as --data, and found no folder .faces."),
         ("--out own.safetensors --data ppb", 2, "the data set ppb needs its folder"),
         ("--out own.safetensors --data celeba --data-root nowhere", 3, "expected a folder at nowhere"),
         ("--out own.safetensors --arch magicnet", 3, "magicnet"),

@@ -66,6 +66,18 @@ def test_both_times_have_random_numbers_of_their_own_and_are_booked(measured):
     assert findings.passes["attack"] == planned["attack"]
 
 
+def test_filters_without_any_value_are_said_to_be_left_out(measured):
+    asked, findings, _ = measured
+    players = findings.screens.shape[1]
+    for unmoved in (0, 2):
+        screens = np.where(findings.screens == 0, 0.001 * np.arange(1, players + 1), findings.screens)
+        screens[:, :unmoved] = 0
+        found = result_of(asked, replace(findings, screens=screens))
+        told = [line for line in found.method if "exactly 0" in line]
+        assert [line.split(" ", 1)[0] for line in told] == (["2"] if unmoved else [])
+        assert found.correlations[0].n == players - unmoved
+
+
 def test_resuming_gives_the_same_bits(measured, tmp_path):
     asked, findings, _ = measured
     unfinished = Unfinished(tmp_path / "run", {}, command="")

@@ -75,6 +75,8 @@ def test_several_results_share_one_table(run, text, toml):
     rows = [line for line in filled.splitlines() if "repairkit " in line]
     change = next(e for e in first.differences if (e.first, e.second, e.metric) == ("original", "repaired", "mean recall"))
     assert len(rows) == 2
+    sizes = [first.share("original", metric).n for metric in ("mean recall", "source accuracy")]
+    assert all(f"| {sizes[0]:,} and {sizes[1]:,} |" in row for row in rows)
     assert "repairkit run again" in rows[1]
     assert all(f"{100 * change.value:+.1f}" in row and f"{100 * change.low:+.1f}" in row for row in rows)
     assert embed.render(filled, toml=toml, base=run) == filled
@@ -133,6 +135,8 @@ def test_several_adversarial_runs_share_one_table_with_training_alone_below_its_
     change = {(e.first, e.second, e.metric, e.group): e for e in first.differences}
     for row, column, frozen in ((rows[0], "repaired", len(first.frozen)), (rows[1], "finetuned", 0)):
         assert row.split(" | ")[1] == str(frozen)
+        sizes = [first.share(column, *kind).n for kind in (("target success", "replay"), ("recovered label", "worst"), ("clean accuracy",))]
+        assert row.split(" | ")[2] == ", ".join(f"{n:,}" for n in sizes)
         for metric, group in (
             ("target success", "replay"),
             ("recovered label", "replay"),

@@ -9,8 +9,8 @@ from repairkit.recipe_file import recipes_in
 from repairkit.report import kinds
 
 ROOT = Path(__file__).parent.parent
-QUICK = {"correlation_attack_accuracy", "fig2_class_filters"}
-"""Half a minute each once the network is fitted; all others stand behind the marker, since together they take a quarter of an hour."""
+LONG = {"fig3a_fairness", "fig3b_adversarial", "fig4_dropout"}
+"""One to four minutes each; the others take a minute at most once the network is fitted."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -24,7 +24,7 @@ def cache(tmp_path_factory):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "file",
-    [pytest.param(file, marks=[] if file.stem in QUICK else pytest.mark.extended, id=file.stem) for file in recipes_in(ROOT / "recipes")],
+    [pytest.param(file, marks=pytest.mark.extended if file.stem in LONG else [], id=file.stem) for file in recipes_in(ROOT / "recipes")],
 )
 def test_a_recipe_runs_on_what_comes_with_repairkit(file, tmp_path):
     out = tmp_path / file.stem

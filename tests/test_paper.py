@@ -439,6 +439,18 @@ def test_who_wins_and_loses_stands_in_the_words_of_every_real_result(tmp_path):
     assert "Claims hold for the 2" not in text
 
 
+def test_measurements_that_stand_against_fewer_baselines_elsewhere_are_no_second_evidence(tmp_path):
+    two, three = against_conductance(0.1), against_conductance(0.1, 0.1)
+    two, three = (each.model_copy(update={"sentences": ["It beats conductance."]}) for each in (two, three))
+    critical(None, comparison=two).write(tmp_path / "table_a" / "result.json")
+    critical(None, comparison=three).write(tmp_path / "fig1_a" / "result.json")
+    critical(None, after=0.2, comparison=three).write(tmp_path / "fig1_b" / "result.json")
+    told = "Its measurements are those of fig1\\_a, where 3 baselines are held against them, here 2: a claim that stands here alone is one among fewer."
+    text = paper.render(tmp_path)
+    assert text.count("Its measurements") == 1
+    assert told in text.split("table\\_a", maxsplit=1)[1]
+
+
 def test_alternatives_that_win_lose_or_cannot_be_told_are_quoted(tmp_path):
     sentences = [
         "Recall of men fell by 3.0 percentage points.",

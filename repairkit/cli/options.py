@@ -138,7 +138,7 @@ def parse_share(option: str, text: str) -> float:
     """A share as given on the command line, as percent or as a number.
 
     Raises:
-        UsageError: neither, or not between 0 and 1.
+        UsageError: neither, or not between 0 and 1; 1 without a percent sign, of which nobody can tell which of the two it means.
 
     Example:
         >>> parse_share("--max-drop", "1%"), parse_share("--max-drop", "0.01")
@@ -149,6 +149,8 @@ def parse_share(option: str, text: str) -> float:
         share = float(number) / (100 if percent else 1)
     except ValueError:
         share = math.nan
+    if share == 1 and not percent:
+        raise UsageError(f"{option} {text} without % means all; write 1% or 0.01 for a hundredth, 100% for all")
     if rest or not 0 <= share <= 1:
         raise UsageError(f"{option} must be a share from 0 to 1 such as 1% or 0.01, got {text!r}")
     return share

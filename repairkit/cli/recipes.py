@@ -35,7 +35,8 @@ def describe(file: Path) -> dict[str, str]:
     ways = ways_of(file)
     recipe = next(iter(ways.values())) if ways else read_recipe(file)
     facts = {name.lower(): text for name, text in facts_of(file).items()}
-    measured = " ".join(f"{kinds.read(place).verdict.headline} ({place.parent.name})" for place in results_of(file))
+    root = file.absolute().parent.parent
+    measured = " ".join(f"{kinds.read(place).verdict.headline} ({place.parent.relative_to(root)})" for place in results_of(file))
     return {
         "recipe": str(file),
         "title": title_of(file) or recipe.title,

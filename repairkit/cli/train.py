@@ -165,7 +165,12 @@ def training_images(
         UsageError: options that this data does not take.
         DataError, ModelError: as the loaders.
     """
-    folder = Path(data) if data not in (*loaders.NAMES, "digits") and Path(data).is_dir() else None
+    known = (*loaders.NAMES, "digits")
+    if data not in known and not Path(data).is_dir() and Path(data).suffix.lower() not in loaders.MANIFESTS:
+        raise UsageError(
+            f"expected {', '.join(known)}, a .csv or .parquet manifest or a FOLDER of images as --data, and found no folder {data!r}"
+        )
+    folder = Path(data) if data not in known and Path(data).is_dir() else None
     given: dict[str, object] = {"--data-root": root if folder or data == "digits" else None}
     given |= {} if folder else {"--parts": parts, "--per-class": per_class}
     if unfit := [name for name, value in given.items() if value is not None]:

@@ -12,6 +12,7 @@ from repairkit.errors import UsageError
 
 PUBLISHED = ("ppb", "utkface", "celeba")
 NAMES = ("drawn", *PUBLISHED)
+MANIFESTS = (".csv", ".parquet")
 
 
 def load(
@@ -44,7 +45,7 @@ def load(
         check_drawn(size=size, crop=crop)
         return drawn.source_faces(seed=seed) if source else drawn.target_faces(seed=seed)
     size = drawn.SIZE if size is None else size
-    if Path(name).suffix.lower() in (".csv", ".parquet"):
+    if Path(name).suffix.lower() in MANIFESTS:
         return manifest.load(Path(name), root=root, classes=classes, size=size, crop=crop or manifest.CROP)
     if name not in NAMES:
         raise UsageError(f"expected a data set, one of {', '.join(NAMES)} or a .csv or .parquet manifest, got {name!r}")

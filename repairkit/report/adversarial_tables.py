@@ -75,9 +75,14 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
             return Cell(NONE) if found is None else Cell(points(found.value), interval(found.low, found.high, points))
 
         stored = [share for share in result.shares if (share.metric, share.group) == (SUCCESS, "replay")]
+        asked = ((SUCCESS, "replay"), (RECOVERED, "worst"), (CLEAN, None))
+        sizes = [
+            next((count(s.n) for s in result.shares if (s.metric, s.group) == each), NONE) for each in asked
+        ]  # the same in all columns
         return (
             name,
             Cell(count(filters)),
+            Cell(", ".join(sizes)),
             *(Cell(next((percent(s.value) for s in stored if s.column == key), NONE)) for key in ("original", column)),
             change(SUCCESS, "replay"),
             change(RECOVERED, "replay"),
@@ -92,6 +97,7 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
             rows.append(row(result, "finetuned", Cell(f"{column_label(result, 'finetuned')}, in that run", kind="text"), filters=0))
     heads = (
         "Filters frozen",
+        "n: stored, afresh, clean",
         "Target success, stored images",
         "Afterwards",
         "Change",

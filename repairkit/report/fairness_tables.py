@@ -154,6 +154,7 @@ def runs(results: Sequence[FairnessResult]) -> Table:
     rows = tuple(
         (
             Cell(result.reproduction.command, kind="code"),
+            Cell(" and ".join(count(result.share("original", metric).n) for metric in ("mean recall", "source accuracy"))),
             Cell(percent(result.share("original", "mean recall").value)),
             Cell(percent(result.share("repaired", "mean recall").value)),
             change(result, "original", "repaired", "mean recall"),
@@ -163,7 +164,8 @@ def runs(results: Sequence[FairnessResult]) -> Table:
         )
         for result in results
     )
-    heads = ("Mean recall", "Repaired", "Change", "Against moved threshold", "Lowest recall", "Source accuracy")
+
+    heads = ("n, and of the source", "Mean recall", "Repaired", "Change", "Against moved threshold", "Lowest recall", "Source accuracy")
     numbers: list[Kind] = ["number"] * len(heads)
     caption = f"Changes in percentage points, with {results[0].level:.0%} intervals"
     return Table("runs", caption, ("Run", *heads), ("code", *numbers), (rows,))

@@ -314,7 +314,7 @@ def where_choosing_stopped(reports: Path) -> str:
 
 
 CRITICAL = ("fig1_critical_filters_settled", "fig1_critical_filters_compared", "fig1_critical_filters")
-"""Results on critical filters: the recipe as it is, on images that no other run had seen, before older runs of it."""
+"""Results on critical filters: the recipe as it is, on images that no other run of it had seen, before older runs."""
 
 CLAIMS = (
     Claim("fig1_critical_filters", "Removing 30 filters destroys the accuracy of Inception-v3", "near chance", destroyed, places=CRITICAL),
@@ -331,7 +331,7 @@ CLAIMS = (
         "shown in section 4.1",
         named_otherwise,
         "Made from as many image passes as the Shapley values, conductance names filters whose removal cannot be told to hurt less by these images.",
-        places=("table_conductance", *CRITICAL),
+        places=(*CRITICAL[:2], "table_conductance"),  # held among eight baselines before two: the same lead is no claim sooner
     ),
     Claim(
         "fig2_class_filters",

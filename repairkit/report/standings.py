@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from repairkit.report import kinds, markdown
 from repairkit.report.alternatives_tables import AS_IT_WAS
+from repairkit.report.critical_result import CriticalResult
 from repairkit.report.result import Result
 
 LEAD = """## Where Shapley values win and lose
 
 Every result on real data that was held against other answers to which filters matter, or against what one would do instead of a repair. Claims hold for all
-baselines of a network together, and for all alternatives of a run; intervals for one at a time. Losses come first.
+baselines of a network together, and for all alternatives of a run; intervals for one at a time. Losses come first. Where the live zone was settled, the images that
+choose served the Shapley values alone: baselines have nothing to settle.
 """
 ALIKE = "cannot be told from"
 
@@ -22,15 +25,33 @@ def render(reports: Path) -> str:
     Args:
         reports: the folder of committed reports; examples and the embedded default are no real data.
     """
+    found = [
+        (file.parent.relative_to(reports), kinds.read(file))
+        for folder in sorted(each for each in reports.iterdir() if each.is_dir() and not each.name.startswith("example_"))
+        for file in (sorted(folder.rglob("result.json")) if folder.name != "embedded" else ())
+    ]
     told = []
-    for folder in sorted(each for each in reports.iterdir() if each.is_dir() and not each.name.startswith("example_")):
-        for file in sorted(folder.rglob("result.json")) if folder.name != "embedded" else ():
-            result = kinds.read(file)
-            if sentences := [*of_baselines(result), *of_alternatives(result)]:
-                place = file.parent.relative_to(reports)
-                lines = "".join(f"- {markdown.escape(sentence)}\n" for sentence in sentences)
-                told.append(f"**[{markdown.escape(str(place))}]({place}/report.md)**: {markdown.escape(result.title)}\n\n{lines}")
+    for place, result in found:
+        if sentences := [*of_baselines(result), *of_alternatives(result), *again(result, found)]:
+            lines = "".join(f"- {markdown.escape(sentence)}\n" for sentence in sentences)
+            told.append(f"**[{markdown.escape(str(place))}]({place}/report.md)**: {markdown.escape(result.title)}\n\n{lines}")
     return "\n".join([LEAD, *told]) if told else ""
+
+
+def again(result: Result, others: Sequence[tuple[Path, Result]]) -> list[str]:
+    """Where the same removal curves stand against more baselines: a claim among fewer is easier, and no second piece of evidence."""
+    if not isinstance(result, CriticalResult) or not result.comparison:
+        return []
+
+    def held(each: CriticalResult) -> int:
+        return sum(baseline.lead is not None for baseline in each.comparison.baselines) if each.comparison else 0
+
+    return [
+        f"Its measurements are those of {place}, where {held(other)} baselines are held against them, here {held(result)}: "
+        "a claim that stands here alone is one among fewer."
+        for place, other in others
+        if isinstance(other, CriticalResult) and held(other) > held(result) and other.removal == result.removal
+    ]
 
 
 def of_baselines(result: Result) -> list[str]:
