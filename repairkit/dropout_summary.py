@@ -184,7 +184,7 @@ def limits(task: DropoutTask, options: Options) -> list[str]:
     """What a reader must not conclude."""
     return [
         *(_overlap(model, name, task.training) for model, name in ((task.model, "original"), (task.dropout, "dropout-trained"))),
-        "The two networks differ by their whole training, not by dropout alone: these are two networks, and not a law about dropout.",
+        "These are two networks, and not a law about dropout: unless their trainings were alike but for it, they differ by their whole training.",
         "Intervals speak of new images of the same kind for these networks as they are; training or valuing filters anew is not in them.",
         "A network that begins lower has less to lose, and one that has fallen to guessing falls no further: read a fall with the accuracy that is left.",
         "Values are in the unit of each network's own worth: a network that is less sure of its answers has smaller values, whatever its filters do.",

@@ -421,10 +421,18 @@ def test_a_recipe_of_dropout_trains_both_networks_and_asks_about_the_rest_of_the
     assert recipe.varied(training_seed=None) == recipe
 
 
-def test_a_control_is_trained_on_as_long_as_the_rival_without_dropout(data, write):
+def test_a_control_is_trained_on_as_long_as_the_rival_without_dropout(data, write, monkeypatch):
     rival = DROPOUT.replace("filter_dropout = 0.1", "filter_dropout = 0.1\nramp = 0")  # from the first of its few steps on
     control = f"{rival}[training.control]\nepochs = 1\nlearning_rate = 1e-5\n"
+    real, starts = preparing.train, []
+
+    def noted(images, **arguments):
+        starts.append(arguments["init"])
+        return real(images, **arguments)
+
+    monkeypatch.setattr(preparing, "train", noted)
     task, plain = (prepare_dropout(read_recipe(write(each)), data, device="cpu", threads=1) for each in (control, rival))
+    assert starts == [data / "start.safetensors", plain.model.weights, plain.model.weights]  # the second time all is in the cache
     assert task.dropout.sha256 == plain.dropout.sha256
     assert task.model.sha256 != plain.model.sha256
     assert task.model.stages[-1].settings.filter_dropout == 0

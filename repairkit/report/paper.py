@@ -331,7 +331,7 @@ CLAIMS = (
         "shown in section 4.1",
         named_otherwise,
         "Made from as many image passes as the Shapley values, conductance names filters whose removal cannot be told to hurt less by these images.",
-        places=(*CRITICAL[:2], "table_conductance"),  # held among eight baselines before two: the same lead is no claim sooner
+        places=(*CRITICAL[:2], "table_conductance"),  # runs with eight baselines first: among two the same lead is a claim
     ),
     Claim(
         "fig2_class_filters",
