@@ -126,9 +126,10 @@ def _networks(
         return fresh(), fresh() if plan.dropout else None
     trained = partial(_trained, plan, images=training, device=device, threads=threads, progress=progress)
     plain = trained(plan.plain, init=init)
-    model = trained(plan.control, init=plain) if plan.control else plain
-    dropout = trained(plan.dropout, init=plain) if plan.dropout else None
-    return zoo.load(model, device=device), zoo.load(dropout, device=device) if dropout else None
+    if plan.dropout is None:
+        return zoo.load(plain, device=device), None
+    model = trained(plan.dropout.model_copy(update={"filter_dropout": 0.0}), init=plain) if plan.control else plain
+    return zoo.load(model, device=device), zoo.load(trained(plan.dropout, init=plain), device=device)
 
 
 def _trained(

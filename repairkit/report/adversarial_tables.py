@@ -76,9 +76,7 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
 
         stored = [share for share in result.shares if (share.metric, share.group) == (SUCCESS, "replay")]
         asked = ((SUCCESS, "replay"), (RECOVERED, "worst"), (CLEAN, None))
-        sizes = [
-            next((count(s.n) for s in result.shares if (s.metric, s.group) == each), NONE) for each in asked
-        ]  # the same in all columns
+        sizes = [next((count(s.n) for s in result.shares if (s.metric, s.group) == each), NONE) for each in asked]
         return (
             name,
             Cell(count(filters)),
