@@ -44,9 +44,9 @@ bench: $(STAMP)
 
 # Reports, and tables in README, docs/results.md, recipe headers and reports/paper.md, from the committed result JSON.
 figures: $(STAMP)
-	$(BIN)/python -m repairkit.report.views reports
-	$(BIN)/python -m repairkit.report.paper reports
-	$(BIN)/python -m repairkit.report.embed README.md docs/results.md recipes/*.toml
+	$(BIN)/python -m tools.views reports
+	$(BIN)/python -m tools.paper reports
+	$(BIN)/python -m tools.embed README.md docs/results.md recipes/*.toml
 
 # The two networks that ship with the package, trained anew (about 20 minutes on one core).
 stand-ins: $(STAMP)

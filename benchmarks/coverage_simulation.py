@@ -18,9 +18,10 @@ import numpy as np
 from scipy import stats
 
 from repairkit.errors import GameError
-from repairkit.shapley import Attribution, Game, exact_values, tmab, walk
+from repairkit.shapley import Attribution, Game, exact_values, tmab
 from repairkit.shapley.audit import audit_chances
 from repairkit.shapley.guarantee import Extremes
+from repairkit.shapley.permutation import walk
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Round
 from repairkit.shapley.sequences import ConfidenceSequence
 

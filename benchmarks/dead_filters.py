@@ -25,15 +25,15 @@ import torch
 from passes import machine
 from torch import Tensor, nn
 
-from repairkit.attributing import game_of
 from repairkit.cli.run import load
-from repairkit.critical_task import CriticalTask, worth_on
 from repairkit.evaluation.splits import some
-from repairkit.filters import ConvFilters
-from repairkit.options import Options
-from repairkit.recipe_file import read_recipe
+from repairkit.experiments.classifier_task import CriticalTask, worth_on
+from repairkit.experiments.options import Options
+from repairkit.experiments.recipe import read_recipe
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame
+from repairkit.repair.attribute import game_of
 from repairkit.shapley.game import Floats
-from repairkit.shapley.model_game import ModelGame
 from repairkit.shapley.rounds import draw_round
 
 Booleans = npt.NDArray[np.bool_]

@@ -18,14 +18,14 @@ import numpy.typing as npt
 from torch import Tensor
 
 from repairkit.data.images import LabelledImages
-from repairkit.filters import ConvFilters
 from repairkit.models import zoo
-from repairkit.models.classifier import Classifier
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.network.tracing import FreezeAt
 from repairkit.objectives import SubgroupRecall
 from repairkit.objectives.base import Objective, margin
 from repairkit.shapley import Game
-from repairkit.shapley.model_game import ModelGame, prepared_batches
-from repairkit.tracing import FreezeAt
 
 Floats = npt.NDArray[np.float64]
 Score = Callable[[Floats], Floats]

@@ -2,7 +2,7 @@
 
     python benchmarks/figure8.py [--quick] [--permutations 1000] [--pool FILE]
 
-What `repairkit run recipes/fig8_sample_efficiency.toml` measures (`repairkit.efficiency`), of a network of 120 filters with a smooth score, at
+What `repairkit run recipes/fig8_sample_efficiency.toml` measures (`repairkit.experiments.sample_efficiency.run`), of a network of 120 filters with a smooth score, at
 both ends and several tolerances.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from small_network import circumstances, digits_game
 
-from repairkit.efficiency import BATCH, Comparison, compare, permutation
+from repairkit.experiments.sample_efficiency.run import BATCH, Comparison, compare, permutation
 from repairkit.shapley import Game
 
 

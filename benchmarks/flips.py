@@ -15,11 +15,11 @@ import numpy as np
 from passes import Device, add_machine, build, machine, random_images, rate, ratio
 
 from repairkit.data.images import LabelledImages
-from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame
 from repairkit.objectives import Accuracy
 from repairkit.shapley.game import Game
-from repairkit.shapley.model_game import ModelGame
 
 PIXELS = {"squeezenet1_0": 96, "inception_v3": 299}
 

@@ -21,7 +21,7 @@ import torch
 from passes import Device, add_machine, build, machine, random_images
 from torch import nn
 
-from repairkit.filters import ConvFilters
+from repairkit.network.filters import ConvFilters
 
 NETWORKS = {  # name: pixels
     "squeezenet1_0, first layers": 96,

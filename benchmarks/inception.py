@@ -19,13 +19,13 @@ import torch
 from passes import Device, add_machine, build, machine, random_images, rate
 from torch import nn
 
+from repairkit.data.decoding import decode
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import decode
-from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame, prepared_batches
 from repairkit.objectives import Accuracy, Smooth
 from repairkit.shapley import tmab
-from repairkit.shapley.model_game import ModelGame, prepared_batches
 
 WEIGHTS = Path("weights/inception_v3_20.safetensors")
 

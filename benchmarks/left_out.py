@@ -11,7 +11,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from repairkit.data import imagenet
+from repairkit.data import folders as imagenet
 
 FOLDER, PARTS, PER_CLASS = "tiny-imagenet-20", ["train", "val"], 90
 

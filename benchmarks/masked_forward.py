@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from passes import Device, add_machine, build, machine, random_images, rate, ratio
 
-from repairkit.filters import ConvFilters
+from repairkit.network.filters import ConvFilters
 
 PIXELS = {"squeezenet1_0": 96, "inception_v3": 299}
 TARGETS = {"cpu": 1.25, "cuda": 1.10}

@@ -22,7 +22,8 @@ import torch
 from scipy.stats import spearmanr
 from small_network import WholeWorth, circumstances, digits_game, true_values
 
-from repairkit.shapley import Attribution, Game, tmab, walk
+from repairkit.shapley import Attribution, Game, tmab
+from repairkit.shapley.permutation import walk
 
 BUDGETS = (5, 10, 20, 50)
 """Evaluations per player."""

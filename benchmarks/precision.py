@@ -18,8 +18,8 @@ from faces import ROUND, SURROGATES, Floats, MarginOnly, contenders, draw, exact
 from passes import Device, add_machine, machine, ratio
 from scipy.stats import spearmanr
 
-from repairkit.data import drawn
-from repairkit.shapley.model_game import ModelGame
+from repairkit.data import synthetic_faces as drawn
+from repairkit.network.game import ModelGame
 
 SEED = 100
 PRECISIONS = ("float32", "bfloat16")

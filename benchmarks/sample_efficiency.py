@@ -25,12 +25,12 @@ import numpy as np
 from faces import SURROGATES, Flips, Floats, MarginOnly, contenders, exact_flips, game_of, hard, loaded, plausible, precision, screens
 from passes import add_machine, machine
 
-from repairkit.data import drawn
+from repairkit.data import synthetic_faces as drawn
 from repairkit.objectives import Smooth, SubgroupRecall
 from repairkit.shapley import Game, tmab
-from repairkit.shapley.attribution import End, Ledger
 from repairkit.shapley.bounds import published_bound
-from repairkit.shapley.walk import permutation
+from repairkit.shapley.permutation import permutation
+from repairkit.shapley.values import End, Ledger
 
 ENDS: tuple[End, ...] = ("low", "high")
 PAPER_BATCH = 128

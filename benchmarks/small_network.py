@@ -1,6 +1,6 @@
 """A small network, its game, its true values and a worth over all images: what the benchmarks of estimators share.
 
-The network is that of `repairkit.models.small`, with 120 filters in four convolutions.
+The network is that of `repairkit.experiments.sample_efficiency.small_network`, with 120 filters in four convolutions.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 import repairkit
-from repairkit.filters import ConvFilters
-from repairkit.models.small import TRAINED_ON, digits, trained_classifier
+from repairkit.experiments.sample_efficiency.small_network import TRAINED_ON, digits, trained_classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame, prepared_batches
 from repairkit.objectives import Accuracy, Smooth
 from repairkit.shapley import Game
-from repairkit.shapley.model_game import ModelGame, prepared_batches
 
 
 def digits_game(images: int = 200, *, epochs: int = 30, smooth: bool = True) -> ModelGame:

@@ -36,10 +36,11 @@ from faces import (
 from passes import add_machine, machine
 from scipy.stats import spearmanr
 
-from repairkit.data import drawn, ppb
+from repairkit.data import ppb
+from repairkit.data import synthetic_faces as drawn
 from repairkit.data.images import LabelledImages
 from repairkit.files import cache_directory
-from repairkit.tracing import FreezeAt
+from repairkit.network.tracing import FreezeAt
 
 TOP = 20
 SEED = 100

@@ -23,7 +23,7 @@ import numpy as np
 from faces import SURROGATES, Floats, MarginOnly, contenders, game_of, hard, loaded, screens, smooth
 from passes import add_machine, machine
 
-from repairkit.data import drawn
+from repairkit.data import synthetic_faces as drawn
 from repairkit.shapley import Game
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, draw_round
 

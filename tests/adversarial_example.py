@@ -5,8 +5,8 @@ import math
 import numpy as np
 from report_example import wilson
 
-from repairkit.report.adversarial_result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation, Strength, SweepPoint
-from repairkit.report.result import Column, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
+from repairkit.experiments.adversarial.result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation, Strength, SweepPoint
+from repairkit.result import Column, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
 
 COLUMNS = {
     "original": ("Original", "The network as it was handed in."),

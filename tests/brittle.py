@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 
 from repairkit.data.images import LabelledImages
-from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import LoadedModel, hash_state, save
+from repairkit.network.classifier import Classifier
 
 CLASSES = ("red", "green", "blue", "grey")
 CULPRITS = ("0:3", "0:4", "0:5", "0:6")

@@ -8,11 +8,11 @@ from functools import cache
 import three_colours
 import torch
 
-from repairkit.comparing import suited
-from repairkit.dropout import DropoutTask, find
-from repairkit.dropout_summary import summarise
+from repairkit.baselines.compare import suited
+from repairkit.experiments.dropout.run import DropoutTask, find
+from repairkit.experiments.dropout.summary import summarise
+from repairkit.experiments.options import Options
 from repairkit.models.zoo import hash_state
-from repairkit.options import Options
 
 SMALL = Options(budget=4000, top=3, contested=6, ranking="recall", t0=0.5, seed=1)
 COMPARED = replace(SMALL, budget=1200, compare=suited(fairness=False))

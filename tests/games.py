@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from repairkit.filters import ConvFilters
-from repairkit.models.classifier import Classifier
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame, prepared_batches
 from repairkit.objectives.base import Worth
 from repairkit.shapley.game import FunctionGame, Game
-from repairkit.shapley.model_game import ModelGame, prepared_batches
 
 
 class TableGame(Game):

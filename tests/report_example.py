@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from repairkit.report.fairness_result import CurvePoint, Disparity, FairnessResult
-from repairkit.report.result import Alternative, Column, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
+from repairkit.experiments.fairness.result import CurvePoint, Disparity, FairnessResult
+from repairkit.result import Alternative, Column, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
 
 SIZES = {"lighter men": 186, "lighter women": 142, "darker men": 158, "darker women": 136}
 COLUMNS = {

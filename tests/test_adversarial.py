@@ -12,36 +12,36 @@ import pytest
 import torch
 from scipy import stats
 
-from repairkit.adversarial import hardening, rounds
-from repairkit.adversarial.fooling import check_hits, fooled, moved
-from repairkit.adversarial.repairing import configuration, plan, repair
-from repairkit.adversarial.rounds import Tuned
-from repairkit.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
-from repairkit.adversarial.worth import margins
-from repairkit.adversarial_summary import summarise
-from repairkit.clock import Clock
-from repairkit.data.record import check_unseen
+from repairkit.alternatives import adversarial_fine_tuning as hardening
+from repairkit.alternatives import adversarial_training
+from repairkit.alternatives.adversarial_training import EPOCHS, LEARNING_RATES, passes_of_all
+from repairkit.attacks import robustness
+from repairkit.attacks.generate import Attacked, attack, draw_targets
+from repairkit.attacks.methods import APGDT, PGD
+from repairkit.attacks.robustness import Outcome, Sanity, Sweep
+from repairkit.data.training_hashes import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.evaluation import adversarial as evaluation
-from repairkit.evaluation import robustness
-from repairkit.evaluation.adversarial_verdict import verdict
-from repairkit.evaluation.adversaries import THOROUGH, Effort, judge
-from repairkit.evaluation.alternatives import adversarial_training
-from repairkit.evaluation.alternatives.adversarial_training import EPOCHS, LEARNING_RATES, passes_of_all
-from repairkit.evaluation.attack_methods import APGDT, PGD
-from repairkit.evaluation.attacks import Attacked, attack, draw_targets
-from repairkit.evaluation.robustness import Outcome, Sanity, Sweep
 from repairkit.evaluation.statistics import fall_bound
-from repairkit.filters import FilterId
-from repairkit.freezing import Freeze
-from repairkit.models.classifier import Classifier
+from repairkit.experiments.adversarial import evaluation, rounds
+from repairkit.experiments.adversarial import tables as adversarial_tables
+from repairkit.experiments.adversarial.adversaries import THOROUGH, Effort, judge
+from repairkit.experiments.adversarial.feasibility import check_hits, fooled, moved
+from repairkit.experiments.adversarial.objective import margins
+from repairkit.experiments.adversarial.result import AdversarialResult, Strength
+from repairkit.experiments.adversarial.rounds import Tuned
+from repairkit.experiments.adversarial.run import configuration, plan, repair
+from repairkit.experiments.adversarial.summary import summarise
+from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
+from repairkit.experiments.adversarial.verdict import verdict
+from repairkit.experiments.options import Options
 from repairkit.models.zoo import hash_state
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import FilterId
+from repairkit.network.freezing import Freeze
 from repairkit.objectives import Accuracy, AttackSuccess
-from repairkit.options import Options
-from repairkit.report import adversarial_tables
-from repairkit.report.adversarial_result import AdversarialResult, Strength
-from repairkit.rundir import write_adversarial_run
-from repairkit.unfinished import Unfinished
+from repairkit.run.directory import write_adversarial_run
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
 
 OPTIONS = Options(budget=2500, top=4, contested=8, t0=0.5, target_shares=(0.3, 0.3, 0.4), max_clean_drop=0.05, candidates=8)
 ATTACKS = AttackOptions(
@@ -197,7 +197,7 @@ def test_a_run_with_too_few_fooled_images_ends_before_filters_are_found(monkeypa
         made = attack(*given, **options)
         return replace(made, hit=np.arange(len(made)) % 4 != 0)
 
-    monkeypatch.setattr("repairkit.adversarial.repairing.attack", nine_of_twelve)
+    monkeypatch.setattr("repairkit.experiments.adversarial.run.attack", nine_of_twelve)
     with pytest.raises(DataError, match="plain colours: the attack takes 9 of 12 and 9 of 12 images to their target"):
         repair(task(), OPTIONS, replace(ATTACKS, images=(12, 12, 40)))
 
@@ -368,7 +368,7 @@ def test_epochs_that_break_the_guard_are_undone_and_the_report_says_so(tmp_path,
     def forget(network, images, **options):
         return network.with_weights({key: torch.zeros_like(value) for key, value in network.network.state_dict().items()})
 
-    monkeypatch.setattr("repairkit.adversarial.rounds.finetune", forget)
+    monkeypatch.setattr("repairkit.experiments.adversarial.rounds.finetune", forget)
     attacks = replace(ATTACKS, finetune_epochs=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
     asked = task()
     findings = repair(asked, OPTIONS, attacks)
@@ -424,7 +424,7 @@ def test_what_was_measured_before_an_interrupt_is_not_measured_again(tmp_path, m
 
 def _naming(stop, monkeypatch):
     """The clock tells the part alone; here what is at work is told as well."""
-    from repairkit.clock import Clock
+    from repairkit.run.ledger import Clock
 
     tell = Clock.tell
 

@@ -7,10 +7,13 @@ from adversarial_example import ADVERSARIES, EPS, adversarial_cases, adversarial
 from bs4 import BeautifulSoup
 
 from repairkit.cli.console import show_result
-from repairkit.report import adversarial_figures, adversarial_tables, html, kinds, markdown, tables
-from repairkit.report.adversarial_result import AdversarialResult
-from repairkit.report.critical_result import CriticalResult
-from repairkit.report.fairness_result import FairnessResult
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.adversarial import figures as adversarial_figures
+from repairkit.experiments.adversarial import tables as adversarial_tables
+from repairkit.experiments.adversarial.result import AdversarialResult
+from repairkit.experiments.critical.result import CriticalResult
+from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.report import html, markdown, tables
 
 CASES = adversarial_cases()
 TITLES = [title for _, title, *_ in ADVERSARIES.values()]

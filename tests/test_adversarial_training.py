@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from repairkit.alternatives import adversarial_training
+from repairkit.alternatives.adversarial_training import passes_of, shortened, train_against
+from repairkit.attacks.generate import draw_targets, perturb, undisturbed
+from repairkit.attacks.methods import PGD
+from repairkit.attacks.robustness import afresh
 from repairkit.errors import UsageError
-from repairkit.evaluation.alternatives import adversarial_training
-from repairkit.evaluation.alternatives.adversarial_training import passes_of, shortened, train_against
-from repairkit.evaluation.attack_methods import PGD
-from repairkit.evaluation.attacks import draw_targets, perturb, undisturbed
-from repairkit.evaluation.robustness import afresh
-from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import hash_state
+from repairkit.network.classifier import Classifier
 
 METHOD = PGD(eps=24 / 255, steps=8, step=6 / 255)
 

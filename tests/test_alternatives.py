@@ -7,8 +7,8 @@ import pytest
 import torch
 import two_skins
 
-from repairkit import alternatives, fairness
-from repairkit.alternatives import (
+from repairkit.alternatives import base as alternatives
+from repairkit.alternatives.base import (
     EPOCHS,
     KEPT_AS_IT_WAS,
     LEARNING_RATES,
@@ -19,20 +19,21 @@ from repairkit.alternatives import (
     thresholds,
     whole_network,
 )
-from repairkit.alternatives_summary import concluded, fairness_name, row
+from repairkit.alternatives.choosing import Scored, best, score
+from repairkit.alternatives.report import concluded, fairness_name, row
 from repairkit.errors import ModelError
-from repairkit.evaluation.alternatives.choosing import Scored, best, score
 from repairkit.evaluation.splits import three_way
 from repairkit.evaluation.statistics import none_seen
-from repairkit.fairness import Task, configuration, plan, repair
+from repairkit.experiments.fairness import run as fairness
+from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.run import Task, configuration, plan, repair
+from repairkit.experiments.fairness.summary import summarise
+from repairkit.experiments.options import Options
 from repairkit.models import finetuning
-from repairkit.models.classifier import Classifier
-from repairkit.options import Options
-from repairkit.report.fairness_result import FairnessResult
-from repairkit.report.result import Difference, Verdict
-from repairkit.rundir import write_fairness_run
-from repairkit.summary import summarise
-from repairkit.unfinished import Unfinished
+from repairkit.network.classifier import Classifier
+from repairkit.result import Difference, Verdict
+from repairkit.run.directory import write_fairness_run
+from repairkit.run.store import Unfinished
 
 
 def target(per_group=30, **changes):

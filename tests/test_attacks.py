@@ -12,15 +12,15 @@ from networks import randomised
 from torch import nn
 
 from repairkit import Freeze
+from repairkit.attacks import generate as attacks
+from repairkit.attacks.generate import Attacked, attack, draw_targets
+from repairkit.attacks.methods import APGDT, DIFGSM, FGSM, MIFGSM, PGD, Square, method_of
+from repairkit.attacks.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, DataWarning, ModelError, UsageError
-from repairkit.evaluation import attacks
-from repairkit.evaluation.attack_methods import APGDT, DIFGSM, FGSM, MIFGSM, PGD, Square, method_of
-from repairkit.evaluation.attacks import Attacked, attack, draw_targets
-from repairkit.evaluation.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
-from repairkit.filters import FilterId
 from repairkit.models import zoo
-from repairkit.models.classifier import Classifier
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import FilterId
 from repairkit.objectives import AttackSuccess
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
@@ -530,7 +530,7 @@ def test_an_attack_afresh_is_judged_image_by_image(method, monkeypatch):
         return made[-1]
 
     perturb = attacks.perturb
-    monkeypatch.setattr("repairkit.evaluation.robustness.perturb", keeping)
+    monkeypatch.setattr("repairkit.attacks.robustness.perturb", keeping)
     outcome = afresh(victim, images, targets, method, batch=4)
     hit, recovered = literal_outcome(victim, torch.cat(made), targets, images.labels)
     assert (outcome.hit.tolist(), outcome.recovered.tolist()) == (hit, recovered)
@@ -560,7 +560,7 @@ def test_a_label_lost_in_one_restart_is_lost(monkeypatch):
     label, target = int(images.labels[0]), int(targets[0])
     other = ({0, 1, 2} - {label, target}).pop()
     said = iter([other, label, target])
-    monkeypatch.setattr("repairkit.evaluation.robustness.predict", lambda *_args, **_kwargs: np.array([next(said)]))
+    monkeypatch.setattr("repairkit.attacks.robustness.predict", lambda *_args, **_kwargs: np.array([next(said)]))
     twice = afresh(victim, images, targets, QUICK, restarts=2)
     assert (twice.hit.tolist(), twice.recovered.tolist()) == ([False], [False])
     assert afresh(victim, images, targets, QUICK, restarts=5).hit.tolist() == [True]

@@ -6,13 +6,13 @@ import torch
 from games import TableGame, model_game
 from networks import labelled, twelve_filters
 
-from repairkit.attributing import attribute, within_memory
-from repairkit.clock import Clock
 from repairkit.errors import FullMemoryError, ModelWarning
+from repairkit.experiments.options import Options
 from repairkit.objectives import Accuracy, Smooth
-from repairkit.options import Options
-from repairkit.shapley.star import tmab
-from repairkit.unfinished import Unfinished
+from repairkit.repair.attribute import attribute, within_memory
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
+from repairkit.shapley.tmab import tmab
 
 HALVED = r"memory ran out \(attribution\): passes now carry 8 images"
 

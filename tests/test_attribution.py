@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from repairkit.errors import BudgetError, DataError
 from repairkit.shapley import FunctionGame, estimate
-from repairkit.shapley.attribution import Attribution, Ledger, decide, read_table
+from repairkit.shapley.values import Attribution, Ledger, decide, read_table
 
 
 def example(**changes) -> Attribution:

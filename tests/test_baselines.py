@@ -9,10 +9,10 @@ from games import model_game
 from networks import conv_bn_relu, labelled, randomised, twelve_filters
 from scipy import stats
 
-from repairkit import baselines
-from repairkit.attributing import within_memory
+from repairkit.baselines import rankings as baselines
 from repairkit.errors import BudgetError, FullMemoryError, ModelWarning, UsageError
 from repairkit.objectives import Accuracy, LogLoss, SubgroupRecall
+from repairkit.repair.attribute import within_memory
 
 
 @pytest.fixture(scope="module")

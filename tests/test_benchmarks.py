@@ -13,14 +13,14 @@ from games import TableGame, second_order
 from PIL import Image
 from torch import nn
 
-from repairkit.data import imagenet
+from repairkit.data import folders as imagenet
 from repairkit.data.images import LabelledImages
-from repairkit.models.classifier import Classifier
+from repairkit.experiments.options import Options
+from repairkit.network.classifier import Classifier
+from repairkit.network.game import ModelGame
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall
 from repairkit.objectives.base import Objective
-from repairkit.options import Options
 from repairkit.shapley import exact_values
-from repairkit.shapley.model_game import ModelGame
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TMAB = ("tmab, both ends", "tmab, everyone")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from repairkit.shapley.borders import border, borders
+from repairkit.shapley.top_k import border, borders
 
 
 def shown_by_definition(lower, upper, inside, k, tolerance):

@@ -13,7 +13,7 @@ from games import TableGame, second_order
 from repairkit.errors import DataError, UsageError
 from repairkit.shapley import FunctionGame, estimate
 from repairkit.shapley.checkpoint import Checkpoint
-from repairkit.shapley.star import tmab
+from repairkit.shapley.tmab import tmab
 
 SETTINGS = {"budget": 2500, "top": 2, "contested": 4, "audit": 1, "t0": 0.2}
 CERTIFIED = SETTINGS | {"contested": 2, "audit": 3, "guarantee": 0.1}

@@ -8,8 +8,8 @@ import pytest
 import tiny_faces
 from command_line import call, one_error
 
-from repairkit.evaluation.attacks import Attacked
-from repairkit.report.adversarial_result import AdversarialResult
+from repairkit.attacks.generate import Attacked
+from repairkit.experiments.adversarial.result import AdversarialResult
 
 QUICK = [
     "--size", "48", "--budget", "700", "--top", "2", "--threads", "1", "--candidates", "3", "--max-filters", "2", "--max-clean-drop", "1",

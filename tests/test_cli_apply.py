@@ -12,8 +12,8 @@ from tiny_faces import DROPOUT_STAND_IN, STAND_IN
 from torchvision.models import squeezenet1_0
 
 from repairkit.models import zoo
-from repairkit.models.narrowing import narrowed
-from repairkit.patch import Culprit, Patch
+from repairkit.models.class_subset import narrowed
+from repairkit.network.patch import Culprit, Patch
 
 
 def test_apply_gives_the_repaired_weights(finished, tmp_path):

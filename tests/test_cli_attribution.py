@@ -13,7 +13,7 @@ from test_stability import attribution as tiny_attribution
 from typer.testing import CliRunner
 
 from repairkit.cli import app
-from repairkit.report.fairness_result import Agreement, Overlap
+from repairkit.experiments.fairness.result import Agreement, Overlap
 from repairkit.shapley.audit import Audit
 from repairkit.shapley.guarantee import Extremes, Guarantee
 

@@ -9,14 +9,15 @@ import tiny_faces
 from command_line import QUICK, call, one_error
 from test_cli_adversarial import QUICK as ATTACK
 
-from repairkit import pruning
-from repairkit.comparing import AS_DEAR, AS_PUBLISHED
-from repairkit.evaluation.footprint import paired_timings
-from repairkit.recipe.fairness import FairnessRecipe
-from repairkit.report import kinds
+from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.fairness.recipe import FairnessRecipe
+from repairkit.experiments.pruning import run as pruning
+from repairkit.experiments.pruning.footprint import paired_timings
 
 NETWORK = ["--model", tiny_faces.spoilt_weights()]
 CLASSES = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
+FOLDERS = {"recall": "critical", "accuracy": "critical", "prune": "pruning"}
 FEW = ("random", "weight norm")
 RECIPE = """
 command = "{command}"
@@ -51,7 +52,11 @@ def few(monkeypatch):
     monkeypatch.setattr(FairnessRecipe, "baselines", (*FEW, "fairprune"))
     monkeypatch.setattr(pruning, "paired_timings", partial(paired_timings, pairs=9, seconds=0.0))
     for command in ("fairness", "adversarial", "critical", "dropout", "prune"):
-        monkeypatch.setattr(sys.modules[f"repairkit.cli.{command}"], "suited", lambda fairness: FEW + (("fairprune",) if fairness else ()))
+        monkeypatch.setattr(
+            sys.modules[f"repairkit.experiments.{FOLDERS.get(command, command)}.command"],
+            "suited",
+            lambda fairness: FEW + (("fairprune",) if fairness else ()),
+        )
 
 
 @pytest.mark.parametrize("command", ["fairness", "adversarial", "recall", "prune"])

@@ -9,8 +9,8 @@ from command_line import call, one_error
 from PIL import Image
 
 from repairkit.cli import loading
+from repairkit.experiments.critical.result import CriticalResult
 from repairkit.models import zoo
-from repairkit.report.critical_result import CriticalResult
 
 QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
 

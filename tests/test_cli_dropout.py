@@ -10,14 +10,14 @@ import torch
 from command_line import call, one_error
 from torch import nn
 
-from repairkit import dropout
 from repairkit.data import digits
 from repairkit.data.images import data_hash
+from repairkit.experiments.dropout import run as dropout
+from repairkit.experiments.dropout.result import DropoutResult
 from repairkit.models import embedded, zoo
-from repairkit.models.classifier import Classifier
-from repairkit.report.dropout_result import DropoutResult
+from repairkit.network.classifier import Classifier
 
-command, run = (importlib.import_module(f"repairkit.cli.{name}") for name in ("dropout", "run"))
+command, run = map(importlib.import_module, ("repairkit.experiments.dropout.command", "repairkit.cli.run"))
 QUICK = ["--size", "48", "--budget", "560", "--top", "2", "--threads", "1"]
 
 

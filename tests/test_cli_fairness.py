@@ -22,10 +22,10 @@ from torchvision.models import squeezenet1_0
 
 from repairkit.cli.options import set_threads
 from repairkit.errors import ModelWarning
+from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.models import zoo
-from repairkit.report.fairness_result import FairnessResult
 
-command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
+command = importlib.import_module("repairkit.experiments.fairness.command")  # the package's attribute of that name is the function
 
 
 # ---- a run that ends well

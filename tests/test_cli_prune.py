@@ -7,10 +7,11 @@ import pytest
 import tiny_faces
 from command_line import call, one_error
 
-from repairkit import load_pruned, pruning
-from repairkit.evaluation.footprint import paired_timings, parameters
+from repairkit import load_pruned
+from repairkit.experiments.pruning import run as pruning
+from repairkit.experiments.pruning.footprint import paired_timings, parameters
+from repairkit.experiments.pruning.result import PruningResult
 from repairkit.models import zoo
-from repairkit.report.pruning_result import PruningResult
 
 QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1", "--max-drop", "20%"]
 

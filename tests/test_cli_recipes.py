@@ -10,8 +10,8 @@ from command_line import call, one_error
 
 from repairkit.cli import loading
 from repairkit.errors import DataError
+from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.report import index
-from repairkit.report.fairness_result import FairnessResult
 
 ROOT = Path(__file__).parent.parent
 TINY = """# Tiny.

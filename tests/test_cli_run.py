@@ -10,11 +10,11 @@ import torch
 from command_line import call, one_error
 
 from repairkit.cli import loading
-from repairkit.report.critical_result import CriticalResult
-from repairkit.report.efficiency_result import EfficiencyResult
-from repairkit.report.fairness_result import FairnessResult
-from repairkit.report.truncation_result import TruncationResult
-from repairkit.truncation import Trajectory
+from repairkit.experiments.critical.result import CriticalResult
+from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.sample_efficiency.result import EfficiencyResult
+from repairkit.experiments.truncation.result import TruncationResult
+from repairkit.experiments.truncation.run import Trajectory
 
 RECIPE = """
 command = "fairness"

@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from repairkit.clock import Clock
-from repairkit.unfinished import Unfinished
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
 
 
 @pytest.fixture
 def ticking(monkeypatch):
     """A clock on the wall that gains a second whenever it is looked at."""
     now = iter(range(1000))
-    monkeypatch.setattr("repairkit.clock.time.perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr("repairkit.run.ledger.time.perf_counter", lambda: float(next(now)))
 
 
 def unfinished(folder):

@@ -17,22 +17,27 @@ from test_adversarial import ATTACKS, OPTIONS
 from test_adversarial import result_of as adversarial_result
 from test_adversarial import task as adversarial_task
 
-from repairkit import choosing, comparing, critical, critical_summary, fairness
-from repairkit.adversarial import baselines as beside_repair
-from repairkit.adversarial import frontier, repairing
-from repairkit.baselines import BASELINES, DRAWS, suspects
-from repairkit.clock import Clock
-from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender, by_harm, by_value, join, suited
-from repairkit.critical_task import CriticalTask
+from repairkit.baselines import compare as comparing
+from repairkit.baselines import tables as comparison_tables
+from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender, by_harm, by_value, join, suited
+from repairkit.baselines.evaluation import Metric, comparison
+from repairkit.baselines.rankings import BASELINES, DRAWS, suspects
 from repairkit.errors import FullMemoryError, ModelWarning, UsageError
-from repairkit.evaluation.comparison import Metric, comparison
-from repairkit.freezing import Freeze, baked_copy
+from repairkit.experiments.adversarial import baselines as beside_repair
+from repairkit.experiments.adversarial import run as repairing
+from repairkit.experiments.adversarial import trade_off as frontier
+from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.critical import run as critical
+from repairkit.experiments.critical import summary as critical_summary
+from repairkit.experiments.fairness import run as fairness
+from repairkit.experiments.options import Options
 from repairkit.models import zoo
+from repairkit.network.freezing import Freeze, baked_copy
 from repairkit.objectives import SubgroupRecall
-from repairkit.options import Options
-from repairkit.repair import Choice, eligible
-from repairkit.report import comparison_tables
-from repairkit.unfinished import Unfinished
+from repairkit.repair import choosing
+from repairkit.repair.selection import Choice, eligible
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
 CHEAP = {"budget": 800, "candidates": 4, "max_filters": 2}

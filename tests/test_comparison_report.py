@@ -9,7 +9,9 @@ import pytest
 from bs4 import BeautifulSoup
 from report_example import example_result
 
-from repairkit.report import comparison_figures, html, kinds, markdown
+from repairkit.baselines import figures as comparison_figures
+from repairkit.experiments import report_kinds as kinds
+from repairkit.report import html, markdown
 from repairkit.report.comparison_result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
 
 REPORTS = Path(__file__).parent.parent / "reports"

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from repairkit.cores import free_cores
+from repairkit.run.cores import free_cores
 
 
 @pytest.mark.parametrize(

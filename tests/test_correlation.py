@@ -9,16 +9,16 @@ import pytest
 from command_line import call
 from scipy.stats import spearmanr
 
-from repairkit.adversarial.task import AdversarialTask, AttackOptions
-from repairkit.correlation import find, plan
-from repairkit.correlation_summary import ACCURACY, BOTH, SUCCESS, cells, correlations, shared_tops, summarise, without_noise
+from repairkit.attacks.methods import PGD
 from repairkit.errors import DataError
-from repairkit.evaluation.attack_methods import PGD
-from repairkit.options import Options
-from repairkit.report import kinds
-from repairkit.report.result import Correlation
-from repairkit.rundir import write_correlation_run, write_views
-from repairkit.unfinished import Unfinished
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
+from repairkit.experiments.correlation.run import find, plan
+from repairkit.experiments.correlation.summary import ACCURACY, BOTH, SUCCESS, cells, correlations, shared_tops, summarise, without_noise
+from repairkit.experiments.options import Options
+from repairkit.result import Correlation
+from repairkit.run.directory import write_correlation_run, write_views
+from repairkit.run.store import Unfinished
 
 OPTIONS = Options(budget=12_000, t0=0.5)
 ATTACKS = AttackOptions(method=PGD(steps=6, step=6 / 255), images=(40, 10, 10))

@@ -9,22 +9,23 @@ import three_colours
 import tiny_faces
 from bs4 import BeautifulSoup
 
-from repairkit import critical
-from repairkit.adversarial.frontier import FRONTIER
-from repairkit.adversarial.task import AttackOptions
-from repairkit.baselines import DRAWS
-from repairkit.critical import configuration, find, find_each, plan, plan_each
-from repairkit.critical_summary import at_numbers, layers, summarise
-from repairkit.critical_task import CriticalTask, split_of
+from repairkit.baselines.rankings import DRAWS
 from repairkit.errors import DataError, ModelError
-from repairkit.evaluation.critical import Removal, compare, verdict_of_removal, verdict_of_repair
+from repairkit.evaluation.ablation import grid
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.adversarial.task import AttackOptions
+from repairkit.experiments.adversarial.trade_off import FRONTIER
+from repairkit.experiments.classifier_task import CriticalTask, split_of
+from repairkit.experiments.critical import run as critical
+from repairkit.experiments.critical.evaluation import Removal, compare, verdict_of_removal, verdict_of_repair
+from repairkit.experiments.critical.run import configuration, find, find_each, plan, plan_each
+from repairkit.experiments.critical.summary import at_numbers, layers, summarise
+from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.options import Options
 from repairkit.models import zoo
-from repairkit.options import Options
-from repairkit.removing import grid
-from repairkit.report import html, kinds, markdown
-from repairkit.report.fairness_result import FairnessResult
-from repairkit.report.result import Verdict
-from repairkit.unfinished import Unfinished
+from repairkit.report import html, markdown
+from repairkit.result import Verdict
+from repairkit.run.store import Unfinished
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
 

@@ -8,14 +8,25 @@ import pytest
 import torch
 from torch import nn
 
-from repairkit.cutting import BORDERS, CARRIES, CUTS, DEPENDS, LAST, WEIGHTS, Couplings, constant_inputs, cuts_of, load_pruned
 from repairkit.errors import BakeError, DataError, ModelError
-from repairkit.evaluation.footprint import flops, paired_timings, parameters
-from repairkit.filters import FilterId
-from repairkit.freezing import Freeze, baked_copy, why_not_bakeable
+from repairkit.experiments.pruning.footprint import flops, paired_timings, parameters
 from repairkit.models import zoo
-from repairkit.models.classifier import Classifier
-from repairkit.tracing import trace
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import FilterId
+from repairkit.network.freezing import Freeze, baked_copy, why_not_bakeable
+from repairkit.network.structural_pruning import (
+    BORDERS,
+    CARRIES,
+    CUTS,
+    DEPENDS,
+    LAST,
+    WEIGHTS,
+    Couplings,
+    constant_inputs,
+    cuts_of,
+    load_pruned,
+)
+from repairkit.network.tracing import trace
 
 
 class TwoHeads(nn.Module):

@@ -10,8 +10,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
-from repairkit.data import store
-from repairkit.data.store import Crop, decode, existing_folder, hash_files, require_groups
+from repairkit.data import decoding as store
+from repairkit.data.decoding import Crop, decode, existing_folder, hash_files, require_groups
 from repairkit.errors import DataError, RepairkitError, UsageError
 
 ORIENTATION = 0x0112  # the EXIF tag

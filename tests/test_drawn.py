@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from repairkit.data.drawn import GROUPS, SIZE, LabelledImages, source_faces, target_faces, training_faces
+from repairkit.data.synthetic_faces import GROUPS, SIZE, LabelledImages, source_faces, target_faces, training_faces
 
 MAKERS = {
     "training": lambda n, seed=0: training_faces(n=n, seed=seed),

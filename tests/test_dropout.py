@@ -12,17 +12,18 @@ from dropout_example import SMALL, found, redundant
 from scipy import stats
 from torch import nn
 
-from repairkit import dropout
-from repairkit.critical import find as find_critical
-from repairkit.critical_task import CriticalTask
-from repairkit.dropout import DropoutTask, configuration, find, plan
-from repairkit.dropout_summary import shared_histogram, summarise
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.evaluation.dropout import SERIES, Removals, accuracy_of, change_of, number_of, verdict
-from repairkit.report import html, kinds, markdown
-from repairkit.rundir import write_dropout_run
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.critical.run import find as find_critical
+from repairkit.experiments.dropout import run as dropout
+from repairkit.experiments.dropout.evaluation import SERIES, Removals, accuracy_of, change_of, number_of, verdict
+from repairkit.experiments.dropout.run import DropoutTask, configuration, find, plan
+from repairkit.experiments.dropout.summary import shared_histogram, summarise
+from repairkit.report import html, markdown
+from repairkit.run.directory import write_dropout_run
+from repairkit.run.store import Unfinished
 from repairkit.shapley import Attribution
-from repairkit.unfinished import Unfinished
 
 
 def literal_accuracy(model, images, frozen, means):

@@ -11,8 +11,13 @@ from games import TableGame, second_order
 from oracles import algorithm_one, truncated_values
 from scipy.stats import spearmanr
 
-from repairkit import efficiency as module
-from repairkit.efficiency import (
+from repairkit.errors import BudgetError, UsageError
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.options import Options
+from repairkit.experiments.sample_efficiency import run as module
+from repairkit.experiments.sample_efficiency import small_network as small
+from repairkit.experiments.sample_efficiency.result import EfficiencyResult
+from repairkit.experiments.sample_efficiency.run import (
     DELTA,
     Comparison,
     EfficiencyOptions,
@@ -27,17 +32,14 @@ from repairkit.efficiency import (
     r_squared,
     replay,
 )
-from repairkit.efficiency_summary import lead_of, over_filters, spearman, stop_of, summarise, verdict_of_stops
-from repairkit.errors import BudgetError, UsageError
-from repairkit.models import small
-from repairkit.options import Options
-from repairkit.report import html, kinds, markdown
-from repairkit.report.efficiency_result import EfficiencyResult
-from repairkit.report.result import Estimate
-from repairkit.shapley import FunctionGame, walk
-from repairkit.shapley.attribution import Ledger
-from repairkit.shapley.walk import permutation as engine_permutation
-from repairkit.unfinished import Unfinished
+from repairkit.experiments.sample_efficiency.summary import lead_of, over_filters, spearman, stop_of, summarise, verdict_of_stops
+from repairkit.report import html, markdown
+from repairkit.result import Estimate
+from repairkit.run.store import Unfinished
+from repairkit.shapley import FunctionGame
+from repairkit.shapley.permutation import permutation as engine_permutation
+from repairkit.shapley.permutation import walk
+from repairkit.shapley.values import Ledger
 
 SMALL = Options(t0=0.0, seed=2, batch=64, budget=2000)
 QUICK = EfficiencyOptions(images=30, top=2, tolerances=(0.3, 0.1, 1e-9), permutations=700, evaluated_on=2, most=800)

@@ -9,12 +9,13 @@ import three_colours
 from adversarial_example import adversarial_cases, adversarial_result
 from report_example import example_result
 
-from repairkit.critical import find_each
-from repairkit.critical_summary import summarise
-from repairkit.critical_task import CriticalTask
 from repairkit.errors import DataError, UsageError
-from repairkit.options import Options
-from repairkit.report import embed, kinds
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.critical.run import find_each
+from repairkit.experiments.critical.summary import summarise
+from repairkit.experiments.options import Options
+from tools import embed
 
 ROOT = Path(__file__).parent.parent
 QUOTING = [ROOT / "README.md", ROOT / "docs" / "results.md", *sorted((ROOT / "recipes").glob("*.toml"))]

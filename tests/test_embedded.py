@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from repairkit.data import digits
-from repairkit.data.record import check_unseen, read_record
+from repairkit.data.training_hashes import check_unseen, read_record
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.filters import ConvFilters
 from repairkit.models import embedded
 from repairkit.models.training import measure
+from repairkit.network.filters import ConvFilters
 
 SMALL = {"architecture": "mobilenet_v3_small", "size": 32}
 EPOCHS = 3

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from command_line import call
 
-from repairkit.recipe_file import recipes_in
-from repairkit.report import kinds
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.recipe import recipes_in
 
 ROOT = Path(__file__).parent.parent
 LONG = {"fig3a_fairness", "fig3b_adversarial", "fig4_dropout"}

@@ -13,23 +13,24 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import squeezenet1_0
 
-from repairkit import attributing, fairness
-from repairkit.attributing import worth_of
-from repairkit.clock import Clock
-from repairkit.data.record import write_record
+from repairkit.alternatives.threshold import best_threshold
+from repairkit.data.training_hashes import write_record
 from repairkit.errors import BudgetError, DataError, ModelError, UsageError
-from repairkit.evaluation.alternatives.threshold import best_threshold
-from repairkit.fairness import Task, plan, repair, splits
-from repairkit.filters import ConvFilters
+from repairkit.experiments.fairness import run as fairness
+from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.run import Task, plan, repair, splits
+from repairkit.experiments.fairness.summary import explanation, summarise
+from repairkit.experiments.options import Options
 from repairkit.models import zoo
-from repairkit.models.classifier import Classifier
-from repairkit.options import Options
-from repairkit.report.fairness_result import FairnessResult
-from repairkit.rundir import write_fairness_run
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.repair import attribute as attributing
+from repairkit.repair.attribute import worth_of
+from repairkit.run.directory import write_fairness_run
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
 from repairkit.shapley import Attribution
-from repairkit.shapley.model_game import ModelGame, prepared_batches
-from repairkit.summary import explanation, summarise
-from repairkit.unfinished import Unfinished
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

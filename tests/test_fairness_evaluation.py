@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.fairness import Outcomes, differences, disparities, shares
 from repairkit.evaluation.statistics import holm, newcombe_paired
-from repairkit.evaluation.verdict import verdict
+from repairkit.experiments.fairness.evaluation import Outcomes, differences, disparities, shares
+from repairkit.experiments.fairness.verdict import verdict
 from repairkit.report.record import Claim
-from repairkit.report.result import Difference
+from repairkit.result import Difference
 
 SIZES = {"darker men": 80, "darker women": 70, "lighter men": 90, "lighter women": 75}
 

@@ -11,19 +11,21 @@ import torch
 from bs4 import BeautifulSoup
 from torch import nn
 
-from repairkit import choosing, fairness
 from repairkit.cli.attribution import choose_file
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
-from repairkit.fairness import Task, configuration, plan, repair, splits
-from repairkit.models.classifier import Classifier
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.fairness import run as fairness
+from repairkit.experiments.fairness.run import Task, configuration, plan, repair, splits
+from repairkit.experiments.fairness.summary import summarise
+from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, hash_state
-from repairkit.options import Options
-from repairkit.report import html, kinds, markdown
-from repairkit.rundir import write_fairness_run
+from repairkit.network.classifier import Classifier
+from repairkit.repair import choosing
+from repairkit.report import html, markdown
+from repairkit.run.directory import write_fairness_run
+from repairkit.run.store import Unfinished
 from repairkit.shapley import Attribution
-from repairkit.summary import summarise
-from repairkit.unfinished import Unfinished
 
 CLASSES = ("no", "yes")
 LOUD, HIDDEN = "0:1", "0:2"

@@ -13,7 +13,7 @@ from torchvision import models
 from torchvision.models.inception import InceptionA
 
 from repairkit.errors import ModelError, ModelWarning, UsageError
-from repairkit.filters import ConvFilters, FilterId
+from repairkit.network.filters import ConvFilters, FilterId
 
 FREEZE_AT = ("post", "pre")
 

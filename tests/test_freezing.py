@@ -24,8 +24,8 @@ from torch import nn
 from torchvision import models
 
 from repairkit.errors import BakeError, ModelError
-from repairkit.filters import ConvFilters, FilterId
-from repairkit.freezing import Freeze, bake, baked_copy
+from repairkit.network.filters import ConvFilters, FilterId
+from repairkit.network.freezing import Freeze, bake, baked_copy
 
 EXACT = 1e-5
 """Largest difference of logits that counts as equal in float32."""

@@ -10,9 +10,9 @@ from networks import CASES, UNTRACEABLE, case_id, coalitions, labelled, twelve_f
 from oracles import masked_logits
 
 from repairkit.errors import GameError, ModelError, UsageError
+from repairkit.network.game import ModelGame
 from repairkit.objectives import Accuracy, LogLoss, RecallGap, SubgroupRecall
 from repairkit.shapley.game import FunctionGame, Game
-from repairkit.shapley.model_game import ModelGame
 
 
 class Wrong(Game):

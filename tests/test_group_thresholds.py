@@ -5,8 +5,8 @@ import pytest
 from fairlearn.postprocessing import ThresholdOptimizer
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from repairkit.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds, Sensitive
 from repairkit.errors import DataError, ModelError
-from repairkit.evaluation.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds, Sensitive
 
 
 class AsItIs(ClassifierMixin, BaseEstimator):

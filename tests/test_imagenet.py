@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repairkit.data import imagenet
+from repairkit.data import folders as imagenet
 from repairkit.data.classes import find_class, imagenet_classes, relabel
-from repairkit.data.store import Crop
+from repairkit.data.decoding import Crop
 from repairkit.errors import DataError, DataWarning, UsageError
 
 DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

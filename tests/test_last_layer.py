@@ -7,11 +7,11 @@ from networks import ConvolutionalClassifier, SharedWithClassifier, Untraceable,
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from repairkit.alternatives.last_layer import refit
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError
-from repairkit.evaluation.alternatives.last_layer import refit
-from repairkit.models.classifier import Classifier
-from repairkit.models.head import Head
+from repairkit.network.classifier import Classifier
+from repairkit.network.head import Head
 
 
 def blobs(n=300, classes=3, seed=0):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repairkit.data import drawn, loaders
-from repairkit.data.store import Crop
+from repairkit.data import loaders
+from repairkit.data import synthetic_faces as drawn
+from repairkit.data.decoding import Crop
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import check_disjoint
 

@@ -6,7 +6,7 @@ import torch
 from networks import IMAGE, conv_relu
 from torch import nn
 
-from repairkit.memory import PER_OUTPUT, available, images_that_fit, output_bytes
+from repairkit.run.memory import PER_OUTPUT, available, images_that_fit, output_bytes
 
 SHAPE = (3, IMAGE, IMAGE)
 # Outputs of conv1, relu1 (4 x 6 x 6), conv2, relu2 (6 x 4 x 4) and the linear classifier (2), in float32.
@@ -40,7 +40,7 @@ PEAK = """
 import numpy as np, torch
 from torchvision.models import squeezenet1_0
 from repairkit import ConvFilters
-from repairkit.memory import PER_OUTPUT, output_bytes
+from repairkit.run.memory import PER_OUTPUT, output_bytes
 
 torch.set_num_threads(1)
 network, images = squeezenet1_0().eval(), torch.rand(48, 3, 96, 96)

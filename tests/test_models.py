@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18, squeezenet1_0, squeezenet1_1
 
-from repairkit.data import imagenet
-from repairkit.data.drawn import target_faces
+from repairkit.data import folders as imagenet
+from repairkit.data.synthetic_faces import target_faces
 from repairkit.errors import ModelError, ModelWarning, UsageError
-from repairkit.filters import ConvFilters
 from repairkit.models import zoo
-from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
 from repairkit.models.training import measure
+from repairkit.network.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
+from repairkit.network.filters import ConvFilters
 
 DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

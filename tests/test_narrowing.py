@@ -11,13 +11,13 @@ from PIL import Image
 
 from repairkit.cli import loading
 from repairkit.cli.loading import load_network_and_images
-from repairkit.data import imagenet
+from repairkit.data import folders as imagenet
 from repairkit.data.classes import imagenet_classes
 from repairkit.errors import ModelError, UsageError
-from repairkit.filters import ConvFilters
 from repairkit.models import zoo
-from repairkit.models.narrowing import narrowed
+from repairkit.models.class_subset import narrowed
 from repairkit.models.training import measure
+from repairkit.network.filters import ConvFilters
 
 DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 CLASSES = ("goldfish", "zebra", "Granny Smith", "tench", "lemon")

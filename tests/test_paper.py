@@ -8,17 +8,18 @@ from adversarial_example import adversarial_result
 from report_example import example_result
 
 from repairkit.errors import UsageError
-from repairkit.evaluation.adversarial import Correlation
-from repairkit.recipe_file import recipes_in
-from repairkit.report import kinds, paper
-from repairkit.report.adversarial_result import AdversarialResult
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.adversarial.evaluation import Correlation
+from repairkit.experiments.adversarial.result import AdversarialResult
+from repairkit.experiments.critical.result import CriticalResult
+from repairkit.experiments.dropout.result import DropoutResult
+from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.recipe import recipes_in
+from repairkit.experiments.sample_efficiency.result import AgreedAfter, EfficiencyResult, Needed, StoppedAlike
+from repairkit.experiments.truncation.result import TruncationCurve, TruncationResult
 from repairkit.report.comparison_result import Baseline, Comparison
-from repairkit.report.critical_result import CriticalResult
-from repairkit.report.dropout_result import DropoutResult
-from repairkit.report.efficiency_result import AgreedAfter, EfficiencyResult, Needed, StoppedAlike
-from repairkit.report.fairness_result import FairnessResult
-from repairkit.report.result import Alternative, Difference, Estimate, RemovalPoint, Result, Share, Verdict
-from repairkit.report.truncation_result import TruncationCurve, TruncationResult
+from repairkit.result import Alternative, Difference, Estimate, RemovalPoint, Result, Share, Verdict
+from tools import paper
 
 ROOT = Path(__file__).parent.parent
 

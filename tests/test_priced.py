@@ -10,9 +10,9 @@ from networks import coalitions, labelled, twelve_filters
 from oracles import shapley_by_permutations
 
 from repairkit.errors import GameError, UsageError
+from repairkit.network.priced import PricedGame
 from repairkit.objectives import Accuracy, RecallGap, Smooth
 from repairkit.shapley import estimate
-from repairkit.shapley.priced import PricedGame
 
 PRICES = np.array([0.0, 0.01, 0.02, 0.0, 0.3, 0.0, 0.05, 0.0, 0.0, 0.0, 0.0, 2.0])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repairkit.report import kinds
+from repairkit.experiments import report_kinds as kinds
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,21 +10,24 @@ import three_colours
 import torch
 from bs4 import BeautifulSoup
 
-from repairkit import pruning, pruning_search
-from repairkit.critical_task import CriticalTask
-from repairkit.cutting import load_pruned
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.footprint import paired_timings, parameters
-from repairkit.evaluation.pruning import verdict
-from repairkit.filters import FilterId
-from repairkit.options import Options
-from repairkit.pruning import configuration, plan, prune, split_of
-from repairkit.pruning_search import CLOSE, TRIES, Try, drop_bound, least_first, most_within
-from repairkit.pruning_summary import summarise
-from repairkit.report import drawing, figures, html, kinds, markdown, pruning_figures
-from repairkit.report.pruning_result import Latency, LayerWidth, PruningResult
-from repairkit.rundir import write_pruning_run
-from repairkit.unfinished import Unfinished
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.options import Options
+from repairkit.experiments.pruning import figures as pruning_figures
+from repairkit.experiments.pruning import run as pruning
+from repairkit.experiments.pruning import search as pruning_search
+from repairkit.experiments.pruning.evaluation import verdict
+from repairkit.experiments.pruning.footprint import paired_timings, parameters
+from repairkit.experiments.pruning.result import Latency, LayerWidth, PruningResult
+from repairkit.experiments.pruning.run import configuration, plan, prune, split_of
+from repairkit.experiments.pruning.search import CLOSE, TRIES, Try, drop_bound, least_first, most_within
+from repairkit.experiments.pruning.summary import summarise
+from repairkit.network.filters import FilterId
+from repairkit.network.structural_pruning import load_pruned
+from repairkit.report import drawing, figures, html, markdown
+from repairkit.run.directory import write_pruning_run
+from repairkit.run.store import Unfinished
 
 OPTIONS = Options(
     budget=4000, top=2, contested=3, ranking="recall", t0=0.5, seed=1, max_clean_drop=0.1, target_shares=pruning.SHARES, batch=64

@@ -12,20 +12,25 @@ import torch
 from bs4 import BeautifulSoup
 from test_pruning import OPTIONS, few_timings, task_of, told
 
-from repairkit import comparing, pruning, pruning_rivals, pruning_search, pruning_summary
-from repairkit.comparing import SHAPLEY, suited
-from repairkit.cutting import Couplings
+from repairkit.baselines import compare as comparing
+from repairkit.baselines.compare import SHAPLEY, suited
+from repairkit.baselines.evaluation import Metric
 from repairkit.errors import ModelError
-from repairkit.evaluation.comparison import Metric
-from repairkit.evaluation.pruning_contest import confessed, contest
-from repairkit.freezing import Freeze
-from repairkit.pruning import configuration, plan, prune
-from repairkit.pruning_rivals import Rival
-from repairkit.pruning_search import by_size, drop_bound, valued
-from repairkit.report import html, kinds, markdown
-from repairkit.report.pruning_result import Footprint, PruningResult
-from repairkit.report.result import Verdict
-from repairkit.unfinished import Unfinished
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.pruning import baseline_search as pruning_rivals
+from repairkit.experiments.pruning import run as pruning
+from repairkit.experiments.pruning import search as pruning_search
+from repairkit.experiments.pruning import summary as pruning_summary
+from repairkit.experiments.pruning.baseline_evaluation import confessed, contest
+from repairkit.experiments.pruning.baseline_search import Rival
+from repairkit.experiments.pruning.result import Footprint, PruningResult
+from repairkit.experiments.pruning.run import configuration, plan, prune
+from repairkit.experiments.pruning.search import by_size, drop_bound, valued
+from repairkit.network.freezing import Freeze
+from repairkit.network.structural_pruning import Couplings
+from repairkit.report import html, markdown
+from repairkit.result import Verdict
+from repairkit.run.store import Unfinished
 
 __all__ = ["few_timings"]  # a fixture that every test here uses, too
 COMPARED = replace(OPTIONS, compare=suited(fairness=False))

@@ -10,20 +10,22 @@ from dropout_example import COMPARED, found
 from scipy import stats
 from test_dropout import literal_accuracy
 
-from repairkit import comparing
-from repairkit.comparing import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
-from repairkit.critical import find as find_critical
-from repairkit.critical_summary import summarise as summarise_critical
-from repairkit.critical_task import CriticalTask
-from repairkit.dropout import configuration, find, plan
-from repairkit.dropout_summary import summarise
-from repairkit.evaluation.dropout import change_of
-from repairkit.evaluation.rankings import concluded, rankings
-from repairkit.report import dropout_tables, html, kinds, markdown
-from repairkit.report.dropout_result import RankedChange
-from repairkit.report.result import Estimate
-from repairkit.shapley.model_game import ModelGame
-from repairkit.unfinished import Unfinished
+from repairkit.baselines import compare as comparing
+from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.critical.run import find as find_critical
+from repairkit.experiments.critical.summary import summarise as summarise_critical
+from repairkit.experiments.dropout import tables as dropout_tables
+from repairkit.experiments.dropout.evaluation import change_of
+from repairkit.experiments.dropout.rankings import concluded, rankings
+from repairkit.experiments.dropout.result import RankedChange
+from repairkit.experiments.dropout.run import configuration, find, plan
+from repairkit.experiments.dropout.summary import summarise
+from repairkit.network.game import ModelGame
+from repairkit.report import html, markdown
+from repairkit.result import Estimate
+from repairkit.run.store import Unfinished
 
 PLAIN = replace(COMPARED, compare=())
 ROWS = [SHAPLEY, "random", "weight norm", "response norm", "mean activation", "leave-one-out", "taylor", AS_PUBLISHED, AS_DEAR]

@@ -7,18 +7,18 @@ import pytest
 import three_colours
 import tiny_faces
 
-from repairkit.adversarial.task import SHARES, AttackOptions
+from repairkit.attacks.methods import PGD
 from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.evaluation.adversaries import EMBEDDED, THOROUGH, Effort
-from repairkit.evaluation.attack_methods import PGD
+from repairkit.experiments import loading as preparing
+from repairkit.experiments.adversarial.adversaries import EMBEDDED, THOROUGH, Effort
+from repairkit.experiments.adversarial.task import SHARES, AttackOptions
+from repairkit.experiments.fairness.recipe import FairnessRecipe
+from repairkit.experiments.loading import prepare, prepare_dropout
+from repairkit.experiments.options import Options
+from repairkit.experiments.recipe import WAYS, read_recipe, ways_of
+from repairkit.experiments.recipe_base import FolderSection
 from repairkit.models import zoo
-from repairkit.options import Options
-from repairkit.recipe import preparing
-from repairkit.recipe.base import FolderSection
-from repairkit.recipe.fairness import FairnessRecipe
-from repairkit.recipe.preparing import prepare, prepare_dropout
-from repairkit.recipe_file import WAYS, read_recipe, ways_of
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "recipes").glob("*.toml"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from repairkit.errors import DataError, ModelError, ModelWarning, UsageError
-from repairkit.recipe_file import FACTS, facts_of, read_recipe, recipes_in, ways_of
+from repairkit.experiments.recipe import FACTS, facts_of, read_recipe, recipes_in, ways_of
 
 TEXT = """
 # What it is about.

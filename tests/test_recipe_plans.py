@@ -11,10 +11,10 @@ from command_line import call
 
 from repairkit.cli import options
 from repairkit.data.images import LabelledImages
-from repairkit.dropout import DropoutTask
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.dropout.run import DropoutTask
+from repairkit.experiments.recipe import facts_of
 from repairkit.models import zoo
-from repairkit.recipe_file import facts_of
-from repairkit.report import kinds
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = {

@@ -12,14 +12,14 @@ from scipy.stats import norm
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
-from repairkit.filters import ConvFilters
-from repairkit.freezing import baked_copy
-from repairkit.models.classifier import Classifier
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.freezing import baked_copy
+from repairkit.network.game import prepared_batches
 from repairkit.objectives import Accuracy, SubgroupRecall
-from repairkit.repair import Choice, choose, eligible, removal_curve, weighted_standard_error
-from repairkit.shapley.attribution import Attribution
-from repairkit.shapley.model_game import prepared_batches
-from repairkit.unfinished import Unfinished
+from repairkit.repair.selection import Choice, choose, eligible, removal_curve, weighted_standard_error
+from repairkit.run.store import Unfinished
+from repairkit.shapley.values import Attribution
 
 SPOILT = (1, 4, 7)
 """Filters without which the labels were made: freezing them is the repair."""

@@ -13,11 +13,13 @@ from jinja2 import Environment, nodes
 from markdown_it import MarkdownIt
 from report_example import example_result, with_alternatives
 
-from repairkit.report import drawing, fairness_tables, figures, html, kinds, markdown, tables
-from repairkit.report.fairness_result import Agreement, CurvePoint, FairnessResult, Overlap
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.fairness import tables as fairness_tables
+from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessResult, Overlap
+from repairkit.report import drawing, figures, html, markdown, tables
 from repairkit.report.record import Claim
-from repairkit.report.result import Difference, Guaranteed, Histogram, Result
-from repairkit.rundir import write_views
+from repairkit.result import Difference, Guaranteed, Histogram, Result
+from repairkit.run.directory import write_views
 
 COMMITTED = Path(__file__).parent.parent / "reports"
 TEMPLATES = Path(html.__file__).parent / "templates"

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from repairkit.cli import app
 
-command = importlib.import_module("repairkit.cli.fairness")  # the package's attribute of that name is the function
+command = importlib.import_module("repairkit.experiments.fairness.command")  # the package's attribute of that name is the function
 QUICK = shlex.split("--size 32 --budget 700 --top 4 --strategy prefix --max-filters 2 --max-clean-drop 1 --threads 1")
 PARTS = ("evaluation", "calibration", "stability", "attribution", "choosing")
 
@@ -54,7 +54,7 @@ def call(monkeypatch):
                     raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("repairkit.cli.carrying.Reporter", Reporter)
+            patch.setattr("repairkit.cli.runner.Reporter", Reporter)
             patch.setattr(sys, "argv", ["repairkit", *given])
             done = CliRunner().invoke(app, given)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -210,7 +210,7 @@ def begun(faces, tmp_path_factory):
         def interrupted(*_, **__):
             raise KeyboardInterrupt
 
-        patch.setattr("repairkit.choosing.choose", interrupted)
+        patch.setattr("repairkit.repair.choosing.choose", interrupted)
         done = CliRunner().invoke(app, arguments(faces, "--out", out))
     assert done.exit_code == 130
     return out

@@ -20,7 +20,7 @@ from repairkit.errors import FullMemoryError, ModelError, UsageError
 from repairkit.objectives import Accuracy, Smooth
 from repairkit.shapley.game import FunctionGame
 from repairkit.shapley.rounds import Crew, Round, draw_round, pair_means
-from repairkit.shapley.star import tmab
+from repairkit.shapley.tmab import tmab
 
 
 def real_game():

@@ -7,12 +7,12 @@ import pytest
 import tiny_faces
 from report_example import example_result
 
-from repairkit import rundir
 from repairkit.errors import DataError, UsageError
+from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.models import zoo
-from repairkit.patch import Patch
-from repairkit.report.fairness_result import FairnessResult
-from repairkit.rundir import require_free, whole_directory, write_fairness_run
+from repairkit.network.patch import Patch
+from repairkit.run import directory as rundir
+from repairkit.run.directory import require_free, whole_directory, write_fairness_run
 
 
 @pytest.fixture(scope="module")

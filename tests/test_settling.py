@@ -10,20 +10,22 @@ import torch
 from dropout_example import found as compared_networks
 from dropout_example import redundant
 
-from repairkit import baselines, critical, settling
-from repairkit.attributing import game_of, zone_of
-from repairkit.clock import Clock
-from repairkit.critical import configuration, find, plan
-from repairkit.critical_summary import summarise
-from repairkit.critical_task import CriticalTask, split_of, worth_on
+from repairkit.attacks.generate import derived_seed
+from repairkit.baselines import rankings as baselines
 from repairkit.errors import UsageError
-from repairkit.evaluation.attacks import derived_seed
-from repairkit.freezing import bake
-from repairkit.options import Options
-from repairkit.removing import grid
-from repairkit.settling import SHARE, Settled, screen_passes, settle, sizes_of
-from repairkit.shapley.star import screen
-from repairkit.unfinished import Unfinished
+from repairkit.evaluation.ablation import grid
+from repairkit.experiments.classifier_task import CriticalTask, split_of, worth_on
+from repairkit.experiments.critical import run as critical
+from repairkit.experiments.critical.run import configuration, find, plan
+from repairkit.experiments.critical.summary import summarise
+from repairkit.experiments.options import Options
+from repairkit.network.freezing import bake
+from repairkit.repair import live_range as settling
+from repairkit.repair.attribute import game_of, zone_of
+from repairkit.repair.live_range import SHARE, Settled, screen_passes, settle, sizes_of
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
+from repairkit.shapley.tmab import screen
 
 SETTLED = Options(budget=4000, top=3, contested=6, ranking="recall", t0="settled", seed=1)
 COLOURS = three_colours.images()
@@ -142,7 +144,7 @@ def test_screens_are_kept(tmp_path, monkeypatch):
         return Unfinished(tmp_path / "run", configuration(task, SETTLED), command="repairkit accuracy --resume")
 
     first = find(task, SETTLED, unfinished=unfinished())
-    monkeypatch.setattr("repairkit.screens.screen", lambda *_, **__: pytest.fail("a screen was made again"))
+    monkeypatch.setattr("repairkit.repair.screens.screen", lambda *_, **__: pytest.fail("a screen was made again"))
     again = find(task, SETTLED, unfinished=unfinished())
     assert again.settled == first.settled
 

@@ -10,20 +10,14 @@ import pytest
 import three_colours
 from scipy import stats
 
-from repairkit import class_repair, comparing
-from repairkit import critical as critical_module
-from repairkit import specific as module
-from repairkit.attributing import game_of
-from repairkit.clock import Clock
-from repairkit.critical import find, find_each, plan, plan_each
-from repairkit.critical_summary import beyond, specificity, summarise
-from repairkit.critical_task import CriticalTask, critical_ones, split_of, worth_on
+from repairkit.baselines import compare as comparing
 from repairkit.errors import BudgetError, ModelWarning, UsageError
-from repairkit.evaluation.critical import Removal, fall_of
-from repairkit.options import Options
-from repairkit.removing import right_with
-from repairkit.shapley.attribution import Attribution
-from repairkit.specific import (
+from repairkit.evaluation.ablation import right_with
+from repairkit.experiments.classifier_task import CriticalTask, critical_ones, split_of, worth_on
+from repairkit.experiments.critical import class_ranking as module
+from repairkit.experiments.critical import class_repair
+from repairkit.experiments.critical import run as critical_module
+from repairkit.experiments.critical.class_ranking import (
     CHOOSING,
     FACTORS,
     FIRST,
@@ -38,7 +32,14 @@ from repairkit.specific import (
     sampled,
     settled,
 )  # fmt: skip
-from repairkit.unfinished import Unfinished
+from repairkit.experiments.critical.evaluation import Removal, fall_of
+from repairkit.experiments.critical.run import find, find_each, plan, plan_each
+from repairkit.experiments.critical.summary import beyond, specificity, summarise
+from repairkit.experiments.options import Options
+from repairkit.repair.attribute import game_of
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
+from repairkit.shapley.values import Attribution
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="specific", t0=0.5, seed=1, spare=0.2)
 OWN = np.array([0.51, 0.41, 0.1, 0.1])
@@ -284,7 +285,7 @@ def test_a_screen_that_was_made_is_not_made_again(tmp_path, monkeypatch):
     """A run that is stopped between the classes goes on with the next."""
     task = task_of("green")
     kept = Unfinished(tmp_path / "run", {}, command="repairkit recall --resume")
-    from repairkit import screens
+    from repairkit.repair import screens
 
     whole = screens.screen
     made = []

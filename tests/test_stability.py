@@ -11,8 +11,8 @@ from test_splits import SKEWED, faces
 
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import halves
-from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.stability import Overlap, stability
+from repairkit.shapley.values import Attribution
 
 
 def attribution(value, screen=None, **changes) -> Attribution:

@@ -14,7 +14,7 @@ from repairkit.objectives import Accuracy
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame
 from repairkit.shapley.rounds import draw_round, pair_means
-from repairkit.shapley.star import SCREEN_ROUND, halving_sizes, tmab
+from repairkit.shapley.tmab import SCREEN_ROUND, halving_sizes, tmab
 
 
 @pytest.mark.parametrize("t0", [0.0, 0.6])

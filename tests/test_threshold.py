@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from repairkit.alternatives.threshold import best_threshold, threshold_curve
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.evaluation.alternatives.threshold import best_threshold, threshold_curve
 
 
 def literal_point(data: dict[str, Any], threshold: float) -> tuple[float, float]:

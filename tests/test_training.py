@@ -220,8 +220,8 @@ def test_stand_ins_are_written_where_the_named_models_look(tmp_path, monkeypatch
         )
 
     monkeypatch.setattr(training, "train", instead)
-    monkeypatch.setattr("repairkit.data.drawn.training_faces", blobs)
-    monkeypatch.setattr("repairkit.data.drawn.target_faces", lambda **_: blobs())
+    monkeypatch.setattr("repairkit.data.synthetic_faces.training_faces", blobs)
+    monkeypatch.setattr("repairkit.data.synthetic_faces.target_faces", lambda **_: blobs())
     paths = training.train_stand_ins(tmp_path)
     monkeypatch.setattr(zoo, "STAND_IN_DIRECTORY", tmp_path)
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))

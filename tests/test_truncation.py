@@ -15,17 +15,13 @@ from bs4 import BeautifulSoup
 from oracles import masked_logits, mean_signals
 from scipy import stats
 
-from repairkit import truncation as module
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.truncation import Fan, Judged
-from repairkit.filters import ConvFilters
-from repairkit.models import zoo
-from repairkit.objectives import Accuracy
-from repairkit.options import Options
-from repairkit.report import html, kinds, markdown
-from repairkit.report.truncation_result import TruncationResult
-from repairkit.shapley.model_game import ModelGame
-from repairkit.truncation import (
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.options import Options
+from repairkit.experiments.truncation import run as module
+from repairkit.experiments.truncation.evaluation import Fan, Judged
+from repairkit.experiments.truncation.result import TruncationResult
+from repairkit.experiments.truncation.run import (
     Subject,
     Trajectory,
     TruncationOptions,
@@ -36,8 +32,13 @@ from repairkit.truncation import (
     parts_of,
     plan,
 )
-from repairkit.truncation_summary import summarise
-from repairkit.unfinished import Unfinished
+from repairkit.experiments.truncation.summary import summarise
+from repairkit.models import zoo
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame
+from repairkit.objectives import Accuracy
+from repairkit.report import html, markdown
+from repairkit.run.store import Unfinished
 
 SHARES = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 SMALL = Options(t0=0.5, seed=3, batch=16)

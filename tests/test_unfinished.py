@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from repairkit.errors import DataError, UsageError
-from repairkit.repair import Choice, Step
-from repairkit.unfinished import Unfinished, check_resumable, place_beside
+from repairkit.repair.selection import Choice, Step
+from repairkit.run.store import Unfinished, check_resumable, place_beside
 
 
 def unfinished(out, **configuration):

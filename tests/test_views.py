@@ -6,8 +6,9 @@ import pytest
 from report_example import example_result
 
 from repairkit.errors import UsageError
-from repairkit.recipe_file import recipes_in, ways_of
-from repairkit.report import html, markdown, views
+from repairkit.experiments.recipe import recipes_in, ways_of
+from repairkit.report import html, markdown
+from tools import views
 
 ROOT = Path(__file__).parent.parent
 EMBEDDED = ROOT / "reports" / "embedded"

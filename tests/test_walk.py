@@ -11,7 +11,7 @@ from repairkit.objectives import LogLoss
 from repairkit.shapley import Attribution, estimate
 from repairkit.shapley.exact import all_worths, exact_values
 from repairkit.shapley.game import FunctionGame
-from repairkit.shapley.walk import walk
+from repairkit.shapley.permutation import walk
 
 ENGINES = [pytest.param(False, id="monte-carlo"), pytest.param(True, id="tmab-paper")]
 

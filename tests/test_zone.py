@@ -8,7 +8,7 @@ from networks import labelled, twelve_filters
 from repairkit.errors import GameError, UsageError
 from repairkit.objectives import Accuracy, Smooth, SubgroupRecall
 from repairkit.shapley.game import FunctionGame, Game
-from repairkit.shapley.zone import GRID, POINT_PASSES, live_zone
+from repairkit.shapley.live_range import GRID, POINT_PASSES, live_zone
 
 
 class Played(Game):

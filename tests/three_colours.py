@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from repairkit.data.images import LabelledImages
-from repairkit.models.classifier import Classifier
 from repairkit.models.zoo import LoadedModel, hash_state
+from repairkit.network.classifier import Classifier
 
 CLASSES = ("red", "green", "blue")
 CRITICAL = {"green": "0:1", "blue": "0:2"}

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from repairkit.data import drawn
+from repairkit.data import synthetic_faces as drawn
 from repairkit.data.images import LabelledImages
-from repairkit.fairness import Findings, Task, repair
+from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.run import Findings, Task, repair
+from repairkit.experiments.fairness.summary import summarise
+from repairkit.experiments.options import Options
 from repairkit.models import zoo
-from repairkit.options import Options
-from repairkit.report.fairness_result import FairnessResult
-from repairkit.summary import summarise
 
 SIZE = 48
 STAND_IN = zoo.STAND_IN_DIRECTORY / "squeezenet1_0_drawn_faces.safetensors"

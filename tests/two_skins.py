@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from repairkit.alternatives import Fold
-from repairkit.clock import Clock
+from repairkit.alternatives.base import Fold
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.splits import Split, three_way
-from repairkit.models.classifier import Classifier
+from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, hash_state
-from repairkit.options import Options
-from repairkit.outputs import outputs
-from repairkit.unfinished import KeptNetwork
+from repairkit.network.classifier import Classifier
+from repairkit.network.predict import outputs
+from repairkit.run.ledger import Clock
+from repairkit.run.store import KeptNetwork
 
 CLASSES = ("female", "male")
 PEOPLE = ("women", "men")

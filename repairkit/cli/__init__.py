@@ -14,19 +14,19 @@ from typing import Annotated
 import typer
 
 from repairkit import __version__
-from repairkit.cli.adversarial import adversarial
 from repairkit.cli.apply import apply
 from repairkit.cli.attribution import attribution
 from repairkit.cli.console import show_warning
-from repairkit.cli.critical import accuracy, recall
-from repairkit.cli.dropout import dropout
-from repairkit.cli.ending import guarded
-from repairkit.cli.fairness import fairness
-from repairkit.cli.prune import prune
+from repairkit.cli.exit_codes import guarded
 from repairkit.cli.recipes import recipes
 from repairkit.cli.report import report
 from repairkit.cli.run import run
 from repairkit.cli.train import train
+from repairkit.experiments.adversarial.command import adversarial
+from repairkit.experiments.critical.command import accuracy, recall
+from repairkit.experiments.dropout.command import dropout
+from repairkit.experiments.fairness.command import fairness
+from repairkit.experiments.pruning.command import prune
 
 app = typer.Typer(name="repairkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 for command in (fairness, adversarial, recall, accuracy, dropout, prune, apply, train, run, recipes, report, attribution):

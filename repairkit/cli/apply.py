@@ -11,8 +11,8 @@ from repairkit.cli.console import say
 from repairkit.cli.loading import load_any
 from repairkit.errors import UsageError
 from repairkit.models import zoo
-from repairkit.models.narrowing import narrowed
-from repairkit.patch import Patch
+from repairkit.models.class_subset import narrowed
+from repairkit.network.patch import Patch
 
 UNSAID = ("female", "male")
 """Classes of patches of earlier versions, which do not name them."""

@@ -17,12 +17,14 @@ from rich.text import Text
 
 from repairkit.cli.console import FILE_WIDTH, plain_table
 from repairkit.errors import DataError, UsageError
-from repairkit.patch import finite_or_none
-from repairkit.report import fairness_tables, kinds, tables
-from repairkit.report.fairness_result import FairnessResult
-from repairkit.report.result import Result
-from repairkit.shapley.attribution import Attribution
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.fairness import tables as fairness_tables
+from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.network.patch import finite_or_none
+from repairkit.report import tables
+from repairkit.result import Result
 from repairkit.shapley.guarantee import End
+from repairkit.shapley.values import Attribution
 
 HANDED_OVER = ("repaired", 1)
 """The network and fold shown unless another is asked for; as a rule its attribution lies in the run directory itself."""

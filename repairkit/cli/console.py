@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from repairkit.errors import RepairkitWarning
+from repairkit.experiments.report_kinds import kind_of
 from repairkit.report import tables
-from repairkit.report.kinds import kind_of
-from repairkit.report.result import Result
+from repairkit.result import Result
 
 FILE_WIDTH = 240
 """Columns where the output is no terminal and nothing needs to be folded."""

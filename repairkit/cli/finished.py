@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from repairkit.errors import DataError, UsageError
-from repairkit.report import kinds
+from repairkit.experiments import report_kinds as kinds
 
 BESIDE_THE_POINT = {"everything", "out", "resume", "as_json", "dry_run", "threads", "workers", "batch", "memory"}
 """Options of `repairkit run` that say where and how to work, not what is found."""

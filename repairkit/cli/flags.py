@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from repairkit.options import LARGEST_SEED
-from repairkit.shapley.star import TOLERANCE
+from repairkit.experiments.options import LARGEST_SEED
+from repairkit.shapley.tmab import TOLERANCE
 
 BATCH_HELP = "Most images of a pass; a GPU is faster with more, such as 256."
 PRECISION_HELP = "float32, or bfloat16 for the passes that find filters, faster on hardware made for it; the guard and report images are always asked in float32."

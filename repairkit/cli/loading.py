@@ -11,12 +11,13 @@ import torch
 
 from repairkit.cli.console import Reporter
 from repairkit.cli.train import Telling
-from repairkit.data import digits, imagenet
+from repairkit.data import digits
+from repairkit.data import folders as imagenet
 from repairkit.data.classes import find_class, imagenet_classes, relabel
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import embedded, zoo
-from repairkit.models.narrowing import narrowed
+from repairkit.models.class_subset import narrowed
 
 CARRIERS = ("squeezenet1_1", "mobilenet_v3_small")
 """Embedded networks that images are carried over from; the second where the first is the one to repair. Both are fitted quickly."""
@@ -50,7 +51,7 @@ def load_network_and_images(
     Args:
         model: torchvision's name, or a weights file of ours.
         weights: for a named model, of the folder's classes or of ImageNet's; by default what torchvision publishes, where torch's cache holds it.
-        data_root: class folders or the flat layout, see `repairkit.data.imagenet.load`.
+        data_root: class folders or the flat layout, see `repairkit.data.folders.load`.
         parts: folders in it that are pooled.
         per_class: load at most so many images of a class.
         size: side in pixels; by default the one that torchvision uses the network with, or the digits' own.
@@ -165,7 +166,7 @@ def load_adversaries(
         model: the network to repair.
         images: its images.
         carriers: names of other networks, which may know more classes, and their weights.
-        elsewhere_root: images of another data set, as `repairkit.data.imagenet.load` takes them; those of other classes are left out.
+        elsewhere_root: images of another data set, as `repairkit.data.folders.load` takes them; those of other classes are left out.
         dropout_model: a weights file of the same architecture.
         device: where the networks go.
         fit: whether embedded ones are fitted; a plan does without.

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 
 from repairkit.cli.console import say
-from repairkit.cores import free_cores
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning, UsageError
-from repairkit.memory import available, images_that_fit
-from repairkit.models.classifier import Classifier
+from repairkit.experiments.options import LiveZone, Options, Score
 from repairkit.models.zoo import LoadedModel
-from repairkit.options import LiveZone, Options, Score
-from repairkit.outputs import outputs
-from repairkit.rundir import require_free
+from repairkit.network.classifier import Classifier
+from repairkit.network.game import Precision
+from repairkit.network.predict import outputs
+from repairkit.network.tracing import FreezeAt
+from repairkit.run.cores import free_cores
+from repairkit.run.directory import require_free
+from repairkit.run.memory import available, images_that_fit
+from repairkit.run.store import check_resumable, place_beside
 from repairkit.shapley import Engine
-from repairkit.shapley.model_game import Precision
-from repairkit.tracing import FreezeAt
-from repairkit.unfinished import check_resumable, place_beside
 
 ASSUMED_NOTICE = (
     "{file} does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken; "

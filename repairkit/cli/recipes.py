@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from repairkit.recipe_file import facts_of, read_recipe, recipes_in, results_of, title_of, ways_of
-from repairkit.report import kinds
+from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments.recipe import facts_of, read_recipe, recipes_in, results_of, title_of, ways_of
 
 
 def recipes(

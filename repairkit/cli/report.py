@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from repairkit.cli.console import say, show_result
-from repairkit.report import kinds
-from repairkit.rundir import write_views
+from repairkit.experiments import report_kinds as kinds
+from repairkit.run.directory import write_views
 
 
 def report(

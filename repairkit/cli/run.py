@@ -13,50 +13,50 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from repairkit.adversarial.task import AdversarialTask
 from repairkit.cli import flags
-from repairkit.cli.adversarial import carry_out as carry_out_adversarial
-from repairkit.cli.carrying import Running
 from repairkit.cli.console import Reporter, say
-from repairkit.cli.correlation import carry_out as carry_out_correlation
-from repairkit.cli.critical import carry_out as carry_out_critical
-from repairkit.cli.dropout import carry_out as carry_out_dropout
-from repairkit.cli.dropout import face_task, folder_task
-from repairkit.cli.efficiency import carry_out as carry_out_efficiency
-from repairkit.cli.ending import told
-from repairkit.cli.fairness import carry_out as carry_out_fairness
+from repairkit.cli.exit_codes import told
 from repairkit.cli.finished import require_finished
 from repairkit.cli.loading import load_adversaries, load_network_and_images
 from repairkit.cli.options import (
     check_device,
 )
-from repairkit.cli.prune import carry_out as carry_out_prune
+from repairkit.cli.runner import Running
 from repairkit.cli.train import Telling, given_options
-from repairkit.cli.truncation import carry_out as carry_out_truncation
-from repairkit.critical_task import CriticalTask
-from repairkit.data import drawn
+from repairkit.data import synthetic_faces as drawn
 from repairkit.data.images import LabelledImages
-from repairkit.dropout import DropoutTask
-from repairkit.efficiency import EfficiencyTask
 from repairkit.errors import UsageError
-from repairkit.models import small
+from repairkit.experiments.adversarial.command import carry_out as carry_out_adversarial
+from repairkit.experiments.adversarial.recipe import AdversarialRecipe, CorrelationRecipe
+from repairkit.experiments.adversarial.task import AdversarialTask
+from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.correlation.command import carry_out as carry_out_correlation
+from repairkit.experiments.critical.command import carry_out as carry_out_critical
+from repairkit.experiments.critical.recipe import CriticalRecipe
+from repairkit.experiments.dropout.command import carry_out as carry_out_dropout
+from repairkit.experiments.dropout.command import face_task, folder_task
+from repairkit.experiments.dropout.recipe import DropoutRecipe
+from repairkit.experiments.dropout.run import DropoutTask
+from repairkit.experiments.fairness.command import carry_out as carry_out_fairness
+from repairkit.experiments.fairness.recipe import FairnessRecipe
+from repairkit.experiments.loading import prepare, prepare_dropout, prepare_faces
+from repairkit.experiments.options import LARGEST_SEED, Options
+from repairkit.experiments.pruning.command import carry_out as carry_out_prune
+from repairkit.experiments.pruning.recipe import PruneRecipe
+from repairkit.experiments.recipe import Way, check_recipe, read_recipe, recipes_in
+from repairkit.experiments.recipe_base import ClassifierRecipe
+from repairkit.experiments.registry import AnyRecipe
+from repairkit.experiments.sample_efficiency import small_network as small
+from repairkit.experiments.sample_efficiency.command import carry_out as carry_out_efficiency
+from repairkit.experiments.sample_efficiency.recipe import EfficiencyRecipe
+from repairkit.experiments.sample_efficiency.run import EfficiencyTask
+from repairkit.experiments.truncation.command import carry_out as carry_out_truncation
+from repairkit.experiments.truncation.recipe import NetworkSection, TruncationRecipe
+from repairkit.experiments.truncation.run import Subject
 from repairkit.models.zoo import LoadedModel
-from repairkit.options import LARGEST_SEED, Options
-from repairkit.recipe.adversarial import AdversarialRecipe, CorrelationRecipe
-from repairkit.recipe.base import ClassifierRecipe
-from repairkit.recipe.critical import CriticalRecipe
-from repairkit.recipe.dropout import DropoutRecipe
-from repairkit.recipe.efficiency import EfficiencyRecipe
-from repairkit.recipe.fairness import FairnessRecipe
-from repairkit.recipe.kinds import AnyRecipe
-from repairkit.recipe.preparing import prepare, prepare_dropout, prepare_faces
-from repairkit.recipe.prune import PruneRecipe
-from repairkit.recipe.truncation import NetworkSection, TruncationRecipe
-from repairkit.recipe_file import Way, check_recipe, read_recipe, recipes_in
+from repairkit.network.game import Precision
 from repairkit.report import index
-from repairkit.rundir import require_free
-from repairkit.shapley.model_game import Precision
-from repairkit.truncation import Subject
+from repairkit.run.directory import require_free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +284,7 @@ def load_subject(section: NetworkSection, asked: Asked, device: str) -> Subject:
     """One network of a recipe of several, with its images.
 
     Raises:
-        UsageError, DataError, ModelError: as `load` and `repairkit.recipe.preparing.prepare_faces`.
+        UsageError, DataError, ModelError: as `load` and `repairkit.experiments.loading.prepare_faces`.
     """
     if section.target is None:
         return Subject(section.name, *load(section.classifier(), asked, device))

@@ -13,15 +13,17 @@ import typer
 from repairkit.cli import flags
 from repairkit.cli.console import Reporter, say
 from repairkit.cli.options import check_device, parse_parts, resume_command, set_threads
-from repairkit.data import celeba, digits, drawn, imagenet, loaders
+from repairkit.data import celeba, digits, loaders
+from repairkit.data import folders as imagenet
+from repairkit.data import synthetic_faces as drawn
 from repairkit.data.images import LabelledImages
-from repairkit.data.record import record_path, write_record
+from repairkit.data.training_hashes import record_path, write_record
 from repairkit.errors import UsageError
 from repairkit.models import early_stopping, zoo
 from repairkit.models.training import Epoch, train_stand_ins
 from repairkit.models.training import train as fit
 from repairkit.models.training_checkpoint import TrainingCheckpoint
-from repairkit.unfinished import check_resumable, place_beside
+from repairkit.run.store import check_resumable, place_beside
 
 MANY_GROUPS = 6
 """With more of them an epoch's line leaves their recalls to train.json."""

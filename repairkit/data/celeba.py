@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from repairkit.data.decoding import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.errors import DataError, UsageError
 
 Split = Literal["all", "train", "valid", "test"]
@@ -47,7 +47,7 @@ def load(
         crop: the square to keep. The aligned images are 178 x 218 pixels with the eyes near row
             111 and the mouth near row 152; the default keeps rows 77 to 184 and columns 36 to 143,
             a face from forehead to chin, much as the defaults for PPB and UTKFace frame it.
-        cache: folder of decoded images, see `repairkit.data.store.decode`.
+        cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
 
     Raises:

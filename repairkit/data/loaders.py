@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from repairkit.data import celeba, drawn, manifest, ppb, utkface
+from repairkit.data import celeba, manifest, ppb, utkface
+from repairkit.data import synthetic_faces as drawn
+from repairkit.data.decoding import Crop
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import Crop
 from repairkit.errors import UsageError
 
 PUBLISHED = ("ppb", "utkface", "celeba")

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from repairkit.data.decoding import Crop, Progress, decode, hash_files
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import Crop, Progress, decode, hash_files
 from repairkit.errors import DataError, UsageError
 
 CROP = Crop(share=1.0, height=0.5)
@@ -78,7 +78,7 @@ def load(
             integers from 0. By default the names that occur, sorted, or the integers 0 .. the highest.
         size: side of the images in pixels.
         crop: the square to keep; the default is the largest one at the centre.
-        cache: folder of decoded images, see `repairkit.data.store.decode`.
+        cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
         name: what to call this set in messages and reports; by default the name of the file.
 

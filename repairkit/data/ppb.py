@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from repairkit.data.celeba import CLASSES
+from repairkit.data.decoding import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.data.images import LabelledImages
 from repairkit.data.manifest import read_table
-from repairkit.data.store import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.errors import DataError, DataWarning
 
 CROP = Crop(share=0.75, height=0.42)
@@ -56,7 +56,7 @@ def load(
         size: side of the images in pixels.
         crop: the square to keep. The default, .75 of the short side with its centre at .42 of the
             height, comes close to the framing of UTKFace, a little looser.
-        cache: folder of decoded images, see `repairkit.data.store.decode`.
+        cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
 
     Raises:

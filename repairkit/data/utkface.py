@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from repairkit.data.celeba import CLASSES
+from repairkit.data.decoding import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.data.images import LabelledImages
-from repairkit.data.store import Crop, Progress, decode, existing_folder, hash_files, require_groups
 from repairkit.errors import DataError, DataWarning, UsageError
 
 CROP: Crop | None = None
@@ -59,7 +59,7 @@ def load(
         races: load only these; by default all five.
         size: side of the images in pixels.
         crop: the square to keep; by default the whole image, which is cropped to the face already.
-        cache: folder of decoded images, see `repairkit.data.store.decode`.
+        cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
 
     Raises:

@@ -16,7 +16,7 @@ import torch
 
 from repairkit.data import digits
 from repairkit.data.images import LabelledImages
-from repairkit.data.record import record_path, write_record
+from repairkit.data.training_hashes import record_path, write_record
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
 from repairkit.models import zoo
@@ -57,7 +57,7 @@ def load(
 
     It is fitted on `repairkit.data.digits.training_digits(size=size)`; `held_out_digits` are for
     everything else. The weights lie in `models` in `repairkit.files.cache_directory()`, with the settings in a `.train.json` and
-    the hashes of the training images beside them, so that `repairkit.data.record.check_unseen` knows them.
+    the hashes of the training images beside them, so that `repairkit.data.training_hashes.check_unseen` knows them.
 
     Args:
         architecture: torchvision's name of a classifier.

@@ -15,10 +15,10 @@ from torch import nn
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError, UsageError
-from repairkit.freezing import Constants, bake, baked_rows
-from repairkit.models.classifier import Classifier, try_one
 from repairkit.models.training import Disturb, TrainingLoop, TrainingProgress, check_loss
-from repairkit.tracing import FreezeAt
+from repairkit.network.classifier import Classifier, try_one
+from repairkit.network.freezing import Constants, bake, baked_rows
+from repairkit.network.tracing import FreezeAt
 
 
 def finetune(
@@ -68,7 +68,7 @@ def finetune(
         BakeError: a constant that plain weights of this architecture cannot hold.
 
     Example:
-        >>> from repairkit.filters import FilterId
+        >>> from repairkit.network.filters import FilterId
         >>> _ = torch.manual_seed(0)
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> images = LabelledImages(pixels=np.full((8, 6, 6, 3), 99, np.uint8), labels=np.arange(8) % 2,

@@ -23,10 +23,10 @@ from repairkit.errors import ModelError, UsageError
 from repairkit.evaluation.splits import check_disjoint
 from repairkit.files import write_text
 from repairkit.models import zoo
-from repairkit.models.classifier import Classifier, try_one
 from repairkit.models.early_stopping import EarlyStopping
 from repairkit.models.filter_dropout import FilterDropout, head_of
 from repairkit.models.training_checkpoint import TrainingCheckpoint
+from repairkit.network.classifier import Classifier, try_one
 
 
 @dataclass(frozen=True)
@@ -525,7 +525,7 @@ def train_stand_ins(directory: Path, *, threads: int | None = 1, progress: Train
     Returns:
         The weights file of each model name (`zoo.STAND_INS`).
     """
-    from repairkit.data.drawn import target_faces, training_faces
+    from repairkit.data.synthetic_faces import target_faces, training_faces
 
     paths = {name: Path(directory) / f"{stem}.safetensors" for name, stem in zoo.STAND_INS.items()}
     plain_path, dropout_path = paths["squeezenet_celeba"], paths["squeezenet_celeba_dropout"]

@@ -26,7 +26,7 @@ from torch import nn
 
 from repairkit.errors import ModelError, ModelWarning, UsageError
 from repairkit.files import cache_directory, replacing
-from repairkit.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from repairkit.network.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
 STAND_IN_DIRECTORY = Path(__file__).parent / "weights"
 STAND_INS = {

@@ -14,7 +14,7 @@ class AttackSuccess(CorrectnessObjective):
     """Share of adversarial images on which the adversary gets the class it wants, each weighing 1 / N; worth in 0 .. 1.
 
     The images are labelled by the adversary's target, not by what they show
-    (`repairkit.evaluation.attacks.Attacked.toward_targets`). Filters with positive values help the
+    (`repairkit.attacks.generate.Attacked.toward_targets`). Filters with positive values help the
     attack: they are the culprits. Ranked by this alone, filters come first that clean accuracy needs too;
     `AttackSuccess().on(adversarial) - Accuracy().on(clean)` ranks better for repair.
 

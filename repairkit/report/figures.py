@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from repairkit.experiments.fairness.result import CurvePoint, FairnessResult
 from repairkit.report import drawing, tables
-from repairkit.report.fairness_result import CurvePoint, FairnessResult
-from repairkit.report.result import Difference, Histogram, Result, Share
+from repairkit.result import Difference, Histogram, Result, Share
 
 NOT_COMPARED = "There is no repair to compare with the original."
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.report_kinds import drawings_of, kind_of
 from repairkit.files import write_text
-from repairkit.report import comparison_tables, drawing, tables
-from repairkit.report.kinds import drawings_of, kind_of
-from repairkit.report.result import Result
+from repairkit.report import drawing, tables
+from repairkit.result import Result
 
 _WHOLE = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|[np] = [\d,.]*\d|[\d.,]+ %)")
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from repairkit.experiments import report_kinds as kinds
 from repairkit.files import write_text
-from repairkit.report import html, kinds, markdown
-from repairkit.report.result import Result
+from repairkit.report import html, markdown
 from repairkit.report.tables import NONE, OUTCOME_SYMBOL
+from repairkit.result import Result
 
 FAILED = "failed"
 

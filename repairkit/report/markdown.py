@@ -9,11 +9,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.report_kinds import drawings_of, kind_of
 from repairkit.files import write_text
-from repairkit.report import comparison_tables, tables
+from repairkit.report import tables
 from repairkit.report.drawing import Figure
-from repairkit.report.kinds import drawings_of, kind_of
-from repairkit.report.result import Result
+from repairkit.result import Result
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~!$])")
 _LEADING = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[#+=-]+(?:\s|$)))")

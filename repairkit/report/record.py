@@ -20,7 +20,7 @@ class Record(BaseModel):
 
 
 def read_record(model: type[Model], path: Path) -> Model:
-    """The JSON of a `result.json` as a model; for any kind, see `repairkit.report.kinds.read`.
+    """The JSON of a `result.json` as a model; for any kind, see `repairkit.experiments.report_kinds.read`.
 
     Raises:
         DataError: the file is missing, is no JSON, or does not fit the model.

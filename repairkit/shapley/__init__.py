@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from repairkit.errors import UsageError
-from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame, Game
 from repairkit.shapley.guarantee import End, Guarantee
-from repairkit.shapley.star import tmab
-from repairkit.shapley.walk import Progress, walk
+from repairkit.shapley.permutation import Progress, walk
+from repairkit.shapley.tmab import tmab
+from repairkit.shapley.values import Attribution
 
 Engine = Literal["tmab", "tmab-paper", "monte-carlo"]
 

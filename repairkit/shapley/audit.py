@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from repairkit.shapley.borders import Flags
 from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.top_k import Flags
 
 
 @dataclass(frozen=True)

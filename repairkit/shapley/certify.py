@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from repairkit.errors import BudgetError, UsageError
-from repairkit.shapley.attribution import Attribution, Ledger, names
 from repairkit.shapley.audit import audit_chances, judge
-from repairkit.shapley.borders import Border, Flags, borders
 from repairkit.shapley.bounds import Moments
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
 from repairkit.shapley.game import Examples, Floats, Game
 from repairkit.shapley.guarantee import End, Extremes, Guarantee
+from repairkit.shapley.live_range import check_alive
+from repairkit.shapley.permutation import Progress
 from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
 from repairkit.shapley.sequences import ConfidenceSequence
-from repairkit.shapley.walk import Progress
-from repairkit.shapley.zone import check_alive
+from repairkit.shapley.top_k import Border, Flags, borders
+from repairkit.shapley.values import Attribution, Ledger, names
 
 PAIRS = 16
 """Antithetic pairs of one round of flips; with fewer no interval has begun to shrink."""

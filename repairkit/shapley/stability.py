@@ -11,9 +11,9 @@ import numpy.typing as npt
 from scipy import stats
 
 from repairkit.errors import UsageError
-from repairkit.shapley.attribution import Attribution
 from repairkit.shapley.game import Floats
 from repairkit.shapley.guarantee import End
+from repairkit.shapley.values import Attribution
 
 By = Literal["value", "screen"]
 SIZES = (25, 50, 100, 200)

@@ -1,0 +1,1 @@
+"""What one would do instead of a repair, on the same images."""

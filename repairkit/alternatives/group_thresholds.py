@@ -1,0 +1,145 @@
+"""A threshold for each group by fairlearn: people are told apart by group when they are judged, and no weight is touched."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from repairkit.attacks.generate import Booleans
+from repairkit.errors import DataError, ModelError
+
+CONSTRAINTS = {
+    "equalized_odds": "equal recall of both classes",
+    "true_positive_rate_parity": "equal recall of the second class",
+    "true_negative_rate_parity": "equal recall of the first class",
+}
+"""What fairlearn may make equal over groups, in words: recalls by group and label, all or half of them."""
+OBJECTIVE = "balanced_accuracy_score"
+_WORDS = re.compile(r"[\s_\-/,;|]+")
+
+
+class Sensitive:
+    """What is left of group names once the words that give the label away are struck out.
+
+    A group of a repair may hold the label: "darker women" is a skin and a gender, and the gender is what the network is asked. A threshold for each
+    such group would know the answer. So every word that occurs with one label only is struck out of the names, and what is left, "darker", is the
+    sensitive feature, if it tells images apart and each of its values holds both labels.
+
+    Args:
+        groups: shape (N,), names of images that may be fitted on.
+        labels: shape (N,), 0 or 1.
+
+    Raises:
+        DataError: nothing is left that tells images apart, or what is left holds one label only.
+
+    Example:
+        >>> sensitive = Sensitive(["darker men", "darker women", "lighter men", "lighter women"], [0, 1, 0, 1])
+        >>> sensitive.values, sensitive.of(["darker women", "white women"]).tolist()
+        (('darker', 'lighter'), ['darker', ''])
+        >>> Sensitive(["men", "women"], [0, 1])
+        Traceback (most recent call last):
+        repairkit.errors.DataError: the group names say nothing but the label ...
+    """
+
+    def __init__(self, groups: Sequence[str] | npt.NDArray[np.str_], labels: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        names = np.asarray(groups).tolist()
+        seen: dict[str, set[int]] = defaultdict(set)
+        for name, label in zip(names, np.asarray(labels).tolist(), strict=True):
+            for word in _words(name):
+                seen[word].add(label)
+        self._struck = {word for word, found in seen.items() if len(found) == 1}
+        self.values = tuple(sorted({self._left(name) for name in names}))
+        if len(self.values) < 2:
+            raise DataError(
+                f"the group names say nothing but the label ({', '.join(sorted(set(names)))}), so that no group is left to have a threshold of its "
+                "own; name what else tells people apart in every group, as in 'darker women'"
+            )
+        values = np.array([self._left(name) for name in names])
+        for value in self.values:
+            if len(np.unique(np.asarray(labels)[values == value])) < 2:
+                single = ", ".join(sorted({name for name in names if self._left(name) == value}))
+                raise DataError(
+                    f"the images of {single} hold one class only, so that no threshold of theirs can serve both; "
+                    "give images of the other class in a group named alike"
+                )
+
+    def of(self, groups: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
+        """The value of each image, shape (N,); "" where its group's name leaves none of the `values`."""
+        return np.array([left if (left := self._left(name)) in self.values else "" for name in np.asarray(groups).tolist()])
+
+    def known(self, groups: Sequence[str] | npt.NDArray[np.str_]) -> Booleans:
+        """Whether the name of each image's group leaves one of the `values`; bool (N,)."""
+        return np.array([self._left(name) in self.values for name in np.asarray(groups).tolist()], dtype=np.bool_)
+
+    def _left(self, name: str) -> str:
+        return " ".join(word for word in _words(name) if word not in self._struck)
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in _WORDS.split(name.lower()) if word]
+
+
+class GroupThresholds:
+    """fairlearn's `ThresholdOptimizer` on the margins of a network that stays as it is.
+
+    Of all rules that make recall of one class or of both equal over the groups (`constraint`), the one of highest balanced accuracy on the images
+    it was fitted on. It has no guard. It needs the group of everyone it judges, and it draws lots: where thresholds cannot make recalls equal, some
+    answers are random. Each answer is drawn once, from the seed given.
+
+    Args:
+        margins: shape (N,), logit of class 1 minus logit of class 0.
+        labels: shape (N,), 0 or 1.
+        groups: shape (N,), subgroup names.
+        constraint: one of `CONSTRAINTS`.
+
+    Raises:
+        DataError: shapes that disagree, labels other than 0 and 1, or group names that leave no sensitive feature (`Sensitive`).
+        ModelError: a margin is NaN or infinite.
+
+    Source: Hardt, Price and Srebro (2016), Equality of Opportunity in Supervised Learning.
+
+    Example:
+        >>> groups = np.array(["x men", "x women", "y men", "y women"] * 3)
+        >>> rule = GroupThresholds(np.array([-1.0, 1.0, 1.0, 3.0] * 3), np.array([0, 1] * 6), groups)
+        >>> rule.predict([0.5, 0.5], ["x women", "y women"], seed=0).tolist()
+        [1, 0]
+    """
+
+    def __init__(
+        self, margins: npt.ArrayLike, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], *, constraint: str = "equalized_odds"
+    ) -> None:
+        from fairlearn.postprocessing import ThresholdOptimizer
+        from sklearn.linear_model import LogisticRegression
+
+        if not len(np.atleast_1d(margins)) == len(labels) == len(groups) > 0:
+            raise DataError(f"expected a margin, label and group for each image, got {np.shape(margins)}, {len(labels)} and {len(groups)}")
+        if not np.isin(labels, (0, 1)).all():
+            raise DataError("expected labels of 0 and 1, got others; thresholds belong to tasks of two classes")
+        self.sensitive = Sensitive(groups, labels)
+        as_it_is = LogisticRegression()  # the identity: fairlearn takes scores from an estimator alone
+        as_it_is.coef_, as_it_is.intercept_, as_it_is.classes_ = np.ones((1, 1)), np.zeros(1), np.array([0, 1])
+        self._rule = ThresholdOptimizer(
+            estimator=as_it_is, constraints=constraint, objective=OBJECTIVE, prefit=True, predict_method="decision_function"
+        )
+        self._rule.fit(_column(margins), labels, sensitive_features=self.sensitive.of(groups))
+
+    def predict(self, margins: npt.ArrayLike, groups: Sequence[str] | npt.NDArray[np.str_], *, seed: int) -> npt.NDArray[np.int64]:
+        """The class of each image, int64 (N,); the network's own where the group is none that has a threshold."""
+        values = np.asarray(margins, dtype=np.float64)
+        said = (values > 0).astype(np.int64)
+        known = self.sensitive.known(groups)
+        if known.any():
+            own = self.sensitive.of(groups)[known]
+            said[known] = self._rule.predict(_column(values[known]), sensitive_features=own, random_state=seed)
+        return said
+
+
+def _column(margins: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    column = np.asarray(margins, dtype=np.float64).reshape(-1, 1)
+    if not np.isfinite(column).all():
+        raise ModelError(f"expected finite margins, got {int((~np.isfinite(column)).sum())} that are not; check the model's logits")
+    return column

@@ -1,0 +1,1 @@
+"""Adversarial images, and robustness against them."""

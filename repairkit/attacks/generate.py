@@ -1,0 +1,429 @@
+"""Adversarial images: made once against one network, stored as 8-bit pixels with their targets, and cached.
+
+The attacks themselves are those of torchattacks (`repairkit.attacks.methods`). Whoever makes images here gets
+his network back as it was: modes, gradients and torch's random numbers, also after an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from repairkit.attacks.methods import Method, method_of
+from repairkit.data.images import ChosenPixels, Indices, LabelledImages, Pixels, hash_pixels
+from repairkit.errors import DataError, DataWarning, ModelError, UsageError
+from repairkit.files import cache_directory, replacing
+from repairkit.models.zoo import hash_state
+from repairkit.network.classifier import Classifier, check_logits, check_not_probabilities
+from repairkit.shapley.permutation import Progress
+from repairkit.shapley.rounds import GRADIENT_COST
+
+Booleans = npt.NDArray[np.bool_]
+
+FORMAT = 1  # raise it when the same call makes other images: older cached files are then left aside
+
+
+def draw_targets(labels: Indices, classes: int, seed: int) -> Indices:
+    """A class for each image that the adversary wants it taken for: uniform over all classes but its own.
+
+    Args:
+        labels: int64, shape (N,), each in 0 .. classes - 1.
+        classes: how many classes there are, at least two.
+        seed: fixes the draw.
+
+    Returns:
+        int64, shape (N,); never equal to the label. (The original implementation drew from all classes.)
+
+    Raises:
+        UsageError: fewer than two classes.
+        DataError: a label outside the classes.
+
+    Example:
+        >>> draw_targets(np.array([0, 1, 2, 2]), classes=3, seed=0).tolist()
+        [2, 0, 1, 0]
+    """
+    if classes < 2:
+        raise UsageError(f"expected at least two classes to draw targets from, got {classes}")
+    if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+        raise DataError(
+            f"expected labels in 0 .. {classes - 1}, got {labels.min()} to {labels.max()}; give the number of classes they belong to"
+        )
+    shift = np.random.default_rng(seed).integers(1, classes, size=len(labels))
+    return (labels + shift) % classes
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """Adversarial images with their true labels, what the adversary wanted them taken for, and whether it got that.
+
+    Attributes:
+        images: the adversarial pixels with the true labels; groups, sources and `origins` are those of the clean images, so that
+            `check_disjoint` finds an image again, whatever was done to it.
+        targets: int64 (N,), never equal to the label.
+        hit: bool (N,), the network they were made against says the target, on these 8-bit pixels.
+        method: the attack with its parameters.
+        seed: of the attack.
+        key: hash of all that decides the pixels: network, clean images, labels, targets, method and seed.
+        passes: image passes that the call which made them spent: 0 where they were read, and without those of earlier calls where it went
+            on with what these had left.
+
+    Raises:
+        DataError: not a target for every image, one outside the classes, or one equal to the label.
+    """
+
+    images: LabelledImages
+    targets: Indices
+    hit: Booleans
+    method: Method
+    seed: int
+    key: str = ""
+    passes: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_targets(self.images, self.targets)
+        if self.hit.shape != self.targets.shape or self.hit.dtype != np.bool_:
+            raise DataError(f"expected a bool for each of {len(self.targets)} images, got {self.hit.dtype} of shape {self.hit.shape}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def toward_targets(self) -> LabelledImages:
+        """The adversarial images labelled by their targets, as `AttackSuccess` takes them."""
+        return replace(self.images, labels=self.targets)
+
+    def subset(self, indices: Sequence[int] | Indices) -> Attacked:
+        """The images at `indices`, in that order; the key stays that of the whole."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(self, images=self.images.subset(chosen), targets=self.targets[chosen], hit=self.hit[chosen])
+
+    def write(self, path: Path) -> None:
+        """Write as npz without any pickle, whole or not at all."""
+        images = self.images
+        facts = {
+            "format": FORMAT,
+            "name": images.name,
+            "classes": images.classes,
+            "drawn": images.drawn,
+            "method": self.method.record(),
+            "seed": self.seed,
+            "key": self.key,
+        }
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                pixels=images.pixels,
+                labels=images.labels,
+                groups=images.groups,
+                sources=np.array(images.sources, dtype=np.str_),
+                hashes=images.hashes,
+                origins=images.origins,
+                targets=self.targets,
+                hit=self.hit,
+                facts=np.array(json.dumps(facts)),
+            )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote; the pixels are held against their hashes.
+
+        Raises:
+            DataError: no such file, one that is cut short or altered, or something else.
+        """
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            facts = dict(json.loads(str(arrays.pop("facts"))))
+            if facts["format"] != FORMAT or not np.array_equal(hash_pixels(arrays["pixels"]), arrays["hashes"]):
+                raise ValueError("another format, or pixels that do not match their hashes")  # noqa: TRY301 - told as one error below
+            targets, hit, sources = arrays.pop("targets"), arrays.pop("hit"), tuple(arrays.pop("sources").tolist())
+            images = LabelledImages(
+                **arrays, sources=sources, classes=tuple(facts["classes"]), name=str(facts["name"]), drawn=bool(facts["drawn"])
+            )
+            return cls(images, targets, hit, method_of(facts["method"]), int(facts["seed"]), str(facts["key"]))
+        except Exception as error:  # noqa: BLE001 - a damaged zip file fails in many ways
+            raise DataError(
+                f"expected adversarial images at {path}, it is cut short or is something else ({type(error).__name__}); remove it to make them anew"
+            ) from None
+
+
+def attack(
+    classifier: Classifier,
+    images: LabelledImages,
+    targets: Indices,
+    method: Method,
+    *,
+    batch: int = 32,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Attacked:
+    """Make adversarial images against a classifier, or read those that an earlier call made.
+
+    The network runs in eval mode on the device where it is, and is given back as it was. Pixels are rounded to 8 bits
+    within the bound: no channel of a pixel lies further from the clean one than eps * 255 levels, rounded down.
+    For images that carry over from another network, make them against that one and `replay` them on yours.
+
+    A made set is cached, keyed by the weights, normalisation and size of the classifier, the images' hashes and labels, the
+    targets, the method and the seed. The last bits of a network's gradient depend on batch, threads and device, and PGD takes
+    its sign, so these may change pixels; they are no part of the key: any such set is as good, and it is made once.
+    A network with forward hooks (`Freeze`) computes something else than its weights say, and is not cached.
+
+    Each finished batch is kept beside the cache's file until that stands. An attack that was killed goes on from there, to the
+    same bits, when it is called again with the same batch; what is damaged is made again.
+
+    Cost: `method.passes` image passes for each image (90 for PGD of 30 steps), and one to see whether it was hit.
+
+    Args:
+        classifier: what the images are to fool; its normalisation lies inside.
+        images: clean, with their true labels.
+        targets: int64 (N,), from `draw_targets`.
+        method: the attack; eps of at least 1 / 255, the least that 8 bits can hold.
+        batch: images attacked at once.
+        seed: same seed, batch, threads and device: same bits.
+        cache: folder of made images; by default `attacks` in `repairkit.files.cache_directory()`.
+        progress: told of the image passes made, and of those planned, by this call; not when the cache serves.
+
+    Raises:
+        UsageError: a batch below 1, or an eps that 8 bits cannot hold.
+        DataError: targets that do not fit, or images outside [0, 1].
+        ModelError: logits that are not finite, too few for the classes, or probabilities.
+
+    Example:
+        >>> import tempfile
+        >>> from repairkit.attacks.methods import PGD
+        >>> _ = torch.manual_seed(0)
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> images = LabelledImages(pixels=np.full((2, 8, 8, 3), 99, np.uint8), labels=np.array([0, 1]),
+        ...     groups=np.array(["a", "a"]), classes=("no", "yes"), name="tiny")
+        >>> made = attack(Classifier(network, classes=("no", "yes")), images, draw_targets(images.labels, 2, seed=0),
+        ...     PGD(eps=2 / 255, steps=3), cache=Path(tempfile.mkdtemp()))
+        >>> made.targets.tolist(), int(np.abs(made.images.pixels.astype(int) - 99).max())
+        ([1, 0], 2)
+    """
+    levels = math.floor(method.eps * 255 + 1e-6)
+    if levels < 1:
+        raise UsageError(f"{method.title}: stored images have 8 bits, which hold no change below 1/255, got eps {method.eps:g}")
+    pieces = list(batches(np.arange(len(images)), batch))
+    check_attackable(classifier, images, targets)
+    key = _key(classifier, images, targets, method, seed)
+    file = (cache or cache_directory() / "attacks") / f"{key[:32]}.npz"
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in classifier.modules())
+    if not hooked and (kept := _kept(file, images, key)) is not None:
+        return kept
+    goals = targets if method.targeted else images.labels
+    pixels, hit = np.empty(images.pixels.shape, dtype=np.uint8), np.empty(len(images), dtype=np.bool_)
+    parts = file.with_suffix(".part")
+    left = [rows for rows in pieces if hooked or not _taken_up(parts, rows, pixels, hit)]
+    tally = Tally(f"{method.title} attack", sum(map(len, left)) * (method.passes + 1), progress)
+    for rows in left:
+        made = perturb(classifier, images.batch(rows), goals[rows], method, seed=derived_seed(seed, int(rows[0])), tally=tally)
+        pixels[rows] = _on_the_grid(made, images.pixels[rows], levels)
+        hit[rows] = predict(classifier, torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2) / 255, tally=tally) == targets[rows]
+        if not hooked:
+            _keep(parts, rows, pixels, hit)
+    attacked = Attacked(_adversarial(images, pixels, method), targets, hit, method, seed, key, passes=tally.passes)
+    if not hooked:
+        try:
+            attacked.write(file)
+            shutil.rmtree(parts, ignore_errors=True)
+        except OSError as error:
+            warnings.warn(
+                f"the adversarial images could not be cached in {file.parent} ({error.strerror}); they will be made again next time",
+                DataWarning,
+                stacklevel=2,
+            )
+    return attacked
+
+
+def perturb(classifier: Classifier, images: Tensor, goals: Indices, method: Method, *, seed: int, tally: Tally | None = None) -> Tensor:
+    """One batch of adversarial images as floats, not rounded to 8 bits; float (k, 3, height, width) in [0, 1].
+
+    Args:
+        classifier: what the images are to fool.
+        images: clean, in [0, 1].
+        goals: int64 (k,): targets, or the labels for a method that is not `targeted`.
+        method: the attack.
+        seed: of its random numbers.
+        tally: counts image passes.
+
+    Raises:
+        DataError: images outside [0, 1].
+    """
+    least, greatest = (float(end) for end in torch.aminmax(images))
+    if not (least >= 0 and greatest <= 1):
+        raise DataError(
+            f"expected images in [0, 1], got values from {least:.3g} to {greatest:.3g}; "
+            "divide 8-bit pixels by 255, and leave normalisation to the Classifier"
+        )
+    with undisturbed(classifier, seed, tally):
+        made: Tensor = method.build(classifier, seed)(images, torch.from_numpy(goals))
+    return made.detach()
+
+
+def predict(classifier: Classifier, images: Tensor, *, tally: Tally | None = None) -> Indices:
+    """The class that the classifier, in eval mode, gives each image in [0, 1]; int64 (k,)."""
+    with undisturbed(classifier, 0, tally), torch.no_grad():
+        labels: Indices = check_logits(classifier(images)).argmax(dim=1).cpu().numpy()
+    return labels
+
+
+class Tally:
+    """Counts image passes of a classifier as its forward hook, and tells of them: forward 1, with gradients 3.
+
+    Args:
+        what: the name of the work.
+        planned: passes at most.
+        progress: told after every pass.
+    """
+
+    def __init__(self, what: str, planned: float, progress: Progress | None = None) -> None:
+        self.what, self.planned, self.progress = what, planned, progress
+        self.passes = 0.0
+
+    def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
+        """Count a pass that was made."""
+        self.passes += len(inputs[0]) * (GRADIENT_COST if inputs[0].requires_grad else 1.0)
+        if self.progress is not None:
+            self.progress(self.what, self.passes, max(self.planned, self.passes))
+
+
+@contextmanager
+def undisturbed(classifier: Classifier, seed: int, tally: Tally | None = None) -> Iterator[None]:
+    """Eval mode, weights without gradients, and random numbers from `seed`; on the way out everything is as it was."""
+    modes = [(module, module.training) for module in classifier.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in classifier.parameters()]
+    handle = None if tally is None else classifier.register_forward_hook(tally)
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.inference_mode(mode=False), torch.enable_grad():
+            torch.manual_seed(seed)
+            classifier.eval().requires_grad_(requires_grad=False)
+            yield
+    finally:
+        if handle is not None:
+            handle.remove()
+        for module, training in modes:
+            module.training = training
+        for parameter, gradient in wanted:
+            parameter.requires_grad_(gradient)
+
+
+def batches(which: Indices, size: int) -> Iterator[Indices]:
+    """`which` in pieces of `size`.
+
+    Raises:
+        UsageError: a size below 1.
+    """
+    if size < 1:
+        raise UsageError(f"expected a batch of at least 1 image, got {size}")
+    for start in range(0, len(which), size):
+        yield which[start : start + size]
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed for one piece of the work, made of the numbers that name it."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def check_targets(images: LabelledImages, targets: Indices) -> None:
+    """Raise a DataError unless there is one target for every image, among its classes and not its label."""
+    if targets.shape != (len(images),) or targets.dtype != np.int64:
+        raise DataError(
+            f"expected a target, int64, for each of the {len(images)} images of {images.name}, got {targets.dtype} {targets.shape}"
+        )
+    wrong = np.flatnonzero((targets < 0) | (targets >= len(images.classes)) | (targets == images.labels))
+    if len(wrong):
+        first = int(wrong[0])
+        raise DataError(
+            f"{images.name}: the target {targets[first]} of {images.describe(first)} is its label or outside the {len(images.classes)} classes; "
+            "draw targets with draw_targets"
+        )
+
+
+def check_attackable(classifier: Classifier, images: LabelledImages, targets: Indices) -> None:
+    """Before any work: targets that fit, and logits of a few images that an attack can use.
+
+    Raises:
+        DataError: targets that do not fit.
+        ModelError: logits that are not finite, too few for the classes, or probabilities.
+    """
+    check_targets(images, targets)
+    with undisturbed(classifier, 0), torch.no_grad():
+        logits = check_not_probabilities(check_logits(classifier(images.batch(np.arange(min(8, len(images))))), images.name))
+    if logits.shape[1] != len(images.classes):
+        raise ModelError(
+            f"the network gives {logits.shape[1]} logits, {images.name} has {len(images.classes)} classes; give images and network of one task"
+        )
+
+
+def _on_the_grid(made: Tensor, clean: Pixels, levels: int) -> Pixels:
+    """Pixels of 8 bits, at most `levels` from the clean ones; (k, height, width, 3)."""
+    rounded = torch.round(made * 255).permute(0, 2, 3, 1).cpu().numpy().astype(np.int16)
+    around = clean.astype(np.int16)
+    return np.clip(np.clip(rounded, around - levels, around + levels), 0, 255).astype(np.uint8)
+
+
+def _adversarial(clean: LabelledImages, pixels: Pixels | ChosenPixels, method: Method) -> LabelledImages:
+    return replace(clean, pixels=pixels, hashes=np.empty(0, dtype=np.str_), name=f"{clean.name} under {method.title}")
+
+
+def _key(classifier: Classifier, images: LabelledImages, targets: Indices, method: Method, seed: int) -> str:
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "network": [type(classifier.network).__qualname__, hash_state(classifier.network.state_dict())],
+        "preparation": [classifier.mean.flatten().tolist(), classifier.std.flatten().tolist(), classifier.size],
+        "images": [images.hashes.tolist(), images.labels.tolist(), targets.tolist()],
+        "method": method.record(),
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _kept(file: Path, images: LabelledImages, key: str) -> Attacked | None:
+    """What is cached under this key; None where nothing is, or what is there is damaged."""
+    if not file.is_file():
+        return None
+    try:
+        kept = Attacked.read(file)
+    except DataError:
+        return None
+    if kept.key != key or kept.images.pixels.shape != images.pixels.shape:
+        return None
+    return replace(kept, images=_adversarial(images, kept.images.pixels, kept.method))
+
+
+def _part(parts: Path, rows: Indices) -> Path:
+    """A file for each batch, so that keeping one costs no more the more are done."""
+    return parts / f"{rows[0]}-{len(rows)}.npz"
+
+
+def _keep(parts: Path, rows: Indices, pixels: Pixels, hit: Booleans) -> None:
+    """Keep a finished batch of an attack at work; where that cannot be, the warning at its end tells."""
+    with suppress(OSError), replacing(_part(parts, rows)) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, pixels=pixels[rows], hit=hit[rows])
+
+
+def _taken_up(parts: Path, rows: Indices, pixels: Pixels, hit: Booleans) -> bool:
+    """Put in place what an earlier call kept of this batch; False where nothing is, or what is there is damaged."""
+    try:
+        with _part(parts, rows).open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+            made, said = kept["pixels"], kept["hit"]
+    except Exception:  # noqa: BLE001 - a damaged zip file fails in many ways
+        return False
+    if (made.shape, made.dtype, said.shape, said.dtype) != (pixels[rows].shape, pixels.dtype, rows.shape, hit.dtype):
+        return False
+    pixels[rows], hit[rows] = made, said
+    return True

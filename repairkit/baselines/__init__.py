@@ -1,0 +1,1 @@
+"""Other rankings of filters, and the comparison with Shapley values."""

@@ -1,1 +1,0 @@
-"""What one would do instead of a repair, on the same images: one module for each alternative."""

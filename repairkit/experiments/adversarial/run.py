@@ -1,0 +1,244 @@
+"""Adversarial repair from data to findings: attack, find filters against the attack, choose, freeze, and be judged by other adversaries."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+
+import torch
+
+from repairkit.alternatives.adversarial_fine_tuning import harden
+from repairkit.alternatives.adversarial_training import MOST_IMAGES, passes_of_all
+from repairkit.alternatives.base import PART, Tried
+from repairkit.attacks.generate import Attacked, Booleans, attack, draw_targets
+from repairkit.baselines.compare import Compared, planned
+from repairkit.data.images import labelled_hash
+from repairkit.evaluation.ablation import grid
+from repairkit.evaluation.splits import Split
+from repairkit.experiments.adversarial.adversaries import Judged, judge
+from repairkit.experiments.adversarial.baselines import compare_first
+from repairkit.experiments.adversarial.feasibility import out_of_reach, won
+from repairkit.experiments.adversarial.rounds import Round, find_and_freeze, tune
+from repairkit.experiments.adversarial.screens import CORRELATED_SHARE, part_screens
+from repairkit.experiments.adversarial.task import PARTS, AdversarialTask, AttackOptions, attacked_rows, split_of
+from repairkit.experiments.adversarial.trade_off import FRONTIER, FrontierLine, frontier_of
+from repairkit.experiments.options import Options
+from repairkit.models.zoo import normalisation_of
+from repairkit.network.classifier import Classifier
+from repairkit.network.patch import Patch
+from repairkit.network.predict import outputs
+from repairkit.repair.attribute import zone_planned
+from repairkit.repair.choosing import DOWNSTREAM
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
+from repairkit.shapley.game import Floats
+from repairkit.shapley.permutation import Progress
+from repairkit.shapley.rounds import GRADIENT_COST
+
+
+@dataclass(frozen=True, eq=False)
+class AdversarialFindings:
+    """Everything measured; `repairkit.experiments.adversarial.summary` turns it into a result.
+
+    Attributes:
+        split: clean images that find, choose and report.
+        made: the adversarial images against the network as it was given, by part; `report` are those that are replayed.
+        rounds: empty where the attack does not fool the network.
+        networks: the columns of the report; "repaired" is what is handed over.
+        clean: for each column bool, shape (M,), who is right on the clean report images.
+        judged: what every adversary did to every column.
+        frontier: of the filters of the first round.
+        screens: of attack success and of accuracy for every filter, shape (2, n).
+        ended: why no further round was played, in words; empty where all were.
+        compared: the first round with baselines; None where nobody asked, or no round was played.
+        hardened: what adversarial fine-tuning cost; None where nobody asked, or the attack does not fool the network.
+        taken: of the passes those whose images an earlier run left in the cache, by part.
+    """
+
+    split: Split
+    made: dict[str, Attacked]
+    rounds: list[Round]
+    networks: dict[str, Classifier]
+    clean: dict[str, Booleans]
+    judged: Judged
+    frontier: list[FrontierLine]
+    screens: Floats | None
+    ended: str
+    compared: Compared | None
+    passes: dict[str, float]
+    seconds: dict[str, float]
+    hardened: Tried | None = None
+    taken: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> int:
+        """After how many rounds the repaired network was trained further, and that was not undone."""
+        return sum(each.tuned is not None and each.tuned.kept for each in self.rounds)
+
+    @property
+    def patch(self) -> Patch | None:
+        """All filters of all rounds (perhaps none), for the weights as they were given; None where no round was played."""
+        if not self.rounds:
+            return None
+        culprits = [culprit for each in self.rounds for culprit in each.patch.culprits]
+        return self.rounds[0].patch.model_copy(update={"culprits": culprits})
+
+
+def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
+    """Image passes that a run will make, by part.
+
+    Choosing assumes a path of as many filters as may be frozen, each of which asks half of the candidates again; the evaluation assumes that
+    most images give in to a small eps.
+    """
+    split = split_of(task, options, attacks)
+    sizes = {name: len(rows) for name, rows in attacked_rows(task, split, options, attacks).items()}
+    attacked = attacks.method.passes + 1
+    scored = 2 * sizes["choose"]
+    steps = options.max_filters
+    choosing = scored * (1 + steps + DOWNSTREAM * steps / 2 * options.candidates) + steps * len(split.choose)
+    columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0) + options.alternatives
+    points = 2 * len(grid(attacks.frontier, *FRONTIER)) + 1
+    training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
+    training += 2 * len(split.choose) * attacks.rounds if training else 0
+    compared = planned(
+        options,
+        images=sizes["attribute"] + (len(split.attribute) if attacks.ranking == "success - accuracy" else 0),
+        points=len(grid(attacks.frontier, *FRONTIER)),
+        report=sizes["report"] + len(split.report),
+        choosing=choosing,
+        before=sum(zone_planned(options, 2).values()),
+    )
+    return (
+        {"attack": attacked * sizes["report"] + attacks.rounds * (attacked + 1) * (sizes["attribute"] + sizes["choose"])}
+        | {"calibration": float(attacks.rounds * len(split.attribute))}
+        | zone_planned(options, 2 * attacks.rounds)
+        | {"attribution": attacks.rounds * options.budget, "correlation": 2 * CORRELATED_SHARE * options.budget}
+        | {"choosing": attacks.rounds * choosing}
+        | ({"fine-tuning": training} if training else {})
+        | {"frontier": float(points * (sizes["report"] + len(split.report)))}
+        | ({"baselines": compared} if options.compare else {})
+        | (
+            {PART: passes_of_all(attacks.method, min(MOST_IMAGES, len(split.attribute)), sizes["choose"] + len(split.choose))}
+            if options.alternatives
+            else {}
+        )
+        | {
+            "evaluation": columns * len(split.report)
+            + attacks.effort.passes(
+                attacks.method,
+                sizes["report"],
+                columns=columns,
+                carriers=len(task.others),
+                elsewhere=len(task.elsewhere) if task.elsewhere else 0,
+            )
+        }
+    )
+
+
+def configuration(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, object]:
+    """Everything that decides the bits of a run, as JSON can hold it."""
+    return options.configuration | {
+        "attack": asdict(attacks),
+        "models": {name: [each.sha256[:16], *normalisation_of(each)] for name, each in {"": task.model, **task.named_others}.items()},
+        "images": labelled_hash(task.images),
+        "elsewhere": labelled_hash(task.elsewhere) if task.elsewhere else None,
+        "threads": torch.get_num_threads(),
+        "version": f"{version('repairkit')} with torch {torch.__version__}",
+    }
+
+
+def repair(
+    task: AdversarialTask,
+    options: Options,
+    attacks: AttackOptions,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unfinished: Unfinished | None = None,
+) -> AdversarialFindings:
+    """Attack the network, freeze the filters that let the attack through, and judge the result by adversaries of every kind.
+
+    Args:
+        task: networks and images.
+        options: of finding and choosing; `target_shares` cut the clean images.
+        attacks: of the adversary and the evaluation.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes that attribute (`tmab` only); any number gives the same bits.
+        unfinished: where attributions, choices and what adversaries did are kept as the work goes, and taken up again.
+    """
+    split = split_of(task, options, attacks)
+    clock = Clock(
+        progress,
+        sum(plan(task, options, attacks).values()),
+        kept=unfinished,
+    )
+    rows = attacked_rows(task, split, options, attacks)
+    targets = draw_targets(task.images.labels, len(task.images.classes), options.seed)
+
+    def attacked(classifier: Classifier, part: str) -> Attacked:
+        with clock.part("attack"):
+            made = attack(
+                classifier,
+                task.images.subset(rows[part]),
+                targets[rows[part]],
+                attacks.method,
+                batch=options.batch,
+                seed=options.seed,
+                progress=clock.tell,
+            )
+            clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
+        return made
+
+    for each in (task.model, *task.others):
+        each.classifier.to(memory_format=torch.channels_last)  # faster on a CPU, gradients too
+    original = task.model.classifier
+    made = {part: attacked(original, part) for part in PARTS}
+    networks = {"original": original}
+    rounds: list[Round] = []
+    screens: Floats | None = None
+    frontier: list[FrontierLine] = []
+    ended = ""
+    hardened: Tried | None = None
+    if won(task, original, made, rows, options, clock):
+        repaired = alone = original
+        for number in range(attacks.rounds):
+            kept = unfinished.network(f"round-{number + 1}") if unfinished else None
+            clock.prefix = f"round {number + 1}" if attacks.rounds > 1 else ""
+            against = made if number == 0 else {part: attacked(repaired, part) for part in PARTS[:2]}
+            if number and (ended := out_of_reach(task, repaired, against, rows, options, clock)):
+                ended = f"in round {number + 1} {ended}"
+                break
+            found, repaired = find_and_freeze(task, repaired, against, split, options, attacks, rounds, clock, workers, kept)
+            rounds.append(found)
+            if not found.choice.chosen:
+                ended = f"in round {number + 1} no filter was worth freezing"
+                break
+            if attacks.finetune_epochs:
+                repaired, alone, rounds[-1] = tune(task, repaired, alone, rounds, split, options, attacks, clock, kept)
+        clock.prefix = ""
+        screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
+        frontier = list(frontier_of(task, rounds[0], made["report"], split, options, attacks, clock, unfinished))
+        if any(each.choice.chosen for each in rounds):
+            networks |= {"repaired": repaired} | ({"finetuned": alone} if attacks.finetune_epochs else {})
+        hardened = harden(task, networks, made, split, options, attacks, clock, unfinished) if options.alternatives else None
+    if task.dropout is not None:
+        networks["dropout"] = task.dropout.classifier
+    with clock.part("evaluation"):
+        report = task.images.subset(split.report)
+        right = {name: outputs(each, report, options, clock).argmax(1) == report.labels for name, each in networks.items()}
+        judged = judge(
+            networks,
+            made["report"],
+            task.images.subset(rows["report"]),
+            carriers={name: each.classifier for name, each in task.named_others.items()},
+            elsewhere=task.elsewhere,
+            effort=attacks.effort if rounds else None,
+            batch=options.batch,
+            seed=options.seed,
+            kept=unfinished.network("evaluation") if unfinished else None,
+            clock=clock,
+        )
+    compared = compare_first(task, rounds, frontier, made["report"], split, options, attacks, clock, unfinished)
+    return AdversarialFindings(
+        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds, hardened, clock.taken
+    )

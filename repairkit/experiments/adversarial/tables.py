@@ -1,0 +1,295 @@
+"""Tables that only reports on adversarial repairs have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from repairkit.alternatives import tables as alternatives_tables
+from repairkit.attacks.words import CLEAN, RECOVERED, SUCCESS, eps_text
+from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.adversarial.result import AdversarialResult, Adversary, FrontierPoint, Strength
+from repairkit.report import tables
+from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, points, signed
+from repairkit.result import Share
+
+KNOWS = {
+    "noise": "nothing",
+    "replay": "the original network",
+    "transfer": "the network his images were made on",
+    "black box": "answers of the network he attacks",
+    "adaptive": "all of the network he attacks",
+    "worst": "as above; his best try counts",
+}
+"""What each kind of adversary knows, in the order in which they are shown: from the weakest."""
+SERIES = ("order of choosing", "highest value first")
+
+
+def facts(result: AdversarialResult) -> list[tuple[str, str]]:
+    """What was repaired, against what, on which images, and how it was judged."""
+    return [
+        ("Model", result.model),
+        ("Images", result.images),
+        ("Attack", result.attack),
+        ("Filters ranked by", result.objective),
+        *((f"Part: {part}", what) for part, what in result.parts.items()),
+        ("Intervals", f"{result.level:.0%}"),
+        ("Date", result.created),
+    ]
+
+
+def key_figures(result: AdversarialResult) -> list[KeyFigure]:
+    """Replayed success, clean accuracy, and the label recovered from the worst of the attacks run afresh."""
+    keys = {kind: next((entry.key for entry in result.adversaries if entry.kind == kind), None) for kind in ("replay", "worst")}
+    names = {
+        (SUCCESS, keys["replay"]): "target success, stored images (lower is better)",
+        (CLEAN, None): CLEAN,
+        (RECOVERED, keys["worst"]): "recovered label, worst of the attacks run afresh",
+    }
+    effects = {(entry.metric, entry.group): entry for entry in tables.repair_effects(result)}
+    return [tables.key_figure(result, effects[key], name) for key, name in names.items() if key in effects]
+
+
+def summary(result: AdversarialResult) -> Table:
+    """What the command line shows: both measures of each adversary and clean accuracy, columns side by side."""
+    table = tables.before_after(result, _labels(result))
+    caption = f"By adversary, with {result.level:.0%} intervals (target success: lower is better; recovered label: higher)"
+    return replace(table, caption=caption, heads=("Adversary and measure", *table.heads[1:]))
+
+
+def quoted(result: AdversarialResult) -> list[Table]:
+    """What README and recipes show of one run."""
+    instead = alternatives(result)
+    return [*adversaries(result), *([instead] if instead else []), *comparison_tables.quoted(result.compared, result.level)]
+
+
+def runs(results: Sequence[AdversarialResult]) -> Table:
+    """Several runs side by side: how many filters, and what became of stored images, of the worst of the attacks afresh and of clean images.
+
+    With filters trained beside, the row is of both, and a row below it of training alone.
+    """
+
+    def row(result: AdversarialResult, column: str, name: Cell, *, filters: int) -> tuple[Cell, ...]:
+        effects = {(e.metric, e.group): e for e in result.differences if (e.first, e.second) == ("original", column)}
+
+        def change(metric: str, group: str | None) -> Cell:
+            found = effects.get((metric, group))
+            return Cell(NONE) if found is None else Cell(points(found.value), interval(found.low, found.high, points))
+
+        stored = [share for share in result.shares if (share.metric, share.group) == (SUCCESS, "replay")]
+        asked = ((SUCCESS, "replay"), (RECOVERED, "worst"), (CLEAN, None))
+        sizes = [next((count(s.n) for s in result.shares if (s.metric, s.group) == each), NONE) for each in asked]
+        return (
+            name,
+            Cell(count(filters)),
+            Cell(", ".join(sizes)),
+            *(Cell(next((percent(s.value) for s in stored if s.column == key), NONE)) for key in ("original", column)),
+            change(SUCCESS, "replay"),
+            change(RECOVERED, "replay"),
+            change(RECOVERED, "worst"),
+            change(CLEAN, None),
+        )
+
+    rows: list[tuple[Cell, ...]] = []
+    for result in results:
+        rows.append(row(result, "repaired", Cell(result.reproduction.command, kind="code"), filters=len(result.frozen)))
+        if any(column.key == "finetuned" for column in result.columns):
+            rows.append(row(result, "finetuned", Cell(f"{column_label(result, 'finetuned')}, in that run", kind="text"), filters=0))
+    heads = (
+        "Filters frozen",
+        "n: stored, afresh, clean",
+        "Target success, stored images",
+        "Afterwards",
+        "Change",
+        "Recovered label, stored images",
+        "Recovered label, worst of the attacks afresh",
+        "Clean accuracy",
+    )
+    numbers: list[Kind] = ["number"] * len(heads)
+    caption = f"Changes in percentage points, with {results[0].level:.0%} intervals"
+    return Table("runs", caption, ("Run", *heads), ("code", *numbers), (tuple(rows),))
+
+
+def alternatives(result: AdversarialResult) -> Table | None:
+    """The repair beside what one could do instead, against the stored images and the worst of the attacks afresh; None where nobody asked."""
+    wanted: list[tuple[str, str | None, str]] = [
+        (SUCCESS, "replay", "Target success, stored images (lower is better)"),
+        (RECOVERED, "replay", "Recovered label, stored images"),
+        (RECOVERED, "worst", "Recovered label, worst of the attacks afresh"),
+        (CLEAN, None, "Clean accuracy"),
+    ]
+    return alternatives_tables.table(result, wanted)
+
+
+described = alternatives_tables.described
+
+
+def design(result: AdversarialResult) -> str:
+    """On which images, attacked how, in a few words."""
+    return f"{result.images}; {result.attack}"
+
+
+def from_weakest(result: AdversarialResult) -> list[Adversary]:
+    """The adversaries by kind, from the weakest; within a kind as the result has them."""
+    return sorted(result.adversaries, key=lambda entry: list(KNOWS).index(entry.kind))
+
+
+def adversaries(result: AdversarialResult) -> list[Table]:
+    """A row for each adversary, columns side by side: how often he gets his target, and how often the label survives him."""
+    found = {(entry.metric, entry.group, entry.column): entry for entry in result.shares}
+
+    def row(metric: str, group: str | None, name: str, knows: str, n: int) -> tuple[Cell, ...]:
+        shares = (found.get((metric, group, column.key)) for column in result.columns)
+        return (Cell(name, kind="text"), Cell(count(n)), *map(_share_cell, shares), Cell(knows, kind="text"))
+
+    sizes = [entry.n for entry in result.shares if entry.metric == CLEAN]
+    clean = (row(CLEAN, None, "Clean images", "(no adversary)", sizes[0]),) if sizes else ()
+    numbers: list[Kind] = ["number"] * len(result.columns)
+    return [
+        Table(
+            key=key,
+            caption=f"{caption}, with {result.level:.0%} intervals",
+            heads=("Adversary", "n", *(column.label for column in result.columns), "Knows"),
+            kinds=("text", "number", *numbers, "text"),
+            bodies=tuple(body for body in (first, rows) if body),
+        )
+        for key, metric, caption, first in (
+            ("target-success", SUCCESS, "Target success (lower is better)", ()),
+            ("recovered-label", RECOVERED, "Recovered label, and accuracy on clean images (higher is better)", clean),
+        )
+        if (rows := tuple(row(metric, entry.key, entry.title, KNOWS[entry.kind], entry.n) for entry in from_weakest(result)))
+    ]
+
+
+def _share_cell(entry: Share | None) -> Cell:
+    return Cell(NONE) if entry is None else Cell(percent(entry.value), interval(entry.low, entry.high, percent))
+
+
+def descriptions(result: AdversarialResult) -> list[tuple[str, str]]:
+    """Each adversary's title, and what he does and costs."""
+    return [(entry.title, f"{entry.description.rstrip('.')}; {count(entry.passes)} image passes.") for entry in from_weakest(result)]
+
+
+def _labels(result: AdversarialResult) -> tables.Label:
+    titles = {entry.key: entry.title for entry in result.adversaries}
+    return lambda metric, group: metric if group is None else f"{titles.get(group, group)}: {metric}"
+
+
+def differences(result: AdversarialResult) -> list[Table]:
+    """A table for each pair of columns, both measures of an adversary below each other."""
+    found = tables.differences(result, _labels(result))
+    return [replace(table, heads=("Adversary and measure", *table.heads[1:])) for table in found]
+
+
+def lower_after_repair(result: AdversarialResult) -> Table | None:
+    """What a repair made worse: what is claimed, then what moved the wrong way without a claim; None if there is nothing."""
+    found = tables.lower_after_repair(result, _labels(result))
+    if found is None:
+        return None
+    caption = (
+        f"Everything that a repair made worse, and everything that moved the wrong way without a claim, with {result.level:.0%} intervals"
+    )
+    return replace(found, caption=caption, heads=("Adversary and measure", *found.heads[1:]))
+
+
+def frontier(result: AdversarialResult) -> Table:
+    """Replayed success and clean accuracy as filters are frozen, a row for each number frozen."""
+    found: dict[tuple[str, int], FrontierPoint] = {(point.series, point.filters): point for point in result.frontier}
+    present = [series for series in SERIES if any(point.series == series for point in result.frontier)]
+
+    def cells(point: FrontierPoint | None) -> tuple[Cell, Cell]:
+        if point is None:
+            return Cell(NONE), Cell(NONE)
+        success = Cell(percent(point.success), interval(point.success_low, point.success_high, percent))
+        return success, Cell(percent(point.clean), interval(point.clean_low, point.clean_high, percent))
+
+    chosen = {point.filters for point in result.frontier if point.chosen}
+    rows = tuple(
+        (
+            Cell(f"{count(number)} (chosen)" if number in chosen else count(number), kind="text"),
+            *(cell for series in present for cell in cells(found.get((series, number)))),
+        )
+        for number in sorted({number for _, number in found})
+    )
+    numbers: list[Kind] = ["number"] * (2 * len(present))
+    return Table(
+        key="frontier",
+        caption=f"Stored and clean images as filters are frozen, n = {_sizes([point.n for point in result.frontier])} stored and "
+        f"{_sizes([point.n_clean for point in result.frontier])} clean, with {result.level:.0%} intervals",
+        heads=("Frozen", *(f"{series[0].upper()}{series[1:]}: {metric}" for series in present for metric in (SUCCESS, CLEAN))),
+        kinds=("text", *numbers),
+        bodies=(rows,) if rows else (),
+    )
+
+
+def _sizes(numbers: Sequence[int]) -> str:
+    return " / ".join(dict.fromkeys(map(count, numbers)))
+
+
+def sweep(result: AdversarialResult) -> Table:
+    """Target success of PGD run afresh, a row for each bound, networks side by side."""
+    found = {(point.column, point.eps): point for point in result.sweep}
+    columns = [column for column in result.columns if any(point.column == column.key for point in result.sweep)]
+
+    def cell(column: str, eps: float) -> Cell:
+        point = found.get((column, eps))
+        return Cell(NONE) if point is None else Cell(percent(point.success), interval(point.low, point.high, percent))
+
+    bounds = sorted({point.eps for point in result.sweep})
+    rows = tuple((Cell(eps_text(eps), kind="text"), *(cell(column.key, eps) for column in columns)) for eps in bounds)
+    numbers: list[Kind] = ["number"] * len(columns)
+    starts = max((point.restarts for point in result.sweep), default=1)
+    return Table(
+        key="sweep",
+        caption=f"Target success of PGD run afresh within eps of 255 levels, {starts} start{'' if starts == 1 else 's'} within each, "
+        f"n = {_sizes([point.n for point in result.sweep])}, with {result.level:.0%} intervals",
+        heads=("eps, of 255", *(column.label for column in columns)),
+        kinds=("text", *numbers),
+        bodies=(rows,) if rows else (),
+    )
+
+
+def median_eps(result: AdversarialResult, entry: Strength) -> str:
+    """The least bound that gets half of the targets; where none does, that it lies above the largest that was tried."""
+    if entry.median_eps is not None:
+        return eps_text(entry.median_eps)
+    tried = [point.eps for point in result.sweep if point.column == entry.column]
+    return f"above {eps_text(max(tried))}" if tried else NONE
+
+
+def strengths(result: AdversarialResult) -> Table:
+    """How large a bound each network withstands, and how many images need a larger or a smaller one than of the original."""
+    rows = tuple(
+        (
+            Cell(column_label(result, entry.column), kind="text"),
+            Cell(count(entry.n)),
+            Cell(median_eps(result, entry)),
+            Cell(NONE if entry.gained is None else count(entry.gained)),
+            Cell(NONE if entry.lost is None else count(entry.lost)),
+            Cell(p_value(entry.p_value)),
+        )
+        for entry in result.strengths
+    )
+    return Table(
+        key="strengths",
+        caption="Median eps, and the images that need a larger or a smaller eps than of the original network",
+        heads=("Network", "n", "Median eps, of 255", "Need more", "Need less", "p"),
+        kinds=("text", "number", "number", "number", "number", "number"),
+        bodies=(rows,) if rows else (),
+    )
+
+
+def sanity(result: AdversarialResult) -> list[str]:
+    """For each network what is suspicious about the attack that measured it, or that nothing is."""
+    return [
+        f"{column_label(result, entry.column)}: {'; '.join(entry.flags) or f'nothing suspicious in {count(entry.checked)} images'}."
+        for entry in result.strengths
+    ]
+
+
+def correlation(result: AdversarialResult) -> str:
+    """The rank correlation in a sentence; "" where it was not measured."""
+    found = result.correlation
+    if found is None:
+        return ""
+    return f"Spearman's rank correlation of {found.of}: {signed(f'{found.value:.2f}')}, n = {count(found.n)} filters."

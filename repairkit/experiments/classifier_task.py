@@ -1,0 +1,160 @@
+"""What is asked about critical filters: the network, its images, the class, and how an option reads for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from repairkit.data.images import LabelledImages
+from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.splits import Split, three_way, ungrouped
+from repairkit.experiments.critical.evaluation import OTHERS
+from repairkit.experiments.fitting import check_fit
+from repairkit.experiments.options import LiveZone, Options, Ranking
+from repairkit.models.zoo import LoadedModel
+from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
+from repairkit.repair.choosing import check_guard
+from repairkit.shapley import Attribution
+from repairkit.shapley.game import Examples, Floats
+
+ROUNDING = 1e-6
+"""Values below it are zero: float32 passes of other sizes differ by less."""
+LEAST = 10
+"""Images of the class that find and report at least: with fewer neither a value nor an interval says anything."""
+
+
+@dataclass(frozen=True)
+class CriticalTask:
+    """A network, images of its classes, and what is asked.
+
+    Attributes:
+        model: the network.
+        images: labelled by the columns of its logits.
+        label: the class whose recall is asked about; None for accuracy on all.
+        repair: also repair the class.
+
+    Raises:
+        DataError: the images have other classes than the network, or were seen in training, or there are too few of the class.
+        ModelError: the network cannot take images of this size, or answers with probabilities or what is not finite.
+    """
+
+    model: LoadedModel
+    images: LabelledImages
+    label: int | None
+    repair: bool = False
+
+    def __post_init__(self) -> None:
+        check_fit(self.model, self.images)
+        if self.label is not None and (self.images.labels == self.label).all():
+            raise DataError(f"{self.images.name} holds images of {self.subject} alone; give images of other classes to compare with")
+
+    @property
+    def subject(self) -> str | None:
+        """Name of the class, if one is asked about."""
+        return None if self.label is None else self.images.classes[self.label]
+
+    @property
+    def objective(self) -> ClassRecall | Accuracy:
+        """What filters are valued by."""
+        return Accuracy() if self.label is None else ClassRecall(self.label)
+
+
+def split_of(task: CriticalTask, options: Options) -> Split:
+    """The images that find, choose and report, stratified by class; the same whichever class is asked about.
+
+    Raises:
+        DataError: too few images of the class; says how many are needed. Or too few of the others for each part, or to show that the guard holds.
+    """
+    images = task.images
+    find, _, report = options.target_shares
+    needed = math.ceil(LEAST / min(find, report))
+    there = len(images) if task.label is None else int((images.labels == task.label).sum())
+    if there < needed:
+        what = images.name if task.subject is None else f"{images.name}: the class {task.subject!r}"
+        raise DataError(
+            f"{what} has {there} image{'s' if there != 1 else ''}, but {needed} are needed: {LEAST} that find filters, {LEAST} that report "
+            f"and the rest that choose; give more images of it, for instance with --parts train,val"
+        )
+    split = three_way(ungrouped(images), shares=options.target_shares, seed=options.seed)
+    if task.label is not None and any((images.labels[rows] == task.label).all() for rows in vars(split).values()):
+        raise DataError(f"{images.name}: the {len(images) - there} images of {OTHERS} are too few for each part to have one; give more")
+    if task.repair:
+        check_guard(int((images.labels[split.choose] != task.label).sum()), options.max_clean_drop, f"{images.name}, {OTHERS}")
+    return split
+
+
+def worth_on(task: CriticalTask, images: LabelledImages, options: Options) -> Worth:
+    """The worth whose values rank the filters; of a class, on its images alone."""
+    objective = Smooth(task.objective) if options.score == "smooth" else task.objective
+    return objective.on(images if task.label is None else images.subset(np.flatnonzero(images.labels == task.label)))
+
+
+def critical_ones(attribution: Attribution, most: int) -> Examples:
+    """The filters that something depends on, highest first (value, less the price where there is one): at most so many, and of positive value alone."""
+    highest = attribution.extremes(len(attribution.ids))["high"]
+    return highest[attribution.value[highest] > ROUNDING][:most]
+
+
+def positive(scores: Floats, most: int) -> Examples:
+    """Filters by score, highest first: at most so many, and of positive score alone.
+
+    Example:
+        >>> positive(np.array([0.1, -0.2, 0.3, 0.0]), 3)
+        array([2, 0])
+    """
+    highest: Examples = np.argsort(-scores, kind="stable")
+    return highest[scores[highest] > ROUNDING][:most]
+
+
+def class_ranking(given: str | None, engine: str, guarantee: float | None = None) -> Ranking:
+    """What ranks the filters of a class: as given, else "specific" where that can be.
+
+    Raises:
+        UsageError: a ranking that is not for classes.
+
+    Example:
+        >>> class_ranking(None, "tmab"), class_ranking(None, "monte-carlo"), class_ranking("recall", "tmab")
+        ('specific', 'recall', 'recall')
+    """
+    if given not in (None, "specific", "recall"):
+        raise UsageError(f"ranking must be 'specific' or 'recall' for a class, got {given!r}")
+    if given is None:
+        return "specific" if engine == "tmab" and guarantee is None else "recall"
+    return "specific" if given == "specific" else "recall"
+
+
+def usual_t0(engine: str, ranking: str, *, of_class: bool) -> LiveZone:
+    """Live zone, unless told otherwise; None stands for the engine's own.
+
+    Critical filters matter together, far from the whole network or near it, by the network. The mean height of accuracy while the 40 highest are
+    frozen was, from the zone that was measured and from t0 = 0.97, where repairs look: on handwritten digits (SqueezeNet 1.1) 26 and 64 %, on ImageNet's
+    Inception-v3 29 and 22 %. So accuracy settles it on the images that choose, which it has no other use for. A class has few of these, and takes the measured zone;
+    a class-specific ranking looks where the other classes are alive, which is where repairs look.
+
+    Example:
+        >>> usual_t0("tmab", "recall", of_class=False), usual_t0("tmab", "recall", of_class=True)
+        ('settled', 'auto')
+        >>> usual_t0("tmab", "specific", of_class=True), usual_t0("monte-carlo", "recall", of_class=False)
+        (None, None)
+    """
+    if engine != "tmab" or ranking == "specific":
+        return None
+    return "auto" if of_class else "settled"
+
+
+def is_specific(task: CriticalTask, options: Options) -> bool:
+    """Whether values are less by what other classes lose."""
+    return task.label is not None and options.ranking == "specific"
+
+
+def seeks_both(task: CriticalTask, options: Options) -> bool:
+    """Whether the culprits of a repair take an attribution of their own; a guarantee finds them on the way."""
+    return task.repair and options.guarantee is None
+
+
+def labels_of(tasks: Sequence[CriticalTask]) -> list[int]:
+    """The classes that are asked about."""
+    return [task.label for task in tasks if task.label is not None]

@@ -1,0 +1,129 @@
+"""Do attacks need the filters that accuracy needs? Values of attack success and of clean accuracy for every filter of one network, twice each.
+
+The second pair has random numbers of its own, so that how well each value repeats is known: noise pulls a rank correlation toward zero,
+and a correlation of .3 means little between values that agree with themselves at .3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from repairkit.attacks.generate import Attacked, attack, draw_targets
+from repairkit.data.images import labelled_hash
+from repairkit.errors import DataError
+from repairkit.evaluation.splits import some
+from repairkit.experiments.adversarial.feasibility import check_hits, fooled, moved
+from repairkit.experiments.adversarial.task import LEAST, AdversarialTask, AttackOptions
+from repairkit.experiments.options import Options
+from repairkit.models.zoo import normalisation_of
+from repairkit.network.filters import ConvFilters
+from repairkit.objectives import Accuracy, AttackSuccess
+from repairkit.repair.attribute import game_of, zone_of, zone_planned
+from repairkit.repair.screens import screens_of
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
+from repairkit.shapley.game import Floats
+from repairkit.shapley.permutation import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelationFindings:
+    """Everything measured; `repairkit.experiments.correlation.summary` turns it into a result.
+
+    Attributes:
+        made: the adversarial images.
+        filters: the players with their constants.
+        screens: gradient estimates of the values for every filter: attack success, accuracy, and both again; shape (4, n). Zeros
+            where the attack does not fool the network.
+        t0: live zone.
+        fooled: whether the attack reaches its target often enough for success to be valued.
+        passes, seconds: by part; taken: of the passes those whose images an earlier run left in the cache.
+    """
+
+    made: Attacked
+    filters: ConvFilters
+    screens: Floats
+    t0: float
+    fooled: bool
+    passes: dict[str, float]
+    seconds: dict[str, float]
+    taken: dict[str, float]
+
+
+def attacked_count(task: AdversarialTask, attacks: AttackOptions) -> int:
+    """How many images are attacked."""
+    return min(attacks.images[0], len(task.images))
+
+
+def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
+    """Image passes that a run will make, by part.
+
+    Raises:
+        DataError: too few images.
+    """
+    count = attacked_count(task, attacks)
+    if count < LEAST:
+        raise DataError(f"{task.images.name} has {len(task.images)} images, but {LEAST} are needed; give more images")
+    return (
+        {"attack": float(count * (attacks.method.passes + 2)), "calibration": float(len(task.images))}
+        | zone_planned(options, 2)
+        | {"screens": options.budget}
+    )
+
+
+def configuration(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, object]:
+    """Everything that decides the bits of a run, as JSON can hold it."""
+    return options.configuration | {
+        "attack": asdict(attacks.method) | {"images": attacks.images[0]},
+        "model": [task.model.sha256[:16], *normalisation_of(task.model)],
+        "images": labelled_hash(task.images),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def find(
+    task: AdversarialTask,
+    options: Options,
+    attacks: AttackOptions,
+    *,
+    progress: Progress | None = None,
+    unfinished: Unfinished | None = None,
+) -> CorrelationFindings:
+    """Attack the images and value every filter for the attack's success and for accuracy, by gradients, a quarter of the budget each time.
+
+    Args:
+        task: the network and clean images, all of which are used: nothing is chosen and nothing repaired.
+        options: of the values; `budget` is for all four.
+        attacks: the method and how many images are attacked (the first of `images`); the rest is not used.
+        progress: told of what is at work, the passes made and those planned.
+        unfinished: where the values are kept.
+    """
+    planned = plan(task, options, attacks)
+    clock = Clock(
+        progress,
+        sum(planned.values()),
+        kept=unfinished,
+    )
+    classifier = task.model.classifier.to(memory_format=torch.channels_last)
+    rows = some(task.images, attacked_count(task, attacks), seed=options.seed)
+    targets = draw_targets(task.images.labels, len(task.images.classes), options.seed)
+    with clock.part("attack"):
+        made = attack(
+            classifier, task.images.subset(rows), targets[rows], attacks.method, batch=options.batch, seed=options.seed, progress=clock.tell
+        )
+        clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
+        hit = [moved(classifier, made, task.images.subset(rows), options, clock)]
+    if fooled(hit):
+        check_hits([made], task.images.name)
+    success, accuracy = AttackSuccess().on(made.toward_targets), Accuracy().on(task.images)
+    with clock.part("calibration"):
+        game = game_of(classifier, success - accuracy, (task.images,), options)
+        clock.add("calibration", len(task.images))
+    kept = unfinished.network("screens") if unfinished else None
+    _, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
+    screens = screens_of(
+        classifier, game.filters, dict(enumerate([success, accuracy] * 2)), options, passes=options.budget / 4, t0=t0, batch=options.batch, clock=clock, part="screens", kept=kept
+    )  # fmt: skip
+    return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), clock.passes, clock.seconds, clock.taken)

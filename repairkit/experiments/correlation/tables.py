@@ -1,0 +1,79 @@
+"""Tables that only reports on the correlation of attack success and accuracy have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repairkit.experiments.correlation.result import CorrelationResult
+from repairkit.report.tables import NONE, Cell, KeyFigure, Table, count, interval, signed
+from repairkit.result import Correlation
+
+
+def facts(result: CorrelationResult) -> list[tuple[str, str]]:
+    """What was asked, on what."""
+    return [
+        ("Model", result.model),
+        ("Filters", count(result.players)),
+        ("Images", result.images),
+        ("Attack", result.attack),
+        ("Intervals", f"{result.level:.0%}, over filters"),
+        ("Date", result.created),
+    ]
+
+
+def key_figures(_result: CorrelationResult) -> list[KeyFigure]:
+    """Nothing changes in such a run."""
+    return []
+
+
+def summary(result: CorrelationResult) -> Table:
+    """What the command line shows."""
+    rows = tuple((Cell(each.of, kind="text"), Cell(count(each.n)), _value(each)) for each in result.correlations)
+    corrected = (Cell("attack success and accuracy, corrected for noise", kind="text"), Cell(NONE), Cell(_text(result.corrected)))
+    return Table(
+        key="correlations",
+        caption=f"Spearman's rank correlation over filters, with {result.level:.0%} intervals as if filters were drawn at random",
+        heads=("Of", "Filters", "Rank correlation"),
+        kinds=("text", "number", "number"),
+        bodies=((*rows, corrected),) if rows else (),
+    )
+
+
+def quoted(result: CorrelationResult) -> list[Table]:
+    """What README and recipes show of one run."""
+    return [summary(result), *([tops(result)] if result.tops else [])]
+
+
+def design(result: CorrelationResult) -> str:
+    """On which images, in a few words."""
+    return result.images
+
+
+def runs(results: Sequence[CorrelationResult]) -> Table:
+    """Several networks side by side."""
+    rows = tuple(
+        (Cell(each.title, kind="text"), _value(each.correlations[0]) if each.correlations else Cell(NONE), Cell(_text(each.corrected)))
+        for each in results
+    )
+    caption = f"Spearman's rank correlation of attack success and accuracy, with {results[0].level:.0%} intervals as if filters were drawn at random"
+    return Table("runs", caption, ("Of", "Rank correlation", "Corrected for noise"), ("text", "number", "number"), (rows,))
+
+
+def tops(result: CorrelationResult) -> Table:
+    """How many of the highest filters are the same."""
+    rows = tuple((Cell(count(top.k), kind="text"), Cell(count(top.shared)), Cell(f"{top.chance:.1f}")) for top in result.tops)
+    return Table(
+        key="tops",
+        caption="Highest filters by either value",
+        heads=("k highest", "In both", "Expected by chance"),
+        kinds=("text", "number", "number"),
+        bodies=(rows,) if rows else (),
+    )
+
+
+def _value(found: Correlation) -> Cell:
+    return Cell(_text(found.value), interval(found.low, found.high, _text))
+
+
+def _text(value: float | None) -> str:
+    return NONE if value is None else signed(f"{value:.2f}")

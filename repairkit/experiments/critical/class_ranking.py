@@ -1,0 +1,210 @@
+"""Class-specific ranking: a filter's value for one class, less a price for what the other classes lose with it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from repairkit.data.images import LabelledImages
+from repairkit.errors import ModelWarning
+from repairkit.experiments.options import Options
+from repairkit.network.game import ModelGame
+from repairkit.objectives import ClassRecall, Smooth
+from repairkit.repair.screens import screens_of
+from repairkit.report.tables import limit
+from repairkit.run.ledger import Clock
+from repairkit.run.store import Unfinished
+from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND
+
+FIRST = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
+"""Factors of the price of which one says where to flip, by first-order values."""
+FACTORS = (0.0, *(float(f"{0.5 * 2 ** (step / 4):.3g}") for step in range(29)))
+"""Factors of the price by which filters are ranked, four to an octave; the first is the paper's ranking. Five looks by bisection tell them apart."""
+PRICED_AT = 0.97
+"""Live zone of the screens: the other classes are to go on as they do, so what they lose is asked near the whole network."""
+SHARE = 0.4
+"""Of the budget, for the screens of all classes together, which all classes that are asked about share."""
+PART, CHOOSING = "screens of classes", "choosing the price"
+"""Under which the clock books them."""
+ROUND = SCREEN_ROUND * GRADIENT_COST
+"""Image passes of a round of gradients."""
+Lead = Callable[[Examples], float]
+"""Players to freeze -> by how much further the recall of the class falls than the mean recall of the others, on the images that choose."""
+Fall = Callable[[Examples], tuple[float, float]]
+"""Players to freeze -> how far the mean recall of the other classes falls on the images that choose, and its one-sided 90 % bound."""
+
+
+@dataclass(frozen=True, eq=False)
+class Specific:
+    """What other classes lose with each filter, and what counts against it for that.
+
+    Attributes:
+        factor: one of `FACTORS`.
+        sizes: float64 (n,), mean over the other classes of the size of the filter's first-order marginal, in units of recall.
+        classes: how many others that is over.
+        first: the factor by which filters were picked for flips.
+        fall: of the mean recall of the other classes on the images that choose, with the critical filters frozen.
+        bound: one-sided 90 % bound of that.
+        spared: whether the bound is at most what the options allow.
+    """
+
+    factor: float
+    sizes: Floats
+    classes: int
+    first: float
+    fall: float
+    bound: float
+    spared: bool
+
+
+def sampled(labels: Examples, options: Options) -> list[int]:
+    """The classes whose screens say what other classes lose: all, or as many drawn at random as `SHARE` of the budget pays a round each, two at least.
+
+    Args:
+        labels: int64, shape (N,), of the images that find.
+        options: budget and seed.
+
+    Example:
+        >>> len(sampled(np.arange(1000), Options(budget=9_600))), sampled(np.array([0, 0, 1]), Options(budget=100))
+        (20, [0, 1])
+    """
+    there = np.unique(labels)
+    most = max(2, int(SHARE * options.budget / ROUND))
+    drawn: list[int] = np.sort(np.random.default_rng(options.seed).permutation(there)[:most]).tolist()
+    return drawn
+
+
+def passes_of_each(classes: int, options: Options) -> float:
+    """Image passes of the screen of one class, where so many share `SHARE` of the budget: in whole rounds, at least one."""
+    return float(ROUND * max(1, int(SHARE * options.budget / classes / ROUND)))
+
+
+def planned_screens(labels: Examples, asked: Sequence[int], options: Options) -> float:
+    """Image passes of all screens that these classes need."""
+    sample = sampled(labels, options)
+    return len({*sample, *asked}) * passes_of_each(len(sample), options)
+
+
+class Elsewhere:
+    """First-order marginals of every filter for each class, on the images that find; made once, whichever class asks.
+
+    Args:
+        asked: labels of the classes that are asked about.
+        unfinished: where they are kept; None for nowhere.
+    """
+
+    def __init__(self, asked: Sequence[int], unfinished: Unfinished | None = None) -> None:
+        self._asked, self._unfinished = asked, unfinished
+        self._made: dict[int, Floats] = {}
+
+    def of(self, label: int, game: ModelGame, images: LabelledImages, options: Options, clock: Clock) -> tuple[Floats, Floats]:
+        """Mean gradients of the smooth recall by every filter's mask: of this class, shape (n,), and of the sampled others, shape (k, n)."""
+        sample = sampled(images.labels, options)
+        if not self._made:
+            labels = sorted({*sample, *self._asked})
+            values = screens_of(
+                game.classifier,
+                game.filters,
+                {label: Smooth(ClassRecall(label)).on(images.subset(np.flatnonzero(images.labels == label))) for label in labels},
+                options,
+                passes=passes_of_each(len(sample), options),
+                t0=PRICED_AT,
+                batch=game.batch,
+                clock=clock,
+                part=PART,
+                kept=self._unfinished.network("screens-of-classes") if self._unfinished else None,
+            )
+            self._made = dict(zip(labels, values / (1 - PRICED_AT), strict=True))
+        return self._made[label], np.stack([self._made[other] for other in sample if other != label])
+
+
+def first_factor(own: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:
+    """The factor of `FIRST` with which the class falls furthest beyond the others where first-order values rank; the least of several.
+
+    At a smaller one the filters are picked that all classes need, at a greater one those that none needs.
+
+    Args:
+        own: first-order marginals of every filter for the class, shape (n,).
+        sizes: mean size of those of the others, shape (n,).
+        lead: of the class, with filters frozen.
+        most: how many filters are frozen.
+
+    Example:
+        >>> first_factor(np.array([0.5, 0.6]), np.array([0.0, 0.3]), lambda frozen: float(0 in frozen), most=1)
+        1.0
+    """
+    return max(FIRST, key=lambda factor: lead(np.argsort(factor * sizes - own, kind="stable")[:most]))
+
+
+def settled(
+    critical: Callable[[float], Examples],
+    sizes: Floats,
+    fall: Fall,
+    *,
+    unmoved: float,
+    classes: int,
+    first: float,
+    options: Options,
+    whose: str = "",
+) -> Specific:
+    """A factor of `FACTORS` with which the other classes are spared, and with the next lower one not: the one-sided 90 % bound on their fall is at most `spare`.
+
+    Images that are too few to show that of a network that does not change are asked for no more than they can show, with a warning.
+
+    By bisection, which takes a factor to spare them where a smaller one does; where that is not so, a smaller one than is found may do, too. Where
+    none does it is the last, with a warning.
+
+    Deviation from Ghorbani & Zou 2020, who rank by recall of the class alone. Filters that every class needs are then among the highest, and
+    all classes fall; counting against a filter the mean of what the others lose is not enough, since a filter may help some as it harms
+    others, hence its size.
+
+    Args:
+        critical: the players that are frozen, where filters are ranked by value less so many times the price.
+        sizes: mean size over the others of each filter's first-order marginal, shape (n,).
+        fall: of the others, with filters frozen.
+        unmoved: the bound with nothing frozen.
+        classes: how many others `sizes` is over.
+        first: the factor by which filters were picked for flips.
+        options: `spare`.
+        whose: ranking it is, where it is that of a baseline; that the images are too few has been said of the Shapley values' then.
+    """
+    allowed = max(options.spare, unmoved)
+    if unmoved > options.spare and not whose:
+        warnings.warn(
+            f"the images of other classes that choose are too few to show that these fall by {limit(options.spare)} at most; with no image lost "
+            f"they show {100 * unmoved:.1f}, which is asked for; give more images, or a larger --spare",
+            ModelWarning,
+            stacklevel=2,
+        )
+    least, most = -1, len(FACTORS)
+    measured: dict[int, tuple[float, float]] = {}
+    while most - least > 1:
+        middle = (least + most) // 2
+        measured[middle] = fall(critical(FACTORS[middle]))
+        least, most = (least, middle) if measured[middle][1] <= allowed else (middle, most)
+    spared = most < len(FACTORS)
+    last = most if spared else len(FACTORS) - 1
+    fallen, bound = measured[last]
+    if not spared:
+        warnings.warn(
+            f"{whose}{': ' if whose else ''}at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(allowed)} on the "
+            f"images that choose (by {100 * fallen:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top, or a larger --spare",
+            ModelWarning,
+            stacklevel=2,
+        )
+    return Specific(FACTORS[last], sizes, classes, first, fallen, bound, spared)
+
+
+def planned_choosing(images: int) -> float:
+    """Image passes of choosing both factors, at most."""
+    return float(images * (1 + len(FIRST))) + looks(images)
+
+
+def looks(images: int) -> float:
+    """Image passes of settling one factor, at most."""
+    return float(images * math.ceil(math.log2(len(FACTORS) + 1)))

@@ -1,0 +1,68 @@
+"""The repair of one class: culprits chosen on its recall, under a guard on accuracy on the other classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from repairkit.evaluation.splits import Split
+from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.options import Options
+from repairkit.network.classifier import Classifier
+from repairkit.network.game import ModelGame
+from repairkit.network.patch import Patch
+from repairkit.network.predict import outputs
+from repairkit.objectives import Accuracy, ClassRecall, Worth
+from repairkit.repair.choosing import choose_once, patch_of
+from repairkit.repair.selection import Choice
+from repairkit.run.ledger import Clock
+from repairkit.run.store import KeptNetwork
+from repairkit.shapley import Attribution
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRepair:
+    """A class repaired by freezing its culprits.
+
+    Attributes:
+        attribution: values of the lowest filters.
+        choice, patch, classifier: what was chosen and made of it.
+        original, repaired: bool, shape (N,), who was right on the report images.
+    """
+
+    attribution: Attribution
+    choice: Choice
+    patch: Patch
+    classifier: Classifier
+    original: npt.NDArray[np.bool_]
+    repaired: npt.NDArray[np.bool_]
+
+
+def repair_class(
+    task: CriticalTask,
+    label: int,
+    game: ModelGame,
+    lowest: Attribution,
+    split: Split,
+    options: Options,
+    clock: Clock,
+    kept: KeptNetwork | None = None,
+) -> ClassRepair:
+    """Freeze culprits of a class: chosen on its recall under a guard on accuracy on the other classes, judged on the report images."""
+    classifier = task.model.classifier
+    choice = choose_once(classifier, game.filters, lowest, choose_worths(task, label, split), options, clock, kept)
+    patch = patch_of(task.model, game.filters, lowest, choice, game.stake, options.freeze_at)
+    repaired = classifier.with_network(patch.apply(classifier.network))
+    report_on = task.images.subset(split.report)
+    with clock.part("evaluation"):
+        original, after = (outputs(each, report_on, options, clock).argmax(1) == report_on.labels for each in (classifier, repaired))
+    return ClassRepair(lowest, choice, patch, repaired, original, after)
+
+
+def choose_worths(task: CriticalTask, label: int, split: Split) -> tuple[Worth, Worth]:
+    """What a repair of a class is chosen by, and what its guard holds."""
+    choose_on = task.images.subset(split.choose)
+    own = choose_on.labels == label
+    return ClassRecall(label).on(choose_on.subset(np.flatnonzero(own))), Accuracy().on(choose_on.subset(np.flatnonzero(~own)))

@@ -1,0 +1,422 @@
+"""Critical filters from data to findings: what one class, or accuracy on all, depends on; and the repair of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from importlib.metadata import version
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from repairkit.baselines import rankings as baselines
+from repairkit.baselines.compare import Choose, Compared, by_value, compare, planned, rows_of, with_after
+from repairkit.baselines.rankings import DRAWS, random_order
+from repairkit.data.images import labelled_hash
+from repairkit.evaluation.ablation import Control, grid, removed, right_with
+from repairkit.evaluation.splits import Split
+from repairkit.experiments.classifier_task import (
+    CriticalTask,
+    critical_ones,
+    is_specific,
+    labels_of,
+    positive,
+    seeks_both,
+    split_of,
+    worth_on,
+)
+from repairkit.experiments.critical.class_ranking import (
+    CHOOSING,
+    PART,
+    Elsewhere,
+    Fall,
+    Lead,
+    Specific,
+    first_factor,
+    looks,
+    planned_choosing,
+    planned_screens,
+    settled,
+)
+from repairkit.experiments.critical.class_repair import ClassRepair, choose_worths, repair_class
+from repairkit.experiments.critical.evaluation import Removal, fall_of
+from repairkit.experiments.options import Options
+from repairkit.models.zoo import normalisation_of
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame
+from repairkit.network.priced import PricedGame
+from repairkit.repair.attribute import attribute, charged, check_affordable, game_of, zone_of
+from repairkit.repair.choosing import DOWNSTREAM, choose_once
+from repairkit.repair.live_range import PART as SETTLING
+from repairkit.repair.live_range import Settled, found_planned, settle
+from repairkit.repair.selection import GUARD_CONFIDENCE, Choice
+from repairkit.run.ledger import Clock
+from repairkit.run.store import KeptNetwork, Unfinished
+from repairkit.shapley import Attribution
+from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.guarantee import End
+from repairkit.shapley.live_range import Zone
+from repairkit.shapley.permutation import Progress
+
+REMOVED = (3, 30)
+"""Numbers of filters at which a removal curve is measured beside the usual ones; the paper's figure 1 is of 30."""
+SHARED = ("control", PART)
+"""Parts of a run that are measured once for all classes that are asked about."""
+
+
+@dataclass(frozen=True, eq=False)
+class CriticalFindings:
+    """Everything measured; `repairkit.experiments.critical.summary` turns it into a result.
+
+    Attributes:
+        split: which images found, chose and reported.
+        attribution: values of the highest filters.
+        filters: the players with their constants.
+        critical: players in the order in which they were frozen: the highest values.
+        specific: what other classes lose with each filter, and how much of that counts; None where the class alone is looked at.
+        removal: who was right as filters were frozen.
+        repair: where it was asked for.
+        zone: where t0 was measured.
+        settled: how t0 was settled, where it was.
+        halved: images of a pass of the attribution, where memory ran out.
+        compared: with baselines; None where nobody asked.
+    """
+
+    split: Split
+    attribution: Attribution
+    filters: ConvFilters
+    critical: Examples
+    specific: Specific | None
+    removal: Removal
+    repair: ClassRepair | None
+    zone: Zone | None
+    settled: Settled | None
+    halved: int | None
+    compared: Compared | None
+    passes: dict[str, float]
+    seconds: dict[str, float]
+
+
+def plan(task: CriticalTask, options: Options) -> dict[str, float]:
+    """Image passes that a run will make, by part; as `repairkit.experiments.fairness.run.plan`, with both ends attributed for a repair.
+
+    Raises:
+        DataError: as `split_of`.
+    """
+    split = split_of(task, options)
+    points = len(grid(options.top or options.usual_top, *REMOVED)) - 1
+    report = len(split.report)
+    choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
+    found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
+    zone = found_planned(len(split.choose), options)
+    before = sum(zone.values()) + (sum(_priced(split, [task], options).values()) if is_specific(task, options) else 0)
+    compared = planned(
+        options, images=found, points=points + 1, report=report, choosing=choosing * task.repair, before=before, control=True
+    )
+    if is_specific(task, options):
+        compared += len(_priced_rows(options)) * looks(len(split.choose)) + len(split.choose)
+    return (
+        {"calibration": float(len(split.attribute))}
+        | zone
+        | (_priced(split, [task], options) if is_specific(task, options) else {})
+        | {"attribution": options.budget * (2 if seeks_both(task, options) else 1)}
+        | ({"choosing": choosing} if task.repair else {})
+        | {"evaluation": float(report * (1 + points + 2 * task.repair)), "control": float(report * points * DRAWS)}
+        | ({"baselines": compared} if options.compare else {})
+    )
+
+
+def plan_each(tasks: Sequence[CriticalTask], options: Options) -> dict[str, float]:
+    """As `plan`, for several classes of one network and images, which share what `SHARED` names.
+
+    Raises:
+        DataError: as `split_of`.
+    """
+    plans = [plan(task, options) for task in tasks]
+    shared = plans[0] | (_priced(split_of(tasks[0], options), tasks, options) if is_specific(tasks[0], options) else {})
+    return {part: shared[part] if part in SHARED else sum(each[part] for each in plans) for part in plans[0]}
+
+
+def _priced(split: Split, tasks: Sequence[CriticalTask], options: Options) -> dict[str, float]:
+    """Image passes of what other classes lose, asked by these classes, and of choosing the price of one."""
+    labels = tasks[0].images.labels[split.attribute]
+    return {PART: planned_screens(labels, labels_of(tasks), options), CHOOSING: planned_choosing(len(split.choose))}
+
+
+def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
+    """Everything that decides the bits of a run, as JSON can hold it."""
+    return options.configuration | {
+        "class": task.subject,
+        "repair": task.repair,
+        "model": task.model.sha256[:16],
+        "normalisation": normalisation_of(task.model),
+        "images": labelled_hash(task.images),
+        "threads": torch.get_num_threads(),
+        "version": f"{version('repairkit')} with torch {torch.__version__}",
+    }
+
+
+def find_each(
+    tasks: Sequence[CriticalTask],
+    options: Options,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unfinished: Unfinished | None = None,
+) -> list[CriticalFindings]:
+    """`find` for one class after the other, of one network and images; what `SHARED` names is measured with the first of them."""
+    control = Control(unfinished.network("control").checkpoint("random") if unfinished else None)
+    elsewhere = Elsewhere(labels_of(tasks), unfinished)
+    return [
+        find(task, options, progress=progress, workers=workers, unfinished=unfinished, control=control, elsewhere=elsewhere)
+        for task in tasks
+    ]
+
+
+def find(
+    task: CriticalTask,
+    options: Options,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unfinished: Unfinished | None = None,
+    control: Control | None = None,
+    elsewhere: Elsewhere | None = None,
+) -> CriticalFindings:
+    """Value the filters, freeze more and more of the highest beside as many random ones, and repair the class where that is asked for.
+
+    Args:
+        task: network, images and question.
+        options: every choice; `top` is how many filters of the sought end are wanted and how many are removed.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes that attribute (`tmab` only); any number gives the same bits.
+        unfinished: where attributions and the choice are kept as the work goes, and taken up again if they are there.
+        control: what other classes of this network and these images have measured already; None for nothing.
+        elsewhere: likewise, what all classes lose with each filter.
+    """
+    split = split_of(task, options)
+    control, elsewhere = control or Control(), elsewhere or Elsewhere(labels_of([task]), unfinished)
+    kept = unfinished.network("network" if task.label is None else f"class-{task.label}") if unfinished else None
+    clock = Clock(
+        progress,
+        sum(passes for part, passes in plan(task, options).items() if part not in SHARED or not control.right),
+        kept=kept,
+    )
+    clock.prefix = task.subject or ""
+    classifier = task.model.classifier
+    with clock.part("calibration"):
+        found_on = task.images.subset(split.attribute)
+        game = game_of(classifier, worth_on(task, found_on, options), (found_on,), options)
+        clock.add("calibration", len(found_on))
+    filters = game.filters
+    zone: Zone | None
+    zoned = None
+    if task.label is None and options.t0 == "settled":
+        (zone,), zoned = settle([game], task.images.subset(split.choose), options, clock=clock, kept=[kept])
+        t0 = zoned.t0
+    else:
+        zone, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
+
+    most = removed(options, len(filters))
+
+    def values(game: ModelGame, end: End, name: str) -> Attribution:
+        with clock.part("attribution"):
+            found = attribute(
+                game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, name=name, end=end
+            )
+            clock.add("attribution", sum(found.passes.values()))
+        return charged(found, zone, {SETTLING: zoned.passes} if zoned else None)
+
+    played, price = game, None
+    if task.label is not None and is_specific(task, options):
+        check_affordable(game, options)
+        own, others = elsewhere.of(task.label, game, found_on, options, clock)
+        sizes = np.abs(others).mean(axis=0)
+        lead, fall, unmoved = measures(task, task.label, filters, split, options, clock, part=CHOOSING)
+        with clock.part(CHOOSING):
+            first = first_factor(own, sizes, lead, most=most)
+        played = PricedGame(game, first * sizes)
+        found = values(played, "high", "attribution")
+
+        def ranked_by(factor: float) -> Attribution:
+            return found.priced((1 - t0) * first * sizes, (1 - t0) * factor * sizes)
+
+        with clock.part(CHOOSING):
+            price = settled(
+                lambda factor: critical_ones(ranked_by(factor), most),
+                sizes,
+                fall,
+                unmoved=unmoved,
+                classes=len(others),
+                first=first,
+                options=options,
+            )
+        spent = {PART: _priced(split, [task], options)[PART], CHOOSING: clock.passes[CHOOSING]}
+        attribution = replace(ranked_by(price.factor), passes=found.passes | spent)
+    else:
+        attribution = values(game, "high", "attribution")
+    critical = critical_ones(attribution, most)
+    repair = None
+    if task.repair and task.label is not None:
+        lowest = values(game, "low", "culprits") if seeks_both(task, options) else attribution
+        repair = repair_class(task, task.label, game, lowest, split, options, clock, kept)
+    removal = remove(task, filters, critical, split, options, clock, control)
+    halved = batch if (batch := min(game.batch, played.batch)) < options.batch else None
+    compared = compare_removal(task, game, price, attribution, removal, repair, split, options, clock, kept) if options.compare else None
+    return CriticalFindings(
+        split, attribution, filters, critical, price, removal, repair, zone, zoned, halved, compared, clock.passes, clock.seconds
+    )
+
+
+def measures(
+    task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock, *, part: str
+) -> tuple[Lead, Fall, float]:
+    """What a class-specific ranking is chosen by, on the images that choose, and the bound on a fall that is none; booked under a part."""
+    images = task.images.subset(split.choose)
+    own = images.labels == label
+    elsewhere = np.unique(images.labels[~own])
+
+    @lru_cache(maxsize=1)  # of the network as it is
+    def before() -> npt.NDArray[np.bool_]:
+        return right(np.array([], dtype=np.int64))
+
+    def right(frozen: Examples) -> npt.NDArray[np.bool_]:
+        rows = right_with(task.model.classifier, filters, images, frozen, options.batch)
+        clock.add(part, len(images))
+        clock.tell(CHOOSING, 0, 0)
+        return rows
+
+    def fallen(rows: npt.NDArray[np.bool_]) -> tuple[float, float]:
+        return fall_of(before()[~own], rows[~own], images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)
+
+    def beyond(rows: npt.NDArray[np.bool_]) -> float:
+        return float(rows[own].mean() - np.mean([rows[images.labels == label].mean() for label in elsewhere]))
+
+    def lead(frozen: Examples) -> float:
+        return beyond(before()) - beyond(right(frozen))
+
+    none = np.ones(len(images.labels[~own]))
+    unmoved = fall_of(none, none, images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)[1]
+    return lead, lambda frozen: fallen(right(frozen)), unmoved
+
+
+PRICED = ("leave-one-out", "taylor", "conductance")
+"""Baselines in the unit of the worth, which a price is taken from."""
+
+
+def _priced_rows(options: Options) -> list[str]:
+    """Rows of a comparison that a price is taken from."""
+    return rows_of([name for name in options.compare if name in PRICED])
+
+
+def compare_removal(
+    task: CriticalTask,
+    game: ModelGame,
+    price: Specific | None,
+    attribution: Attribution,
+    removal: Removal,
+    repair: ClassRepair | None,
+    split: Split,
+    options: Options,
+    clock: Clock,
+    kept: KeptNetwork | None = None,
+) -> Compared:
+    """The removal curves of baselines beside that of the Shapley values, and where the class is repaired, choosing from their candidates.
+
+    Where a price counts against a filter, one does for the baselines in its unit, too: the same sizes, with a factor that is settled for each of
+    them by the same rule on the same images, out of the same passes. The others know neither the worth nor the other classes. Choosing goes by
+    values alone, of all.
+    """
+    images = task.images.subset(split.report)
+    reserved: dict[str, float] = {}
+    own_price: Callable[[Attribution], Specific] | None = None
+    if price is not None and task.label is not None:
+        label, sizes = task.label, price.sizes
+        reserved = dict.fromkeys(_priced_rows(options), _priced(split, [task], options)[PART] + looks(len(split.choose)))
+        fall, unmoved = measures(task, label, game.filters, split, options, clock, part="baselines")[1:]
+
+        @cache  # an order and its scores are asked for one after the other
+        def own_price(found: Attribution) -> Specific:
+            with clock.part("baselines"):
+                return settled(
+                    lambda factor: positive(found.value - factor * sizes, removal.counts[-1]),
+                    sizes,
+                    fall,
+                    unmoved=unmoved,
+                    classes=price.classes,
+                    first=price.first,
+                    options=options,
+                    whose=found.engine,
+                )
+
+    choose: Choose | None = None
+    if repair is not None and task.label is not None:
+        worths = choose_worths(task, task.label, split)
+
+        def choose(found: Attribution, by: Options, own: KeptNetwork | None) -> Choice:
+            suspects = baselines.suspects(found)
+            return choose_once(task.model.classifier, game.filters, suspects, worths, by, clock, own, part="baselines")
+
+    def score(found: Attribution) -> Floats:
+        if own_price is None or found.engine not in PRICED:
+            return by_value(found)
+        own = own_price(found)
+        return found.value - own.factor * own.sizes
+
+    def order(found: Attribution) -> list[int]:
+        highest = removal.counts[-1]
+        named = (
+            positive(score(found), highest) if own_price and found.engine in PRICED else np.argsort(-score(found), kind="stable")[:highest]
+        )
+        players: list[int] = named.tolist()
+        return players
+
+    compared = compare(
+        game,
+        attribution,
+        options,
+        seed=options.seed,
+        counts=removal.counts,
+        score=score,
+        order=order,
+        measure=lambda frozen: right_with(task.model.classifier, game.filters, images, np.array(frozen, dtype=np.int64), options.batch),
+        clock=clock,
+        right=removal.critical,
+        random=removal.random,
+        choose=choose,
+        choice=repair.choice if repair else None,
+        culprits=repair.attribution if repair else None,
+        reserved=reserved,
+        kept=kept,
+    )
+    return with_after(compared, repair.repaired.astype(np.float64)) if repair else compared
+
+
+def remove(
+    task: CriticalTask, filters: ConvFilters, highest: Examples, split: Split, options: Options, clock: Clock, control: Control
+) -> Removal:
+    """The removal curves on the report images: the critical filters, highest first, and random ones of all."""
+    images = task.images.subset(split.report)
+    counts = grid(len(highest), *REMOVED)
+    orders = [random_order(len(filters), seed=options.seed, draw=draw) for draw in range(DRAWS)]
+
+    def right(frozen: Examples) -> npt.NDArray[np.bool_]:
+        return right_with(task.model.classifier, filters, images, frozen, options.batch)
+
+    critical = []
+    with clock.part("evaluation"):
+        for count in counts:
+            critical.append(right(highest[:count]))
+            clock.add("evaluation", len(images))
+            clock.tell("evaluation", 0, 0)
+    random = control.at(
+        counts[1:],
+        lambda count: np.mean([right(order[:count]) for order in orders], axis=0, dtype=np.float64),
+        clock,
+        passes=DRAWS * len(images),
+    )
+    return Removal(
+        images.labels, images.classes, task.label, counts, np.stack(critical), np.stack([critical[0].astype(np.float64), *random])
+    )

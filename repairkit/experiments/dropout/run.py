@@ -1,0 +1,315 @@
+"""Filter dropout from data to findings: what a network and its dropout-trained rival depend on, filter by filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from repairkit.baselines.compare import Compared, planned
+from repairkit.baselines.rankings import DRAWS, random_order
+from repairkit.data.images import LabelledImages, labelled_hash
+from repairkit.errors import DataError, ModelError
+from repairkit.evaluation.ablation import Control, grid, removed, right_with
+from repairkit.evaluation.splits import Split, check_disjoint
+from repairkit.experiments.classifier_task import CriticalTask, split_of, worth_on
+from repairkit.experiments.critical.run import compare_removal
+from repairkit.experiments.dropout.evaluation import Removals, Series
+from repairkit.experiments.options import Options
+from repairkit.models.zoo import LoadedModel, normalisation_of
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame
+from repairkit.repair.attribute import attribute, charged, game_of, zone_of
+from repairkit.repair.live_range import PART as SETTLING
+from repairkit.repair.live_range import Settled, found_planned, settle
+from repairkit.run.ledger import Clock
+from repairkit.run.store import KeptNetwork, Unfinished
+from repairkit.shapley import Attribution
+from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.guarantee import End
+from repairkit.shapley.live_range import Zone
+from repairkit.shapley.permutation import Progress
+
+
+@dataclass(frozen=True)
+class DropoutTask:
+    """A network, one of the same architecture that was trained with filter dropout, and images that neither was trained on.
+
+    Attributes:
+        model: the network trained without.
+        dropout: its rival.
+        images: labelled by the columns of the logits of both.
+        training: the images that both were trained on, when at hand, to prove that none is used here.
+
+    Raises:
+        ModelError: other architectures or filters, or one network twice; or as `repairkit.experiments.classifier_task.CriticalTask`.
+        DataError: other classes, or images that were trained on.
+    """
+
+    model: LoadedModel
+    dropout: LoadedModel
+    images: LabelledImages
+    training: LabelledImages | None = None
+
+    def __post_init__(self) -> None:
+        first, second = self.model, self.dropout
+        if first.architecture != second.architecture:
+            raise ModelError(
+                f"expected two networks of one architecture, got {first.architecture} and {second.architecture} ({second.weights.name}); "
+                "their filters cannot be compared, give a dropout-trained network of the same one"
+            )
+        if first.sha256 == second.sha256 and normalisation_of(first) == normalisation_of(second):
+            raise ModelError(
+                f"{first.weights.name} and {second.weights.name} are the same network; give one that was trained with filter dropout"
+            )
+        if first.classifier.classes != second.classifier.classes:
+            raise DataError(
+                f"the network has the classes {first.classifier.classes}, the dropout-trained one {second.classifier.classes}; "
+                "give two networks of one task"
+            )
+        filters, others = (ConvFilters(model.classifier.network).ids for model in (first, second))
+        if filters != others:
+            raise ModelError(
+                f"expected two networks with the same filters, got {len(filters):,} and {len(others):,} with {len({*filters} & {*others}):,} in common; "
+                "give two networks of one shape"
+            )
+        if self.training is not None:
+            check_disjoint(images=self.images, training=self.training)
+        self.each()
+
+    def each(self) -> dict[str, CriticalTask]:
+        """What `repairkit accuracy` would ask of each network, by its column.
+
+        Raises:
+            DataError, ModelError: as `CriticalTask`.
+        """
+        return {"original": CriticalTask(self.model, self.images, None), "dropout": CriticalTask(self.dropout, self.images, None)}
+
+
+@dataclass(frozen=True, eq=False)
+class ValuedNetwork:
+    """The values of one network's filters.
+
+    Attributes:
+        highest, lowest: attributions that sought these ends; one and the same where a guarantee speaks of both.
+        game: the players with their constants, and the worth on the images that find.
+        zone: where t0 was measured.
+        halved: images of a pass of the attributions, where memory ran out.
+    """
+
+    highest: Attribution
+    lowest: Attribution
+    game: ModelGame
+    zone: Zone | None
+    halved: int | None
+
+    @property
+    def filters(self) -> ConvFilters:
+        """The players with their constants."""
+        return self.game.filters
+
+
+@dataclass(frozen=True, eq=False)
+class DropoutFindings:
+    """Everything measured; `repairkit.experiments.dropout.summary` turns it into a result.
+
+    Attributes:
+        split: which images found filters, settled the live zone and report.
+        networks: values by column.
+        settled: how the live zone that both have in common was settled, where it was.
+        removals: who was right as filters were frozen.
+        compared: each network held against baselines, by column; empty where nobody asked.
+    """
+
+    split: Split
+    networks: dict[str, ValuedNetwork]
+    settled: Settled | None
+    removals: Removals
+    compared: dict[str, Compared]
+    passes: dict[str, float]
+    seconds: dict[str, float]
+
+
+def plan(task: DropoutTask, options: Options) -> dict[str, float]:
+    """Image passes that a run will make, by part; a limit for the attributions, the numbers removed and the live zone.
+
+    Raises:
+        DataError: too few images, as `repairkit.experiments.classifier_task.split_of`.
+    """
+    split = split_of(task.each()["original"], options)
+    points = len(grid(options.top or options.usual_top)) - 1
+    ends = 1 if options.guarantee is not None else 2
+    zone = found_planned(len(split.choose), options)
+    compared = planned(
+        options, images=len(split.attribute), points=points + 1, report=len(split.report), before=sum(zone.values()), control=True
+    )
+    one = (
+        {"calibration": float(len(split.attribute))}
+        | zone
+        | {"attribution": options.budget * ends}
+        | {"evaluation": float(len(split.report) * (1 + 2 * points)), "control": float(len(split.report) * points * DRAWS)}
+        | ({"baselines": compared} if options.compare else {})
+    )
+    return {part: 2 * passes for part, passes in one.items()}
+
+
+def configuration(task: DropoutTask, options: Options) -> dict[str, object]:
+    """Everything that decides the bits of a run, as JSON can hold it."""
+    models = {"model": task.model, "dropout model": task.dropout}
+    return (
+        options.configuration
+        | {name: model.sha256[:16] for name, model in models.items()}
+        | {f"normalisation of the {name}": normalisation_of(model) for name, model in models.items()}
+        | {
+            "images": labelled_hash(task.images),
+            "threads": torch.get_num_threads(),
+            "version": f"{version('repairkit')} with torch {torch.__version__}",
+        }
+    )
+
+
+def find(
+    task: DropoutTask, options: Options, *, progress: Progress | None = None, workers: int = 1, unfinished: Unfinished | None = None
+) -> DropoutFindings:
+    """Value the filters of both networks, and freeze more and more of the highest, the lowest and random ones of each.
+
+    Both networks see the same images, the same coalitions and the same random orders. Where baselines are asked for, the filters that each of them names
+    first are frozen as well, at the same numbers.
+
+    Args:
+        task: networks and images.
+        options: every choice; `top` is how many filters of each end are sought and removed, the budget that of each attribution:
+            two for each network, one for each end.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes that attribute (`tmab` only); any number gives the same bits.
+        unfinished: where attributions, the control and baselines are kept as the work goes, and taken up again if they are there.
+    """
+    tasks = task.each()
+    split = split_of(tasks["original"], options)
+    clock = Clock(
+        progress,
+        sum(plan(task, options).values()),
+        kept=unfinished,
+    )
+    games, kept, networks = {}, {}, {}
+    for column, each in tasks.items():
+        clock.prefix = column
+        games[column] = play(each, split, options, clock)
+        kept[column] = unfinished.network(column) if unfinished else None
+    clock.prefix = ""
+    zoned = None
+    measured: dict[str, tuple[Zone | None, float]]
+    if options.t0 == "settled":
+        zones, zoned = settle([*games.values()], task.images.subset(split.choose), options, clock=clock, kept=[*kept.values()])
+        measured = {column: (zone, zoned.t0) for column, zone in zip(games, zones, strict=True)}
+    else:
+        measured = {column: zone_of(game, options, seed=options.seed, clock=clock, kept=kept[column]) for column, game in games.items()}
+    for column, game in games.items():
+        clock.prefix = column
+        networks[column] = value_network(game, *measured[column], zoned, options, clock, workers, kept[column])
+    removals = remove(tasks, networks, split, options, clock, unfinished)
+    compared = {}
+    for column, each in tasks.items() if options.compare else ():
+        clock.prefix = column
+        network, removal = networks[column], removals.of(column, "highest")
+        compared[column] = compare_removal(each, network.game, None, network.highest, removal, None, split, options, clock, kept[column])
+    return DropoutFindings(split, networks, zoned, removals, compared, clock.passes, clock.seconds)
+
+
+def play(task: CriticalTask, split: Split, options: Options, clock: Clock) -> ModelGame:
+    """The game of one network, with its constants."""
+    with clock.part("calibration"):
+        found_on = task.images.subset(split.attribute)
+        game = game_of(task.model.classifier, worth_on(task, found_on, options), (found_on,), options)
+        clock.add("calibration", len(found_on))
+    return game
+
+
+def value_network(
+    game: ModelGame,
+    zone: Zone | None,
+    t0: float,
+    settled: Settled | None,
+    options: Options,
+    clock: Clock,
+    workers: int,
+    kept: KeptNetwork | None,
+) -> ValuedNetwork:
+    """The values of both ends of one network."""
+
+    def values(end: End, name: str) -> Attribution:
+        with clock.part("attribution"):
+            found = attribute(
+                game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, name=name, end=end
+            )
+            clock.add("attribution", sum(found.passes.values()))
+        return charged(found, zone, {SETTLING: settled.passes} if settled else None)
+
+    highest = values("high", "highest")
+    lowest = highest if options.guarantee is not None else values("low", "lowest")
+    return ValuedNetwork(highest, lowest, game, zone, game.batch if game.batch < options.batch else None)
+
+
+def remove(
+    tasks: Mapping[str, CriticalTask],
+    networks: Mapping[str, ValuedNetwork],
+    split: Split,
+    options: Options,
+    clock: Clock,
+    unfinished: Unfinished | None = None,
+) -> Removals:
+    """The removal curves of both networks on the report images, at the same numbers of filters.
+
+    The most that are frozen is what every order has: as many as were asked for, at most half of all, and only filters that were valued.
+    """
+    orders: dict[str, dict[Series, Examples]] = {}
+    for column, each in networks.items():
+        most = removed(options, len(each.filters))
+        orders[column] = {"highest": each.highest.extremes(most)["high"], "lowest": each.lowest.extremes(most)["low"]}
+    counts = grid(min(len(order) for both in orders.values() for order in both.values()))
+    right = {}
+    for column, task in tasks.items():
+        clock.prefix = column
+        control = Control(unfinished.network(column).checkpoint("random") if unfinished else None)
+        right[column] = remove_one(task, networks[column].filters, orders[column], counts, split, options, clock, control)
+    return Removals(task.images.labels[split.report], task.images.classes, counts, right)
+
+
+def remove_one(
+    task: CriticalTask,
+    filters: ConvFilters,
+    orders: Mapping[Series, Examples],
+    counts: tuple[int, ...],
+    split: Split,
+    options: Options,
+    clock: Clock,
+    control: Control,
+) -> dict[Series, Floats]:
+    """Who of the report images is right with the first filters of each order frozen, and with random ones; float64 (k, N) in 0 .. 1."""
+    images = task.images.subset(split.report)
+
+    def right(frozen: Examples) -> Floats:
+        return right_with(task.model.classifier, filters, images, frozen, options.batch).astype(np.float64)
+
+    found: dict[Series, Floats] = {}
+    with clock.part("evaluation"):
+        start = right(np.empty(0, dtype=np.int64))
+        clock.add("evaluation", len(images))
+        for series, order in orders.items():
+            rows = [start]
+            for count in counts[1:]:
+                rows.append(right(order[:count]))
+                clock.add("evaluation", len(images))
+                clock.tell("evaluation", 0, 0)
+            found[series] = np.stack(rows)
+    random_orders = [random_order(len(filters), seed=options.seed, draw=draw) for draw in range(DRAWS)]
+    random = control.at(
+        counts[1:],
+        lambda count: np.mean([right(order[:count]) for order in random_orders], axis=0, dtype=np.float64),
+        clock,
+        passes=DRAWS * len(images),
+    )
+    return found | {"random": np.stack([start, *random])}

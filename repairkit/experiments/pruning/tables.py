@@ -1,0 +1,218 @@
+"""Tables that only reports on pruning have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.critical.tables import point_cells
+from repairkit.experiments.pruning.result import Contest, Latency, PrunedBy, PruningResult
+from repairkit.report.tables import (
+    NONE,
+    Cell,
+    KeyFigure,
+    Kind,
+    Table,
+    column_label,
+    count,
+    interval,
+    key_figure,
+    limit,
+    percent,
+    points,
+)
+
+
+def facts(result: PruningResult) -> list[tuple[str, str]]:
+    """What was asked, on what, and how it was judged."""
+    return [
+        ("Model", result.model),
+        ("Images", result.images),
+        ("Guard", f"accuracy may fall by {limit(result.max_drop)}"),
+        ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.parts.items())}"),
+        ("Intervals", f"{result.level:.0%}"),
+        ("Date", result.created),
+    ]
+
+
+def key_figures(result: PruningResult) -> list[KeyFigure]:
+    """What stands at the top of the report: accuracy of the last network."""
+    last = result.columns[-1].key
+    found = [entry for entry in result.differences if (entry.first, entry.second, entry.group) == ("original", last, None)]
+    return [key_figure(result, entry, entry.metric) for entry in found]
+
+
+def summary(result: PruningResult) -> Table:
+    """What the command line shows."""
+    return networks(result)
+
+
+def quoted(result: PruningResult) -> list[Table]:
+    """What README and recipes show of one run."""
+    contested = [contest(result, result.contest)] if result.contest else []
+    return [networks(result), *contested, *comparison_tables.quoted(result.compared, result.level)]
+
+
+def design(result: PruningResult) -> str:
+    """On which images, cut how, in a few words."""
+    return f"{result.images}, {count(result.parts['report'])} of them in the report"
+
+
+def runs(results: Sequence[PruningResult]) -> Table:
+    """Several runs side by side: what is gone, and what that cost."""
+    rows = []
+    for result in results:
+        before, after = result.footprints[0], result.footprints[-1]
+        change = next((entry for entry in result.differences if (entry.first, entry.second) == ("original", after.column)), None)
+        rows.append(
+            (
+                Cell(result.model.partition(":")[0], kind="text"),
+                Cell(count(result.parts["report"])),
+                Cell(count(result.filters)),
+                Cell(count(result.chosen)),
+                Cell(count(result.removed)),
+                Cell(percent(after.parameters / before.parameters)),
+                Cell(percent(after.flops / before.flops)),
+                Cell(points(change.value), interval(change.low, change.high, points)) if change else Cell(NONE),
+            )
+        )
+    heads = ("Network", "n", "Filters", "Frozen", "Taken out", "Parameters left", "FLOPs left", "Change of accuracy, points")
+    numbers: list[Kind] = ["number"] * (len(heads) - 1)
+    caption = f"Pruning, with {results[0].level:.0%} intervals"
+    return Table("runs", caption, heads, ("text", *numbers), (tuple(rows),))
+
+
+def networks(result: PruningResult) -> Table:
+    """Accuracy, parameters, operations and time of every network."""
+    rows = []
+    for each in result.footprints:
+        share = result.share(each.column, "accuracy")
+        rows.append(
+            (
+                Cell(column_label(result, each.column), kind="text"),
+                Cell(count(share.n)),
+                Cell(percent(share.value), interval(share.low, share.high, percent)),
+                Cell(count(each.parameters)),
+                Cell(count(each.flops)),
+                *(_time(each.column, latency) for latency in result.latencies),
+            )
+        )
+    timed = [f"{each.batch} image{'s' if each.batch > 1 else ''}, ms" for each in result.latencies]
+    heads = ("Network", "n", "Accuracy", "Parameters", "FLOPs of an image", *timed)
+    numbers: list[Kind] = ["number"] * (len(heads) - 1)
+    caption = f"What each network is worth and what it costs, with {result.level:.0%} intervals of accuracy"
+    return Table("networks", caption, heads, ("text", *numbers), (tuple(rows),))
+
+
+def _time(column: str, latency: Latency) -> Cell:
+    seconds = {"original": latency.original, "pruned": latency.pruned}.get(column)
+    return Cell(NONE if seconds is None else f"{1000 * seconds:.1f}")
+
+
+def latencies(result: PruningResult) -> Table:
+    """Time of the pruned network over the original's."""
+    rows = tuple(
+        (
+            Cell(count(each.batch), kind="text"),
+            Cell(count(each.pairs)),
+            Cell(f"{each.ratio:.2f}", f"{each.low:.2f} to {each.high:.2f}"),
+        )
+        for each in result.latencies
+    )
+    heads = ("Images of a pass", "Pairs timed", "Pruned over original, median")
+    caption = f"Time of a pass, pruned over original, with {result.level:.0%} intervals"
+    return Table("latencies", caption, heads, ("text", "number", "number"), (rows,))
+
+
+def curve(result: PruningResult) -> Table:
+    """Accuracy as filters are frozen, with its paired change against none frozen."""
+    found = {(point.series, point.filters): point for point in result.curve}
+    rows = tuple(
+        (
+            Cell(f"{count(number)}{' (chosen)' if number == result.chosen and number else ''}", kind="text"),
+            *point_cells(found["least", number]),
+            *point_cells(found["random", number]),
+        )
+        for number in dict.fromkeys(point.filters for point in result.curve)
+    )
+    n = result.curve[0].n
+    return Table(
+        key="curve",
+        caption=f"Accuracy as filters are frozen, n = {count(n)}, with {result.level:.0%} intervals",
+        heads=("Frozen", "Least absolute value first", "Change, points", f"Random, mean of {result.draws}", "Change, points"),
+        kinds=("text", "number", "number", "number", "number"),
+        bodies=(rows,),
+    )
+
+
+def tries(result: PruningResult) -> Table:
+    """What was tried on the choose images."""
+    rows = tuple(
+        (
+            Cell(count(each.filters), kind="text"),
+            Cell(percent(each.accuracy)),
+            Cell(points(each.drop_bound)),
+            Cell("held" if each.held else "broken", kind="text"),
+        )
+        for each in result.tries
+    )
+    return Table(
+        "tries",
+        f"Numbers of filters tried on the images that choose, n = {count(result.parts['choose'])}",
+        ("Frozen", "Accuracy", "Bound on its fall, points", "Guard"),
+        ("text", "number", "number", "text"),
+        (rows,),
+    )
+
+
+def contest(result: PruningResult, held: Contest) -> Table:
+    """What the same search and the same taking out made of every order."""
+    original = result.footprints[0]
+
+    def row(each: PrunedBy) -> tuple[Cell, ...]:
+        return (
+            Cell(each.name, kind="text"),
+            Cell(count(each.frozen)),
+            Cell(count(each.removed)),
+            Cell(percent(each.parameters / original.parameters), count(each.parameters)),
+            Cell(percent(each.flops / original.flops), count(each.flops)),
+            Cell(percent(each.value), interval(each.low, each.high, percent)),
+            Cell(points(each.change), interval(each.change_low, each.change_high, points)),
+            *comparison_tables.lead_cells(each.lead, each.lead_low, each.lead_high, each.claim),
+        )
+
+    rows = tuple(map(row, held.orders))
+    own = held.orders[0]
+    return Table(
+        key="contest",
+        caption=f"How much each order prunes under the same guard (a fall by {limit(result.max_drop)}, on the images that choose), and accuracy then "
+        f"on report images (n = {count(own.n)}, {percent(own.before)} before), with {result.level:.0%} intervals",
+        heads=(
+            "Least first by",
+            "Frozen",
+            "Taken out",
+            "Parameters left",
+            "FLOPs left",
+            "Accuracy",
+            "Change, points",
+            "Shapley better by, points",
+            "Claim for Shapley",
+        ),
+        kinds=("text", "number", "number", "number", "number", "number", "number", "number", "status"),
+        bodies=((rows[0],), rows[1:]),
+    )
+
+
+def layers(result: PruningResult) -> Table:
+    """Frozen and removed filters of each layer."""
+    rows = tuple(
+        (Cell(each.layer, kind="code"), Cell(count(each.filters)), Cell(count(each.frozen)), Cell(count(each.removed)))
+        for each in result.layers
+    )
+    return Table("layers", "Filters by layer", ("Layer", "Filters", "Frozen", "Taken out"), ("code", "number", "number", "number"), (rows,))
+
+
+def kept(result: PruningResult) -> Table:
+    """Why frozen filters are still there."""
+    rows = tuple((Cell(each.reason, kind="text"), Cell(count(each.filters))) for each in result.kept)
+    return Table("kept", "Frozen filters that could not be taken out", ("Because", "Filters"), ("text", "number"), (rows,))

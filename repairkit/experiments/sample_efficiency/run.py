@@ -1,0 +1,529 @@
+"""Sample efficiency: how many samples the bandit takes against plain Monte Carlo (Ghorbani & Zou 2020, figure 8).
+
+Two ways of comparing. "replay": both are Algorithm 1 of the paper, with its bound, stopped by its rule at the same tolerance. That is a matter of
+minutes for some dozens of filters and of no budget that anybody has for a real network, where the bound (R = 1) eliminates nothing. There the
+way is "budget": our engine and Monte Carlo spend the same passes, and are held against a long reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from repairkit.data.images import LabelledImages, labelled_hash
+from repairkit.errors import BudgetError, UsageError
+from repairkit.evaluation.splits import some, ungrouped
+from repairkit.experiments.fitting import check_fit
+from repairkit.experiments.options import Options
+from repairkit.models.zoo import LoadedModel, normalisation_of
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame
+from repairkit.objectives import Accuracy, Smooth
+from repairkit.repair.attribute import game_of, within_memory
+from repairkit.run.ledger import Clock
+from repairkit.run.store import KeptNetwork, Unfinished
+from repairkit.shapley import Attribution, estimate
+from repairkit.shapley.bounds import Moments, published_count
+from repairkit.shapley.game import Floats, Game
+from repairkit.shapley.guarantee import End
+from repairkit.shapley.permutation import Progress, evaluations, still_contested
+from repairkit.shapley.rounds import Crew
+
+Method = Literal["replay", "budget"]
+DELTA = 0.1
+"""Of the published bound."""
+BATCH = 128
+"""Images of an evaluation in the paper."""
+BLOCK = 25
+"""Permutations of one piece of work, and of one kept file."""
+RESAMPLES = 100
+"""Replays of resampled permutations, for the interval of a share of samples."""
+EXTRAPOLATIONS = 2
+"""Replays of resampled permutations where those walked do not suffice."""
+_REFERENCE = 0x8EF  # keeps the random numbers of the reference apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficiencyOptions:
+    """What is compared, and how long.
+
+    Attributes:
+        method: "replay" or "budget".
+        images: of the game, at most.
+        top: k, how many filters are sought.
+        end: "high" as in the paper, or "low".
+        tolerances: of the published rule, absolute; the paper's is 1e-4.
+        permutations: walked in all, half for each algorithm ("replay").
+        evaluated_on: images of one evaluation, drawn afresh for each permutation; the paper's 128.
+        most: permutations after which an extrapolation is given up.
+        reference: image passes of the reference ("budget"); the budget of both engines stands in the options.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    method: Method = "replay"
+    images: int = 200
+    top: int = 10
+    end: End = "high"
+    tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-4)
+    permutations: int = 1000
+    evaluated_on: int = BATCH
+    most: int = 200_000
+    reference: float = 200_000
+
+    def __post_init__(self) -> None:
+        for name, choices in (("method", Method), ("end", End)):
+            if (given := getattr(self, name)) not in get_args(choices):
+                raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
+        if not self.tolerances or not all(0 < each < math.inf for each in self.tolerances):
+            raise UsageError(f"tolerances must be numbers above 0, at least one, got {self.tolerances}; with 0 a tie is never decided")
+        for name, least in (("images", 2), ("top", 1), ("permutations", 4), ("evaluated_on", 1), ("most", 1), ("reference", 1)):
+            if not least <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class EfficiencyTask:
+    """A network and the images on which its filters are valued.
+
+    Raises:
+        DataError, ModelError: as `repairkit.experiments.fitting.check_fit`.
+    """
+
+    model: LoadedModel
+    images: LabelledImages
+
+    def __post_init__(self) -> None:
+        check_fit(self.model, self.images)
+
+
+def permutation(game: Game, seed: int, index: int, *, batch: int = BATCH, depth: int | None = None) -> Floats:
+    """Marginals of all players in the engine's permutation `index`, in one large pass; float64 (n,).
+
+    With `depth` the walk ends after so many removals, which is truncation by size, and the marginals of the players that are left are NaN.
+    If they count as 0, the mean over permutations to a depth of `(1 - t0) n` estimates what `tmab` does with that t0.
+    """
+    rng = np.random.default_rng([seed, index])
+    examples, factors = game.draw(rng, batch)
+    order = rng.permutation(game.n)[:depth]
+    live = np.ones((len(order) + 1, game.n), dtype=bool)
+    for removed, player in enumerate(order):
+        live[removed + 1 :, player] = False
+    scores = game.scores(np.repeat(live, batch, axis=0), np.tile(examples, len(live)))
+    worths = (np.tile(factors, len(live)) * scores).reshape(len(live), batch).mean(axis=1)
+    marginals = np.full(game.n, np.nan)
+    marginals[order] = worths[:-1] - worths[1:]
+    return marginals
+
+
+@dataclass(frozen=True)
+class Permutations:
+    """Some permutations one after the other: a piece of work for a `Crew`."""
+
+    seed: int
+    start: int
+    stop: int
+    batch: int
+    depth: int | None = None
+
+    def observe(self, game: Game) -> Floats:
+        """Marginals, float64 (stop - start, n)."""
+        return np.stack([permutation(game, self.seed, index, batch=self.batch, depth=self.depth) for index in range(self.start, self.stop)])
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """How one of the algorithms went: estimates, samples per filter, and whether it stopped by itself."""
+
+    values: Floats
+    samples: Floats
+    stopped: bool
+
+    @property
+    def evaluations(self) -> float:
+        """How often the worth was evaluated, expected of such numbers of samples."""
+        return evaluations(self.samples, len(self.samples))
+
+
+def replay(rows: Iterable[Floats], n: int, *, bandit: bool, top: int, end: End, tolerance: float) -> Replay:
+    """Play Algorithm 1 on given permutations: the contested filters with `bandit`, else all of them, until nobody is contested.
+
+    Without truncation a filter's marginal in permutation t is the same whoever else is sampled, so that permutations can be walked once for
+    all filters and serve both algorithms.
+    """
+    moments, everyone = Moments(n), np.arange(n)
+    active = np.ones(n, dtype=bool)
+    for marginals in rows:
+        sampled = np.flatnonzero(active) if bandit else everyone
+        moments.add(marginals[None, sampled], sampled)
+        active = still_contested(moments, top=top, end=end, delta=DELTA, tolerance=tolerance)
+        if not active.any():
+            return Replay(moments.mean, moments.count, stopped=True)
+    return Replay(moments.mean, moments.count, stopped=False)
+
+
+def r_squared(values: Floats, reference: Floats) -> float:
+    """1 less the squared differences over the spread of the reference; 0 where that is constant."""
+    spread = float(((reference - reference.mean()) ** 2).sum())
+    return 1 - float(((values - reference) ** 2).sum()) / spread if spread else 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """TMAB against Monte Carlo on independent permutations."""
+
+    tmab: Replay
+    plain: Replay
+
+    @property
+    def stopped(self) -> bool:
+        """Both did, by themselves."""
+        return self.tmab.stopped and self.plain.stopped
+
+    @property
+    def ratio(self) -> float:
+        """Samples of TMAB over those of Monte Carlo."""
+        return float(self.tmab.samples.sum() / self.plain.samples.sum())
+
+    @property
+    def rank(self) -> float:
+        """Spearman's rank correlation of the two sets of values."""
+        return float(spearmanr(self.tmab.values, self.plain.values).statistic)
+
+    @property
+    def r_squared(self) -> float:
+        """Of TMAB's values, with Monte Carlo's as the reference."""
+        return r_squared(self.tmab.values, self.plain.values)
+
+
+def compare_on(mine: Iterable[Floats], other: Iterable[Floats], n: int, *, top: int, end: End, tolerance: float) -> Comparison:
+    """TMAB on some permutations, Monte Carlo on others."""
+    return Comparison(
+        replay(mine, n, bandit=True, top=top, end=end, tolerance=tolerance),
+        replay(other, n, bandit=False, top=top, end=end, tolerance=tolerance),
+    )
+
+
+def compare(
+    halves: Sequence[Floats], *, top: int, end: End, tolerance: float, most: int, repeats: int, seed: int = 9
+) -> tuple[list[Comparison], bool]:
+    """TMAB on one half of some permutations and Monte Carlo on the other, and the other way round.
+
+    Where that does not stop, on rows drawn from the halves with replacement, up to `most`.
+
+    Returns:
+        The comparisons that stopped by themselves, and whether they are extrapolated.
+    """
+    n = halves[0].shape[1]
+    real = [compare_on(mine, other, n, top=top, end=end, tolerance=tolerance) for mine, other in (halves, halves[::-1])]
+    if all(one.stopped for one in real):
+        return real, False
+    drawn = redrawn(halves, top=top, end=end, tolerance=tolerance, most=most, repeats=repeats, seed=seed)
+    return [one for one in drawn if one.stopped], True
+
+
+def redrawn(
+    halves: Sequence[Floats], *, top: int, end: End, tolerance: float, most: int, repeats: int, seed: int = 9
+) -> Iterator[Comparison]:
+    """Comparisons on rows drawn from the halves with replacement, each half serving either algorithm in turn."""
+    for repeat in range(repeats):
+        rng = np.random.default_rng([seed, repeat])
+        mine, other = (_resampled(half, rng, most) for half in (halves if repeat % 2 == 0 else halves[::-1]))
+        yield compare_on(mine, other, halves[0].shape[1], top=top, end=end, tolerance=tolerance)
+
+
+def _resampled(rows: Floats, rng: np.random.Generator, most: int) -> Iterator[Floats]:
+    for index in rng.integers(0, len(rows), size=most):
+        yield rows[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Stopping:
+    """Both algorithms stopped at one tolerance.
+
+    Attributes:
+        tolerance: of the published rule.
+        found: the comparisons that stopped, both ways round; empty where none did.
+        extrapolated: whether permutations were drawn with replacement from those walked.
+        resampled: share of samples in those replays of resampled permutations that stopped, shape (RESAMPLES,) at most; empty of what is extrapolated.
+        replays: of resampled permutations, those that did not stop among them.
+    """
+
+    tolerance: float
+    found: list[Comparison]
+    extrapolated: bool
+    resampled: Floats
+    replays: int
+
+    @property
+    def dropped(self) -> int:
+        """Replays that did not stop, of which no share of samples is known."""
+        return self.replays - len(self.found if self.extrapolated else self.resampled)
+
+
+@dataclass(frozen=True, eq=False)
+class EqualPasses:
+    """Our engine and Monte Carlo after the same passes, and a long reference.
+
+    Attributes:
+        tmab: screen and flips.
+        values, samples: of Monte Carlo, shape (n,); what no permutation reached has the value 0.
+        permutations: that it walked.
+        reference: flips of all filters with random numbers of its own.
+        needed: passes that TMAB as published needs at least at each tolerance: were its values the reference's and did its marginals not vary.
+    """
+
+    tmab: Attribution
+    values: Floats
+    samples: Floats
+    permutations: int
+    reference: Attribution
+    needed: dict[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class EfficiencyFindings:
+    """Everything measured; of `stoppings` and `equal` that of the method.
+
+    Attributes:
+        filters: how many there are.
+        images: on which they were valued.
+        halved: images of a pass, where memory ran out.
+    """
+
+    filters: int
+    images: int
+    stoppings: list[Stopping]
+    equal: EqualPasses | None
+    halved: int | None
+    passes: dict[str, float]
+    seconds: dict[str, float]
+
+
+def depth_of(t0: float, n: int) -> int:
+    """Removals of a walk that ends where the share t0 of n filters is left.
+
+    Example:
+        >>> depth_of(0.97, 2976), depth_of(0.0, 32)
+        (89, 32)
+    """
+    return max(round((1 - t0) * n), 1)
+
+
+def walks_within(options: Options, efficiency: EfficiencyOptions, n: int) -> int:
+    """Permutations that the budget of Monte Carlo pays.
+
+    Raises:
+        BudgetError: not one.
+    """
+    cost = (depth_of(_t0(options), n) + 1) * efficiency.evaluated_on
+    if (count := int(options.budget // cost)) < 1:
+        raise BudgetError(
+            f"one permutation of {n:,} filters takes {cost:,} image passes down to t0 = {_t0(options):g}, the budget is {options.budget:,.0f}; "
+            "give a larger budget or a smaller evaluated_on"
+        )
+    return count
+
+
+def plan(task: EfficiencyTask, options: Options, efficiency: EfficiencyOptions) -> dict[str, float]:
+    """Image passes by part, at most.
+
+    Raises:
+        BudgetError: as `walks_within`.
+        UsageError: as many filters sought as there are.
+    """
+    n = len(ConvFilters(task.model.classifier.network, freeze_at=options.freeze_at))
+    _check_top(efficiency, n)
+    calibration = {"calibration": float(min(efficiency.images, len(task.images)))}
+    if efficiency.method == "replay":
+        return calibration | {"permutations": float(efficiency.permutations * (n + 1) * efficiency.evaluated_on)}
+    walked = walks_within(options, efficiency, n) * (depth_of(_t0(options), n) + 1) * efficiency.evaluated_on
+    return calibration | {"tmab": options.budget, "monte-carlo": float(walked), "reference": efficiency.reference}
+
+
+def configuration(task: EfficiencyTask, options: Options, efficiency: EfficiencyOptions) -> dict[str, object]:
+    """Everything that decides the bits of a run, as JSON can hold it."""
+    return {
+        "options": asdict(options),
+        "efficiency": asdict(efficiency),
+        "batch": options.batch,
+        "model": task.model.sha256[:16],
+        "normalisation": normalisation_of(task.model),
+        "images": labelled_hash(task.images),
+        "threads": torch.get_num_threads(),
+        "version": f"{version('repairkit')} with torch {torch.__version__}",
+    }
+
+
+def measure(
+    task: EfficiencyTask,
+    options: Options,
+    efficiency: EfficiencyOptions,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    unfinished: Unfinished | None = None,
+) -> EfficiencyFindings:
+    """Value the filters of a network by the algorithms that are compared.
+
+    Args:
+        task: network and images.
+        options: of them `budget`, `t0` and `contested` ("budget"), `score`, `freeze_at`, `precision`, `seed`, `device` and `batch`.
+        efficiency: what is compared.
+        progress: told of what is at work, the passes made and those planned.
+        workers: processes; any number gives the same bits.
+        unfinished: where permutations and attributions are kept as the work goes, and taken up again if they are there.
+    """
+    kept = unfinished.network("network") if unfinished else None
+    clock = Clock(
+        progress,
+        sum(plan(task, options, efficiency).values()),
+        kept=kept,
+    )
+    with clock.part("calibration"):
+        images = task.images.subset(some(ungrouped(task.images), efficiency.images, seed=options.seed))
+        objective = Smooth(Accuracy()) if options.score == "smooth" else Accuracy()
+        game = game_of(task.model.classifier, objective.on(images), (images,), options)
+        clock.add("calibration", len(images))
+    if efficiency.method == "budget":
+        stoppings: list[Stopping] = []
+        equal: EqualPasses | None = equal_passes(game, options, efficiency, clock, workers, kept)
+    else:
+        stoppings, equal = stopped(game, options, efficiency, clock, workers, kept), None
+    halved = game.batch if game.batch < options.batch else None
+    return EfficiencyFindings(game.n, len(images), stoppings, equal, halved, clock.passes, clock.seconds)
+
+
+def stopped(
+    game: ModelGame, options: Options, efficiency: EfficiencyOptions, clock: Clock, workers: int = 1, kept: KeptNetwork | None = None
+) -> list[Stopping]:
+    """Both algorithms replayed on the same permutations until they stop, at each tolerance from the widest."""
+    rows = walked(game, "permutations", efficiency.permutations, None, options, efficiency, clock=clock, workers=workers, kept=kept)
+    halves = (rows[0::2], rows[1::2])
+    settings = {"top": efficiency.top, "end": efficiency.end, "most": efficiency.most}
+    found = []
+    with clock.part("replays"):
+        for tolerance in sorted(efficiency.tolerances, reverse=True):
+            comparisons, extrapolated = compare(halves, **settings, tolerance=tolerance, repeats=EXTRAPOLATIONS)  # type: ignore[arg-type]
+            replays = EXTRAPOLATIONS if extrapolated else RESAMPLES
+            again = (
+                []
+                if extrapolated
+                else [one.ratio for one in redrawn(halves, **settings, tolerance=tolerance, repeats=replays, seed=11) if one.stopped]  # type: ignore[arg-type]
+            )
+            found.append(Stopping(tolerance, comparisons, extrapolated, np.array(again), replays))
+    return found
+
+
+def walked(
+    game: ModelGame,
+    part: str,
+    count: int,
+    depth: int | None,
+    options: Options,
+    efficiency: EfficiencyOptions,
+    *,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
+) -> Floats:
+    """Marginals of that many permutations, float64 (count, n); blocks that are kept are not walked again."""
+    pieces = [
+        Permutations(options.seed, start, min(start + BLOCK, count), efficiency.evaluated_on, depth) for start in range(0, count, BLOCK)
+    ]
+    cost = ((game.n if depth is None else min(depth, game.n)) + 1) * efficiency.evaluated_on
+    blocks: dict[int, Floats] = {}
+    for piece in pieces:
+        if kept is not None and (found := kept.arrays(f"{part}-{piece.start}")) is not None:
+            blocks[piece.start] = found["marginals"]
+            clock.restore(part, float(cost * len(found["marginals"])))
+
+    def walk() -> None:
+        missing = [piece for piece in pieces if piece.start not in blocks]
+        with Crew(game, workers) as crew:
+            for piece, marginals in zip(missing, crew.play(missing), strict=True):
+                blocks[piece.start] = marginals
+                clock.add(part, float(cost * len(marginals)))
+                clock.tell(part, 0, 0)
+                if kept is not None:
+                    kept.keep_arrays(f"{part}-{piece.start}", marginals=marginals)
+
+    with clock.part(part):
+        within_memory(game, walk, kept=kept, name=part)
+    return np.concatenate([blocks[piece.start] for piece in pieces])
+
+
+def equal_passes(
+    game: ModelGame, options: Options, efficiency: EfficiencyOptions, clock: Clock, workers: int = 1, kept: KeptNetwork | None = None
+) -> EqualPasses:
+    """Our engine and Monte Carlo at the same budget and for the same values: those of sizes from t0, where the walk ends too."""
+    t0 = _t0(options)
+
+    def values(name: str, budget: float, seed: int, contested: int | None) -> Attribution:
+        with clock.part(name):
+            found = within_memory(
+                game,
+                lambda: estimate(
+                    game,
+                    engine="tmab",
+                    budget=budget,
+                    seed=seed,
+                    top=efficiency.top,
+                    end=efficiency.end,
+                    t0=t0,
+                    control=options.score == "smooth",
+                    contested=contested,
+                    ids=game.filters.ids,
+                    workers=workers,
+                    checkpoint=kept.checkpoint(name) if kept else None,
+                    progress=clock.tell,
+                ),
+                kept=kept,
+                name=name,
+            )
+            clock.add(name, sum(found.passes.values()))
+        return found
+
+    tmab = values("tmab", options.budget, options.seed, options.contested)
+    count, depth = walks_within(options, efficiency, game.n), depth_of(t0, game.n)
+    rows = walked(game, "monte-carlo", count, depth, options, efficiency, clock=clock, workers=workers, kept=kept)
+    own_seed = int(np.random.default_rng([options.seed, _REFERENCE]).integers(2**31))  # common random numbers would feign agreement
+    reference = values("reference", efficiency.reference, own_seed, game.n)
+    needed = {
+        tolerance: needed_at_least(
+            reference.value, top=efficiency.top, end=efficiency.end, tolerance=tolerance, batch=efficiency.evaluated_on
+        )
+        * (1 - t0)
+        for tolerance in efficiency.tolerances
+    }
+    return EqualPasses(tmab, np.nan_to_num(rows).mean(axis=0), (~np.isnan(rows)).sum(axis=0).astype(np.float64), count, reference, needed)
+
+
+def needed_at_least(values: Floats, *, top: int, end: End, tolerance: float, batch: int) -> float:
+    """Image passes until nobody is contested by the published bound, were these the means from the start and no marginal varied.
+
+    Then the range term of the bound decides alone: a filter leaves when that is down to its distance from the k-th value plus the tolerance.
+    """
+    ordered = np.sort(values)
+    kth = ordered[top - 1] if end == "low" else ordered[-top]
+    samples = np.ceil(published_count(np.zeros(len(values)), np.abs(values - kth) + tolerance, delta=DELTA))
+    return batch * evaluations(samples, len(values))
+
+
+def _t0(options: Options) -> float:
+    if isinstance(options.t0, str) or options.t0 is None:
+        raise UsageError(f"t0 must be a number here, got {options.t0!r}: both engines truncate at the same size, which is said beforehand")
+    return options.t0
+
+
+def _check_top(efficiency: EfficiencyOptions, n: int) -> None:
+    if efficiency.top >= n:
+        raise UsageError(f"top must be less than the {n:,} filters of the network, got {efficiency.top}: those sought are some of them")

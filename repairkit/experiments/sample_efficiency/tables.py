@@ -1,0 +1,136 @@
+"""Tables that only reports on sample efficiency have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from repairkit.experiments.sample_efficiency.result import EfficiencyResult, StoppedAlike
+from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, count, interval, percent, signed
+from repairkit.result import Estimate
+
+LABELS = {
+    "tmab-paper": "TMAB as published",
+    "tmab": "tmab (screen and flips)",
+    "monte-carlo": "Monte Carlo",
+    "reference": "the reference",
+}
+PAPER = ("the paper", "8.7%", "—", "0.988", "0.975")
+
+
+def facts(result: EfficiencyResult) -> list[tuple[str, str]]:
+    """What was valued, on what, and how it was compared."""
+    return [
+        ("Model", f"{result.model} ({count(result.filters)} filters)"),
+        ("Images", result.images),
+        ("Compared", "when both stop by the published rule" if result.compared_by == "replay" else "after equal image passes"),
+        ("Sought", f"the {count(result.top)} filters of {'highest' if result.end == 'high' else 'lowest'} value"),
+        ("Intervals", f"{result.level:.0%}"),
+        ("Date", result.created),
+    ]
+
+
+def key_figures(_result: EfficiencyResult) -> list[KeyFigure]:
+    """Nothing is compared before and after."""
+    return []
+
+
+def summary(result: EfficiencyResult) -> Table:
+    """What the command line shows."""
+    return stops(result) if result.compared_by == "replay" else agreements(result)
+
+
+def quoted(result: EfficiencyResult) -> list[Table]:
+    """What README and recipes show of one run."""
+    return comparisons(result)
+
+
+def design(result: EfficiencyResult) -> str:
+    """On which images, in a few words."""
+    return f"{result.images}, {count(result.filters)} filters"
+
+
+def runs(results: Sequence[EfficiencyResult]) -> Table:
+    """Several runs below one another; those of one way of comparing."""
+    tables = [summary(result) for result in results]
+    return Table("runs", tables[0].caption, tables[0].heads, tables[0].kinds, tuple(body for table in tables for body in table.bodies))
+
+
+def comparisons(result: EfficiencyResult) -> list[Table]:
+    """The tables of the way in which it was compared."""
+    return [stops(result)] if result.compared_by == "replay" else [agreements(result), needed(result)]
+
+
+def stops(result: EfficiencyResult) -> Table:
+    """A row for each tolerance, and the paper's figures."""
+    heads = (
+        "Monte Carlo stops after",
+        "Samples, TMAB / Monte Carlo",
+        "Evaluations, TMAB / Monte Carlo",
+        "Spearman",
+        "R²",
+        "Run or extrapolated",
+    )
+    kinds: tuple[Kind, ...] = ("text", "number", "number", "number", "number", "number", "text")
+    name, share, evaluations, rank, r_squared = PAPER
+    paper = (
+        Cell(name, kind="text"), Cell(NONE), Cell(share), Cell(evaluations), Cell(rank), Cell(r_squared), Cell("Inception-v3", kind="text"),
+    )  # fmt: skip
+    caption = f"TMAB as published against Monte Carlo, stopped by the same rule at each tolerance, with {result.level:.0%} intervals"
+    return Table("stops", caption, ("Tolerance", *heads), kinds, (tuple(_stop(stop) for stop in result.stops), (paper,)))
+
+
+def _stop(stop: StoppedAlike) -> tuple[Cell, ...]:
+    how = "extrapolated" if stop.extrapolated else "run"
+    return (
+        Cell(f"{stop.tolerance:g}", kind="text"),
+        Cell(f"{count(stop.permutations)} permutations" if stop.stopped else "did not stop"),
+        _share(stop),
+        Cell(NONE if stop.evaluations is None else percent(stop.evaluations)),
+        _cell(stop.rank, _three),
+        _cell(stop.r_squared, _three),
+        Cell(how, kind="text"),
+    )
+
+
+def agreements(result: EfficiencyResult) -> Table:
+    """A row for each engine."""
+    heads = ("Image passes", "Filters valued", "Spearman", "R²", f"Of the {count(result.top)} sought")
+    rows = tuple(
+        (
+            Cell(LABELS[entry.engine], kind="text"),
+            Cell(count(entry.passes)),
+            Cell(count(entry.valued)),
+            _cell(entry.rank, _three),
+            _cell(entry.r_squared, _three),
+            _cell(entry.sought, percent),
+        )
+        for entry in result.agreements
+    )
+    caption = f"Agreement with a long reference at equal image passes, with {result.level:.0%} intervals"
+    return Table("agreements", caption, ("Engine", *heads), ("text", "number", "number", "number", "number", "number"), (rows,))
+
+
+def needed(result: EfficiencyResult) -> Table:
+    """What TMAB as published would need at least."""
+    rows = tuple((Cell(f"{entry.tolerance:g}", kind="text"), Cell(count(entry.passes))) for entry in result.needed)
+    return Table(
+        "needed",
+        "Image passes until TMAB as published stops, extrapolated, at least",
+        ("Tolerance", "Image passes"),
+        ("text", "number"),
+        (rows,),
+    )
+
+
+def _share(stop: StoppedAlike) -> Cell:
+    if stop.share is None and stop.taken is not None:
+        return Cell(percent(stop.taken), f"{stop.dropped} of {stop.replays} replays did not stop")
+    return _cell(stop.share, percent)
+
+
+def _cell(of: Estimate | None, form: Callable[[float], str]) -> Cell:
+    return Cell(NONE) if of is None else Cell(form(of.value), interval(of.low, of.high, form))
+
+
+def _three(value: float) -> str:
+    return signed(f"{value:.3f}")

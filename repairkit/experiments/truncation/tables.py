@@ -1,0 +1,121 @@
+"""Tables that only reports on truncation have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repairkit.experiments.truncation.result import TruncationCurve, TruncationResult
+from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, count, interval, percent
+from repairkit.result import Estimate
+
+
+def facts(result: TruncationResult) -> list[tuple[str, str]]:
+    """Which networks, on what, and how it was judged."""
+    return [
+        *((network.name, f"{network.model} ({count(network.filters)} filters; {network.images})") for network in result.networks),
+        ("Orders of removal", f"{result.trajectories} of each network"),
+        ("Intervals", f"{result.level:.0%}"),
+        ("Date", result.created),
+    ]
+
+
+def key_figures(_result: TruncationResult) -> list[KeyFigure]:
+    """Nothing is compared before and after."""
+    return []
+
+
+def summary(result: TruncationResult) -> Table:
+    """What the command line shows."""
+    return deaths(result)
+
+
+def quoted(result: TruncationResult) -> list[Table]:
+    """What README and recipes show of one run."""
+    return [deaths(result)]
+
+
+def design(result: TruncationResult) -> str:
+    """On which images, in a few words."""
+    return f"{result.trajectories} orders; {'; '.join(f'{network.name} on {network.images}' for network in result.networks)}"
+
+
+def runs(results: Sequence[TruncationResult]) -> Table:
+    """Several runs below one another: when their networks die."""
+    tables = [deaths(result) for result in results]
+    return Table("runs", tables[0].caption, tables[0].heads, tables[0].kinds, tuple(body for table in tables for body in table.bodies))
+
+
+def deaths(result: TruncationResult) -> Table:
+    """When each network dies, and what ending permutations at the paper's worth saves."""
+    numbers: list[Kind] = ["number"] * 7
+    heads = ("n", "Dead in half of the orders", "First and last order", "Rises again", "Paper's end", "Evaluations saved", "Worth given up")
+    rows = tuple(
+        (
+            Cell(label(curve), kind="text"),
+            Cell(count(curve.n)),
+            _cell(curve.death),
+            Cell(interval(curve.earliest, curve.latest, percent)),
+            Cell(percent(curve.revived)),
+            Cell(f"{curve.threshold:g}"),
+            _cell(curve.saved),
+            _cell(curve.given_up),
+        )
+        for curve in result.curves
+    )
+    caption = (
+        f"Share of the filters removed at which networks die, and what truncation saves, in percent, with {result.level:.0%} intervals"
+    )
+    return Table("deaths", caption, ("Network", *heads), ("text", *numbers), (rows,))
+
+
+def zones(result: TruncationResult) -> Table:
+    """Where the live zone begins."""
+    rows = tuple(
+        (
+            Cell(network.name, kind="text"),
+            Cell(f"{network.t0:g}"),
+            Cell("measured" if network.zone_measured else "given", kind="text"),
+            Cell(percent(1 - network.t0)),
+            Cell(percent(network.dead_in_zone)),
+        )
+        for network in result.networks
+    )
+    heads = ("Network", "t0", "How", "Filters removed there", "Orders that are dead there")
+    return Table("zones", "The live zone beside the orders", heads, ("text", "number", "text", "number", "number"), (rows,))
+
+
+def curves(result: TruncationResult) -> list[Table]:
+    """For each network and metric the worth at every measured share."""
+    return [
+        Table(
+            key=f"curve-{number}",
+            caption=(
+                f"{label(curve)}: mean over {result.trajectories} orders, n = {count(curve.n)}, with {result.level:.0%} intervals; "
+                f"chance is {percent(curve.chance)}, and {percent(curve.dead_below)} or less counts as dead"
+            ),
+            heads=("Removed", "Filters", "Mean", "5 to 95% of the orders", "Orders that are dead"),
+            kinds=("number", "number", "number", "number", "number"),
+            bodies=(
+                tuple(
+                    (
+                        Cell(percent(point.share)),
+                        Cell(count(point.filters)),
+                        Cell(percent(point.mean), interval(point.low, point.high, percent)),
+                        Cell(interval(point.band_low, point.band_high, percent)),
+                        Cell(percent(point.dead), interval(point.dead_low, point.dead_high, percent)),
+                    )
+                    for point in curve.points
+                ),
+            ),
+        )
+        for number, curve in enumerate(result.curves, start=1)
+    ]
+
+
+def label(curve: TruncationCurve) -> str:
+    """Network and metric."""
+    return f"{curve.network}, {curve.metric}"
+
+
+def _cell(of: Estimate | None) -> Cell:
+    return Cell(NONE) if of is None else Cell(percent(of.value), interval(of.low, of.high, percent))

@@ -1,0 +1,1 @@
+"""Players of a torch network: tracing, constants, masked passes, freezing."""

@@ -1,0 +1,129 @@
+"""The patch: which filters were frozen at what, as a small JSON file, and applying it to weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from repairkit.errors import DataError, ModelError
+from repairkit.files import write_text
+from repairkit.models.zoo import hash_state
+from repairkit.network.filters import FilterId
+from repairkit.network.freezing import Freeze, baked_copy
+
+
+class Culprit(BaseModel):
+    """One filter to freeze.
+
+    Attributes:
+        layer, channel: the filter.
+        constant: what it sends on when frozen, in the units of its signal.
+        value: its Shapley value in the units of the objective; half_width: of its interval.
+        screen: its first-order estimate; None where the engine made none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: str
+    channel: int = Field(ge=0)
+    constant: float = Field(allow_inf_nan=False)
+    value: float = Field(allow_inf_nan=False)
+    half_width: float | None = None
+    screen: float | None = None
+
+    @property
+    def filter(self) -> FilterId:
+        """The filter's name."""
+        return FilterId(self.layer, self.channel)
+
+
+class Patch(BaseModel):
+    """All that is needed to repair the same weights again.
+
+    Attributes:
+        architecture: torchvision's name of the network.
+        weights_sha256: of the state dict that the culprits were found in; `apply` refuses others.
+        freeze_at: where the constants were measured.
+        objective: the worth whose values ranked the filters, in words.
+        classes: names of the network's logits; empty in patches of earlier versions.
+        engine, t0, delta: how they were valued: live zone, and probability that an interval misses.
+        culprits: in the order in which they were chosen.
+
+    Example:
+        >>> patch = Patch(architecture="toy", weights_sha256="", freeze_at="post", objective="accuracy",
+        ...     culprits=[Culprit(layer="0", channel=1, constant=0.25, value=-0.1)])
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+        >>> float(patch.apply(network, check=False)[0].bias[1].detach())
+        0.25
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    architecture: str
+    weights_sha256: str
+    freeze_at: Literal["post", "pre"]
+    objective: str
+    classes: tuple[str, ...] = ()
+    engine: str = "unknown"
+    t0: float = 0.0
+    delta: float = 0.05
+    culprits: list[Culprit]
+
+    @property
+    def constants(self) -> dict[FilterId, float]:
+        """Filter -> constant."""
+        return {culprit.filter: culprit.constant for culprit in self.culprits}
+
+    def freeze(self, network: nn.Module) -> Freeze:
+        """Freeze the culprits in a network until the handle's `undo`."""
+        return Freeze(network, self.constants, freeze_at=self.freeze_at)
+
+    def apply(self, network: nn.Module, *, check: bool = True) -> nn.Module:
+        """A repaired copy with plain weights of the same architecture.
+
+        Args:
+            network: holds the weights that the patch was made for; it is not changed.
+            check: refuse other weights than those.
+
+        Raises:
+            ModelError: other weights, or a network without these filters.
+            BakeError: the architecture's weights cannot hold the freeze.
+        """
+        found = hash_state(network.state_dict())
+        if check and found != self.weights_sha256:
+            raise ModelError(
+                f"the patch was made for weights with SHA-256 {self.weights_sha256[:12]}..., these have {found[:12]}...; "
+                "give the weights that were repaired, or --force to freeze the same filters in others"
+            )
+        return baked_copy(network, self.constants, freeze_at=self.freeze_at)
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_text(path, json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Patch:
+        """Read a `patch.json`.
+
+        Raises:
+            DataError: no such file, or not a patch.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            raise DataError(f"expected a patch at {path}, could not read it; give the patch.json of a run") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{path} is not a patch: {where}: {first['msg']}; give the patch.json of a run") from None
+
+
+def finite_or_none(number: float) -> float | None:
+    """JSON has no NaN or infinity."""
+    return float(number) if math.isfinite(number) else None

@@ -1,0 +1,516 @@
+"""Cutting: frozen filters taken out of a network, which is narrower then and no longer of its ordinary architecture.
+
+What a frozen filter sends on is the same for every image, so that whoever reads it can do with a constant of its own: what its weights
+make of it is folded into the batch norm after it, or its bias. Torch-Pruning's graph of dependencies (Fang et al. 2023, *DepGraph: Towards
+Any Structural Pruning*) says which rows and columns of which layers go with a filter. It is taken out only where everything that they carry
+is the same for every image: where a residual sum is made of several filters, only with all of them frozen.
+
+Behind zero padding a constant is cut short at the borders of the image, so that no bias can stand for it. There one frozen filter stays and
+carries the others: a convolution is linear, and gives to its constant, with their weights added to its own in proportion, what it gave to
+all of theirs. So the network without the filters answers as the one with them frozen, up to rounding; what cannot be had so stays frozen.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from repairkit.errors import DataError, ModelError
+from repairkit.files import write_text
+from repairkit.models import zoo
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import FilterId
+from repairkit.network.freezing import Constants, Freeze, baked_copy, why_not_bakeable
+from repairkit.network.tracing import FreezeAt, trace
+
+WEIGHTS, CUTS = "pruned.safetensors", "pruned.json"
+"""Files in a run directory that `load_pruned` reads."""
+LAST = "the layer would be left without any"
+DEPENDS = "what it is added to or multiplied with depends on the image"
+CARRIES = "it carries the constants of others, which zero padding cuts short at the borders"
+BORDERS = "its constant differs by position in a way of its own"
+TOLERANCE = 1e-5
+"""Of a constant's rounding over positions, relative to it."""
+AGREEMENT = 1e-3
+"""Largest difference of logits, relative to the largest of them, between the frozen network and the pruned one."""
+
+Channels = dict[str, list[int]]
+
+
+class Cuts(BaseModel):
+    """Which rows and columns of which layers are gone: with the architecture all that a pruned network is rebuilt from.
+
+    Attributes:
+        architecture: torchvision's name of the network that was pruned; auxiliary: built with its auxiliary head.
+        classes, mean, std, size: of the classifier around it.
+        outputs: layer -> output channels that are gone; for batch norms and depthwise convolutions the channels.
+        inputs: layer -> input channels (of a linear layer features) that are gone.
+        biased: convolutions without a bias that were given one, for what was folded into them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    architecture: str
+    auxiliary: bool = False
+    classes: list[str] = Field(min_length=1)
+    mean: list[float] = Field(min_length=3, max_length=3)
+    std: list[float] = Field(min_length=3, max_length=3)
+    size: int | None = None
+    outputs: Channels
+    inputs: Channels
+    biased: list[str]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_text(path, json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Cuts:
+        """Read a `pruned.json`.
+
+        Raises:
+            DataError: no such file, or another one.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            raise DataError(
+                f"expected {CUTS} of a pruned network at {path}, could not read it; give the directory of a run of prune"
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{path} is no {CUTS} of this version: {where}: {first['msg']}; prune again") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A network without those frozen filters that could be taken out.
+
+    Attributes:
+        network: in eval mode; its other frozen filters are baked.
+        outputs, inputs, biased: as `Cuts`.
+        removed: the frozen filters that are gone.
+        kept: why others are not, and which.
+    """
+
+    network: nn.Module
+    outputs: Channels
+    inputs: Channels
+    biased: list[str]
+    removed: list[FilterId]
+    kept: dict[str, list[FilterId]]
+
+
+@dataclass
+class _Reach:
+    """What goes with one filter: rows and columns as (layer, channel), and why it cannot go at all."""
+
+    outputs: set[tuple[str, int]]
+    inputs: set[tuple[str, int]]
+    unfit: str | None = None
+
+
+class Couplings:
+    """Which rows and columns of a network's layers go together, by Torch-Pruning's graph of dependencies.
+
+    Args:
+        network: in eval mode; it is copied, and never changed.
+        example: one prepared image, shape (1, 3, height, width), that the graph is drawn with.
+
+    Raises:
+        ModelError: Torch-Pruning cannot follow the network; or its layers, cut as the graph says, compute something else. The latter is
+            tried by taking one filter out of every layer.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+        >>> pruned = Couplings(network, torch.rand(1, 3, 8, 8)).prune({FilterId("0", 1): 0.25})
+        >>> pruned.network[0].out_channels, pruned.outputs, pruned.inputs
+        (3, {'0': [1]}, {'2': [1]})
+    """
+
+    def __init__(self, network: nn.Module, example: Tensor) -> None:
+        import torch_pruning
+
+        self.network, self.example = network, example
+        private = copy.deepcopy(network).requires_grad_(requires_grad=True)
+        self._names = {module: name for name, module in private.named_modules()}
+        self._modules = dict(private.named_modules())
+        self._graph = torch_pruning.DependencyGraph()
+        try:
+            with torch.enable_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what it takes for elementwise; the cut network is compared below
+                self._graph.build_dependency(private, example_inputs=example.clone(), verbose=False)
+        except Exception as error:  # whatever a network makes it raise
+            raise self._unfollowed(error) from error
+        rehearsed: dict[FilterId, float] = {}
+        for site in trace(network, freeze_at="post").sites:
+            if site.filters > 1 and why_not_bakeable(network, site, 0.0) is None:
+                rehearsed[FilterId(site.layer, 0)] = 0.0
+        self.prune(rehearsed)
+
+    def _unfollowed(self, reason: object) -> ModelError:
+        text = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+        return ModelError(
+            f"Torch-Pruning cannot take filters out of this {type(self.network).__name__} ({text[:200]}); "
+            "prune it with --freeze-only, which freezes them and leaves every layer as it is"
+        )
+
+    def prune(self, constants: Constants, *, freeze_at: FreezeAt = "post") -> Pruned:
+        """The network with these filters frozen, and taken out where that is possible.
+
+        Args:
+            constants: filter -> constant; plain weights must be able to hold each (`repairkit.network.freezing.bake`).
+            freeze_at: where the constants were measured.
+
+        Raises:
+            ModelError: the graph is wrong about this network: cut as it says it does not run, or answers otherwise than the frozen one.
+            BakeError: as `repairkit.network.freezing.bake`.
+        """
+        frozen = baked_copy(self.network, constants, freeze_at=freeze_at)
+        seen = constant_inputs(self.network, constants, self.example, freeze_at=freeze_at)
+        reaches = self._all_reaches(constants)
+        kept = {name: reason for name, reach in reaches.items() if (reason := _why_not(reach, seen))}
+        left = {name: reach for name, reach in reaches.items() if name not in kept}
+        rough = {name: [each for each in reach.inputs if not _even(self._modules[each[0]], seen, *each)] for name, reach in left.items()}
+        carriers = _carriers([each for columns in rough.values() for each in columns], seen)
+        for name, columns in rough.items():
+            if any(carriers[layer] == column for layer, column in columns):
+                kept[name] = CARRIES
+            elif not all(_proportional(seen[layer][column], seen[layer][carriers[layer]]) for layer, column in columns):
+                kept[name] = BORDERS
+        rows = {name: _rows(module) for name, module in self._modules.items()}
+        gone_outputs: set[tuple[str, int]] = set()
+        gone_inputs: set[tuple[str, int]] = set()
+        for name, reach in left.items():
+            losses = Counter(layer for layer, _ in reach.outputs - gone_outputs)
+            if name not in kept and any(rows[layer] <= loss for layer, loss in losses.items()):
+                kept[name] = LAST
+            if name not in kept:
+                rows |= {layer: rows[layer] - loss for layer, loss in losses.items()}
+                gone_outputs |= reach.outputs
+                gone_inputs |= reach.inputs
+        outputs, inputs = _sorted(gone_outputs), _sorted(gone_inputs)
+        pruned = copy.deepcopy(frozen)
+        biased = fold(
+            pruned, inputs, seen, {layer: carriers[layer] for layer, column in chain(*rough.values()) if (layer, column) in gone_inputs}
+        )
+        try:
+            cut(pruned, outputs, inputs)
+            with torch.inference_mode():
+                before, after = frozen(self.example), pruned(self.example)
+        except Exception as error:  # the layers no longer fit together, in whatever way the network notices
+            raise self._unfollowed(error) from error
+        furthest = float((before - after).abs().max()) if before.shape == after.shape else float("inf")
+        if not furthest <= AGREEMENT * max(1.0, float(before.abs().max())):
+            raise self._unfollowed(f"cut as its graph of dependencies says, the network answers otherwise, by {furthest:.2g}")
+        gone = [name for name in constants if (name.layer, name.channel) in gone_outputs]
+        reasons: dict[str, list[FilterId]] = {}
+        for name, reason in kept.items():
+            if (name.layer, name.channel) not in gone_outputs:
+                reasons.setdefault(reason, []).append(name)
+        return Pruned(pruned, outputs, inputs, biased, gone, reasons)
+
+    def _all_reaches(self, names: Iterable[FilterId]) -> dict[FilterId, _Reach]:
+        by_layer: dict[str, list[int]] = {}
+        for name in names:
+            by_layer.setdefault(name.layer, []).append(name.channel)
+        return {
+            FilterId(layer, channel): reach
+            for layer, channels in by_layer.items()
+            for channel, reach in self._reaches(layer, channels).items()
+        }
+
+    def _reaches(self, layer: str, channels: list[int]) -> dict[int, _Reach]:
+        """What goes with each of these filters of a convolution."""
+        module = self._modules[layer]
+        found = {channel: _Reach({(layer, channel)}, set()) for channel in channels}
+        if module not in self._graph.module2node:
+            return {
+                channel: _Reach(reach.outputs, reach.inputs, "Torch-Pruning does not see its layer") for channel, reach in found.items()
+            }
+        try:
+            group = self._graph.get_pruning_group(module, self._graph.get_pruner_of_module(module).prune_out_channels, channels)
+        except Exception as error:  # whatever a network makes it raise
+            raise self._unfollowed(error) from error
+        for item in group:
+            target, output = item.dep.target.module, self._graph.is_out_channel_pruning_fn(item.dep.handler)
+            name = self._names.get(target)
+            for index, root in zip(item.idxs, item.root_idxs, strict=True):
+                reach = found[root]
+                if name is None:
+                    reach.unfit = reach.unfit or _why_not_passed(target)
+                elif isinstance(target, nn.BatchNorm2d) or _depthwise(target) or (isinstance(target, nn.Conv2d) and output):
+                    reach.outputs.add((name, index))
+                elif isinstance(target, nn.Conv2d | nn.Linear) and not output:
+                    reach.inputs.add((name, index))
+                elif _rows(target) or isinstance(target, nn.Linear) or list(target.parameters(recurse=False)):
+                    reach.unfit = reach.unfit or f"{type(target).__name__} layers go with it, which are not cut here"
+                if isinstance(target, nn.Conv2d) and target.groups > 1 and not _depthwise(target):
+                    reach.unfit = reach.unfit or "convolutions in groups go with it, which are not cut here"
+        return found
+
+
+def _why_not_passed(operation: object) -> str | None:
+    """Why what is no module of the network stands in the way: a bare parameter or the logits themselves; None for sums, concatenations and such."""
+    if isinstance(operation, nn.Parameter):
+        return "a parameter outside of layers goes with it, which is not cut here"
+    return "its signal is part of the answer" if type(operation).__name__ == "_OutputOp" else None
+
+
+def _depthwise(module: object) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels > 1
+
+
+def _rows(module: nn.Module) -> int:
+    """Output channels of a layer that may lose some; 0 for others."""
+    if isinstance(module, nn.Conv2d):
+        return module.out_channels
+    return module.num_features if isinstance(module, nn.BatchNorm2d) else 0
+
+
+def _columns(module: nn.Module) -> int:
+    """Inputs of a layer that may lose some; 0 for others."""
+    return module.weight.shape[1] if isinstance(module, nn.Conv2d | nn.Linear) else 0
+
+
+def _sorted(entries: Iterable[tuple[str, int]]) -> Channels:
+    grouped: Channels = {}
+    for layer, channel in sorted(entries):
+        grouped.setdefault(layer, []).append(channel)
+    return grouped
+
+
+def constant_inputs(network: nn.Module, constants: Constants, example: Tensor, *, freeze_at: FreezeAt = "post") -> dict[str, Tensor]:
+    """What of the inputs of convolutions and linear layers is the same for every image, with these filters frozen.
+
+    An image of NaN goes through the network: whatever depends on the image is NaN then, and what is finite does not.
+
+    Returns:
+        layer -> its input, shape (channels, height, width) or (features,), NaN where it depends on the image. Layers that run more than
+        once, or on something of another shape, are left out.
+    """
+    seen: dict[str, Tensor] = {}
+    calls: dict[str, int] = {}
+    readers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    handles = []
+
+    def watch(name: str) -> Any:
+        def look(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            seen[name] = inputs[0].detach().clone()
+
+        return look
+
+    try:
+        handles = [module.register_forward_pre_hook(watch(name)) for name, module in readers.items()]
+        with torch.inference_mode(), Freeze(network, constants, freeze_at=freeze_at):
+            network(torch.full_like(example, float("nan")))
+    finally:
+        for handle in handles:
+            handle.remove()
+    shapes = {nn.Conv2d: 4, nn.Linear: 2}
+    return {
+        name: value[0]
+        for name, value in seen.items()
+        if calls[name] == 1 and value.dim() == next(dims for kind, dims in shapes.items() if isinstance(readers[name], kind))
+    }
+
+
+def _why_not(reach: _Reach, seen: Mapping[str, Tensor]) -> str | None:
+    """Why a filter cannot go whatever happens to others; None where it can."""
+    if reach.unfit is not None:
+        return reach.unfit
+    same = all(layer in seen and bool(torch.isfinite(seen[layer][column]).all()) for layer, column in reach.inputs)
+    return None if same else DEPENDS
+
+
+def _even(module: nn.Module, seen: Mapping[str, Tensor], layer: str, column: int) -> bool:
+    """Whether what a layer makes of this input, which is the same for every image, is the same at every position, too."""
+    if isinstance(module, nn.Linear):
+        return True
+    value = seen[layer][column]
+    largest = float(value.abs().max())
+    padded = isinstance(module, nn.Conv2d) and module.padding not in ((0, 0), "valid") and module.padding_mode == "zeros"
+    return float(value.max() - value.min()) <= TOLERANCE * largest and (largest == 0 or not padded)
+
+
+def _carriers(columns: Iterable[tuple[str, int]], seen: Mapping[str, Tensor]) -> dict[str, int]:
+    """Of each layer's columns, the one of the largest constant: the others' weights are scaled down to it."""
+    found: dict[str, int] = {}
+    for layer, column in sorted(columns):
+        best = found.setdefault(layer, column)
+        if seen[layer][column].abs().max() > seen[layer][best].abs().max():
+            found[layer] = column
+    return found
+
+
+def _ratio(value: Tensor, to: Tensor) -> Tensor:
+    """How many times one map another is, taken where that is largest."""
+    place = to.abs().argmax()
+    return value.flatten()[place].double() / to.flatten()[place].double()
+
+
+def _proportional(value: Tensor, to: Tensor) -> bool:
+    """Whether one map is a multiple of another."""
+    return bool((value - _ratio(value, to) * to).abs().max() <= TOLERANCE * to.abs().max())
+
+
+def fold(network: nn.Module, inputs: Channels, seen: Mapping[str, Tensor], carriers: Mapping[str, int] | None = None) -> list[str]:
+    """Let layers do without some of their inputs, in place: what their weights make of them goes elsewhere, the weights to 0.
+
+    Args:
+        network: whose layers read the inputs.
+        inputs: layer -> inputs to do without.
+        seen: layer -> its inputs, the same for every image.
+        carriers: layer -> the input whose weights take those of the others; of layers that are not named, batch norm or bias does.
+
+    Returns:
+        Convolutions that were given a bias.
+    """
+    norms = {site.layer: site.norm for site in trace(network, freeze_at="post").sites}
+    biased: list[str] = []
+    with torch.no_grad():
+        for layer, columns in inputs.items():
+            module = _reader(network, layer)
+            carried = [column for column in columns if carriers and layer in carriers and not _even(module, seen, layer, column)]
+            for column in carried:
+                carrier = (carriers or {})[layer]
+                ratio = _ratio(seen[layer][column], seen[layer][carrier])
+                module.weight[:, carrier] += (ratio * module.weight[:, column].double()).to(module.weight)
+            plain = [column for column in columns if column not in set(carried)]
+            share = _share(module, seen[layer][plain], plain) if plain else None
+            module.weight[:, columns] = 0.0
+            if share is None or not share.any():
+                continue
+            name = norms.get(layer)
+            norm = network.get_submodule(name) if name else None
+            if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+                norm.running_mean -= share.to(norm.running_mean)
+                continue
+            bias = module.bias
+            if bias is None:
+                bias = _give_bias(module)
+                biased.append(layer)
+            bias += share.to(bias)
+    return biased
+
+
+def _reader(network: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
+    module = network.get_submodule(layer)
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        raise ModelError(
+            f"expected a convolution or a linear layer at {layer}, got {type(module).__name__}; give the network that was pruned"
+        )
+    return module
+
+
+def _give_bias(module: nn.Conv2d | nn.Linear) -> nn.Parameter:
+    module.bias = nn.Parameter(torch.zeros_like(module.weight.flatten(1)[:, 0]), requires_grad=False)
+    return module.bias
+
+
+def _share(module: nn.Conv2d | nn.Linear, value: Tensor, channels: list[int]) -> Tensor:
+    """What a layer makes of these inputs alone, the same at every position, shape (rows,); in float64."""
+    weight = module.weight.detach()[:, channels].double()
+    value = value.to(weight)
+    if isinstance(module, nn.Linear):
+        return weight @ value
+    alone = copy.deepcopy(module)
+    alone.weight, alone.bias, alone.in_channels = nn.Parameter(weight, requires_grad=False), None, len(channels)
+    made: Tensor = alone(value[None])
+    return made.mean(dim=(0, 2, 3))
+
+
+def cut(network: nn.Module, outputs: Channels, inputs: Channels) -> None:
+    """Take rows and columns out of a network's layers, in place, by Torch-Pruning's functions for each kind of layer."""
+    import torch_pruning
+
+    for layer, channels in outputs.items():
+        module = network.get_submodule(layer)
+        if isinstance(module, nn.BatchNorm2d):
+            torch_pruning.prune_batchnorm_out_channels(module, channels)
+        elif _depthwise(module):
+            torch_pruning.prune_depthwise_conv_out_channels(module, channels)
+        else:
+            torch_pruning.prune_conv_out_channels(module, channels)
+    for layer, channels in inputs.items():
+        module = network.get_submodule(layer)
+        if isinstance(module, nn.Linear):
+            torch_pruning.prune_linear_in_channels(module, channels)
+        else:
+            torch_pruning.prune_conv_in_channels(module, channels)
+    network.requires_grad_(requires_grad=False)
+    network.eval()
+
+
+def load_pruned(folder: str | Path, *, network: nn.Module | None = None) -> Classifier:
+    """The pruned network of a run of `repairkit prune`: a fresh network, cut in the same way, with its weights loaded strictly.
+
+    Nothing is unpickled.
+
+    Args:
+        folder: the run directory, which holds `pruned.json` and `pruned.safetensors`.
+        network: a network of the architecture that was pruned, with any weights, where that is none of torchvision's; it is copied.
+
+    Returns:
+        A classifier of images in [0, 1], in eval mode.
+
+    Raises:
+        DataError: no pruned network is there.
+        ModelError: cuts or weights do not fit the network.
+    """
+    folder = Path(folder)
+    cuts = Cuts.read(folder / CUTS)
+    fresh = zoo.build(cuts.architecture, len(cuts.classes), auxiliary=cuts.auxiliary) if network is None else copy.deepcopy(network)
+    _check_fit(fresh, cuts, folder / CUTS)
+    for layer in cuts.biased:
+        _give_bias(_reader(fresh, layer))
+    cut(fresh, cuts.outputs, cuts.inputs)
+    zoo.fit(fresh, zoo.read_weights(folder / WEIGHTS)[0], where=str(folder / WEIGHTS))
+    classifier = Classifier(fresh, classes=cuts.classes, mean=cuts.mean, std=cuts.std, size=cuts.size)
+    return classifier.eval().requires_grad_(requires_grad=False)
+
+
+def _check_fit(network: nn.Module, cuts: Cuts, path: Path) -> None:
+    """Every row and column that is to go is there, and not all of a layer's.
+
+    Raises:
+        ModelError: it is not so.
+    """
+    modules = dict(network.named_modules())
+    parts = [*((layer, gone, False) for layer, gone in cuts.outputs.items()), *((layer, gone, True) for layer, gone in cuts.inputs.items())]
+    for layer, gone, columns in [*parts, *((layer, [], True) for layer in cuts.biased)]:
+        module = modules.get(layer, network)
+        there = _columns(module) if columns else _rows(module)
+        if len(set(gone)) != len(gone) or len(gone) >= there or any(not 0 <= channel < there for channel in gone):
+            raise ModelError(
+                f"{path}: {len(gone)} channels of {layer} cannot go, the network has {there} there; give the architecture that was pruned"
+            )
+
+
+def cuts_of(pruned: Pruned, classifier: Classifier, architecture: str) -> Cuts:
+    """What `load_pruned` needs beside the weights."""
+    return Cuts(
+        architecture=architecture,
+        auxiliary=zoo.has_auxiliary_head(architecture, classifier.network.state_dict()),
+        classes=list(classifier.classes),
+        mean=classifier.mean.flatten().tolist(),
+        std=classifier.std.flatten().tolist(),
+        size=classifier.size,
+        outputs=pruned.outputs,
+        inputs=pruned.inputs,
+        biased=pruned.biased,
+    )

@@ -1,0 +1,1 @@
+"""From images to repaired weights: attribute, select, freeze."""

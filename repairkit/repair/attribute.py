@@ -1,0 +1,309 @@
+"""Attributing: which filters of one network are to blame, on the attribution images of one fold."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from repairkit.data.images import LabelledImages
+from repairkit.errors import BudgetError, FullMemoryError, ModelWarning, UsageError
+from repairkit.evaluation.splits import halves, ungrouped
+from repairkit.experiments.options import SETTLES, Options
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
+from repairkit.run.ledger import Clock
+from repairkit.run.store import KeptNetwork
+from repairkit.shapley import Attribution, estimate
+from repairkit.shapley.guarantee import End
+from repairkit.shapley.live_range import POINT_PASSES, ZONE_SIZES, Zone, live_zone
+from repairkit.shapley.stability import SIZES, Stability, stability
+from repairkit.shapley.tmab import check_budget
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """A network's game on the attribution images of one fold, and the values of its filters.
+
+    Attributes:
+        game: what was played; its filters hold the constants.
+        attribution: the values.
+        zone: where t0 was measured; None where it was given.
+        stability: how far halves of the images agree; None where nobody asked.
+    """
+
+    game: ModelGame
+    attribution: Attribution
+    zone: Zone | None
+    stability: Stability | None
+
+
+def attribute_network(
+    classifier: Classifier,
+    target: LabelledImages,
+    source: LabelledImages,
+    options: Options,
+    *,
+    seed: int,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
+) -> Attributed:
+    """Constants, live zone, agreement of halves and values, as the options ask.
+
+    What an earlier session kept of the attributions is not made again; constants and live zone are, to the same bits.
+
+    Args:
+        classifier: the network.
+        target: its target's attribution images in this fold.
+        source: the source's attribution images.
+        options: every choice.
+        seed: of this fold.
+        clock: books what each part costs.
+        workers: processes of the engine.
+        kept: where checkpoints are kept; None for nowhere.
+
+    Raises:
+        DataError: a half would have no image of a subgroup.
+        BudgetError: the budget, or half of it for the halves, is less than the engine needs.
+        GameError: no size of coalition at which the network is alive.
+    """
+    chosen = kept is not None and kept.choice() is not None  # then all of this was attributed before
+    with clock.part("calibration"):
+        game = attribution_game(classifier, target, source, options)
+        clock.add("calibration", len(target) + len(source))
+    zone, t0 = zone_of(game, options, seed=seed, clock=clock, kept=kept)
+    agreement: Stability | None = None
+    if options.stability:  # first, since half the budget may be too small
+        with clock.part("stability", restored=chosen):
+            agreement = agreement_of_halves(classifier, target, source, options, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
+    with clock.part("attribution", restored=chosen):
+        attribution = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
+        clock.add("attribution", sum(attribution.passes.values()))
+    return Attributed(game, charged(attribution, zone), zone, agreement)
+
+
+def zone_of(game: ModelGame, options: Options, *, seed: int, clock: Clock, kept: KeptNetwork | None = None) -> tuple[Zone | None, float]:
+    """The live zone where it is to be measured, and its t0; else None and the t0 that was given.
+
+    Raises:
+        GameError: no size of coalition at which the network is alive.
+        UsageError: a zone that is to be settled, which this command has no images for.
+    """
+    if options.t0 == "settled":
+        raise UsageError(f"t0 'settled' is for {SETTLES}, which leave images alone to settle it on; give a number or 'auto'")
+    if options.t0 != "auto":
+        return None, options.t0 or 0.0
+    with clock.part("live zone"):
+        zone = within_memory(
+            game, lambda: live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of), kept=kept, name="live zone"
+        )
+        clock.add("live zone", zone.passes)
+    return zone, zone.t0
+
+
+def zone_planned(options: Options, parts: float = 1) -> dict[str, float]:
+    """Image passes of measuring the live zone of a worth of so many parts, by part of the run, for a network that dies at a tenth of its filters."""
+    return {"live zone": float(parts * ZONE_SIZES * POINT_PASSES)} if options.t0 in ("auto", "settled") else {}
+
+
+def charged(found: Attribution, zone: Zone | None, before: Mapping[str, float] | None = None) -> Attribution:
+    """The attribution with what finding its live zone took among its passes, as baselines are given as many.
+
+    Args:
+        found: the values.
+        zone: that was measured; None for none.
+        before: image passes of what else was made for these values alone, by part.
+    """
+    return replace(found, passes=found.passes | ({"live zone": zone.passes} if zone else {}) | dict(before or {}))
+
+
+def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> Worth:
+    """The worth whose values rank the filters."""
+    recall, accuracy = (Smooth(each) if options.score == "smooth" else each for each in (SubgroupRecall(), Accuracy()))
+    return recall.on(target) + accuracy.on(source) if options.ranking == "recall + source" else recall.on(target)
+
+
+def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> ModelGame:
+    """The game whose values rank the filters, with constants from its own images (in float32, whatever the passes of the game are)."""
+    return game_of(classifier, worth_of(target, source, options), (target, source), options)
+
+
+def game_of(classifier: Classifier, worth: Worth, calibrated_on: Sequence[LabelledImages], options: Options) -> ModelGame:
+    """The game of any worth, with constants from these images."""
+    filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
+    filters.calibrate(batch for images in calibrated_on for batch in prepared_batches(classifier, images, options.batch))
+    return ModelGame(classifier, filters, worth, batch=options.batch, precision=options.precision)
+
+
+def attribute(
+    game: ModelGame,
+    options: Options,
+    *,
+    budget: float,
+    seed: int,
+    t0: float,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
+    name: str = "attribution",
+    end: End | None = None,
+) -> Attribution:
+    """Values of the filters by the chosen engine, which seeks an end, by default the harmful one; their checkpoint is kept under the name.
+
+    Raises:
+        FullMemoryError: no memory for a pass of one image.
+        UsageError: more filters are wanted than leave one out.
+    """
+    check_top(game, options)
+    checkpoint = kept.checkpoint(name) if kept else None
+
+    def values() -> Attribution:
+        return estimate(
+            game,
+            engine=options.engine,
+            budget=budget,
+            seed=seed,
+            top=_top(options, game.n),
+            end=end,
+            t0=t0,
+            control=_takes_gradients(options),
+            guarantee=options.guarantee,
+            tolerance=options.tolerance,
+            contested=options.contested,
+            truncation=truncation_of(game, options),
+            ids=game.filters.ids,
+            workers=workers,
+            checkpoint=checkpoint,
+            progress=clock.tell,
+        )
+
+    return within_memory(game, values, kept=kept, name=name)
+
+
+def check_top(game: ModelGame, options: Options) -> None:
+    """That more filters are there than are wanted.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if options.top is not None and options.top >= game.n:
+        raise UsageError(f"top must be less than the {game.n} filters of the network, got {options.top}: the culprits are some of them")
+
+
+def check_affordable(game: ModelGame, options: Options) -> None:
+    """What an attribution would be refused for, before anything else is paid.
+
+    Raises:
+        UsageError: as `check_top`.
+        BudgetError: less than `tmab` needs.
+    """
+    check_top(game, options)
+    if options.engine == "tmab" and options.guarantee is None:
+        check_budget(game, options.budget, top=_top(options, game.n), contested=options.contested, control=_takes_gradients(options))
+
+
+def _takes_gradients(options: Options) -> bool:
+    """Whether gradients are control variates of flips: the range of such observations is not known, as a guarantee needs it."""
+    return options.engine == "tmab" and options.score == "smooth" and options.guarantee is None
+
+
+def truncation_of(game: ModelGame, options: Options) -> float | None:
+    """Worth below which a permutation ends: as asked, else the paper's for each part of the worth; None for never."""
+    if options.engine == "tmab" or options.truncation == 0:
+        return None
+    published = 0.6 if len(game.classifier.classes) == 2 else 0.2
+    return published * len(game.stake.parts) if options.truncation is None else options.truncation
+
+
+def within_memory(game: ModelGame, work: Callable[[], Found], *, kept: KeptNetwork | None, name: str) -> Found:
+    """What `work` gives; where memory runs out, again with half as many images in a pass, and with a warning.
+
+    With a checkpoint only the round at work is played again. The halved number is kept, so that a run that goes on plays all later rounds
+    with it, as this one does: the same bits.
+
+    Raises:
+        FullMemoryError: no memory for a pass of one image.
+    """
+    if kept is not None:
+        game.batch = kept.batch(name) or game.batch
+    while True:
+        try:
+            return work()
+        except FullMemoryError:
+            if game.batch == 1:
+                raise
+        game.batch //= 2  # only here has the error let go of what its pass held
+        if kept is not None:
+            kept.keep_batch(name, game.batch)
+        warnings.warn(f"memory ran out ({name}): passes now carry {game.batch} images", ModelWarning, stacklevel=2)
+
+
+def _top(options: Options, n: int) -> int:
+    """How many of the n filters are wanted."""
+    return options.top or min(options.usual_top, max(n // 2, 1))
+
+
+def agreement_of_halves(
+    classifier: Classifier,
+    target: LabelledImages,
+    source: LabelledImages,
+    options: Options,
+    *,
+    seed: int,
+    t0: float,
+    clock: Clock,
+    workers: int = 1,
+    kept: KeptNetwork | None = None,
+) -> Stability:
+    """How far two attributions agree, each on half of the attribution images, with constants and random numbers of its own.
+
+    A number of culprits can only be compared by value where each half values as many filters. So each half contests as many as the largest of
+    `SIZES` that half the budget pays, where the options do not say how many and would contest fewer.
+
+    Raises:
+        DataError: a half would have no image of a subgroup.
+        BudgetError: half the budget is less than the engine needs.
+    """
+    found = []
+    for number, rows in enumerate(zip(halves(target, seed=seed), halves(ungrouped(source), seed=seed), strict=True)):
+        parts = target.subset(rows[0]), source.subset(rows[1])
+        game = attribution_game(classifier, *parts, options)
+        clock.add("stability", sum(map(len, parts)))
+        own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
+        for name, wider in (*_wider(options, game.n), ("", options)):
+            try:
+                half = attribute(
+                    game,
+                    wider,
+                    budget=options.budget / 2,
+                    seed=own_seed,
+                    t0=t0,
+                    clock=clock,
+                    workers=workers,
+                    kept=kept,
+                    name=f"half-{number + 1}{name}",
+                )
+                break
+            except BudgetError as error:
+                too_small = error
+        else:
+            raise BudgetError(f"--stability attributes on each half of the images with half the budget: {too_small}")
+        found.append(half)
+        clock.add("stability", sum(half.passes.values()))
+    return stability(*found)
+
+
+def _wider(options: Options, n: int) -> Iterator[tuple[str, Options]]:
+    """Options that contest as many filters as a number of culprits that is compared, most first, and what their checkpoints are called by."""
+    if options.engine == "tmab" and options.contested is None:
+        for k in sorted(SIZES, reverse=True):
+            if 3 * _top(options, n) < k < n:
+                yield f"-{k}", replace(options, contested=k)

@@ -1,0 +1,120 @@
+"""Choosing as every repair does it: by the options, under a guard that the images can show, booked, kept, and made a patch of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from repairkit.errors import DataError
+from repairkit.evaluation.statistics import none_seen
+from repairkit.experiments.options import Options
+from repairkit.models.zoo import LoadedModel
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
+from repairkit.network.patch import Culprit, Patch, finite_or_none
+from repairkit.network.tracing import FreezeAt
+from repairkit.objectives import Worth
+from repairkit.repair.selection import GUARD_CONFIDENCE, SOURCE_FOR_GAINS, Choice, Guarded, Measure, choose
+from repairkit.report.tables import limit
+from repairkit.run.ledger import Clock
+from repairkit.run.store import KeptNetwork
+from repairkit.shapley import Attribution
+
+DOWNSTREAM = 0.32
+"""Mean share of a pass that comes after a filter, for planning before it is measured (SqueezeNet-1.0)."""
+
+
+def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-clean-drop") -> None:
+    """That many images can show that accuracy on them falls by no more than what is allowed.
+
+    Raises:
+        DataError: they cannot, even where none of them falls.
+    """
+    if none_seen(images, GUARD_CONFIDENCE) > allowed:
+        enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
+        raise DataError(
+            f"{name}: the {images} images that choose cannot show that accuracy falls by {limit(allowed)} "
+            f"at most, {enough}; give more source images or a larger {option}"
+        )
+
+
+def choose_once(
+    classifier: Classifier,
+    filters: ConvFilters,
+    attribution: Attribution,
+    worths: tuple[Worth, Worth],
+    options: Options,
+    clock: Clock,
+    kept: KeptNetwork | None,
+    *,
+    measure: Measure | None = None,
+    source_weights: Sequence[float] = (1.0,),
+    source_for_gains: int = SOURCE_FOR_GAINS,
+    guarded: Guarded = "accuracy",
+    part: str = "choosing",
+) -> Choice:
+    """The choice by the options on the worths of target and source (what the guard holds), booked under a part of the run.
+
+    One that an earlier session kept is not made again.
+    """
+    choice = kept.choice() if kept else None
+    with clock.part(part, restored=choice is not None):
+        choice = choice or choose(
+            classifier,
+            filters,
+            attribution,
+            *worths,
+            strategy=options.strategy,
+            candidates=options.candidates,
+            max_filters=options.max_filters,
+            max_clean_drop=options.max_clean_drop,
+            measure=measure,
+            source_weights=source_weights,
+            source_for_gains=source_for_gains,
+            guarded=guarded,
+            precision=options.precision,
+            batch=options.batch,
+            progress=clock.tell,
+            memory=kept,
+        )
+        clock.add(part, choice.passes)
+        if kept:
+            kept.keep_choice(choice)
+    return choice
+
+
+def without(attribution: Attribution, frozen: Sequence[str]) -> Attribution:
+    """The values with those of filters that are frozen already set to 0, which they are but for rounding: none is frozen twice."""
+    already = np.isin(np.array(attribution.ids), frozen) & ~np.isnan(attribution.value)
+    return replace(attribution, value=np.where(already, 0.0, attribution.value)) if already.any() else attribution
+
+
+def patch_of(
+    model: LoadedModel, filters: ConvFilters, attribution: Attribution, choice: Choice, worth: Worth, freeze_at: FreezeAt
+) -> Patch:
+    """The chosen culprits with their constants and values."""
+    culprits = [
+        Culprit(
+            layer=filters.ids[player].layer,
+            channel=filters.ids[player].channel,
+            constant=float(filters.constants[player]),
+            value=float(attribution.value[player]),
+            half_width=finite_or_none(attribution.half_width[player]),
+            screen=finite_or_none(attribution.screen[player]),
+        )
+        for player in choice.players
+    ]
+    return Patch(
+        architecture=model.architecture,
+        weights_sha256=model.sha256,
+        freeze_at=freeze_at,
+        objective=repr(worth),
+        classes=model.classifier.classes,
+        engine=attribution.engine,
+        t0=attribution.t0,
+        delta=attribution.delta,
+        culprits=culprits,
+    )

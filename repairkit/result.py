@@ -1,0 +1,277 @@
+"""The result of a run: what `result.json` holds, and all that a report may show.
+
+Reports are views of this and do no arithmetic. Every share is in 0 .. 1, every difference is
+`second - first`, and every interval is at the `level` of the result (0.95 unless said).
+Here stands what several kinds of results have; what one kind alone measures stands in its own module, such as `fairness_result`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field
+
+from repairkit.files import write_text
+from repairkit.report.comparison_result import Comparison
+from repairkit.report.record import Claim, Record, read_record
+
+SCHEMA_VERSION = 1
+
+
+class Column(Record):
+    """One network (or decision rule) that is compared: "original", "repaired", "threshold", ..."""
+
+    key: str
+    label: str
+    explanation: str  # one sentence: what it is, what it needs
+
+
+class Share(Record):
+    """A recall, an accuracy or another share of images, with its interval."""
+
+    metric: str  # "recall" for one group; else "mean recall", "lowest recall", "source accuracy"
+    group: str | None  # None for an aggregate
+    column: str
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+class Difference(Record):
+    """A paired difference between two columns on the same images.
+
+    `p_value` is exact McNemar's, `p_adjusted` Holm's over the groups; both are None for an
+    aggregate, whose interval is a bootstrap stratified by group. `claim` needs the interval to
+    exclude zero and, for a group, p_adjusted < 1 - level as well.
+    """
+
+    metric: str
+    group: str | None
+    first: str  # column that is subtracted
+    second: str
+    n: int
+    value: float
+    low: float
+    high: float
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    claim: Claim
+
+
+class FrozenFilter(Record):
+    """One culprit, frozen at a constant."""
+
+    fold: int  # 0 when there are no folds
+    column: str  # "repaired" or "dropout_repaired"
+    layer: str
+    channel: int
+    constant: float
+    value: float
+    half_width: float | None
+    screen: float | None
+
+
+class Histogram(Record):
+    """Histogram of estimated values over filters, and where the culprits lie."""
+
+    title: str
+    edges: list[float]
+    counts: list[int]
+    culprits: list[float]
+
+
+class Guaranteed(Record):
+    """What an attribution claims of both ends, all of it wrong with probability `delta` at most."""
+
+    column: str  # "repaired" or "dropout_repaired"
+    fold: int  # 0 when there are no folds
+    round: int = 1
+    delta: float
+    tolerance: float  # relative to the k-th value
+    top: int  # k
+    filters: int
+    valued: int  # filters that the claims are about: all, or contested and audited
+    separated: dict[Literal["low", "high"], int]  # truly among the k lowest or highest
+    certified: dict[Literal["low", "high"], int]  # of k, those and the ones within the tolerance
+    missed: dict[Literal["low", "high"], int]  # filters that the screen missed, at most; empty where all are valued
+    decided: bool  # both ends; otherwise the budget ended it
+
+
+class RemovalPoint(Record):
+    """The network with the first `filters` of an order frozen, on the report images, and its paired change against none frozen."""
+
+    series: Literal["critical", "least", "random"]  # highest value first, least absolute value first, or at random (mean over the draws)
+    metric: Literal["recall", "other classes", "accuracy"]  # of the class; mean recall of all other classes; share of all images
+    filters: int
+    n: int
+    value: float
+    low: float
+    high: float
+    change: float
+    change_low: float
+    change_high: float
+
+
+class ValuedFilter(Record):
+    """A filter at one end of the values."""
+
+    layer: str
+    channel: int
+    value: float
+    half_width: float | None
+    screen: float | None
+    price: float | None = None  # what counts against it in the ranking; None where nothing does
+    samples: int
+    status: str  # whether it is known to be among the k of its end
+
+
+class Extreme(Record):
+    """The filters at one end of the values, most extreme first."""
+
+    end: Literal["low", "high"]
+    heading: str  # how many, and whether this end was sought
+    filters: list[ValuedFilter]
+
+
+class Correlation(Record):
+    """Spearman's rank correlation of two values over the filters of one network; the interval is over filters, as if they were a random sample."""
+
+    of: str  # what is correlated, in words
+    n: int  # filters
+    value: float
+    low: float
+    high: float
+
+
+class Estimate(Record):
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Cost(Record):
+    """What one part of the run cost."""
+
+    part: str  # "screen", "flips", "choosing", "evaluation", ...
+    passes: float  # image passes: forward 1, forward and backward 3, a flip its measured share
+    seconds: float
+    taken: float = 0.0  # of the passes, those that an earlier run made: their time is not in the seconds
+
+
+class Alternative(Record):
+    """What one could do, the original, the repair and whatever one would do instead; its shares and differences are those of its column."""
+
+    column: str
+    label: str
+    explanation: str  # what it is, and what it needs
+    minutes: float | None  # to fit and to choose, over all folds, without evaluation; None where nothing was done
+    passes: float | None  # image passes, likewise
+    images: int | None  # labelled images that it learned from or was chosen on, in each fold; None for none
+    training_data: bool = False  # it needs the data that the network was trained on
+    changes_weights: bool
+    group_at_run_time: bool  # it must be told the group of everyone whom it judges
+    chosen: str = ""  # settings, in words
+    left_out: str = ""  # why it could not be had; it has no shares then
+    folds: int = 1
+    as_given: int = 0  # of the folds, how many have the network as it was given, since no setting gained within the guard
+
+    @property
+    def heading(self) -> str:
+        """Its label, and that it is the network as it was given, where it is in every fold."""
+        return f"{self.label} (as given)" if self.as_given == self.folds else self.label
+
+
+class Verdict(Record):
+    """The conclusion in words, worst news first."""
+
+    outcome: Literal[
+        "repaired",
+        "no better than the threshold",
+        "repaired against stored images",
+        "no claim",
+        "no repair",
+        "guard broken",
+        "cannot be fooled",
+        "critical filters found",
+        "measured",
+        "less dependent",
+        "more dependent",
+        "pruned",
+        "frozen",
+        "nothing pruned",
+    ]
+    headline: str
+    sentences: list[str]
+    worse: list[str]  # what got worse, one sentence each; empty only if nothing is measurably worse
+
+
+class Reproduction(Record):
+    """What someone needs to get the same numbers."""
+
+    command: str
+    seed: int
+    versions: dict[str, str]
+    hashes: dict[str, str]  # model, target data, source data
+    machine: str
+    minutes: float
+    settings: dict[str, str]
+
+
+class Result(Record):
+    """What every kind of report has; a kind adds what it alone measures.
+
+    A new kind is a class in a module of its own, `critical_result` for instance, and its entry in `repairkit.experiments.report_kinds`.
+
+    Raises:
+        DataError (from `read`): the file is missing, is no JSON, or is not of this schema.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str
+    title: str
+    created: str  # ISO date
+    notices: list[str] = Field(default_factory=list)  # for instance that the faces are drawn
+    level: float = 0.95
+    folds: int = 1
+    model: str
+    objective: str  # the worth whose values ranked the filters, in words
+    verdict: Verdict
+    columns: list[Column]  # networks that are compared; of one network alone, that one
+    groups: list[str]
+    shares: list[Share]
+    differences: list[Difference]
+    frozen: list[FrozenFilter]
+    histograms: list[Histogram]
+    method: list[str]  # how it was found, one sentence each
+    costs: list[Cost]
+    alternatives: list[Alternative] = Field(default_factory=list)  # empty unless they were asked for
+    guarantees: list[Guaranteed] = Field(default_factory=list)  # empty unless they were asked for
+    limits: list[str]
+    reproduction: Reproduction
+    comparison: Comparison | None = None  # None unless it was asked for
+
+    @property
+    def compared(self) -> dict[str, Comparison]:
+        """What was held against baselines, by the label of its column; of the one network of a report that needs none, ""."""
+        return {"": self.comparison} if self.comparison else {}
+
+    def share(self, column: str, metric: str, group: str | None = None) -> Share:
+        """The one entry of that column, metric and group; KeyError if there is none."""
+        for entry in self.shares:
+            if (entry.column, entry.metric, entry.group) == (column, metric, group):
+                return entry
+        raise KeyError((column, metric, group))
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_text(path, json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and check a `result.json`."""
+        return read_record(cls, path)

@@ -1,0 +1,1 @@
+"""What a run is: ledger of passes and seconds, store of finished work, run directory."""

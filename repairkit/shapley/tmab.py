@@ -1,0 +1,391 @@
+"""`tmab`, the default engine: a gradient screen of all players, then exact flips of contested ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from repairkit.errors import BudgetError, UsageError
+from repairkit.shapley.bounds import Moments
+from repairkit.shapley.certify import certify
+from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
+from repairkit.shapley.game import Floats, Game
+from repairkit.shapley.guarantee import End
+from repairkit.shapley.live_range import check_alive
+from repairkit.shapley.permutation import Progress, check_asked
+from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
+from repairkit.shapley.sequences import TwoLevels
+from repairkit.shapley.values import Attribution, Ledger, decide, names
+
+SCREEN_SHARE = 0.4
+"""Share of the budget that the screen may take when flips of all players cannot be afforded."""
+TOLERANCE = 0.2
+"""Of a guarantee, unless told otherwise."""
+AUDIT = 16
+"""Players drawn outside the contested, as a check of the screen."""
+
+
+def tmab(
+    game: Game,
+    *,
+    budget: float,
+    seed: int = 0,
+    top: int = 40,
+    end: End | None = None,
+    t0: float = 0.0,
+    delta: float = 0.05,
+    contested: int | None = None,
+    audit: int | None = None,
+    control: bool = False,
+    guarantee: float | None = None,
+    tolerance: float | None = None,
+    ids: Sequence[object] | None = None,
+    workers: int = 1,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> Attribution:
+    """Estimate `(1 - t0) E[V(S with i) - V(S without i)]`, where t ~ U[t0, 1] and S holds each other player with probability t.
+
+    1. *Screen*: gradients of the surrogate at random coalitions, a different one for every example;
+       their mean is a first-order estimate for every player.
+    2. *Flips*: exact changes of the score when a contested player changes side, all of them on the
+       same coalitions and examples. Contested are the players of the sought end of the screen plus
+       an audit sample from all others, drawn with equal probability.
+    3. *Sequential halving* (Karnin et al. 2013): rounds of equal cost; after each the half of the
+       contested that lies further from the sought end drops out, never below `top`. An audited
+       player that turns out extreme stays like any other, and one that dropped out comes back when
+       those that stayed fall behind it.
+
+    With `control` the gradient at the same coalition and example is a control variate of every flip:
+    the value is the mean gradient plus the mean of flip minus gradient. The mean gradient is that of
+    every second screen round, which has no say in who is contested, so that being picked for an
+    extreme screen does not carry over into the value. Made for smooth scores, which gradients follow.
+
+    Without `control` intervals are confidence sequences (`repairkit.shapley.sequences`) with the true range, for each player on
+    its own: they hold although how often a player is observed depends on what was observed. With `control` the
+    range of an observation is not known, and intervals are Student's with delta shared by the rounds: approximate, for many samples,
+    nearly normal means and players that do not come and go (`benchmarks/coverage_simulation.py` shows where they fall short). All are
+    conditional on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by size (the paper truncates by performance).
+
+    With `guarantee` both ends are sought, and what is said of them is wrong with that probability at most
+    (`repairkit.shapley.guarantee`, docs/guarantee.md). Confidence sequences take the place of steps 2 and 3
+    (`repairkit.shapley.certify`). Gradients are then for the screen alone: as control variates they would give
+    observations of unknown range. Half-widths reach from the value to the further end of its interval; all of them hold at
+    once. `decided` says of each valued player that it is shown to be on its side of the k-th value of the sought end, or
+    on the wrong side of it by the tolerance at most.
+
+    Args:
+        game: what is played.
+        budget: image passes, never exceeded.
+        seed: everything random comes from it.
+        top: how many players of the sought end are wanted.
+        end: "low" or "high"; the harmful end by default.
+        t0: live zone, in [0, 1).
+        delta: probability that a player's interval misses.
+        contested: players of the screen's end that are flipped in the first round; 3 times `top` by
+            default. With `guarantee` as many of each end; half of all players or more means all, without a screen.
+        audit: how many others are flipped as a check of the screen; 16 by default, 64 draws with `guarantee`.
+        control: use the gradients as control variates; for smooth scores, and not with `guarantee`.
+        guarantee: probability that any claim about either end is wrong, in (0, 1), in place of delta; None for no claims.
+        tolerance: of the guarantee, in [0, 1), relative to the k-th value of each end; 0.2 by default.
+        ids: names of the players.
+        workers: processes that play rounds; any number gives the same bits.
+        checkpoint: where the state is saved between rounds, and taken up again if it is there.
+        progress: told after every round.
+
+    Raises:
+        BudgetError: the budget does not pay one screen round and one pair of flips in each round, or
+            with `guarantee` one round of 16 pairs.
+        GameError: the live zone is empty: no gradient and no flip differs from 0, as with a network dead on arrival.
+        UsageError: top, t0, delta, contested or tolerance out of range, or tolerance without `guarantee`; with `guarantee`
+            top may be half of the players at most.
+
+    Example:
+        >>> from repairkit.shapley.game import FunctionGame
+        >>> game = FunctionGame(4, lambda live: live[:, 0] * 0.5 - live[:, 1] * 0.25, bounds=(-1, 1))
+        >>> found = tmab(game, budget=2000, top=1)
+        >>> [found.ids[i] for i in found.culprits()], found.value[1]
+        (['player:1'], np.float64(-0.25))
+    """
+    sought = check_asked(game, budget=budget, seed=seed, top=top, end=end, delta=delta if guarantee is None else guarantee)
+    _check(t0, contested, audit, control_under_guarantee=control and guarantee is not None)
+    if tolerance is not None and guarantee is None:
+        raise UsageError(f"tolerance belongs to a guarantee, got {tolerance} without one")
+    tolerance = TOLERANCE if tolerance is None else tolerance
+    chosen = {"budget": budget, "seed": seed, "top": top, "end": sought, "t0": t0, "delta": delta, "contested": contested, "audit": audit}
+    claims = {} if guarantee is None else {"guarantee": guarantee, "tolerance": tolerance}
+    saved = _saved(checkpoint, game, {**chosen, "control": control, **claims})
+    if guarantee is not None:
+        return certify(
+            game,
+            budget=budget,
+            seed=seed,
+            top=top,
+            end=sought,
+            t0=t0,
+            delta=guarantee,
+            tolerance=tolerance,
+            contested=contested,
+            audit=audit,
+            ids=ids,
+            workers=workers,
+            checkpoint=checkpoint,
+            saved=saved,
+            progress=progress,
+        )
+    first, audited, sizes = _halving(game, top, contested, audit)
+    flips = _flips_of_all_rounds(game, sizes, control=control)
+    check_budget(game, budget, top=top, contested=contested, audit=audit, control=control)
+    ledger = Ledger(budget)
+    most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
+    plan = _Plan(seed, t0, sought, control, first, audited, tuple(sizes), most)
+    intervals = None if control else TwoLevels(game.n, game.marginal_range, delta=delta, valued=sizes[0])
+    play = _Play(game.n, ledger, intervals)
+    if saved:
+        play.restore(saved)
+    with Crew(game, workers) as crew, kept(checkpoint):
+        while play.phase <= len(sizes):
+            rounds = play.rounds(game, plan)
+            for each, observed in zip(rounds, crew.play(rounds), strict=True):
+                play.fold(each, observed, split=control)
+                if checkpoint is not None:
+                    checkpoint.offer(play.arrays())
+                if progress is not None:
+                    progress("flips" if play.phase else "screen", budget - ledger.left, budget)
+            if play.phase == 1:
+                flipped = 0 * game.prices if control else game.prices  # flips less gradients have no price any more
+                check_alive(t0, _beyond_prices(play.screen, game.prices), _beyond_prices(play.flips, flipped))
+            play.next_phase()
+            if checkpoint is not None:
+                checkpoint.offer(play.arrays())
+    screen, fresh, moments = play.screen, play.fresh, play.flips
+    base = fresh.mean if control else np.zeros(game.n)
+    valued = moments.count > 0
+    value = np.where(valued, (1 - t0) * (base + moments.mean), math.nan)
+    standard_error = np.hypot(moments.standard_error, fresh.standard_error if control else 0.0)
+
+    if intervals is None:
+        freedom = np.maximum(np.minimum(moments.count, fresh.count) - 1, 1)
+        known = np.where(standard_error > 0, standard_error, math.inf)  # equal observations say nothing of their spread
+        of_each, of_all = (stats.t.isf(share / len(sizes) / 2, freedom) * known for share in (delta, delta / sizes[0]))
+    else:
+        of_each, of_all = intervals.half_widths(moments.mean)
+
+    return Attribution(
+        ids=names(ids, game.n),
+        screen=(1 - t0) * screen.mean,
+        value=value,
+        half_width=np.where(valued, (1 - t0) * of_each, math.nan),
+        samples=moments.count,
+        decided=decide(value, (1 - t0) * of_all, top=top, end=sought),
+        harmful=game.harmful,
+        end=sought,
+        top=top,
+        t0=t0,
+        delta=delta,
+        seed=seed,
+        engine="tmab",
+        passes=ledger.spent,
+        standard_error=np.where(valued, (1 - t0) * standard_error, math.nan),
+    )
+
+
+def check_budget(
+    game: Game, budget: float, *, top: int, contested: int | None = None, audit: int | None = None, control: bool = False
+) -> None:
+    """Whether the budget pays `tmab` one screen round, two with `control`, and a pair of flips in each round of halving.
+
+    Raises:
+        BudgetError: it does not; says how many passes would.
+    """
+    flips = _flips_of_all_rounds(game, _halving(game, top, contested, audit)[2], control=control)
+    shortest = math.ceil((1 + control) * SCREEN_ROUND * GRADIENT_COST + flips)
+    if budget < shortest:
+        raise BudgetError(
+            f"the budget of {budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
+        )
+
+
+def _halving(game: Game, top: int, contested: int | None, audit: int | None) -> tuple[int, int, list[int]]:
+    """How many the screen names, how many are audited, and how many are flipped in each round."""
+    first = min(game.n, max(top, contested if contested is not None else 3 * top))
+    audited = min(AUDIT if audit is None else audit, game.n - first)
+    return first, audited, halving_sizes(first, audited, top)
+
+
+def _flips_of_all_rounds(game: Game, sizes: Sequence[int], *, control: bool) -> float:
+    """Image passes of a pair of flips in each round: the rounds cost the same, and the first must pay a pair of all its players."""
+    dearest = 1 + float(np.sort(game.flip_shares)[::-1][: sizes[0]].sum()) + GRADIENT_COST * control
+    return len(sizes) * 2 * dearest
+
+
+def screen(game: Game, *, passes: float, seed: int = 0, t0: float = 0.0, progress: Progress | None = None) -> Floats:
+    """The first step of `tmab` alone: a first-order estimate for every player, float64 (n,), by gradients that so many image passes pay.
+
+    Example:
+        >>> from repairkit.shapley.game import FunctionGame
+        >>> game = FunctionGame(2, lambda live: live[:, 0] * 0.5 - live[:, 1] * 0.25, bounds=(-1, 1))
+        >>> screen(game, passes=200).tolist()
+        [0.5, -0.25]
+    """
+    moments = Moments(game.n)
+    count = max(1, int(passes / (SCREEN_ROUND * GRADIENT_COST)))
+    for index in range(count):
+        moments.add(Round(seed, 0, index, SCREEN_ROUND, t0).observe(game), np.arange(game.n))
+        if progress is not None:
+            progress("screen", (index + 1) * SCREEN_ROUND * GRADIENT_COST, passes)
+    return (1 - t0) * moments.mean
+
+
+def _beyond_prices(observed: Moments, prices: Floats) -> Floats:
+    """What was observed of each player that its price does not explain, up to rounding: 0 where no observation differed from the price."""
+    rounding = 1e-9 * prices
+    moved = np.where(np.abs(observed.mean + prices) > rounding, observed.mean + prices, 0.0)
+    found: Floats = np.where(observed.count > 0, np.abs(moved) + np.where(observed.variance > rounding**2, observed.variance, 0.0), 0.0)
+    return found
+
+
+def _check(t0: float, contested: int | None, audit: int | None, *, control_under_guarantee: bool) -> None:
+    if not 0 <= t0 < 1:
+        raise UsageError(f"t0 must lie in [0, 1), got {t0}; it is the least share of filters that stays live")
+    if (audit is not None and audit < 0) or (contested is not None and contested < 1):
+        raise UsageError(f"contested must be at least 1 and audit not negative, got {contested} and {audit}")
+    if control_under_guarantee:
+        raise UsageError(
+            "a guarantee needs observations of known range, which gradients as control variates do not leave; set control to False"
+        )
+
+
+def _saved(checkpoint: Checkpoint | None, game: Game, chosen: dict[str, object]) -> Arrays | None:
+    """The state that a run with the same settings left, if it left one."""
+    if checkpoint is None:
+        return None
+    return checkpoint.begin({"engine": "tmab", "game": game.fingerprint(), "players": game.n, **chosen})
+
+
+def halving_sizes(first: int, audited: int, top: int) -> list[int]:
+    """How many players are flipped in each round: all contested and audited, then halves down to `top`.
+
+    Example:
+        >>> halving_sizes(120, 16, 40)
+        [136, 68, 40]
+    """
+    sizes = [first + audited]
+    while sizes[-1] > top:
+        sizes.append(max(top, sizes[-1] // 2))
+    return sizes
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What decides the rounds before any is played; `sizes` are of the halving, `most` the passes of the screen."""
+
+    seed: int
+    t0: float
+    sought: End
+    control: bool
+    first: int
+    audited: int
+    sizes: tuple[int, ...]
+    most: float
+
+
+class _Play:
+    """A run under way: all that a checkpoint has to hold.
+
+    Attributes:
+        ledger: passes spent.
+        screen, fresh: gradients of the rounds that select, and of those that do not.
+        flips: exact marginals.
+        intervals: of their means; None where their range is not known.
+        phase: 0 for the screen, then 1 for the first round of halving, and so on.
+        done: rounds of the phase that are folded in.
+        players: who is flipped in the phase.
+        pairs: antithetic pairs that the phase pays; 0 before it has begun.
+    """
+
+    def __init__(self, n: int, ledger: Ledger, intervals: TwoLevels | None) -> None:
+        self.ledger, self.intervals = ledger, intervals
+        self.screen, self.fresh, self.flips = Moments(n), Moments(n), Moments(n)
+        self.phase = self.done = self.pairs = 0
+        self.players: npt.NDArray[np.int64] = np.arange(n)
+
+    def rounds(self, game: Game, plan: _Plan) -> list[Round]:
+        """The rounds of this phase that are still to play."""
+        if self.phase == 0:
+            # As many rounds of gradients as `most` passes pay in all, at least one of each kind.
+            count = max(1 + plan.control, int(plan.most / (SCREEN_ROUND * GRADIENT_COST)))
+            return [Round(plan.seed, 0, index, SCREEN_ROUND, plan.t0) for index in range(self.done, count)]
+        if not self.pairs:
+            self.players = self._contested(plan)
+            self._pay(game, plan)
+        step = SCREEN_ROUND // 2
+        sizes = [2 * min(step, self.pairs - start) for start in range(0, self.pairs, step)]
+        return [
+            Round(plan.seed, 1 + self.phase, index, size, plan.t0, self.players, plan.control)
+            for index, size in list(enumerate(sizes))[self.done :]
+        ]
+
+    def _contested(self, plan: _Plan) -> npt.NDArray[np.int64]:
+        """Who is flipped in this phase: first by the screen, then by what flips have shown."""
+        sign = 1 if plan.sought == "low" else -1
+        if self.phase == 1:
+            order = np.argsort(sign * self.screen.mean, kind="stable")
+            others = np.random.default_rng([plan.seed, 1]).permutation(order[plan.first :])[: plan.audited]
+            return np.sort(np.concatenate([order[: plan.first], others])).astype(np.int64)
+        seen = np.flatnonzero(self.flips.count)
+        estimate = self.flips.mean[seen] + (self.fresh.mean[seen] if plan.control else 0.0)
+        return np.sort(seen[np.argsort(sign * estimate, kind="stable")[: plan.sizes[self.phase - 1]]])
+
+    def _pay(self, game: Game, plan: _Plan) -> None:
+        """Spend this phase's share of what is left on pairs of flips (and their gradients, with `control`)."""
+        passes = self.ledger.left / (len(plan.sizes) + 1 - self.phase)
+        cost = game.flip_cost(self.players) + GRADIENT_COST * plan.control
+        self.pairs = int((passes + 1e-6) // (2 * cost))
+        if self.pairs < 1:
+            raise BudgetError(
+                f"{passes:,.0f} image passes are left for {len(self.players)} contested filters, one pair of flips costs {2 * cost:,.0f}; give a larger --budget"
+            )
+        self.ledger.spend("flips", 2 * cost * self.pairs)
+
+    def fold(self, each: Round, observed: Floats, *, split: bool) -> None:
+        """Fold in what one round observed; rounds come in order."""
+        if each.players is None:
+            self.ledger.spend("screen", GRADIENT_COST * each.size)
+            (self.fresh if split and each.index % 2 else self.screen).add(observed, self.players)
+        else:
+            self.flips.add(observed, each.players)
+            if self.intervals is not None:
+                self.intervals.add(observed, each.players)
+        self.done += 1
+
+    def next_phase(self) -> None:
+        """The rounds of this phase are all folded in."""
+        self.phase, self.done, self.pairs = self.phase + 1, 0, 0
+
+    def arrays(self) -> Arrays:
+        """The state by name."""
+        return {
+            **self.screen.arrays("screen"),
+            **self.fresh.arrays("fresh"),
+            **self.flips.arrays("flips"),
+            **(self.intervals.arrays() if self.intervals else {}),
+            "players": self.players,
+            "spent": np.array([self.ledger.spent.get(part, 0.0) for part in ("screen", "flips")]),
+            "at": np.array([self.phase, self.done, self.pairs]),
+        }
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take up a saved state."""
+        for name, moments in (("screen", self.screen), ("fresh", self.fresh), ("flips", self.flips)):
+            moments.restore(arrays, name)
+        if self.intervals is not None:
+            self.intervals.restore(arrays)
+        self.players = arrays["players"]
+        self.phase, self.done, self.pairs = (int(number) for number in arrays["at"])
+        self.ledger.spent = {part: float(passes) for part, passes in zip(("screen", "flips"), arrays["spent"], strict=True) if passes}

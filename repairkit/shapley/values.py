@@ -1,0 +1,357 @@
+"""Attribution: what an engine found out about every filter, and what that cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from repairkit.errors import BudgetError, DataError, UsageError
+from repairkit.files import replacing
+from repairkit.shapley.game import Floats
+from repairkit.shapley.guarantee import EXTREME, End, Guarantee
+from repairkit.shapley.top_k import border
+
+_COLUMNS = ["id", "layer", "channel", "screen", "value", "half_width", "standard_error", "samples", "decided"]
+_FACTS = b"repairkit.attribution"
+"""Key of the Parquet schema's metadata under which the facts of the whole attribution stand, as JSON."""
+
+
+class Ledger:
+    """A budget in image passes and what it was spent on; it cannot be overdrawn.
+
+    Example:
+        >>> ledger = Ledger(10)
+        >>> ledger.spend("screen", 6)
+        >>> ledger.left, ledger.spent
+        (4.0, {'screen': 6.0})
+        >>> ledger.spend("flips", 5)
+        Traceback (most recent call last):
+        repairkit.errors.BudgetError: flips would need 5 image passes, 4 of 10 are left; give a larger --budget
+    """
+
+    def __init__(self, budget: float) -> None:
+        self.budget = float(budget)
+        self.spent: dict[str, float] = {}
+
+    @property
+    def left(self) -> float:
+        """Passes that may still be spent."""
+        return self.budget - sum(self.spent.values())
+
+    def affords(self, passes: float) -> bool:
+        """Whether that many passes are left."""
+        return passes <= self.left + 1e-6
+
+    def spend(self, part: str, passes: float) -> None:
+        """Book passes before they are made.
+
+        Raises:
+            BudgetError: more than what is left.
+        """
+        if not self.affords(passes):
+            raise BudgetError(
+                f"{part} would need {passes:.6g} image passes, {self.left:.6g} of {self.budget:.6g} are left; give a larger --budget"
+            )
+        self.spent[part] = self.spent.get(part, 0.0) + passes
+
+
+class _Facts(BaseModel):
+    """What `attribution.parquet` says of the attribution as a whole; the table has one row per filter."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    engine: str
+    t0: float
+    end: End
+    top: int
+    harmful: int
+    delta: float
+    seed: int
+    passes: dict[str, float]
+    standard_errors: bool  # whether the engine stated any
+    guarantee: Guarantee | None = None
+    still_needed: float | None = None
+    truncation: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Values of all players.
+
+    Attributes:
+        ids: names of the players, "layer:channel".
+        screen: first-order estimate of every value; NaN where an engine makes none. Never a reason to freeze.
+        value: mean of exact marginal contributions times (1 - t0), NaN where none was made.
+        half_width: of the interval at 1 - delta around `value`, conditional on the images; NaN or
+            infinite where there are too few samples. Approximate where gradients were control variates (see `tmab`).
+        samples: number of observations behind `value`.
+        decided: whether the interval lies on one side of the k-th of the estimated values of the end that was sought; with a
+            guarantee whether the player is shown to be on its side, or on the wrong one by the tolerance at most.
+        harmful: sign of the values of culprits.
+        end: the end that was sought: "low" or "high".
+        top: k, the number of players sought.
+        t0: live zone; 0 is the Shapley value itself.
+        standard_error: of `value`; empty where an engine states none.
+        delta, seed, engine, passes: how it was found; `passes` in image passes by kind.
+        guarantee: what is claimed of both ends, wrong with probability `delta` at most; None where nothing is.
+        still_needed: image passes that the stopping rule of `tmab-paper` would still need,
+            extrapolated; 0 where it stopped by it, None where an engine has no such rule.
+        truncation: worth below which permutations ended, so that later marginals counted as 0; None for never.
+        price: what counts against each player where they are ranked, in the unit of the values; empty where nothing does. It is taken as known:
+            neither half-widths nor `decided` hold its error.
+    """
+
+    ids: tuple[str, ...]
+    screen: Floats
+    value: Floats
+    half_width: Floats
+    samples: Floats
+    decided: npt.NDArray[np.bool_]
+    harmful: int
+    end: End
+    top: int
+    t0: float
+    delta: float
+    seed: int
+    engine: str
+    passes: dict[str, float] = field(default_factory=dict)
+    standard_error: Floats = field(default_factory=lambda: np.empty(0))
+    guarantee: Guarantee | None = None
+    still_needed: float | None = None
+    truncation: float | None = None
+    price: Floats = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def ranked(self) -> Floats:
+        """What players of the ends are ranked by, shape (n,): the value, less the price where there is one."""
+        return self.value - self.price if len(self.price) else self.value
+
+    def priced(self, paid: Floats, price: Floats) -> Attribution:
+        """The attribution of a game whose prices were `paid`, with its values as they are without, and players ranked by another price.
+
+        Values are additive in prices, so this is exact. Who is `decided` is found anew, by half-widths that are widened so that they
+        hold for all valued players at once (Student's, after Bonferroni).
+
+        Args:
+            paid: what value and screen are less by, shape (n,).
+            price: what counts against each player from now on, shape (n,).
+        """
+        value = self.value + paid
+        valued = max(int((~np.isnan(value)).sum()), 1)
+        freedom = np.maximum(self.samples - 1, 1)
+        wider = stats.t.isf(self.delta / valued / 2, freedom) / stats.t.isf(self.delta / 2, freedom)
+        decided = decide(value - price, self.half_width * wider, top=self.top, end=self.end)
+        return replace(self, screen=self.screen + paid, value=value, price=price, decided=decided)
+
+    def culprits(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
+        """Players with a value of the harmful sign, most harmful first; only these may be frozen.
+
+        Args:
+            most: how many.
+            cautious: order by harm less one standard error, so that players with few samples do not
+                come first by chance alone.
+        """
+        harm = np.where(np.isnan(self.value), -np.inf, self.value * self.harmful)
+        doubt = self.standard_error if cautious and len(self.standard_error) else np.zeros(len(harm))
+        order = np.argsort(np.where(np.isnan(doubt), 0, doubt) - harm, kind="stable")
+        return order[harm[order] > 0][:most].astype(np.int64)
+
+    def table(self) -> pd.DataFrame:
+        """One row per filter: id, layer, channel, screen, value, half_width, standard_error, samples, decided, and price where there is one."""
+        split = [name.rpartition(":") for name in self.ids]
+        return pd.DataFrame(
+            {
+                "id": self.ids,
+                "layer": [layer for layer, _, _ in split],
+                "channel": [int(channel) if channel.isdigit() else -1 for _, _, channel in split],
+                "screen": self.screen,
+                "value": self.value,
+                "half_width": self.half_width,
+                "standard_error": self.standard_error if len(self.standard_error) else np.full(len(self.ids), np.nan),
+                "samples": self.samples.astype(np.int64),
+                "decided": self.decided,
+            }
+            | ({"price": self.price} if len(self.price) else {})
+        )
+
+    def extremes(self, most: int | None = None) -> dict[End, npt.NDArray[np.int64]]:
+        """The players at each end of the values (less prices), most extreme first; the end that was sought comes first.
+
+        No player is listed twice: where fewer than twice `most` are valued, the sought end is served first.
+
+        Args:
+            most: how many of each end; the number that was sought by default.
+        """
+        k = self.top if most is None else most
+        valued = np.flatnonzero(~np.isnan(self.value))
+        order = valued[np.argsort(self.ranked[valued] * (1 if self.end == "low" else -1), kind="stable")]
+        other: End = "high" if self.end == "low" else "low"
+        return {self.end: order[:k], other: order[k:][::-1][:k]}
+
+    @property
+    def opening(self) -> str:
+        """What is claimed, if anything; then engine, players valued, t0 and passes; then what its own stopping rule would still need."""
+        valued = int((~np.isnan(self.value)).sum())
+        spent = sum(self.passes.values())
+        lines = [str(self.guarantee)] if self.guarantee else []
+        zone = f"t0 = {self.t0:g}" if self.truncation is None else f"truncated below a worth of {self.truncation:g}"
+        lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, {zone}, {spent:,.0f} passes")
+        if len(self.price):
+            lines.append("ranked by value less a price (column price)")
+        if self.still_needed:
+            lines.append(
+                f"its own stopping rule would still need about {self.still_needed:.2g} passes, {self.still_needed / spent:,.1f} times what was spent "
+                "(extrapolated from means and variances as they are now)"
+            )
+        return "\n".join(lines)
+
+    def heading(self, end: End, listed: int) -> str:
+        """What a list of this many extreme players of an end is, and what it is not when that end was not sought."""
+        name = f"{listed:,} {EXTREME[end]}"
+        if end == self.end or self.guarantee:
+            return f"{name}, of {self.top:,} sought" if listed < self.top else name
+        if np.isnan(self.value).any():
+            return f"{name} of the filters that happened to be valued; this end was not sought"
+        return f"{name}; this end was not sought"
+
+    def status(self, player: int, end: End) -> str:
+        """Whether a player is known to be on its side of the k-th value: "decided", "undecided" or "not sought".
+
+        With a guarantee, at both ends: "separated", "tie", "within tolerance" or "undecided".
+        """
+        if self.guarantee:
+            return self.guarantee.of(end).status(self.ids[player])
+        if end != self.end:
+            return "not sought"
+        return "decided" if self.decided[player] else "undecided"
+
+    def write(self, path: Path) -> None:
+        """Write table and facts as Parquet, whole or not at all; `read` gives the attribution back."""
+        facts = _Facts(
+            engine=self.engine,
+            t0=float(self.t0),
+            end=self.end,
+            top=int(self.top),
+            harmful=int(self.harmful),
+            delta=float(self.delta),
+            seed=int(self.seed),
+            passes={part: float(passes) for part, passes in self.passes.items()},
+            standard_errors=len(self.standard_error) > 0,
+            guarantee=self.guarantee,
+            still_needed=self.still_needed,
+            truncation=None if self.truncation is None else float(self.truncation),
+        )
+        table = pa.Table.from_pandas(self.table(), preserve_index=False)
+        with replacing(path) as temporary:
+            pq.write_table(table.replace_schema_metadata((table.schema.metadata or {}) | {_FACTS: facts.model_dump_json()}), temporary)
+
+    @classmethod
+    def read(cls, path: Path) -> Attribution:
+        """Read an `attribution.parquet` with all that `write` put there, bit for bit.
+
+        Raises:
+            DataError: the file is missing, cut short, lacks columns, or does not say how it was found.
+        """
+        table = _load(path)
+        if _FACTS not in (metadata := table.schema.metadata or {}):
+            raise DataError(f"{path} holds a table but not how it was found (engine, t0, passes); run the attribution again")
+        try:
+            facts = _Facts.model_validate_json(metadata[_FACTS])
+            columns = {name: table.column(name).to_numpy().astype(np.float64) for name in ("screen", "value", "half_width", "samples")}
+            errors = table.column("standard_error").to_numpy().astype(np.float64) if facts.standard_errors else np.empty(0)
+            decided = table.column("decided").to_numpy().astype(np.bool_)
+            price = table.column("price").to_numpy().astype(np.float64) if "price" in table.column_names else np.empty(0)
+        except (ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{path} is not an attribution of this version ({reason}); run the attribution again") from None
+        return cls(
+            ids=tuple(table.column("id").to_pylist()),
+            decided=decided,
+            standard_error=errors,
+            price=price,
+            **columns,
+            guarantee=facts.guarantee,
+            **facts.model_dump(exclude={"standard_errors", "guarantee"}),
+        )
+
+    def __str__(self) -> str:
+        """The k lowest and the k highest valued filters, with half-widths."""
+        lines = [self.opening]
+        ends = self.extremes()
+        width = max((len(self.ids[player]) for players in ends.values() for player in players), default=0)
+        for end, players in ends.items():
+            lines.append(f"{self.heading(end, len(players))}:")
+            lines += [
+                f"  {self.ids[player]:{width}s}  {self.value[player]:+.5f} +- {self.half_width[player]:.5f}  {self.status(player, end)}"
+                for player in players
+            ]
+        return "\n".join(lines)
+
+
+def decide(value: Floats, half_width: Floats, *, top: int, end: End) -> npt.NDArray[np.bool_]:
+    """Who is shown to be among the `top` values of an end, or not to be, if all intervals hold at once.
+
+    A player is among the `top` lowest when so many intervals lie wholly above its own that only `top` are left with it, and is
+    not when `top` intervals lie wholly below its own. Players without a value are undecided.
+
+    Args:
+        value: estimates, shape (n,); NaN for players without one.
+        half_width: of intervals that hold for all valued players at once, not for each on its own: the k-th
+            value is no known number, and many are compared with it.
+        top: k, at least 1.
+        end: "low" or "high".
+    """
+    valued = ~np.isnan(value)
+    centre = value[valued] if end == "low" else -value[valued]
+    decided = np.zeros(len(value), dtype=bool)
+    if len(centre) > top:
+        shown = border(centre, centre - half_width[valued], centre + half_width[valued], top=top, tolerance=0.0)
+        decided[valued] = shown.separated | shown.apart
+    return decided
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read the table of an `attribution.parquet`, one row per filter.
+
+    Raises:
+        DataError: the file is missing or is not such a table.
+    """
+    table: pd.DataFrame = _load(path).to_pandas()
+    return table
+
+
+def _load(path: Path) -> Any:
+    """A `pyarrow.Table` that has all columns."""
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"expected an attribution table at {path}, could not read one ({type(error).__name__}); run the attribution again"
+        ) from None
+    if missing := sorted(set(_COLUMNS) - set(table.column_names)):
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}; run the attribution again")
+    return table
+
+
+def names(ids: Sequence[object] | None, n: int) -> tuple[str, ...]:
+    """Names of players: given ones, else "player:i".
+
+    Raises:
+        UsageError: not as many names as players.
+    """
+    if ids is None:
+        return tuple(f"player:{index}" for index in range(n))
+    if len(ids) != n:
+        raise UsageError(f"ids must name each of the {n} players, got {len(ids)} names")
+    return tuple(str(name) for name in ids)

@@ -1,0 +1,93 @@
+"""Figures of a finished run inside other files: README, docs and recipe headers quote results, nobody types them.
+
+    python -m tools.embed README.md docs/results.md recipes/*.toml
+
+A block between `figures: PATH` and `/figures` (in an HTML comment in Markdown, after `#` in TOML) is
+replaced by the tables of that result (before and after, or the removal curves); with several paths of one
+kind, separated by spaces, by one table with a row for each result. `headlines: PATH ...` gives, in Markdown, the verdict of each alone. Paths are relative
+to the current directory. The header of a recipe none of whose results is there says that it was not run yet.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from repairkit.errors import RepairkitError, UsageError
+from repairkit.experiments import report_kinds as kinds
+from repairkit.files import write_text
+from repairkit.report import markdown
+from repairkit.result import Result
+
+NOT_RUN = "not run yet"
+_MARKDOWN = re.compile(
+    r"(?P<begin><!-- (?P<what>figures|headlines): (?P<paths>\S+(?: \S+)*) -->\n).*?(?P<end><!-- /(?P=what) -->)", re.DOTALL
+)
+_TOML = re.compile(r"(?P<begin># (?P<what>figures): (?P<paths>\S+(?: \S+)*)\n).*?(?P<end># /figures)", re.DOTALL)
+
+
+def render(text: str, *, toml: bool, base: Path = Path()) -> str:
+    """The text with every block filled in from its results.
+
+    Example:
+        >>> render("nothing to fill in", toml=False)
+        'nothing to fill in'
+    """
+    pattern = _TOML if toml else _MARKDOWN
+
+    def filled(match: re.Match[str]) -> str:
+        paths = [base / path for path in match["paths"].split()]
+        if toml and not any(path.exists() for path in paths):
+            return f"{match['begin']}# {NOT_RUN}\n{match['end']}"
+        results = [kinds.read(path) for path in paths]
+        if match["what"] == "headlines":
+            return match["begin"] + "\n" + "".join(f"- {brief(result)}\n" for result in results) + "\n" + match["end"]
+        if len(found := {result.kind for result in results}) > 1:
+            raise UsageError(
+                f"expected results of one kind in a block of figures, got {' and '.join(sorted(found))}; give each its own block"
+            )
+        lines = (single(results[0]) if len(results) == 1 else markdown.table(kinds.kind_of(results[0]).tables.runs(results))).splitlines()
+        block = "".join(f"# {line}".rstrip() + "\n" for line in lines) if toml else "\n" + "\n".join(lines) + "\n\n"
+        return match["begin"] + block + match["end"]
+
+    return pattern.sub(filled, text)
+
+
+def single(result: Result) -> str:
+    """The verdict, the tables that are quoted of such a result, machine and minutes."""
+    made, own = result.reproduction, kinds.kind_of(result).tables
+    return "\n\n".join(
+        (
+            markdown.escape(result.verdict.headline),
+            *map(markdown.table, own.quoted(result)),
+            f"{made.machine}; {made.minutes:.0f} minutes; {markdown.escape(own.design(result))}; seed {made.seed}; {result.created}.",
+        )
+    )
+
+
+def brief(result: Result) -> str:
+    """The verdict, and on which images it was reached."""
+    return markdown.escape(f"{result.verdict.headline} ({kinds.kind_of(result).tables.design(result)}; seed {result.reproduction.seed})")
+
+
+def main(files: Sequence[str]) -> None:
+    """Fill in the blocks of these files in place.
+
+    Raises:
+        UsageError: no file was given.
+    """
+    if not files:
+        raise UsageError("give the files whose figures are to be filled in, for instance README.md")
+    for name in files:
+        path = Path(name)
+        text = path.read_text(encoding="utf-8")
+        write_text(path, render(text, toml=path.suffix == ".toml"))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except RepairkitError as error:
+        sys.exit(f"error: {error}")
