@@ -25,6 +25,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Tables for benchmarks/RESULTS.md, about five quarters of an hour on one core; what a run keeps in runs/bench is taken up again. DATA: the folder of real data.
 DATA ?= DATA
