@@ -8,7 +8,7 @@ import pytest
 
 from repairkit.experiments import report_kinds as kinds
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @cache

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from repairkit import __version__
+
+ROOT = Path(__file__).parents[2]
 USE = """
 import repairkit
 from repairkit.models import zoo
@@ -30,5 +32,6 @@ def test_a_wheel_holds_all_that_the_package_needs(tmp_path):
     zipfile.ZipFile(wheel).extractall(place)
     listed = subprocess.run(["git", "ls-files", "repairkit"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     assert {name for name in listed if not (place / name).is_file()} == set()
+    assert {path.name for path in place.iterdir()} - {"repairkit"} == {f"repairkit-{__version__}.dist-info"}
     use = [sys.executable, "-c", USE.format(place=str(place))]
     subprocess.run(use, check=True, cwd=tmp_path, env={"PYTHONPATH": str(place), "HOME": str(tmp_path)})

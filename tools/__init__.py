@@ -1,0 +1,1 @@
+"""How this repository publishes its results; no part of the package."""
