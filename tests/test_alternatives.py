@@ -23,7 +23,7 @@ from repairkit.alternatives.choosing import Scored, best, score
 from repairkit.alternatives.report import concluded, fairness_name, row
 from repairkit.errors import ModelError
 from repairkit.evaluation.splits import three_way
-from repairkit.evaluation.statistics import none_seen
+from repairkit.evaluation.statistics import zero_events_bound
 from repairkit.experiments.fairness import run as fairness
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair
@@ -175,7 +175,7 @@ def test_the_guard_is_kept_on_the_choose_images(allowed, monkeypatch):
         right = fold.outputs(network, chosen_on) == chosen_on.labels
         before = fold.outputs(fold.classifier, chosen_on) == chosen_on.labels
         fall = before.astype(float) - right
-        bound = max(fall.mean() + 1.2816 * fall.std() / len(fall) ** 0.5, none_seen(len(fall), 0.9))
+        bound = max(fall.mean() + 1.2816 * fall.std(ddof=1) / len(fall) ** 0.5, zero_events_bound(len(fall), 0.9))
         assert bound <= allowed + 1e-4
         assert found.chosen.startswith(KEPT_AS_IT_WAS) == (networks["last"] is None) == found.as_given
 
@@ -264,7 +264,7 @@ def test_recalls_count_alike_and_the_fall_is_bounded():
     before, after = np.ones(100, dtype=bool), np.arange(100) >= 4
     found = score(right, groups, after, before, 0.9)
     assert (found.gained, found.accuracy) == (0.5, 0.96)
-    assert found.fall == pytest.approx(0.04 + 1.281552 * (0.04 - 0.0016) ** 0.5 / 10)
+    assert found.fall == pytest.approx(0.04 + 1.281552 * ((0.04 - 0.0016) / 99) ** 0.5)
 
 
 def test_the_first_of_equals_and_the_first_where_none_keeps_the_guard():

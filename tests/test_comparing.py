@@ -20,9 +20,10 @@ from test_adversarial import task as adversarial_task
 from repairkit.baselines import compare as comparing
 from repairkit.baselines import tables as comparison_tables
 from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender, by_harm, by_value, join, suited
-from repairkit.baselines.evaluation import Metric, comparison
+from repairkit.baselines.evaluation import comparison
 from repairkit.baselines.rankings import BASELINES, DRAWS, suspects
 from repairkit.errors import FullMemoryError, ModelWarning, UsageError
+from repairkit.evaluation.metrics import Metric
 from repairkit.experiments.adversarial import baselines as beside_repair
 from repairkit.experiments.adversarial import run as repairing
 from repairkit.experiments.adversarial import trade_off as frontier

@@ -12,7 +12,7 @@ from report_example import example_result
 from repairkit.baselines import figures as comparison_figures
 from repairkit.experiments import report_kinds as kinds
 from repairkit.report import html, markdown
-from repairkit.report.comparison_result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
+from repairkit.result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
 
 REPORTS = Path(__file__).parent.parent / "reports"
 

@@ -12,14 +12,16 @@ from bs4 import BeautifulSoup
 from repairkit.baselines.rankings import DRAWS
 from repairkit.errors import DataError, ModelError
 from repairkit.evaluation.ablation import grid
+from repairkit.evaluation.curves import AblationCurves
+from repairkit.evaluation.wording import count_filters
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.adversarial.task import AttackOptions
 from repairkit.experiments.adversarial.trade_off import FRONTIER
 from repairkit.experiments.classifier_task import CriticalTask, split_of
 from repairkit.experiments.critical import run as critical
-from repairkit.experiments.critical.evaluation import Removal, compare, verdict_of_removal, verdict_of_repair
+from repairkit.experiments.critical.evaluation import compare, verdict_of_removal, verdict_of_repair
 from repairkit.experiments.critical.run import configuration, find, find_each, plan, plan_each
-from repairkit.experiments.critical.summary import at_numbers, layers, summarise
+from repairkit.experiments.critical.summary import layers, summarise
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.options import Options
 from repairkit.models import zoo
@@ -112,7 +114,7 @@ def removed(critical, random):
     rows[0, critical[0] : 12] = rows[1, critical[1] : 12] = False
     shares = rows[:1].repeat(2, axis=0).astype(np.float64)
     shares[1, :12] = np.arange(12) < random
-    return Removal(labels, ("cat", "dog"), 0, (0, 2), rows, shares)
+    return AblationCurves(labels, ("cat", "dog"), 0, (0, 2), rows, shares)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_critical_filters_need_a_fall_of_their_own_and_one_beyond_random_ones(cr
 
 
 def test_a_repair_tells_all_that_was_found_of_removal_but_that_nothing_changed():
-    none = Removal(np.array([0, 1]), ("cat", "dog"), 0, (0,), np.ones((1, 2), dtype=bool), np.ones((1, 2)))
+    none = AblationCurves(np.array([0, 1]), ("cat", "dog"), 0, (0,), np.ones((1, 2), dtype=bool), np.ones((1, 2)))
     aside = verdict_of_removal(none, none.points(), chance=0.5, level=0.95, seed=0)
     told = verdict_of_repair([], aside, subject="cat", filters=0, level=0.95)
     assert told.sentences[1:] == [aside.headline, *aside.sentences]
@@ -318,7 +320,7 @@ def test_the_numbers_of_the_papers_figures_are_measured():
     _, findings, result = found("green")
     assert findings.removal.counts == grid(findings.removal.counts[-1], *critical.REMOVED)
     sentence = next(sentence for sentence in result.method if sentence.startswith("Removal: "))
-    assert f"measured at {at_numbers(findings.removal.counts)}, on report images" in sentence
+    assert f"measured at {count_filters(findings.removal.counts)}, on report images" in sentence
     assert "one by one" not in html.render(result)
 
 

@@ -9,8 +9,7 @@ from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.statistics import holm, newcombe_paired
 from repairkit.experiments.fairness.evaluation import Outcomes, differences, disparities, shares
 from repairkit.experiments.fairness.verdict import verdict
-from repairkit.report.record import Claim
-from repairkit.result import Difference
+from repairkit.result import Claim, Difference
 
 SIZES = {"darker men": 80, "darker women": 70, "lighter men": 90, "lighter women": 75}
 

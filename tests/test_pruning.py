@@ -11,6 +11,7 @@ import torch
 from bs4 import BeautifulSoup
 
 from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.options import Options
@@ -21,7 +22,7 @@ from repairkit.experiments.pruning.evaluation import verdict
 from repairkit.experiments.pruning.footprint import paired_timings, parameters
 from repairkit.experiments.pruning.result import Latency, LayerWidth, PruningResult
 from repairkit.experiments.pruning.run import configuration, plan, prune, split_of
-from repairkit.experiments.pruning.search import CLOSE, TRIES, Try, drop_bound, least_first, most_within
+from repairkit.experiments.pruning.search import CLOSE, TRIES, Try, least_first, most_within
 from repairkit.experiments.pruning.summary import summarise
 from repairkit.network.filters import FilterId
 from repairkit.network.structural_pruning import load_pruned
@@ -136,7 +137,7 @@ def test_the_largest_number_that_holds_is_found_by_halving():
 
     tries = most_within(lost, 17_216, 0.02)
     largest = max(each.filters for each in tries if each.held)
-    truth = max(count for count in range(3000, 3300) if drop_bound(before, lost(count)) <= 0.02)
+    truth = max(count for count in range(3000, 3300) if paired_drop_bound(before, lost(count), 0.9) <= 0.02)
     assert truth * (1 - CLOSE) - 1 <= largest <= truth
     assert len(tries) <= TRIES
     assert all(each.held == (each.drop_bound <= 0.02) for each in tries)
@@ -150,14 +151,6 @@ def test_one_unlucky_number_does_not_end_the_search_and_none_that_holds_is_none(
     assert max(each.filters for each in tries if each.held) == 10
     assert [each.filters for each in most_within(lambda count: after if count else before, 10, 0.01)] == [0, 1, 2]
     assert most_within(lambda _: before, 0, 0.01) == [Try(0, 1.0, 0.0, held=True)]
-
-
-def test_the_bound_is_that_of_a_normal_approximation_but_never_below_none_seen():
-    before, after = np.ones(400, dtype=bool), np.ones(400, dtype=bool)
-    assert drop_bound(before, after) == pytest.approx(1 - 0.1 ** (1 / 400))
-    after[:20] = False
-    assert drop_bound(before, after) == pytest.approx(0.05 + 1.2815516 * np.std(before.astype(float) - after, ddof=1) / 20)
-    assert drop_bound(after, before) == pytest.approx(1 - 0.1 ** (1 / 400))
 
 
 def test_a_run_directory_holds_what_rebuilds_the_network(tmp_path):

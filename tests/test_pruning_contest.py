@@ -14,8 +14,9 @@ from test_pruning import OPTIONS, few_timings, task_of, told
 
 from repairkit.baselines import compare as comparing
 from repairkit.baselines.compare import SHAPLEY, suited
-from repairkit.baselines.evaluation import Metric
 from repairkit.errors import ModelError
+from repairkit.evaluation.metrics import Metric
+from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.pruning import baseline_search as pruning_rivals
 from repairkit.experiments.pruning import run as pruning
@@ -25,7 +26,7 @@ from repairkit.experiments.pruning.baseline_evaluation import confessed, contest
 from repairkit.experiments.pruning.baseline_search import Rival
 from repairkit.experiments.pruning.result import Footprint, PruningResult
 from repairkit.experiments.pruning.run import configuration, plan, prune
-from repairkit.experiments.pruning.search import by_size, drop_bound, valued
+from repairkit.experiments.pruning.search import by_size, valued
 from repairkit.network.freezing import Freeze
 from repairkit.network.structural_pruning import Couplings
 from repairkit.report import html, markdown
@@ -72,7 +73,7 @@ def test_what_magnitude_pruning_comes_to_is_what_doing_it_by_hand_gives():
     order = least_norm_first(task)
     assert order[0] == 3  # which passes a little of all; those that nobody reads have the longest weights, and go last
     choose = {count: by_hand(task, findings, order[:count], findings.split.choose) for count in range(7)}
-    frozen = max(count for count in range(7) if count == 0 or drop_bound(choose[0], choose[count]) <= COMPARED.max_clean_drop)
+    frozen = max(count for count in range(7) if count == 0 or paired_drop_bound(choose[0], choose[count], 0.9) <= COMPARED.max_clean_drop)
     left = 6 - frozen
     entry = order_of(result, "weight norm")
     assert (entry.frozen, entry.removed) == (frozen, frozen)

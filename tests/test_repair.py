@@ -17,7 +17,7 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import baked_copy
 from repairkit.network.game import prepared_batches
 from repairkit.objectives import Accuracy, SubgroupRecall
-from repairkit.repair.selection import Choice, choose, eligible, removal_curve, weighted_standard_error
+from repairkit.repair.selection import Choice, choose, eligible, removal_curve
 from repairkit.run.store import Unfinished
 from repairkit.shapley.values import Attribution
 
@@ -415,23 +415,6 @@ def test_the_users_network_is_never_changed(setting):
     choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, max_clean_drop=1.0)
     assert all(torch.equal(value, before[key]) for key, value in setting.classifier.state_dict().items())
     assert not any(module._forward_hooks for module in setting.classifier.modules())
-
-
-def test_the_standard_error_is_that_of_a_stratified_mean():
-    rng = np.random.default_rng(0)
-    sizes, weights = (30, 10, 5), np.concatenate([np.full(30, 1 / 90), np.full(10, 1 / 30), np.full(5, 1 / 15)])
-    draws = np.concatenate([rng.normal(0, 1 + index, (4000, size)) for index, size in enumerate(sizes)], axis=1)
-    strata = np.repeat(["a", "b", "c"], sizes)
-    estimates = np.array([weighted_standard_error(row, weights, strata) for row in draws])
-    assert math.sqrt(np.mean(estimates**2)) == pytest.approx(np.std(draws @ weights), rel=0.05)
-
-
-def test_groups_of_equal_size_are_strata_too():
-    change = np.concatenate([np.full(20, 0.3), np.full(20, -0.1)])
-    weights = np.full(40, 1 / 40)
-    assert weighted_standard_error(change, weights, np.repeat(["a", "b"], 20)) == pytest.approx(0, abs=1e-12)
-    assert weighted_standard_error(change, weights, np.repeat("a", 40)) > 0.02
-    assert weighted_standard_error(np.zeros(2), np.array([0.5, 0.5]), np.array(["a", "b"])) == pytest.approx(math.sqrt(0.5))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.fairness import tables as fairness_tables
 from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessResult, Overlap
 from repairkit.report import drawing, figures, html, markdown, tables
-from repairkit.report.record import Claim
-from repairkit.result import Difference, Guaranteed, Histogram, Result
+from repairkit.result import Claim, Difference, Guaranteed, Histogram, Result
 from repairkit.run.directory import write_views
 
 COMMITTED = Path(__file__).parent.parent / "reports"

@@ -13,6 +13,8 @@ from scipy import stats
 from repairkit.baselines import compare as comparing
 from repairkit.errors import BudgetError, ModelWarning, UsageError
 from repairkit.evaluation.ablation import right_with
+from repairkit.evaluation.curves import AblationCurves
+from repairkit.evaluation.statistics import posterior_drop_bound
 from repairkit.experiments.classifier_task import CriticalTask, critical_ones, split_of, worth_on
 from repairkit.experiments.critical import class_ranking as module
 from repairkit.experiments.critical import class_repair
@@ -32,9 +34,8 @@ from repairkit.experiments.critical.class_ranking import (
     sampled,
     settled,
 )  # fmt: skip
-from repairkit.experiments.critical.evaluation import Removal, fall_of
 from repairkit.experiments.critical.run import find, find_each, plan, plan_each
-from repairkit.experiments.critical.summary import beyond, specificity, summarise
+from repairkit.experiments.critical.summary import recall_less_others, specificity, summarise
 from repairkit.experiments.options import Options
 from repairkit.repair.attribute import game_of
 from repairkit.run.ledger import Clock
@@ -148,17 +149,17 @@ def test_a_run_that_spares_others_goes_on_under_the_same_bound_alone():
 def test_the_fall_is_a_mean_over_classes_and_its_bound_is_above_it():
     classes = np.repeat([0, 1], [30, 10])
     after = np.r_[np.zeros(3), np.ones(37)]
-    fall, bound = fall_of(np.ones(40), after, classes, confidence=0.9, seed=0)
+    fall, bound = posterior_drop_bound(np.ones(40), after, classes, confidence=0.9, seed=0)
     assert fall == pytest.approx(0.05)
     assert fall < bound < 0.15
-    assert fall_of(np.ones(40), after, classes, confidence=0.99, seed=0)[1] > bound
-    assert fall_of(np.ones(40), np.ones(40), classes, confidence=0.9, seed=0)[1] > 0
+    assert posterior_drop_bound(np.ones(40), after, classes, confidence=0.99, seed=0)[1] > bound
+    assert posterior_drop_bound(np.ones(40), np.ones(40), classes, confidence=0.9, seed=0)[1] > 0
 
 
 def test_the_bound_on_a_fall_is_clopper_and_pearson_s_where_there_is_one_class():
     for lost, n in ((0, 50), (3, 100), (20, 60)):
         after = np.r_[np.zeros(lost), np.ones(n - lost)]
-        bound = fall_of(np.ones(n), after, np.zeros(n, dtype=np.int64), confidence=0.9, seed=0)[1]
+        bound = posterior_drop_bound(np.ones(n), after, np.zeros(n, dtype=np.int64), confidence=0.9, seed=0)[1]
         assert bound == pytest.approx(stats.beta.ppf(0.9, lost + 1, n - lost), rel=0.05)
 
 
@@ -171,7 +172,7 @@ def test_the_bound_on_a_fall_covers_as_often_as_it_says(lost, gained, classes):
     def bound():
         drawn = rng.random(len(labels))
         before, after = drawn >= gained, drawn < 1 - lost
-        return fall_of(before, after, labels, confidence=0.9, seed=int(rng.integers(1 << 30)))[1]
+        return posterior_drop_bound(before, after, labels, confidence=0.9, seed=int(rng.integers(1 << 30)))[1]
 
     covered = np.mean([bound() >= lost - gained for _ in range(400)])
     assert covered >= 0.87  # .90 less two standard errors
@@ -432,7 +433,7 @@ def test_the_interval_of_the_class_beyond_the_others_covers_as_it_says():
     held = 0
     for number in range(200):
         right = (rng.random(720) < truth)[None]
-        removal = Removal(labels, tuple(map(str, range(20))), 0, (0,), right, right.astype(float))
-        interval = replace(beyond(removal), resamples=400).interval(right[0].astype(float), seed=number)
+        removal = AblationCurves(labels, tuple(map(str, range(20))), 0, (0,), right, right.astype(float))
+        interval = recall_less_others(removal).interval(right[0].astype(float), seed=number)
         held += interval.low <= 0.05 - 0.9 <= interval.high
     assert held / 200 > 0.9

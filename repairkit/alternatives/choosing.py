@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from repairkit.attacks.generate import Booleans
-from repairkit.evaluation.statistics import fall_bound
+from repairkit.evaluation.statistics import paired_drop_bound
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ def score(right: Booleans, groups: npt.NDArray[np.str_], source_right: Booleans,
         >>> score(np.array([True, False, True]), np.array(["a", "a", "b"]), np.ones(230, bool), np.ones(230, bool), 0.9)
         Scored(gained=0.75, accuracy=1.0, fall=0.00996...)
     """
-    fall = float(source_before.mean() - source_right.mean())
-    bound = float(fall_bound(fall, (source_before != source_right).mean(), len(source_right), confidence))
+    bound = paired_drop_bound(source_before, source_right, confidence)
     recalls = [float(right[groups == name].mean()) for name in np.unique(groups)]
     return Scored(float(np.mean(recalls)), float(source_right.mean()), bound)
 

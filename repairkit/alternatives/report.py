@@ -8,12 +8,11 @@ import numpy as np
 
 from repairkit.alternatives.base import GROUP_THRESHOLDS, LAST_LAYER, THRESHOLD, WHOLE_NETWORK, Tried
 from repairkit.alternatives.tables import AS_IT_WAS
-from repairkit.evaluation.statistics import Interval, simultaneous, stretched
+from repairkit.evaluation.metrics import GAP, RECALL
+from repairkit.evaluation.statistics import Interval, rescale_interval, simultaneous
+from repairkit.evaluation.wording import describe_interval, format_points
 from repairkit.experiments.adversarial.evaluation import HARDENED
-from repairkit.experiments.fairness.evaluation import GAP, RECALL
-from repairkit.experiments.fairness.verdict import in_words, points_of
-from repairkit.report.record import Claim
-from repairkit.result import Alternative, Difference, Verdict
+from repairkit.result import Alternative, Claim, Difference, Verdict
 
 FINDING = ("calibration", "live zone", "attribution", "choosing")
 """Parts of a run that a repair is made of; its evaluation is none, nor what was asked for in addition."""
@@ -148,7 +147,7 @@ def concluded(
     together = simultaneous(level, sum(len(own) for _, own in compared))
     beaten, beats, alike, ahead = [], [], [], []
     for each, own in compared:
-        sure = [entry for entry in own if stretched(Interval(entry.value, entry.low, entry.high), level, together).excludes_zero]
+        sure = [entry for entry in own if rescale_interval(Interval(entry.value, entry.low, entry.high), level, together).excludes_zero]
         lost = [f"{name(entry)} {_seen_from(entry, -1, level)}" for entry in sure if entry.claim == "worse"]
         won = [f"{name(entry)} {_seen_from(entry, 1, level)}" for entry in sure if entry.claim == "better"]
         ahead += [f"{each.label} in {name(entry)}" for entry in sure if entry.claim == "worse" and name(entry) in deciding]
@@ -215,7 +214,9 @@ def _against(column: str, differences: Sequence[Difference]) -> list[Difference]
 def _seen_from(entry: Difference, sign: int, level: float) -> str:
     """By how much the one side (-1: the first column) differs from the other."""
     value, (low, high) = sign * entry.value, sorted((sign * entry.low, sign * entry.high))
-    return f"({points_of(value)} percentage points {'higher' if value > 0 else 'lower'}; {in_words(low, high, level, entry.n)})"
+    return (
+        f"({format_points(value)} percentage points {'higher' if value > 0 else 'lower'}; {describe_interval(low, high, level, entry.n)})"
+    )
 
 
 def fairness_name(entry: Difference) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.evaluation.statistics import fall_bound
+from repairkit.evaluation.statistics import drop_bound, paired_error
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def best_threshold(
         max_source_drop: the most that source accuracy may fall below the original, a share (0.02).
         confidence: when given, the guard holds for the one-sided upper bound of the fall at this
             confidence (0.9), by the normal approximation for pairs and never below what as many images
-            bound where none falls (`none_seen`), and not for the fall alone.
+            bound where none falls (`zero_events_bound`), and not for the fall alone.
 
     Raises:
         DataError: shapes that disagree, no image, or labels other than 0 and 1.
@@ -69,7 +69,7 @@ def best_threshold(
     recall, accuracy = target.recall(candidates), source.recall(candidates)
     drop = accuracy[zero] - accuracy
     if confidence is not None:
-        drop = fall_bound(drop, source.moved(candidates), source.size, confidence)
+        drop = drop_bound(drop, paired_error(drop, source.moved(candidates), source.size), source.size, confidence)
     allowed = drop <= max_source_drop + 1e-12
     allowed[zero] = True
     best = recall[allowed].max()

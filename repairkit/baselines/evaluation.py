@@ -14,13 +14,13 @@ from scipy import stats
 from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
 from repairkit.baselines.rankings import BASELINES, DRAWS
 from repairkit.errors import DataError
-from repairkit.evaluation.statistics import Floats, Interval, newcombe_paired, simultaneous, stratified_bootstrap, weighted_prior, wilson
-from repairkit.experiments.fairness.evaluation import claim_of
-from repairkit.experiments.fairness.verdict import in_words, points_of
+from repairkit.evaluation.curves import area
+from repairkit.evaluation.metrics import Metric, claim_of
+from repairkit.evaluation.statistics import Floats, Interval, simultaneous
+from repairkit.evaluation.wording import describe_interval, format_points
 from repairkit.network.filters import FilterId
 from repairkit.repair.selection import Strategy
-from repairkit.report.comparison_result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
-from repairkit.report.record import Claim
+from repairkit.result import Baseline, Claim, ComparedPoint, Comparison, RankedFilter, Selection
 
 RANKED = 10
 """First filters of two orders that are listed side by side."""
@@ -32,85 +32,6 @@ VARIANTS = {
     AS_DEAR: "Neuron conductance of as many images as the passes of the Shapley values pay for.",
     SHAPLEY: "The values of this run.",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Metric:
-    """A weighted sum of the means of what is counted, over strata of the report images.
-
-    Attributes:
-        name: in words.
-        strata: shape (N,), the stratum of every report image.
-        weights: of the strata that count.
-        lower_is_better: whether it should fall.
-        resamples: of the bootstrap, as in the other tables of the report.
-        newcombe: whether the change of a share of images has Newcombe's interval, as there, or a bootstrap.
-        sizes: how many images of what count, in words, where images of different kinds are weighed against each other.
-
-    Raises:
-        DataError: no report image of a stratum that counts.
-
-    Example:
-        >>> recall = Metric("mean recall", np.array(["a", "a", "b", "source"]), {"a": 0.5, "b": 0.5})
-        >>> recall.n, recall.interval(np.array([1.0, 0.0, 1.0, 0.0])).value
-        (3, 0.75)
-    """
-
-    name: str
-    strata: npt.NDArray[Any]
-    weights: Mapping[Any, float]
-    lower_is_better: bool = False
-    resamples: int = 4000
-    newcombe: bool = True
-    sizes: str = ""
-
-    def __post_init__(self) -> None:
-        if missing := set(self.weights) - set(self.strata.tolist()):
-            raise DataError(f"{self.name} needs report images of {sorted(map(str, missing))[0]}, got none; enlarge the report part")
-
-    @property
-    def of(self) -> npt.NDArray[np.bool_]:
-        """Which images count, shape (N,)."""
-        counted: npt.NDArray[np.bool_] = np.isin(self.strata, list(self.weights))
-        return counted
-
-    @property
-    def n(self) -> int:
-        """How many images count."""
-        return int(self.of.sum())
-
-    def interval(self, outcomes: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:
-        """Its value with an interval, from what is counted of each image in 0 .. 1: shape (N,)."""
-        rows = outcomes[self.of]
-        if list(self.weights.values()) == [1] and np.isin(rows, (0, 1)).all():
-            return wilson(int(rows.sum()), len(rows), level)
-        return self._bootstrap(rows[:, None], level, seed)
-
-    def change(self, first: Floats, second: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:
-        """Second minus first on the same images, with a paired interval."""
-        rows = np.column_stack([first, second])[self.of]
-        if self.newcombe and list(self.weights.values()) == [1] and np.isin(rows, (0, 1)).all():
-            return newcombe_paired(rows[:, 0], rows[:, 1], level)
-        return self._bootstrap(rows, level, seed)
-
-    def lead(self, first: Floats, second: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:
-        """By how much first is better than second, paired."""
-        return (
-            self.change(first, second, level=level, seed=seed)
-            if self.lower_is_better
-            else self.change(second, first, level=level, seed=seed)
-        )
-
-    def _bootstrap(self, rows: Floats, level: float, seed: int) -> Interval:
-        strata = self.strata[self.of]
-        weights = np.array([self.weights[stratum] for stratum in np.unique(strata).tolist()])
-
-        def total(means: Floats) -> Floats:
-            last = means[..., -1] - (means[..., 0] if rows.shape[1] == 2 else 0.0)
-            summed: Floats = last @ weights
-            return summed
-
-        return stratified_bootstrap(rows, strata, total, resamples=self.resamples, seed=seed, level=level, prior=weighted_prior(weights))
 
 
 def comparison(
@@ -190,17 +111,6 @@ def together(rivals: int, level: float, of: str = "baseline", *, networks: int =
     ]
 
 
-def area(right: Floats, counts: Sequence[int]) -> Floats:
-    """Mean height of each image's curve over the numbers of filters, by the trapezoid rule: (k, N) -> (N,).
-
-    Example:
-        >>> area(np.array([[1.0], [0.0], [0.0]]), (0, 1, 4))
-        array([0.125])
-    """
-    mean: Floats = np.diff(counts) @ (right[1:] + right[:-1]) / 2 / counts[-1]
-    return mean
-
-
 def ranked(shapley: Contender, other: Contender) -> list[RankedFilter]:
     """The first filters of either order in the first fold, those of the Shapley values first."""
     ids = shapley.attributions[0].ids
@@ -262,11 +172,13 @@ def by_selection(judged: Sequence[Metric], rows: Sequence[Baseline], selecting: 
         start = "Does the gain come from the Shapley values or from the selection?"
         draws = len(next(row.frozen for row in rows if row.name == "random"))
         given = f"one draw{f' in each of {draws} folds' if draws > 1 else ''}, for which alone these intervals hold"
-        gains = [f"{_moved(own.metric, each)} ({in_words(each.change_low, each.change_high, level, each.n)})" for each in (random, own)]
-        difference = in_words(random.lead_low, random.lead_high, level, random.n, ("worse", "better"))
+        gains = [
+            f"{_moved(own.metric, each)} ({describe_interval(each.change_low, each.change_high, level, each.n)})" for each in (random, own)
+        ]
+        difference = describe_interval(random.lead_low, random.lead_high, level, random.n, ("worse", "better"))
         sentences.append(
             f"{start} {selecting[0].upper()}{selecting[1:]} from random candidates ({given}) {gains[0]}; from those of the Shapley values it {gains[1]}. "
-            f"The difference is {points_of(random.lead)} points{'' if random.lead > 0 else ' in favour of the random ones' if random.lead < 0 else ''} "
+            f"The difference is {format_points(random.lead)} points{'' if random.lead > 0 else ' in favour of the random ones' if random.lead < 0 else ''} "
             f"({difference}): {_concluded(own, random)}."
         )
     for number, metric in enumerate(judged):
@@ -323,7 +235,7 @@ def _moved(metric: str, entry: Selection) -> str:
     """What became of a metric, as a verb."""
     if entry.change == 0:
         return f"leaves {metric} as it is"
-    return f"{'raises' if entry.change > 0 else 'lowers'} {metric} by {points_of(entry.change)} points"
+    return f"{'raises' if entry.change > 0 else 'lowers'} {metric} by {format_points(entry.change)} points"
 
 
 Lead = tuple[str, float | None, float | None, float | None, Claim | None]
@@ -338,7 +250,7 @@ def against(leads: Sequence[Lead], n: int | str, level: float) -> str:
             by = (
                 f"{name}"
                 if claim == "no claim"
-                else f"{name} (by {points_of(lead)} points; {in_words(low, high, level, n, ('behind', 'ahead'))})"
+                else f"{name} (by {format_points(lead)} points; {describe_interval(low, high, level, n, ('behind', 'ahead'))})"
             )
             named[claim].append(by)
     verbs = {"worse": "loses to", "better": "beats", "no claim": "cannot be told from"}

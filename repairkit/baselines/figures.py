@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from repairkit.baselines.tables import hundredths, key_of
 from repairkit.report import drawing
-from repairkit.report.comparison_result import Baseline, Comparison
 from repairkit.report.tables import STATUS, count, points
+from repairkit.result import Baseline, Comparison
 
 _SHAPLEY, _OTHER = 2, 0
 _HEIGHT, _WIDTH, _LEFT = 128.0, 160.0, (44.0, 228.0)

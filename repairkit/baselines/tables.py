@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from repairkit.report.comparison_result import Baseline, Comparison, Selection
-from repairkit.report.record import Claim
 from repairkit.report.tables import NONE, STATUS, Cell, Kind, Table, count, interval, percent, points, signed, small
+from repairkit.result import Baseline, Claim, Comparison, Selection
 
 Form = Callable[[float], str]
 

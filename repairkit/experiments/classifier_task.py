@@ -10,8 +10,8 @@ import numpy as np
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
+from repairkit.evaluation.metrics import OTHERS
 from repairkit.evaluation.splits import Split, three_way, ungrouped
-from repairkit.experiments.critical.evaluation import OTHERS
 from repairkit.experiments.fitting import check_fit
 from repairkit.experiments.options import LiveZone, Options, Ranking
 from repairkit.models.zoo import LoadedModel

@@ -41,8 +41,7 @@ from repairkit.experiments.truncation import tables as truncation_tables
 from repairkit.experiments.truncation.result import TruncationResult
 from repairkit.report import figures
 from repairkit.report.drawing import Figure
-from repairkit.report.record import read_record
-from repairkit.result import Result
+from repairkit.result import Result, read_record
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from repairkit.errors import DataError
-from repairkit.evaluation.statistics import none_seen
+from repairkit.evaluation.statistics import zero_events_bound
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
@@ -33,7 +33,7 @@ def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-
     Raises:
         DataError: they cannot, even where none of them falls.
     """
-    if none_seen(images, GUARD_CONFIDENCE) > allowed:
+    if zero_events_bound(images, GUARD_CONFIDENCE) > allowed:
         enough = f"{math.ceil(math.log(1 - GUARD_CONFIDENCE) / math.log1p(-allowed)):,} or more can" if allowed else "no number can"
         raise DataError(
             f"{name}: the {images} images that choose cannot show that accuracy falls by {limit(allowed)} "

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from repairkit.baselines.evaluation import area
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.ablation import grid, removed, right_with
+from repairkit.evaluation.curves import area
 from repairkit.experiments.options import Options
 from repairkit.network.game import ModelGame
 from repairkit.repair.attribute import check_affordable, zone_of, zone_planned

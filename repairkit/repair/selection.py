@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from statistics import NormalDist
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from repairkit.errors import UsageError
-from repairkit.evaluation.statistics import none_seen
+from repairkit.evaluation.statistics import drop_bound, standard_error
 from repairkit.network.classifier import Classifier, check_logits
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import why_not_bakeable
@@ -36,7 +35,6 @@ GUARD_TRIES = 8
 """Filters that a step holds against the guard before it gives up; each costs a pass over the whole source, and is not tried again."""
 SOURCE_FOR_GAINS = 250
 """Source images that gains are measured on, unless told otherwise."""
-GUARD_Z = NormalDist().inv_cdf(GUARD_CONFIDENCE)
 
 
 @dataclass(frozen=True)
@@ -202,22 +200,8 @@ class _ChooseImages:
         into.correct[:] = logits.argmax(dim=1).cpu().numpy() == self.labels[examples]
 
 
-def weighted_standard_error(change: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], strata: npt.NDArray[np.str_]) -> float:
-    """Standard error of a weighted sum of independent per-image changes, images being drawn within each stratum.
-
-    A stratum of one image says nothing about its spread; it counts with the largest change there is, 1.
-    """
-    total = 0.0
-    for stratum in np.unique(strata):
-        members = (change * weights)[strata == stratum]
-        total += len(members) * float(members.var(ddof=1)) if len(members) > 1 else float(weights[strata == stratum][0]) ** 2
-    return math.sqrt(total)
-
-
-def drop_bound(
-    fall: npt.NDArray[np.float64], lost: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], strata: npt.NDArray[np.str_]
-) -> float:
-    """What the guard holds: the upper end of the one-sided 90 % interval of a fall, never below the fall of accuracy nor what as many images bound.
+def guard_bound(fall: Floats, lost: Floats, weights: Floats, strata: npt.NDArray[np.str_]) -> float:
+    """What the guard holds: the one-sided bound of a drop, and never below the drop of accuracy.
 
     Args:
         fall: of what the guard looks at, on each image, shape (n,).
@@ -225,8 +209,8 @@ def drop_bound(
         weights: of the images.
         strata: what the drawing of the images was stratified by.
     """
-    bound = float(weights @ fall) + GUARD_Z * weighted_standard_error(fall, weights, strata)
-    return max(bound, float(weights @ lost), none_seen(len(fall), GUARD_CONFIDENCE))
+    bound = drop_bound(float(weights @ fall), standard_error(fall, weights, strata), len(fall), GUARD_CONFIDENCE)
+    return max(float(bound), float(weights @ lost))
 
 
 def choose(
@@ -365,7 +349,7 @@ class _Path:
     def gain(self, measured: Floats) -> tuple[float, float]:
         """Change of the criterion against the last step, and its standard error over images."""
         change = measured - self.measured
-        return self.criterion(change), weighted_standard_error(change, self.weights, self.images.scored_strata)
+        return self.criterion(change), standard_error(change, self.weights, self.images.scored_strata)
 
     def step(self, frozen: Sequence[int], said: Said) -> Step:
         """The step to `frozen`; looks at the whole source for the guard."""
@@ -373,7 +357,7 @@ class _Path:
         weights = self.images.source_weights
         lost = self.original.correct.astype(float) - source.correct
         fall = lost if self.guarded == "accuracy" else self.original.probability - source.probability
-        bound = drop_bound(fall, lost, weights, self.images.source_strata)
+        bound = guard_bound(fall, lost, weights, self.images.source_strata)
         gain, error = self.gain(said.measured)
         accuracy = float(weights @ source.correct)
         return Step(len(frozen), frozen[-1], self.criterion(said.measured), gain, error, self.recall(said.correct), accuracy, bound)

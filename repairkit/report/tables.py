@@ -13,8 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from repairkit.report.record import Claim
-from repairkit.result import Difference, Guaranteed, Result, Share
+from repairkit.result import Claim, Difference, Guaranteed, Result, Share
 
 STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● no claim"}
 OUTCOME_SYMBOL = {

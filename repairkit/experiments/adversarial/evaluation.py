@@ -11,10 +11,10 @@ from scipy import stats
 from repairkit.attacks.generate import Booleans
 from repairkit.attacks.robustness import Sanity, Sweep
 from repairkit.attacks.words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED
-from repairkit.evaluation.statistics import mean_interval, newcombe_paired, wilson
+from repairkit.evaluation.metrics import Metric, compare_groups
+from repairkit.evaluation.statistics import wilson
 from repairkit.experiments.adversarial.adversaries import Attempt
 from repairkit.experiments.adversarial.result import Strength, SweepPoint
-from repairkit.experiments.fairness.evaluation import claim_of, paired_differences
 from repairkit.result import Correlation, Difference, Share
 from repairkit.shapley.game import Floats
 
@@ -36,9 +36,8 @@ def shares(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], level: fl
     """Target success and recovered label of every adversary, and clean accuracy, for every column; Wilson's intervals."""
     records = []
 
-    def add(column: str, metric: str, group: str | None, outcomes: Booleans) -> None:
-        interval = wilson(int(outcomes.sum()), len(outcomes), level)
-        records.append(Share(metric=metric, group=group, column=column, n=len(outcomes), **interval._asdict()))
+    def add(column: str, metric: str, group: str | None, outcomes: Booleans | Floats) -> None:
+        records.append(Metric.mean(metric, len(outcomes)).share(outcomes, column, group, level=level))
 
     for column, right in clean.items():
         add(column, CLEAN, None, right)
@@ -50,8 +49,7 @@ def shares(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], level: fl
             add(column, RECOVERED, attempt.key, attempt.outcomes[column].recovered)
         for metric in (SUCCESS, RECOVERED):
             if (mean := over_transferred(attempts, metric, column)) is not None:
-                interval = mean_interval(mean, level=level)
-                records.append(Share(metric=metric, group=TRANSFERRED, column=column, n=len(mean), **interval._asdict()))
+                add(column, metric, TRANSFERRED, mean)
     return records
 
 
@@ -94,23 +92,15 @@ def differences(attempts: Sequence[Attempt], clean: Mapping[str, Booleans], leve
             found = [
                 entry
                 for family in families
-                for entry in paired_differences(metric, family, first, second, level, smaller_is_better=metric == SUCCESS)
+                for entry in compare_groups(metric, family, (first, second), level, lower_is_better=metric == SUCCESS)
             ]
             records += sorted(found, key=lambda entry: list(rows).index(str(entry.group)))
             means = [over_transferred(attempts, metric, column) for column in (first, second)]
             if means[0] is not None and means[1] is not None:
-                interval = mean_interval(np.column_stack([means[0], means[1]]), level=level)
-                claim = claim_of(interval, smaller_is_better=metric == SUCCESS)
-                records.append(
-                    Difference(
-                        metric=metric, group=TRANSFERRED, first=first, second=second, n=len(means[0]), **interval._asdict(), claim=claim
-                    )
-                )
-        interval = newcombe_paired(clean[first], clean[second], level)
-        n = len(clean[first])
-        records.append(
-            Difference(metric=CLEAN, group=None, first=first, second=second, n=n, **interval._asdict(), claim=claim_of(interval))
-        )
+                averaged = Metric.mean(metric, len(means[0]), lower_is_better=metric == SUCCESS)
+                mean = averaged.difference(means[0], means[1], (first, second), level=level)
+                records.append(mean.model_copy(update={"group": TRANSFERRED}))
+        records.append(Metric.mean(CLEAN, len(clean[first])).difference(clean[first], clean[second], (first, second), level=level))
     return records
 
 

@@ -9,7 +9,7 @@ from repairkit.experiments.adversarial import tables as adversarial_tables
 from repairkit.experiments.adversarial.result import AdversarialResult, FrontierPoint
 from repairkit.experiments.adversarial.tables import SERIES
 from repairkit.report import drawing, figures, tables
-from repairkit.report.record import Claim
+from repairkit.result import Claim
 
 _STYLE = {"order of choosing": 1, "highest value first": 2}
 Box = tuple[float, float, float, float]

@@ -22,7 +22,7 @@ from repairkit.network.predict import Logits, outputs
 from repairkit.objectives import Accuracy
 from repairkit.repair.attribute import attribute, charged, game_of, zone_of
 from repairkit.repair.choosing import choose_once, patch_of, without
-from repairkit.repair.selection import Choice, drop_bound
+from repairkit.repair.selection import Choice, guard_bound
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
 from repairkit.shapley import Attribution
@@ -198,4 +198,4 @@ def fall_bound_of(before: Logits, after: Logits, labels: npt.NDArray[np.int64]) 
     labelled = np.arange(len(labels)), labels
     sure, still_sure = (torch.softmax(torch.from_numpy(logits), dim=1).numpy()[labelled] for logits in (before, after))
     right, still_right = ((logits.argmax(1) == labels).astype(np.float64) for logits in (before, after))
-    return drop_bound(sure - still_sure, right - still_right, np.full(len(labels), 1 / len(labels)), np.full(len(labels), "clean"))
+    return guard_bound(sure - still_sure, right - still_right, np.full(len(labels), 1 / len(labels)), np.full(len(labels), "clean"))

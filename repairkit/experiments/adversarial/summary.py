@@ -9,9 +9,10 @@ import numpy as np
 
 from repairkit.alternatives import report as instead
 from repairkit.attacks.words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE
-from repairkit.baselines.evaluation import Metric, comparison
+from repairkit.baselines.evaluation import comparison
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
+from repairkit.evaluation.metrics import Metric
 from repairkit.evaluation.statistics import wilson
 from repairkit.experiments.adversarial import evaluation
 from repairkit.experiments.adversarial.adversaries import Attempt
@@ -26,9 +27,8 @@ from repairkit.experiments.adversarial.verdict import epochs_of, not_fooled
 from repairkit.experiments.adversarial.verdict import verdict as conclude
 from repairkit.experiments.fairness.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 from repairkit.experiments.options import Options
-from repairkit.report.comparison_result import Comparison
 from repairkit.report.tables import limit
-from repairkit.result import Alternative, Column, Cost, Difference, FrozenFilter, Verdict
+from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Verdict
 
 RANKINGS = {
     "success - accuracy": "target success on the stored adversarial images minus clean accuracy (the default)",

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from repairkit.attacks.words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE, eps_text
+from repairkit.evaluation.wording import capitalise, describe_interval, format_points
 from repairkit.experiments.adversarial.adversaries import Attempt
 from repairkit.experiments.adversarial.result import Strength
-from repairkit.experiments.fairness.verdict import capital, in_words, points_of
 from repairkit.report.tables import limit
 from repairkit.result import Difference, Share, Verdict
 
@@ -103,7 +103,7 @@ def verdict(
     sentences += _of_strength(strengths, level)
     if undone:
         sentences.append(
-            f"{capital(epochs_of(undone))} of training broke the guard on the clean images that choose, and {'was' if undone == 1 else 'were'} undone."
+            f"{capitalise(epochs_of(undone))} of training broke the guard on the clean images that choose, and {'was' if undone == 1 else 'were'} undone."
         )
     if suspicious:
         sentences.append(f"The checks of the attack are suspicious, so that its failures say little: {'; '.join(suspicious)}.")
@@ -167,7 +167,7 @@ class _Words:
         bad = [entry for entry in self._own if _worsened(entry) and (entry.claim == "worse" or entry.group is None)]
         bad.sort(key=lambda entry: (entry.claim != "worse", entry.group is not None))
         return [
-            f"{capital(self._what(entry))} {_verb(entry)} by {points_of(entry.value)} percentage points"
+            f"{capitalise(self._what(entry))} {_verb(entry)} by {format_points(entry.value)} percentage points"
             f"{'' if entry.claim == 'worse' else ', an amount that may be chance'} ({self._inside(entry)})."
             for entry in bad
         ]
@@ -230,10 +230,10 @@ class _Words:
         return entry.metric if entry.group is None else f"{entry.metric} under {self._titles[entry.group]}"
 
     def _inside(self, entry: Difference) -> str:
-        return in_words(entry.low, entry.high, self._level, entry.n)
+        return describe_interval(entry.low, entry.high, self._level, entry.n)
 
     def _moved(self, entry: Difference) -> str:
-        by = f"{_verb(entry)} by {points_of(entry.value)} percentage points"
+        by = f"{_verb(entry)} by {format_points(entry.value)} percentage points"
         if entry.claim != "no claim":
             return f"{by} ({self._inside(entry)})"
         if entry.low > 0 or entry.high < 0:
@@ -243,7 +243,7 @@ class _Words:
     def _differs(self, entry: Difference) -> str:
         if entry.claim == "no claim":
             return f"cannot be told apart ({self._inside(entry)})"
-        return f"is {'higher' if entry.value > 0 else 'lower'} by {points_of(entry.value)} percentage points ({self._inside(entry)})"
+        return f"is {'higher' if entry.value > 0 else 'lower'} by {format_points(entry.value)} percentage points ({self._inside(entry)})"
 
 
 def _worsened(entry: Difference) -> bool:

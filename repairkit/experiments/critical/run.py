@@ -16,7 +16,9 @@ from repairkit.baselines.compare import Choose, Compared, by_value, compare, pla
 from repairkit.baselines.rankings import DRAWS, random_order
 from repairkit.data.images import labelled_hash
 from repairkit.evaluation.ablation import Control, grid, removed, right_with
+from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.splits import Split
+from repairkit.evaluation.statistics import posterior_drop_bound
 from repairkit.experiments.classifier_task import (
     CriticalTask,
     critical_ones,
@@ -41,7 +43,6 @@ from repairkit.experiments.critical.class_ranking import (
     settled,
 )
 from repairkit.experiments.critical.class_repair import ClassRepair, choose_worths, repair_class
-from repairkit.experiments.critical.evaluation import Removal, fall_of
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
@@ -89,7 +90,7 @@ class CriticalFindings:
     filters: ConvFilters
     critical: Examples
     specific: Specific | None
-    removal: Removal
+    removal: AblationCurves
     repair: ClassRepair | None
     zone: Zone | None
     settled: Settled | None
@@ -289,7 +290,7 @@ def measures(
         return rows
 
     def fallen(rows: npt.NDArray[np.bool_]) -> tuple[float, float]:
-        return fall_of(before()[~own], rows[~own], images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)
+        return posterior_drop_bound(before()[~own], rows[~own], images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)
 
     def beyond(rows: npt.NDArray[np.bool_]) -> float:
         return float(rows[own].mean() - np.mean([rows[images.labels == label].mean() for label in elsewhere]))
@@ -298,7 +299,7 @@ def measures(
         return beyond(before()) - beyond(right(frozen))
 
     none = np.ones(len(images.labels[~own]))
-    unmoved = fall_of(none, none, images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)[1]
+    unmoved = posterior_drop_bound(none, none, images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)[1]
     return lead, lambda frozen: fallen(right(frozen)), unmoved
 
 
@@ -316,7 +317,7 @@ def compare_removal(
     game: ModelGame,
     price: Specific | None,
     attribution: Attribution,
-    removal: Removal,
+    removal: AblationCurves,
     repair: ClassRepair | None,
     split: Split,
     options: Options,
@@ -396,7 +397,7 @@ def compare_removal(
 
 def remove(
     task: CriticalTask, filters: ConvFilters, highest: Examples, split: Split, options: Options, clock: Clock, control: Control
-) -> Removal:
+) -> AblationCurves:
     """The removal curves on the report images: the critical filters, highest first, and random ones of all."""
     images = task.images.subset(split.report)
     counts = grid(len(highest), *REMOVED)
@@ -417,6 +418,6 @@ def remove(
         clock,
         passes=DRAWS * len(images),
     )
-    return Removal(
+    return AblationCurves(
         images.labels, images.classes, task.label, counts, np.stack(critical), np.stack([critical[0].astype(np.float64), *random])
     )

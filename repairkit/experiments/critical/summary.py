@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from repairkit.baselines.evaluation import Metric, comparison
+from repairkit.baselines.evaluation import comparison
 from repairkit.baselines.rankings import DRAWS
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
+from repairkit.evaluation.curves import AblationCurves
+from repairkit.evaluation.metrics import Metric
+from repairkit.evaluation.wording import count_filters
 from repairkit.experiments.classifier_task import ROUNDING, CriticalTask
 from repairkit.experiments.critical.class_ranking import FACTORS, PRICED_AT
-from repairkit.experiments.critical.evaluation import RESAMPLES, Removal, compare, verdict_of_removal, verdict_of_repair
+from repairkit.experiments.critical.evaluation import compare, verdict_of_removal, verdict_of_repair
 from repairkit.experiments.critical.result import CriticalResult, LayerCount
 from repairkit.experiments.critical.run import CriticalFindings
 from repairkit.experiments.fairness.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
@@ -22,9 +24,8 @@ from repairkit.experiments.options import Options
 from repairkit.network.filters import FilterId
 from repairkit.network.patch import finite_or_none
 from repairkit.repair.live_range import settled_in_words
-from repairkit.report.comparison_result import Comparison
 from repairkit.report.tables import limit
-from repairkit.result import Column, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
+from repairkit.result import Column, Comparison, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End
 
@@ -117,15 +118,15 @@ def compared(task: CriticalTask, options: Options, findings: CriticalFindings) -
     """The run held against baselines; None where nobody asked."""
     if findings.compared is None:
         return None
-    metrics = metrics_of(findings.removal)
+    metrics = list(findings.removal.metrics.values())
     repair = findings.repair
     return comparison(
         findings.compared,
-        replace(beyond(findings.removal) if findings.specific else metrics[0], lower_is_better=True),
+        replace(recall_less_others(findings.removal) if findings.specific else metrics[0], lower_is_better=True),
         order="highest value first",
         beside=metrics[1] if task.label is not None else None,
         before=repair.original.astype(np.float64) if repair else None,
-        judged=metrics if repair else (),
+        judged=metrics[:2] if repair else (),
         strategy=options.strategy,
         most=min(findings.attribution.top, len(findings.critical)) if findings.specific else None,
         level=options.level,
@@ -133,25 +134,11 @@ def compared(task: CriticalTask, options: Options, findings: CriticalFindings) -
     )
 
 
-def metrics_of(removal: Removal) -> list[Metric]:
-    """Recall of the class and mean recall of the other classes, or accuracy."""
-    everyone = np.zeros(len(removal.labels), dtype=np.int64)
-    if removal.label is None:
-        return [Metric("accuracy", everyone, {0: 1.0})]
-    others = sorted(set(removal.labels.tolist()) - {removal.label})
-    return [
-        Metric(f"recall of {removal.classes[removal.label]}", removal.labels, {removal.label: 1.0}),
-        Metric("mean recall of the other classes", removal.labels, {label: 1 / len(others) for label in others}, resamples=RESAMPLES),
-    ]
-
-
-def beyond(removal: Removal) -> Metric:
+def recall_less_others(curves: AblationCurves) -> Metric:
     """Recall of the class less the mean recall of the others: what a class-specific ranking is to make fall."""
-    own, others = metrics_of(removal)
+    own, others = (curves.metrics[name] for name in ("recall", "other classes"))
     weights = {**own.weights, **{label: -weight for label, weight in others.weights.items()}}
-    return Metric(
-        f"{own.name} less {others.name}", removal.labels, weights, resamples=RESAMPLES, sizes=f"{own.n} and {others.n} of other classes"
-    )
+    return Metric(f"{own.name} less {others.name}", curves.labels, weights, sizes=f"{own.n} and {others.n} of other classes")
 
 
 def _frozen(findings: CriticalFindings) -> list[FrozenFilter]:
@@ -224,7 +211,7 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         )
     if removal.counts[-1]:
         sentences.append(
-            f"Removal: the highest filters were frozen, measured at {at_numbers(removal.counts)}, on report images that had no part in finding them; "
+            f"Removal: the highest filters were frozen, measured at {count_filters(removal.counts)}, on report images that had no part in finding them; "
             f"the control froze as many filters drawn at random, in {DRAWS} orders, whose mean is shown."
         )
     if removal.counts[-1] and "control" not in findings.passes:
@@ -280,28 +267,6 @@ def specificity(task: CriticalTask, options: Options, findings: CriticalFindings
             "the same images, and are charged its passes; the others know no other class."
         )
     return sentences
-
-
-def at_numbers(counts: Sequence[int]) -> str:
-    """The numbers of filters at which a curve is measured, in words.
-
-    Example:
-        >>> at_numbers((0, 1, 2, 5)), at_numbers((0, 1))
-        ('1, 2 and 5 filters', '1 filter')
-    """
-    frozen = counts[1:] or counts
-    return f"{in_a_row(frozen)} filter{'s' if tuple(frozen) != (1,) else ''}"
-
-
-def in_a_row(numbers: Sequence[float]) -> str:
-    """Numbers in words.
-
-    Example:
-        >>> in_a_row((1.0, 3.0, 10.0)), in_a_row((5,))
-        ('1, 3 and 10', '5')
-    """
-    *before, last = (f"{number:g}" for number in numbers)
-    return f"{', '.join(before)} and {last}" if before else last
 
 
 def limits(task: CriticalTask, options: Options) -> list[str]:

@@ -10,17 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from repairkit.errors import DataError
-from repairkit.evaluation.statistics import Floats, Interval, mean_interval, newcombe_paired, simultaneous, wilson
-from repairkit.experiments.critical.evaluation import Removal
+from repairkit.evaluation.curves import AblationCurves
+from repairkit.evaluation.metrics import ACCURACY, Metric, claim_of
+from repairkit.evaluation.statistics import Floats, simultaneous
+from repairkit.evaluation.wording import describe_interval, format_points
 from repairkit.experiments.dropout.result import DropoutPoint
-from repairkit.experiments.fairness.evaluation import claim_of
-from repairkit.experiments.fairness.verdict import in_words, points_of
 from repairkit.report.tables import listed
 from repairkit.result import Difference, RemovalPoint, Share, Verdict
 
 Series = Literal["highest", "lowest", "random"]
 SERIES: tuple[Series, ...] = get_args(Series)
-ACCURACY = "accuracy"
 FIRST, SECOND = "original", "dropout"
 
 
@@ -77,10 +76,10 @@ class Removals:
         if self.counts[:1] != (0,):
             raise DataError(f"expected counts from 0, got {self.counts}")
 
-    def of(self, column: str, series: Series) -> Removal:
+    def of(self, column: str, series: Series) -> AblationCurves:
         """The curve of one network and one end of its values, beside that of random filters."""
         rows = self.right[column]
-        return Removal(self.labels, self.classes, None, self.counts, rows[series].astype(bool), rows["random"])
+        return AblationCurves(self.labels, self.classes, None, self.counts, rows[series].astype(bool), rows["random"])
 
     @property
     def most_frequent(self) -> float:
@@ -88,7 +87,7 @@ class Removals:
         return float(np.bincount(self.labels).max() / len(self.labels))
 
     def points(self, level: float = 0.95, seed: int = 0) -> list[DropoutPoint]:
-        """All curves, with the intervals of `repairkit.experiments.critical.evaluation.Removal.points`."""
+        """All curves, with the intervals of `AblationCurves.points`."""
         found = []
         for column in self.right:
             ends: tuple[Series, ...] = ("highest", "lowest")
@@ -108,13 +107,11 @@ class Removals:
         """Accuracy of both networks: with nothing frozen, and the mean over the numbers of filters of each series."""
         found = []
         for column, rows in self.right.items():
-            right = rows["highest"][0]
-            intervals = {ACCURACY: wilson(int(right.sum()), len(right), level)}
+            measured: dict[str, Floats] = {ACCURACY: rows["highest"][0]}
             if len(self.counts) > 1:
-                intervals |= {accuracy_of(s): mean_interval(rows[s][1:].mean(axis=0), seed=seed, level=level) for s in SERIES}
+                measured |= {accuracy_of(series): rows[series][1:].mean(axis=0) for series in SERIES}
             found += [
-                Share(metric=metric, group=None, column=column, n=len(right), **interval._asdict())
-                for metric, interval in intervals.items()
+                Metric.mean(metric, len(self.labels)).share(right, column, level=level, seed=seed) for metric, right in measured.items()
             ]
         return found
 
@@ -133,46 +130,41 @@ class Removals:
             [('change, highest frozen', '1 filter', 1.0, 'better'), ('change, highest frozen', None, 1.0, 'better')]
         """
         n, numbers = len(self.labels), range(1, len(self.counts))
-        widened = simultaneous(level, 2 * len(SERIES) * len(numbers))
+        claims = 2 * len(SERIES) * len(numbers)
         starts = self.right[FIRST]["highest"][0], self.right[SECOND]["highest"][0]
-        found = [_entry(ACCURACY, None, newcombe_paired(*starts, level=level), n)]
+        found = [Metric.mean(ACCURACY, n).difference(*starts, (FIRST, SECOND), level=level, seed=seed)]
         for series in SERIES:
-            frozen = [self.right[column][series] for column in (FIRST, SECOND)]
-            changes = [rows - start for rows, start in zip(frozen, starts, strict=True)]
-            for metric, (first, second), interval in (
-                (change_of(series), changes, between_changes),
-                (accuracy_of(series), frozen, between_shares),
-            ):
-                for row in numbers:
-                    pair = first[row], second[row]
-                    found.append(
-                        _entry(metric, number_of(self.counts[row]), interval(*pair, level, seed), n, interval(*pair, widened, seed))
-                    )
-                if numbers:
-                    found.append(_entry(metric, None, interval(first[1:].mean(axis=0), second[1:].mean(axis=0), level, seed), n))
+            first, second = (self.right[column][series] for column in (FIRST, SECOND))
+            found += [
+                _change(series, self.counts[row], first[row] - starts[0], second[row] - starts[1], level, seed, claims) for row in numbers
+            ]
+            if numbers:
+                found.append(
+                    _change(series, None, (first[1:] - starts[0]).mean(axis=0), (second[1:] - starts[1]).mean(axis=0), level, seed)
+                )
+            accuracy = Metric.mean(accuracy_of(series), n)
+            for row in numbers:
+                entry = accuracy.difference(first[row], second[row], (FIRST, SECOND), level=level, seed=seed, claims=claims)
+                found.append(entry.model_copy(update={"group": number_of(self.counts[row])}))
+            if numbers:
+                means = first[1:].mean(axis=0), second[1:].mean(axis=0)
+                found.append(accuracy.difference(*means, (FIRST, SECOND), level=level, seed=seed))
         return found
 
 
-def between_changes(first: Floats, second: Floats, level: float, seed: int) -> Interval:
-    """Mean of `second - first` over images, each a change in [-1, 1], with a bootstrap interval.
-
-    Example:
-        >>> between_changes(np.array([-1.0, -1.0, 0.0, 0.0]), np.array([0.0, -1.0, 0.0, 1.0]), 0.95, 0).value
-        0.5
-    """
-    halved = mean_interval(np.column_stack([(1 + first) / 2, (1 + second) / 2]), seed=seed, level=level)
-    return Interval(*(2 * end for end in halved))
-
-
-def between_shares(first: Floats, second: Floats, level: float, seed: int) -> Interval:
-    """Mean of `second - first` over images, each in [0, 1]: Newcombe's paired interval where all are 0 or 1, else a bootstrap."""
-    pair = np.column_stack([first, second])
-    return newcombe_paired(first, second, level) if np.isin(pair, (0, 1)).all() else mean_interval(pair, seed=seed, level=level)
-
-
-def _entry(metric: str, group: str | None, interval: Interval, n: int, claimed: Interval | None = None) -> Difference:
-    claim = claim_of(claimed or interval)
-    return Difference(metric=metric, group=group, first=FIRST, second=SECOND, n=n, **interval._asdict(), claim=claim)
+def _change(series: Series, filters: int | None, first: Floats, second: Floats, level: float, seed: int, claims: int = 1) -> Difference:
+    """How the changes of two networks differ at one number of filters, or on average over all numbers."""
+    metric = Metric.mean(change_of(series), len(first))
+    interval, strict = (metric.difference_of_changes(first, second, level=at, seed=seed) for at in (level, simultaneous(level, claims)))
+    return Difference(
+        metric=metric.name,
+        group=None if filters is None else number_of(filters),
+        first=FIRST,
+        second=SECOND,
+        n=metric.n,
+        **interval._asdict(),
+        claim=claim_of(strict),
+    )
 
 
 def verdict(removals: Removals, shares: list[Share], differences: list[Difference], *, level: float) -> Verdict:
@@ -202,7 +194,7 @@ def verdict(removals: Removals, shares: list[Share], differences: list[Differenc
         f"the original from {value[ACCURACY, FIRST]} to {value[accuracy_of('highest'), FIRST]}"
     )
     outcome: Literal["less dependent", "more dependent", "no claim"] = "no claim"
-    apart = f"{points_of(fall.value)} points {'less' if fall.value > 0 else 'more'} ({in_words(fall.low, fall.high, level, fall.n, ('more', 'less'))})"
+    apart = f"{format_points(fall.value)} points {'less' if fall.value > 0 else 'more'} ({describe_interval(fall.low, fall.high, level, fall.n, ('more', 'less'))})"
     left = "on more images" if there.low > 0 else "on fewer images" if there.high < 0 else "on as many images, as far as these can tell"
     left_words = f"right {left} then ({_said(there, level)})"
     if fall.low <= 0 <= fall.high:
@@ -218,7 +210,7 @@ def verdict(removals: Removals, shares: list[Share], differences: list[Differenc
     lowest = by_metric[change_of("lowest")]
     lowest_words = (
         f"With as many of its lowest filters frozen the dropout-trained network is right on {value[accuracy_of('lowest'), SECOND]}{means}, the original "
-        f"on {value[accuracy_of('lowest'), FIRST]}; what freezing changes differs by {points_of(lowest.value)} points ({_said(lowest, level)})."
+        f"on {value[accuracy_of('lowest'), FIRST]}; what freezing changes differs by {format_points(lowest.value)} points ({_said(lowest, level)})."
     )
     worse = [f"{cost_words}{'' if cost.claim == 'worse' else ', an amount that may be chance'}."] if cost.value < 0 else []
     worse += [headline] if fall.high < 0 else []
@@ -240,4 +232,4 @@ def _percent(share: float) -> str:
 
 
 def _said(entry: Difference, level: float) -> str:
-    return in_words(entry.low, entry.high, level, entry.n)
+    return describe_interval(entry.low, entry.high, level, entry.n)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from repairkit.baselines.compare import Compared
 from repairkit.baselines.evaluation import together
-from repairkit.evaluation.statistics import Interval, mean_interval, simultaneous
-from repairkit.experiments.dropout.evaluation import FIRST, SECOND, between_changes
+from repairkit.evaluation.metrics import Metric, claim_of
+from repairkit.evaluation.statistics import Interval, simultaneous
+from repairkit.evaluation.wording import describe_interval, format_points
+from repairkit.experiments.dropout.evaluation import FIRST, SECOND
 from repairkit.experiments.dropout.result import RankedChange, Rankings
-from repairkit.experiments.fairness.evaluation import claim_of
-from repairkit.experiments.fairness.verdict import in_words, points_of
 from repairkit.result import Estimate
 
 
@@ -35,6 +33,8 @@ def rankings(compared: Mapping[str, Compared], *, level: float = 0.95, seed: int
     first, second = ({each.name: each for each in compared[column].contenders if each.attributions} for column in (FIRST, SECOND))
     pairs = {name: (first[name].right[:numbers], second[name].right[:numbers]) for name in first if name in second}
     claimed = simultaneous(level, len(pairs))
+    n = compared[FIRST].contenders[0].right.shape[1]
+    metric = Metric.mean("change of accuracy", n)
     rows = []
     for name, both in pairs.items():
         changes = [(right - right[0])[1:].mean(axis=0) for right in both]
@@ -42,14 +42,13 @@ def rankings(compared: Mapping[str, Compared], *, level: float = 0.95, seed: int
             RankedChange(
                 name=name,
                 changes={
-                    column: _estimate(mean_interval(np.column_stack([right[0], right[1:].mean(axis=0)]), seed=seed, level=level))
+                    column: _estimate(metric.change(right[0], right[1:].mean(axis=0), seed=seed, level=level))
                     for column, right in zip((FIRST, SECOND), both, strict=True)
                 },
-                difference=_estimate(between_changes(changes[0], changes[1], level, seed)),
-                claim=claim_of(between_changes(changes[0], changes[1], claimed, seed)),
+                difference=_estimate(metric.difference_of_changes(*changes, level=level, seed=seed)),
+                claim=claim_of(metric.difference_of_changes(*changes, level=claimed, seed=seed)),
             )
         )
-    n = compared[FIRST].contenders[0].right.shape[1]
     return Rankings(n=n, sentences=[falls(rows, n, level), concluded(rows), *together(len(rows), level, "ranking")], rows=rows)
 
 
@@ -63,8 +62,8 @@ def falls(rows: Sequence[RankedChange], n: int, level: float) -> str:
 
     def named(row: RankedChange) -> str:
         apart = row.difference
-        told = in_words(apart.low, apart.high, level, n, ("more", "less"))
-        return row.name if row.claim == "no claim" else f"{row.name} (by {points_of(apart.value)} points; {told})"
+        told = describe_interval(apart.low, apart.high, level, n, ("more", "less"))
+        return row.name if row.claim == "no claim" else f"{row.name} (by {format_points(apart.value)} points; {told})"
 
     found = {claim: [named(row) for row in rows if row.claim == claim] for claim in verbs}
     said = "; ".join(f"ranked by {', '.join(names)} {verbs[claim]}" for claim, names in found.items() if names)

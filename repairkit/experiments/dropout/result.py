@@ -6,9 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from repairkit.report.comparison_result import Comparison
-from repairkit.report.record import Claim, Record
-from repairkit.result import Estimate, Extreme, Result
+from repairkit.result import Claim, Comparison, Estimate, Extreme, Record, Result
 
 
 class DropoutPoint(Record):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +10,9 @@ from repairkit.baselines.evaluation import comparison
 from repairkit.baselines.rankings import DRAWS
 from repairkit.data.images import LabelledImages, data_hash
 from repairkit.data.training_hashes import read_record
-from repairkit.experiments.critical.summary import at_numbers, extreme, metrics_of
+from repairkit.evaluation.metrics import ACCURACY, Metric
+from repairkit.evaluation.wording import count_filters
+from repairkit.experiments.critical.summary import extreme
 from repairkit.experiments.dropout.evaluation import verdict
 from repairkit.experiments.dropout.rankings import rankings
 from repairkit.experiments.dropout.result import DropoutResult, SharedHistogram
@@ -20,8 +21,7 @@ from repairkit.experiments.fairness.summary import COLUMNS, SCORES, claims_of, d
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.repair.live_range import settled_in_words
-from repairkit.report.comparison_result import Comparison
-from repairkit.result import Column, Cost, Extreme, Guaranteed
+from repairkit.result import Column, Comparison, Cost, Extreme, Guaranteed
 from repairkit.shapley.game import Floats
 
 BINS = 30
@@ -87,7 +87,7 @@ def compared(options: Options, findings: DropoutFindings) -> dict[str, Compariso
     return {
         column: comparison(
             each,
-            replace(metrics_of(findings.removals.of(column, "highest"))[0], lower_is_better=True),
+            Metric.mean(ACCURACY, len(findings.removals.labels), lower_is_better=True),
             order="highest value first",
             level=options.level,
             seed=options.seed,
@@ -159,7 +159,7 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation
         else "No truncation.",
-        f"Removal: of each network its own highest filters, its own lowest and random ones were frozen, measured at {at_numbers(removals.counts)}, on "
+        f"Removal: of each network its own highest filters, its own lowest and random ones were frozen, measured at {count_filters(removals.counts)}, on "
         f"{len(findings.split.report):,} report images that had no part in finding them; random filters are the same in both networks, in {DRAWS} orders.",
         "A claim at one number of filters needs an interval that excludes zero when it is widened for all numbers, the three series and both metrics (Bonferroni).",
         f"The {findings.settled.images:,} images that choose settled the live zone of both networks and did nothing else: {settled_in_words(findings.settled)}."

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from repairkit.errors import DataError, UsageError
-from repairkit.evaluation.statistics import (
-    Floats,
-    Interval,
-    Statistic,
-    holm,
-    mcnemar_exact,
-    mean_interval,
-    newcombe_paired,
-    stratified_bootstrap,
-    wilson,
-)
+from repairkit.evaluation.metrics import GAP, LOWEST, MEAN, RECALL, SOURCE, Metric, compare_groups, split_by_group
+from repairkit.evaluation.statistics import Floats
 from repairkit.experiments.fairness.result import Disparity
-from repairkit.report.record import Claim
 from repairkit.result import Difference, Share
-
-RECALL, MEAN, LOWEST, GAP, SOURCE = "recall", "mean recall", "lowest recall", "gap", "source accuracy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +63,18 @@ class Outcomes:
         """The subgroups, sorted."""
         return tuple(np.unique(self.groups).tolist())
 
+    def aggregates(self) -> Iterator[Metric]:
+        """Mean and lowest recall, the gap between the highest and the lowest, and source accuracy."""
+        mean = Metric.mean_over(MEAN, self.groups)
+        yield mean
+        yield replace(mean, name=LOWEST, statistic="lowest")
+        yield replace(mean, name=GAP, statistic="gap", lower_is_better=True)
+        yield Metric.mean(SOURCE, len(next(iter(self.source_correct.values()))))
+
+    def of(self, metric: Metric, column: str) -> npt.NDArray[np.bool_] | Floats:
+        """The outcomes of a column that an aggregate is made of."""
+        return self.source_correct[column] if metric.name == SOURCE else self.correct[column]
+
 
 def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Share]:
     """Recall of every group, mean and lowest recall, their gap, and source accuracy, for every column.
@@ -92,31 +92,15 @@ def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Sh
         >>> [(share.metric, share.group, share.value) for share in shares(outcomes)][:3]
         [('recall', 'a', 0.5), ('recall', 'b', 1.0), ('mean recall', None, 0.75)]
     """
-    records = []
-
-    def add(column: str, metric: str, group: str | None, n: int, interval: Interval) -> None:
-        records.append(Share(metric=metric, group=group, column=column, n=n, value=interval.value, low=interval.low, high=interval.high))
-
-    for column, right in outcomes.correct.items():
-        by_group = {name: right[outcomes.groups == name] for name in outcomes.names}
-        for name, own in by_group.items():
-            add(column, RECALL, name, len(own), wilson(int(own.sum()), len(own), level))
-        mean = stratified_bootstrap(right, outcomes.groups, lambda means: means[..., 0].mean(-1), seed=seed, level=level)
-        add(column, MEAN, None, len(right), mean)
-        lowest = stratified_bootstrap(right, outcomes.groups, lambda means: means[..., 0].min(-1), seed=seed, level=level, reflect=True)
-        smallest = min(by_group.values(), key=lambda own: own.mean())
-        add(column, LOWEST, None, len(smallest), _clipped(lowest))
-        gap = stratified_bootstrap(
-            right, outcomes.groups, lambda means: means[..., 0].max(-1) - means[..., 0].min(-1), seed=seed, level=level, reflect=True
+    groups = [(name, Metric(RECALL, outcomes.groups, {name: 1.0})) for name in outcomes.names]
+    return [
+        metric.share(right, column, group, level=level, seed=seed)
+        for column in outcomes.correct
+        for group, metric, right in (
+            *((name, metric, outcomes.correct[column]) for name, metric in groups),
+            *((None, metric, outcomes.of(metric, column)) for metric in outcomes.aggregates()),
         )
-        add(column, GAP, None, len(right), _clipped(gap))
-        source = outcomes.source_correct[column]
-        if np.isin(source, (0, 1)).all():
-            accuracy = wilson(int(source.sum()), len(source), level)
-        else:
-            accuracy = mean_interval(source, seed=seed, level=level)
-        add(column, SOURCE, None, len(source), accuracy)
-    return records
+    ]
 
 
 def differences(outcomes: Outcomes, pairs: Sequence[tuple[str, str]], level: float = 0.95, seed: int = 0) -> list[Difference]:
@@ -146,8 +130,12 @@ def differences(outcomes: Outcomes, pairs: Sequence[tuple[str, str]], level: flo
     for first, second in pairs:
         if missing := {first, second} - set(outcomes.correct):
             raise UsageError(f"expected columns among {sorted(outcomes.correct)}, got {sorted(missing)}; evaluate them first")
-        records += group_differences(outcomes.groups, outcomes.correct, first, second, level)
-        records += _aggregate_differences(outcomes, first, second, level, seed)
+        pairs_of_groups = split_by_group(outcomes.groups, outcomes.correct[first], outcomes.correct[second])
+        records += compare_groups(RECALL, pairs_of_groups, (first, second), level)
+        records += [
+            metric.difference(outcomes.of(metric, first), outcomes.of(metric, second), (first, second), level=level, seed=seed)
+            for metric in outcomes.aggregates()
+        ]
     return records
 
 
@@ -178,91 +166,3 @@ def disparities(outcomes: Outcomes) -> list[Disparity]:
             )
         )
     return records
-
-
-def group_differences(
-    groups: npt.NDArray[np.str_], correct: Mapping[str, npt.NDArray[np.bool_]], first: str, second: str, level: float
-) -> list[Difference]:
-    """What changed in each group, sorted by name: Newcombe's interval, exact McNemar's p-value, by Holm adjusted over the groups.
-
-    A claim needs an interval without zero and an adjusted p-value below 1 - level.
-    """
-    rows = {name: (correct[first][groups == name], correct[second][groups == name]) for name in np.unique(groups).tolist()}
-    return paired_differences(RECALL, rows, first, second, level)
-
-
-def paired_differences(
-    metric: str,
-    rows: Mapping[str, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]],
-    first: str,
-    second: str,
-    level: float,
-    *,
-    smaller_is_better: bool = False,
-) -> list[Difference]:
-    """What changed in each row from its first outcomes to its second, on the same images: as `group_differences`, by Holm adjusted over the rows."""
-    p_values = [mcnemar_exact(before, after) for before, after in rows.values()]
-    records = []
-    for (name, (before, after)), p_value, adjusted in zip(rows.items(), p_values, holm(p_values).tolist(), strict=True):
-        interval = newcombe_paired(before, after, level)
-        records.append(
-            Difference(
-                metric=metric,
-                group=name,
-                first=first,
-                second=second,
-                n=len(before),
-                **interval._asdict(),
-                p_value=p_value,
-                p_adjusted=adjusted,
-                claim=claim_of(interval, smaller_is_better=smaller_is_better) if adjusted < 1 - level else "no claim",
-            )
-        )
-    return records
-
-
-def _aggregate_differences(outcomes: Outcomes, first: str, second: str, level: float, seed: int) -> list[Difference]:
-    right = np.column_stack([outcomes.correct[first], outcomes.correct[second]])
-
-    def change(statistic: Statistic, *, reflect: bool) -> Interval:
-        interval = stratified_bootstrap(
-            right,
-            outcomes.groups,
-            lambda means: statistic(means[..., 1]) - statistic(means[..., 0]),
-            seed=seed,
-            level=level,
-            reflect=reflect,
-        )
-        return _clipped(interval, lowest=-1.0)
-
-    source = np.column_stack([outcomes.source_correct[first], outcomes.source_correct[second]])
-    found = {
-        MEAN: change(lambda recall: recall.mean(-1), reflect=False),
-        LOWEST: change(lambda recall: recall.min(-1), reflect=True),
-        GAP: change(lambda recall: recall.max(-1) - recall.min(-1), reflect=True),
-        SOURCE: mean_interval(source, seed=seed, level=level),
-    }
-    return [
-        Difference(
-            metric=metric,
-            group=None,
-            first=first,
-            second=second,
-            n=len(source) if metric == SOURCE else len(right),
-            **interval._asdict(),
-            claim=claim_of(interval, smaller_is_better=metric == GAP),
-        )
-        for metric, interval in found.items()
-    ]
-
-
-def claim_of(interval: Interval, *, smaller_is_better: bool = False) -> Claim:
-    """Better or worse where the interval excludes zero, else no claim."""
-    if not interval.excludes_zero:
-        return "no claim"
-    return "better" if (interval.low > 0) != smaller_is_better else "worse"
-
-
-def _clipped(interval: Interval, lowest: float = 0.0) -> Interval:
-    """Reflection may leave the range of the statistic."""
-    return Interval(interval.value, max(lowest, interval.low), min(1.0, interval.high))

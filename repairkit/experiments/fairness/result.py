@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from repairkit.report.record import Record
-from repairkit.result import Result
+from repairkit.result import Record, Result
 
 
 class Disparity(Record):

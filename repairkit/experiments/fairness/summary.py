@@ -15,19 +15,18 @@ from repairkit.alternatives import report as instead
 from repairkit.alternatives.base import WHOLE_NETWORK
 from repairkit.alternatives.threshold import threshold_curve
 from repairkit.baselines.compare import join, with_after
-from repairkit.baselines.evaluation import Metric, comparison
+from repairkit.baselines.evaluation import comparison
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
+from repairkit.evaluation.metrics import MEAN, SOURCE, Metric
 from repairkit.experiments.fairness import evaluation
-from repairkit.experiments.fairness.evaluation import MEAN, SOURCE
 from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessResult, FrozenRound, Overlap
 from repairkit.experiments.fairness.run import Findings, RepairedNetwork, Task
 from repairkit.experiments.fairness.verdict import verdict
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
-from repairkit.report.comparison_result import Comparison
 from repairkit.report.tables import limit
-from repairkit.result import Alternative, Column, Cost, Difference, FrozenFilter, Guaranteed, Histogram, Reproduction
+from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Guaranteed, Histogram, Reproduction
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End, Extremes
 
@@ -146,7 +145,7 @@ def compared(options: Options, findings: Findings, repaired: list[RepairedNetwor
     )
     groups = {f"target: {name}": 1 / len(outcomes.names) for name in outcomes.names}
     recall = Metric(MEAN, strata, groups)
-    source = Metric(SOURCE, strata, {"source": 1.0}, newcombe=False)
+    source = Metric(SOURCE, strata, {"source": 1.0})
     both = Metric(
         f"{MEAN} plus {SOURCE}", strata, groups | {"source": 1.0}, sizes=f"{recall.n:,} of the target and {source.n:,} of the source"
     )

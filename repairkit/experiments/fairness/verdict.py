@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from repairkit.errors import UsageError
-from repairkit.experiments.fairness.evaluation import GAP, LOWEST, MEAN, RECALL, SOURCE
+from repairkit.evaluation.metrics import GAP, LOWEST, MEAN, RECALL, SOURCE
+from repairkit.evaluation.wording import capitalise, describe_interval, format_points
 from repairkit.result import Difference, Verdict
 
 
@@ -52,7 +53,7 @@ def verdict(differences: Sequence[Difference], *, filters: Sequence[int], level:
         headline = f"{frozen} {words.change(mean)}, but the repair does {less} moving the threshold."
     else:
         outcome = "repaired"
-        more = "" if beyond is None else f", and by {points_of(beyond.value)} points more than moving the threshold"
+        more = "" if beyond is None else f", and by {format_points(beyond.value)} points more than moving the threshold"
         headline = f"{frozen} {words.change(mean)}{more}."
     if names := words.proven_falls():
         headline = f"{headline[:-1]}; measurably worse: {', '.join(names)}."
@@ -74,14 +75,14 @@ class _Words:
     def interval(self, entry: Difference) -> str:
         """The interval and n, in words."""
         ends = ("narrower", "wider") if entry.metric == GAP else ("lower", "higher")
-        return in_words(entry.low, entry.high, self.level, entry.n, ends)
+        return describe_interval(entry.low, entry.high, self.level, entry.n, ends)
 
     def change(self, entry: Difference) -> str:
         """What a repair did to mean recall, as the end of a sentence."""
         if entry.low > 0:
-            return f"raised mean recall by {points_of(entry.value)} percentage points ({self.interval(entry)})"
+            return f"raised mean recall by {format_points(entry.value)} percentage points ({self.interval(entry)})"
         if entry.high < 0:
-            return f"lowered mean recall by {points_of(entry.value)} percentage points ({self.interval(entry)})"
+            return f"lowered mean recall by {format_points(entry.value)} percentage points ({self.interval(entry)})"
         return f"made no difference to mean recall that these images can tell from chance ({self.interval(entry)})"
 
     def falls(self) -> list[str]:
@@ -99,7 +100,7 @@ class _Words:
         verb = {True: "narrowed", False: "rose"}
         better = [e for e in self._repair() if e.claim == "better" and e.metric != MEAN]
         return [
-            f"{capital(_subject(e))} {verb[e.metric == GAP]} by {points_of(e.value)} percentage points ({self.interval(e)})."
+            f"{capitalise(_subject(e))} {verb[e.metric == GAP]} by {format_points(e.value)} percentage points ({self.interval(e)})."
             for e in better
         ]
 
@@ -113,7 +114,7 @@ class _Words:
             if entry.claim == "no claim":
                 sentences.append(f"In mean recall the repair cannot be told from {rival} ({self.interval(entry)}).")
             else:
-                by = f"by {points_of(entry.value)} percentage points ({self.interval(entry)})"
+                by = f"by {format_points(entry.value)} percentage points ({self.interval(entry)})"
                 sentences.append(f"Mean recall of the repair is {entry.claim} than that of {rival} {by}.")
         return sentences
 
@@ -122,7 +123,7 @@ class _Words:
         entry = self.entry("original", "threshold", MEAN)
         if entry is None or entry.claim != "better":
             return []
-        by = f"by {points_of(entry.value)} percentage points ({self.interval(entry)})"
+        by = f"by {format_points(entry.value)} percentage points ({self.interval(entry)})"
         return [f"Moving the threshold alone, with no filter frozen, raises mean recall {by}."]
 
     def _repair(self) -> list[Difference]:
@@ -132,7 +133,7 @@ class _Words:
 
     def _fall(self, entry: Difference) -> str:
         verb = "widened" if entry.metric == GAP else "fell"
-        start = f"{capital(_subject(entry))} {verb} by {points_of(entry.value)} percentage points"
+        start = f"{capitalise(_subject(entry))} {verb} by {format_points(entry.value)} percentage points"
         if entry.claim == "worse":
             return f"{start} ({self.interval(entry)})."
         doubt = "an amount that may be chance"
@@ -149,37 +150,6 @@ def _subject(entry: Difference) -> str:
     if entry.metric == GAP:
         return "the gap between the highest and the lowest recall"
     return entry.metric if entry.group is None else f"recall of {entry.group}"
-
-
-def capital(text: str) -> str:
-    """The text with a capital first letter."""
-    return text[0].upper() + text[1:]
-
-
-def in_words(low: float, high: float, level: float, n: int | str, directions: tuple[str, str] = ("lower", "higher")) -> str:
-    """An interval of a change and its n, in words; several numbers are given in words.
-
-    Example:
-        >>> in_words(-0.01, 0.04, 0.95, 300)
-        '95% interval: from 1.0 points lower to 4.0 points higher; n = 300'
-    """
-    start, stop = points_of(low), points_of(high)
-    down, up = directions
-    if low > 0:
-        ends = f"{start} to {stop} points {up}"
-    elif high < 0:
-        ends = f"{stop} to {start} points {down}"
-    else:
-        ends = f"from {start} points {down} to {stop} points {up}"
-    return f"{100 * level:g}% interval: {ends}; n = {n}"
-
-
-def points_of(share: float) -> str:
-    """Percentage points without sign, with as many digits as it takes to be no zero."""
-    points = abs(100 * share)
-    if points == 0 or points >= 0.05:
-        return f"{points:.1f}"
-    return f"{points:.2f}" if points >= 0.005 else "under 0.01"
 
 
 def _filters(counts: Sequence[int]) -> str:

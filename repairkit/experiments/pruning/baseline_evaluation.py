@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from repairkit.baselines.evaluation import Metric, against
+from repairkit.baselines.evaluation import against
+from repairkit.evaluation.metrics import Metric, claim_of
 from repairkit.evaluation.statistics import simultaneous
-from repairkit.experiments.fairness.evaluation import claim_of
 from repairkit.experiments.pruning.baseline_search import Rival
 from repairkit.experiments.pruning.result import Contest, Footprint, PrunedBy
 from repairkit.result import Verdict

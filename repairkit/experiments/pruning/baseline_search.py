@@ -11,7 +11,7 @@ from repairkit.baselines.compare import PART, Compared, Contender, compare, fold
 from repairkit.data.images import LabelledImages
 from repairkit.errors import RepairkitError
 from repairkit.evaluation.ablation import right_with
-from repairkit.experiments.critical.evaluation import Removal
+from repairkit.evaluation.curves import AblationCurves
 from repairkit.experiments.options import Options
 from repairkit.experiments.pruning.footprint import flops, parameters
 from repairkit.experiments.pruning.search import Booleans, Measured, by_size, most_held, most_within, valued
@@ -51,7 +51,7 @@ def compare_removal(
     game: ModelGame,
     attribution: Attribution,
     order: Examples,
-    removal: Removal,
+    removal: AblationCurves,
     images: LabelledImages,
     options: Options,
     clock: Clock,

@@ -8,10 +8,8 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from repairkit.evaluation.statistics import newcombe_paired, wilson
-from repairkit.experiments.critical.evaluation import ACCURACY, FALLEN, became, change_in_words
-from repairkit.experiments.fairness.evaluation import RECALL, claim_of, group_differences
-from repairkit.experiments.fairness.verdict import capital
+from repairkit.evaluation.metrics import ACCURACY, RECALL, Metric, changed_groups, compare_groups, split_by_group
+from repairkit.evaluation.wording import capitalise, describe_change, describe_interval_change
 from repairkit.experiments.pruning.result import Footprint, Latency
 from repairkit.result import Difference, Share, Verdict
 
@@ -37,36 +35,19 @@ def compare(
         >>> [(entry.metric, entry.group, entry.value) for entry in differences]
         [('accuracy', None, -0.5), ('recall', 'dog', -1.0)]
     """
+    accuracy = Metric.mean(ACCURACY, len(labels))
+    names = np.asarray(classes)[labels]
     differences = [
-        Difference(
-            metric=ACCURACY,
-            group=None,
-            first=first,
-            second=second,
-            n=len(labels),
-            **(interval := newcombe_paired(right[first], right[second], level))._asdict(),
-            claim=claim_of(interval),
-        )
-        for first, second in combinations(right, 2)
+        accuracy.difference(right[first], right[second], (first, second), level=level) for first, second in combinations(right, 2)
     ]
     columns = list(right)
     original, last = columns[0], columns[-1]
     if original != last:
-        by_class = sorted(group_differences(np.asarray(classes)[labels], right, original, last, level), key=lambda entry: entry.value)
-        differences += [entry for rank, entry in enumerate(by_class) if entry.claim != "no claim" or (rank < FALLEN and entry.value < 0)]
-    members: dict[tuple[str, str | None], Booleans] = {(ACCURACY, None): np.ones(len(labels), dtype=bool)}
-    members |= {(RECALL, entry.group): labels == list(classes).index(str(entry.group)) for entry in differences if entry.group is not None}
-    shares = [
-        Share(
-            metric=metric,
-            group=group,
-            column=column,
-            n=int(rows.sum()),
-            **wilson(int(correct[rows].sum()), int(rows.sum()), level)._asdict(),
-        )
-        for column, correct in right.items()
-        for (metric, group), rows in members.items()
-    ]
+        pairs = split_by_group(names, right[original], right[last])
+        differences += changed_groups(compare_groups(RECALL, pairs, (original, last), level))
+    groups = list(dict.fromkeys(entry.group for entry in differences if entry.group is not None))
+    metrics = [(None, accuracy), *((group, Metric(RECALL, names, {group: 1.0})) for group in groups)]
+    shares = [metric.share(correct, column, group, level=level) for column, correct in right.items() for group, metric in metrics]
     return shares, differences
 
 
@@ -104,8 +85,8 @@ def verdict(
     own = next(entry for entry in differences if (entry.first, entry.second, entry.metric) == ("original", last, ACCURACY))
     compared = [entry for entry in differences if (entry.first, entry.second) == ("original", last)]
     fallen = sorted((entry for entry in compared if entry.value < 0), key=lambda entry: entry.claim != "worse")
-    worse = [f"{capital(_name(entry))} {change_in_words(entry, level)}." for entry in fallen]
-    accuracy = f"accuracy {became(own.value, own.low, own.high, level, own.n)}"
+    worse = [f"{capitalise(_name(entry))} {describe_change(entry, level)}." for entry in fallen]
+    accuracy = f"accuracy {describe_interval_change(own.value, own.low, own.high, level, own.n)}"
     frozen_words = f"{frozen:,} of {filters:,} filters frozen"
     if not removed:
         why = "none of them could be taken out" if attempted else "none was to be taken out"
@@ -133,7 +114,7 @@ def _time(timed: Latency, level: float) -> str:
     one = f"a pass of {timed.batch} image{'s' if timed.batch > 1 else ''}"
     if timed.low <= 1 <= timed.high:
         return f"No difference in the time of {one} can be shown ({timed.ratio:.2f} of the original's; {between})."
-    return f"{capital(one)} takes {timed.ratio:.2f} of the time that it took ({between})."
+    return f"{capitalise(one)} takes {timed.ratio:.2f} of the time that it took ({between})."
 
 
 def _name(entry: Difference) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from repairkit.report.record import Claim, Record
-from repairkit.result import RemovalPoint, Result
+from repairkit.result import Claim, Record, RemovalPoint, Result
 
 
 class PruningTry(Record):

@@ -12,10 +12,10 @@ from repairkit.baselines.rankings import DRAWS, random_order
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
 from repairkit.evaluation.ablation import Control, right_with
+from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.classifier_task import CriticalTask, worth_on
 from repairkit.experiments.classifier_task import split_of as split_of_accuracy
-from repairkit.experiments.critical.evaluation import Removal
 from repairkit.experiments.critical.run import configuration as configuration_of_accuracy
 from repairkit.experiments.options import Options
 from repairkit.experiments.pruning.baseline_search import Rival, compare_removal, rivals_of
@@ -77,7 +77,7 @@ class PruningFindings:
     pruned: Pruned | None
     networks: dict[str, Classifier]
     right: dict[str, Booleans]
-    removal: Removal
+    removal: AblationCurves
     parameters: dict[str, int]
     flops: dict[str, int]
     timings: dict[int, Floats]
@@ -290,7 +290,7 @@ def removal_of(
     options: Options,
     clock: Clock,
     kept: KeptNetwork | None,
-) -> Removal:
+) -> AblationCurves:
     """Who is right on the report images with filters frozen, least value first and in random orders of those that may be frozen."""
     counts = along(chosen, len(order))
     drawn = [random_order(len(filters), seed=options.seed, draw=draw)[::-1] for draw in range(DRAWS)]  # the last place is the least value
@@ -309,4 +309,4 @@ def removal_of(
         clock,
         passes=DRAWS * len(images),
     )
-    return Removal(images.labels, images.classes, None, counts, np.stack(least), np.stack([least[0].astype(np.float64), *random]))
+    return AblationCurves(images.labels, images.classes, None, counts, np.stack(least), np.stack([least[0].astype(np.float64), *random]))

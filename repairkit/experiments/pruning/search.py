@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.ablation import grid, right_with
+from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import why_not_bakeable
-from repairkit.repair.selection import drop_bound as guard_bound
+from repairkit.repair.selection import GUARD_CONFIDENCE
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
 from repairkit.shapley import Attribution
@@ -35,7 +36,7 @@ class Try:
     Attributes:
         filters: how many.
         accuracy: share of choose images that are right.
-        drop_bound: upper end of the one-sided 90 % interval of the fall of accuracy; see `drop_bound`.
+        drop_bound: upper end of the one-sided 90 % interval of the fall of accuracy; see `paired_drop_bound`.
         held: whether that is within the guard.
     """
 
@@ -119,20 +120,6 @@ class Measured:
         return self._found[count]
 
 
-def drop_bound(before: Booleans, after: Booleans) -> float:
-    """Upper end of the one-sided 90 % interval of the fall of accuracy, paired by image.
-
-    Normal approximation, and never below what as many images bound where none of them falls (Clopper and Pearson), as the guard of a repair.
-
-    Example:
-        >>> right = np.ones(230, dtype=bool)
-        >>> round(drop_bound(right, right), 4)
-        0.01
-    """
-    lost = before.astype(np.float64) - after
-    return guard_bound(lost, lost, np.full(len(lost), 1 / len(lost)), np.zeros(len(lost), dtype=str))
-
-
 def most_within(right: Callable[[int], Booleans], most: int, allowed: float) -> list[Try]:
     """Numbers of filters tried, 0 first: 1, 2, 5, 10, ... until two in a row break the guard, then halves of what lies between.
 
@@ -152,7 +139,7 @@ def most_within(right: Callable[[int], Booleans], most: int, allowed: float) -> 
     def holds(count: int) -> bool:
         if count not in found:
             after = right(count)
-            bound = drop_bound(before, after)
+            bound = paired_drop_bound(before, after, GUARD_CONFIDENCE)
             found[count] = Try(count, float(after.mean()), bound, held=bound <= allowed + 1e-12)
         return found[count].held
 

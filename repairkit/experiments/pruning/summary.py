@@ -12,10 +12,9 @@ from repairkit.baselines.evaluation import VARIANTS, comparison
 from repairkit.baselines.rankings import DRAWS
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
+from repairkit.evaluation.metrics import ACCURACY
 from repairkit.evaluation.statistics import median_interval
 from repairkit.experiments.classifier_task import CriticalTask
-from repairkit.experiments.critical.evaluation import ACCURACY
-from repairkit.experiments.critical.summary import metrics_of
 from repairkit.experiments.fairness.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 from repairkit.experiments.options import Options
 from repairkit.experiments.pruning.baseline_evaluation import confessed, contest
@@ -24,9 +23,8 @@ from repairkit.experiments.pruning.evaluation import compare, verdict
 from repairkit.experiments.pruning.footprint import TAKEN
 from repairkit.experiments.pruning.result import Contest, Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry
 from repairkit.experiments.pruning.run import BATCHES, PruningFindings
-from repairkit.report.comparison_result import Comparison
 from repairkit.report.tables import limit
-from repairkit.result import Column, Cost, Difference, RemovalPoint
+from repairkit.result import Column, Comparison, Cost, Difference, RemovalPoint
 
 EXPLAINED = {
     "original": COLUMNS["original"],
@@ -133,7 +131,7 @@ def compared(findings: PruningFindings, options: Options) -> Comparison | None:
         return None
     return comparison(
         findings.compared,
-        metrics_of(findings.removal)[0],
+        findings.removal.metrics["accuracy"],
         order="least absolute value first",
         most=findings.chosen or findings.removal.counts[-1],
         words=VARIANTS | LEAST,
@@ -149,7 +147,7 @@ def contested(findings: PruningFindings, footprints: list[Footprint], options: O
     last = footprints[-1]
     removed = len(findings.pruned.removed) if findings.pruned else 0
     own = Rival(SHAPLEY, findings.chosen, removed, findings.right[last.column], last.parameters, last.flops)
-    metric = metrics_of(findings.removal)[0]
+    metric = findings.removal.metrics["accuracy"]
     return contest(own, findings.rivals, findings.right["original"], footprints[0], metric, options.level)
 
 

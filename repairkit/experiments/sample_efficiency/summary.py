@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
-from repairkit.evaluation.statistics import wilson
+from repairkit.evaluation.statistics import RESAMPLES, wilson
 from repairkit.experiments.fairness.summary import SCORES, reproduction
 from repairkit.experiments.options import Options
 from repairkit.experiments.sample_efficiency import small_network as small
@@ -33,7 +33,6 @@ from repairkit.shapley.guarantee import End
 
 PAPER = {"share": 0.087, "rank": 0.988, "r_squared": 0.975}
 """The paper's figure 8: samples of TMAB over those of Monte Carlo, Spearman's correlation and R2 of their values."""
-RESAMPLES = 1000
 MOST_DROPPED = 0.02
 """Share of replays that may have failed to stop where an interval is given: less than a 95 % interval leaves out at either end."""
 TMAB, PLAIN = "tmab-paper", "monte-carlo"

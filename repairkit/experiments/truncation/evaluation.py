@@ -13,14 +13,14 @@ import numpy.typing as npt
 from scipy import stats
 
 from repairkit.errors import DataError
-from repairkit.evaluation.statistics import Floats, wilson
+from repairkit.evaluation.statistics import RESAMPLES, Floats, wilson
 from repairkit.experiments.truncation.result import TruncationCurve, TruncationPoint
 from repairkit.result import Estimate
 
 Metric = Literal["accuracy", "mean recall"]
 BAND = (0.05, 0.95)
 """Quantiles of the trajectories between which the band lies."""
-RESAMPLES = 2000
+
 TWO_CLASSES, MORE_CLASSES = 0.6, 0.2
 """Worths at which the paper ends a permutation: for a SqueezeNet of two classes, and for Inception-v3."""
 

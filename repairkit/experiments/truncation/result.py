@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from repairkit.report.record import Record
-from repairkit.result import Estimate, Result
+from repairkit.result import Estimate, Record, Result
 
 
 class TruncationPoint(Record):

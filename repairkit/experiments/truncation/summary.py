@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
+from repairkit.evaluation.wording import capitalise
 from repairkit.experiments.fairness.summary import reproduction
-from repairkit.experiments.fairness.verdict import capital
 from repairkit.experiments.options import Options
 from repairkit.experiments.truncation.evaluation import BAND, Judged, threshold_of
 from repairkit.experiments.truncation.result import TruncatedNetwork, TruncationCurve, TruncationResult
@@ -108,7 +108,7 @@ def verdict(networks: Sequence[TruncatedNetwork], curves: Sequence[TruncationCur
         first = False
         if curve.saved is None or curve.given_up is None:
             saved.append(
-                f"{capital(curve.network)} is not worth {curve.threshold:g} with all filters, where the paper would end its permutations."
+                f"{capitalise(curve.network)} is not worth {curve.threshold:g} with all filters, where the paper would end its permutations."
             )
         else:
             saved.append(
