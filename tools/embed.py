@@ -1,11 +1,15 @@
-"""Figures of a finished run inside other files: README, docs and recipe headers quote results, nobody types them.
+"""Figures of finished runs inside other files: README, docs and recipe headers quote results, nobody types them.
 
     python -m tools.embed README.md docs/results.md recipes/*.toml
 
-A block between `figures: PATH` and `/figures` (in an HTML comment in Markdown, after `#` in TOML) is
-replaced by the tables of that result (before and after, or the removal curves); with several paths of one
-kind, separated by spaces, by one table with a row for each result. `headlines: PATH ...` gives, in Markdown, the verdict of each alone. Paths are relative
-to the current directory. The header of a recipe none of whose results is there says that it was not run yet.
+A block begins with `WHAT: PATH ...` and ends with `/WHAT`, in a comment: `<!-- -->` in Markdown, `#` in TOML. Paths of results are relative to
+the current directory. WHAT is one of:
+
+- `figures`: tables and origin of one result, in a recipe with its verdict; of several results of one kind, as `runs`.
+- `runs`: one table with a row for each result.
+- `headlines`: the verdict of each result alone (Markdown only).
+
+The header of a recipe none of whose results is there says that it was not run yet.
 """
 
 from __future__ import annotations
@@ -23,9 +27,9 @@ from repairkit.result import Result
 
 NOT_RUN = "not run yet"
 _MARKDOWN = re.compile(
-    r"(?P<begin><!-- (?P<what>figures|headlines): (?P<paths>\S+(?: \S+)*) -->\n).*?(?P<end><!-- /(?P=what) -->)", re.DOTALL
+    r"(?P<begin><!-- (?P<what>figures|runs|headlines): (?P<paths>\S+(?: \S+)*) -->\n).*?(?P<end><!-- /(?P=what) -->)", re.DOTALL
 )
-_TOML = re.compile(r"(?P<begin># (?P<what>figures): (?P<paths>\S+(?: \S+)*)\n).*?(?P<end># /figures)", re.DOTALL)
+_TOML = re.compile(r"(?P<begin># (?P<what>figures|runs): (?P<paths>\S+(?: \S+)*)\n).*?(?P<end># /(?P=what))", re.DOTALL)
 
 
 def render(text: str, *, toml: bool, base: Path = Path()) -> str:
@@ -44,25 +48,32 @@ def render(text: str, *, toml: bool, base: Path = Path()) -> str:
         results = [kinds.read(path) for path in paths]
         if match["what"] == "headlines":
             return match["begin"] + "\n" + "".join(f"- {brief(result)}\n" for result in results) + "\n" + match["end"]
-        if len(found := {result.kind for result in results}) > 1:
-            raise UsageError(
-                f"expected results of one kind in a block of figures, got {' and '.join(sorted(found))}; give each its own block"
-            )
-        lines = (single(results[0]) if len(results) == 1 else markdown.table(kinds.kind_of(results[0]).tables.runs(results))).splitlines()
+        lines = (single(results[0], verdict=toml) if (match["what"], len(results)) == ("figures", 1) else rows(results)).splitlines()
         block = "".join(f"# {line}".rstrip() + "\n" for line in lines) if toml else "\n" + "\n".join(lines) + "\n\n"
         return match["begin"] + block + match["end"]
 
     return pattern.sub(filled, text)
 
 
-def single(result: Result) -> str:
-    """The verdict, the tables that are quoted of such a result, machine and minutes."""
-    made, own = result.reproduction, kinds.kind_of(result).tables
+def rows(results: Sequence[Result]) -> str:
+    """One table with a row for each result.
+
+    Raises:
+        UsageError: the results are of several kinds.
+    """
+    if len(names := {result.kind for result in results}) > 1:
+        raise UsageError(f"expected results of one kind in a block, got {' and '.join(sorted(names))}; give each its own block")
+    return markdown.table(kinds.kind_of(results[0]).tables.runs(results))
+
+
+def single(result: Result, *, verdict: bool) -> str:
+    """The verdict if asked for, the tables that are quoted of such a result, machine and minutes."""
+    origin, tables = result.reproduction, kinds.kind_of(result).tables
     return "\n\n".join(
         (
-            markdown.escape(result.verdict.headline),
-            *map(markdown.table, own.quoted(result)),
-            f"{made.machine}; {made.minutes:.0f} minutes; {markdown.escape(own.design(result))}; seed {made.seed}; {result.created}.",
+            *([markdown.escape(result.verdict.headline)] if verdict else []),
+            *map(markdown.table, tables.quoted(result)),
+            f"{origin.machine}; {origin.minutes:.0f} minutes; {markdown.escape(tables.design(result))}; seed {origin.seed}; {result.created}.",
         )
     )
 
