@@ -21,6 +21,7 @@ from repairkit.attacks.methods import APGDT, PGD
 from repairkit.attacks.robustness import Outcome, Sanity, Sweep
 from repairkit.data.training_hashes import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.evaluation.metrics import rank_correlation
 from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments.adversarial import evaluation, rounds
 from repairkit.experiments.adversarial import tables as adversarial_tables
@@ -688,10 +689,10 @@ def test_a_larger_eps_that_pgd_needs_is_a_fact_about_pgd_and_no_gain(gained, los
 
 def test_the_rank_correlation_leaves_out_filters_that_move_nothing():
     screens = np.array([[0.0, 0.0, 1, 2, 3, 4, 5], [0.0, 0.0, 2, 1, 3, 5, 4]])
-    found = evaluation.correlation(screens, 0.95)
+    found = rank_correlation(screens, 0.95, "values")
     assert (found.n, round(found.value, 2)) == (5, 0.8)
     assert found.low < found.value < found.high
-    assert evaluation.correlation(np.zeros((2, 9)), 0.95) is None
+    assert rank_correlation(np.zeros((2, 9)), 0.95, "values") is None
 
 
 def test_success_minus_accuracy_is_harmful_where_it_is_high():

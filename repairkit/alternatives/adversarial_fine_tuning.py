@@ -10,12 +10,11 @@ import torch
 
 from repairkit.alternatives import adversarial_training
 from repairkit.alternatives.adversarial_training import EPOCHS, LEARNING_RATES, MOST_IMAGES, passes_of, passes_of_all, shortened
-from repairkit.alternatives.base import PART, Tried
+from repairkit.alternatives.base import HARDENED, PART, Tried
 from repairkit.alternatives.choosing import Scored, best, beyond
 from repairkit.attacks.generate import Attacked
 from repairkit.errors import RepairkitError
 from repairkit.evaluation.splits import Split, some, ungrouped
-from repairkit.experiments.adversarial.evaluation import HARDENED
 from repairkit.experiments.adversarial.rounds import fall_bound_of
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.experiments.options import Options

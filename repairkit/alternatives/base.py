@@ -32,6 +32,7 @@ from repairkit.shapley.rounds import GRADIENT_COST
 
 PART = "alternatives"
 THRESHOLD, GROUP_THRESHOLDS, LAST_LAYER, WHOLE_NETWORK = "threshold", "group_thresholds", "last_layer", "whole_network"
+HARDENED = "adversarially_trained"
 LEARNING_RATES = (1e-4, 3e-4)
 EPOCHS = 3
 """Of fine-tuning the whole network: each learning rate is run for so many epochs, and the network after each of them is a candidate."""

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from repairkit.alternatives.base import GROUP_THRESHOLDS, LAST_LAYER, THRESHOLD, WHOLE_NETWORK, Tried
+from repairkit.alternatives.base import GROUP_THRESHOLDS, HARDENED, LAST_LAYER, THRESHOLD, WHOLE_NETWORK, Tried
 from repairkit.alternatives.tables import AS_IT_WAS
 from repairkit.evaluation.metrics import GAP, RECALL
 from repairkit.evaluation.statistics import Interval, rescale_interval, simultaneous
 from repairkit.evaluation.wording import describe_interval, format_points
-from repairkit.experiments.adversarial.evaluation import HARDENED
 from repairkit.result import Alternative, Claim, Difference, Verdict
 
 FINDING = ("calibration", "live zone", "attribution", "choosing")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from repairkit.errors import DataError
 from repairkit.evaluation.statistics import (
@@ -21,7 +23,7 @@ from repairkit.evaluation.statistics import (
     stratum_prior,
     wilson,
 )
-from repairkit.result import Claim, Difference, Share
+from repairkit.result import Claim, Correlation, Difference, Share
 
 RECALL, MEAN, LOWEST, GAP, SOURCE, ACCURACY = "recall", "mean recall", "lowest recall", "gap", "source accuracy", "accuracy"
 OTHERS, OTHER_CLASSES = "other classes", "mean recall of the other classes"
@@ -212,3 +214,32 @@ def changed_groups(differences: Sequence[Difference], *, most: int = 10) -> list
     """Of differences of groups those with a claim and the largest drops, at `most` so many without a claim; the largest drop first."""
     ordered = sorted(differences, key=lambda entry: entry.value)
     return [entry for rank, entry in enumerate(ordered) if entry.claim != "no claim" or (rank < most and entry.value < 0)]
+
+
+def rank_correlation(values: Floats, level: float, of: str) -> Correlation | None:
+    """Spearman's rank correlation of two rows over the filters that move either, with Bonett and Wright's interval (2000).
+
+    The interval is as if filters were a random sample. It covers neither other images nor the noise of the values, which pulls the
+    correlation toward zero.
+
+    Args:
+        values: shape (2, n).
+        level: of the interval.
+        of: what is correlated, in words.
+
+    Returns:
+        None for fewer than four filters, or where a row is constant.
+
+    Example:
+        >>> found = rank_correlation(np.array([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 4.0, 3.0]]), 0.95, "two values")
+        >>> found.n, round(found.value, 2)
+        (4, 0.8)
+    """
+    moved = values[:, (values != 0).any(axis=0)]
+    n = moved.shape[1]
+    if n < 4 or (np.ptp(moved, axis=1) == 0).any():
+        return None
+    value = float(stats.spearmanr(moved[0], moved[1]).statistic)
+    spread = float(stats.norm.isf((1 - level) / 2)) * math.sqrt((1 + value**2 / 2) / (n - 3))
+    centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
+    return Correlation(of=of, n=n, value=value, low=math.tanh(centre - spread), high=math.tanh(centre + spread))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
+from repairkit.alternatives.base import HARDENED
 from repairkit.attacks.generate import Booleans
 from repairkit.attacks.robustness import Sanity, Sweep
 from repairkit.attacks.words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED
@@ -15,13 +16,11 @@ from repairkit.evaluation.metrics import Metric, compare_groups
 from repairkit.evaluation.statistics import wilson
 from repairkit.experiments.adversarial.adversaries import Attempt
 from repairkit.experiments.adversarial.result import Strength, SweepPoint
-from repairkit.result import Correlation, Difference, Share
+from repairkit.result import Difference, Share
 from repairkit.shapley.game import Floats
 
-BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"
 FIXED = ("replay", "worst")
 """Adversaries that the verdict rests on."""
-HARDENED = "adversarially_trained"
 PAIRS = (
     ("original", "repaired"),
     ("finetuned", "repaired"),
@@ -146,30 +145,3 @@ def strengths(sweeps: Mapping[str, Sweep], checks: Mapping[str, Sanity]) -> list
             )
         )
     return records
-
-
-def correlation(screens: Floats, level: float, of: str = BOTH_VALUES) -> Correlation | None:
-    """Spearman's rank correlation of the two rows over the filters that move either; None for fewer than four of them, or where a row is constant.
-
-    The interval is Bonett and Wright's (2000), as if filters were a random sample. It covers neither other images nor the noise of the screens, which
-    pulls the value toward zero.
-
-    Example:
-        >>> found = correlation(np.array([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 4.0, 3.0]]), 0.95)
-        >>> found.n, round(found.value, 2)
-        (4, 0.8)
-    """
-    moved = screens[:, (screens != 0).any(axis=0)]
-    n = moved.shape[1]
-    if n < 4 or (np.ptp(moved, axis=1) == 0).any():
-        return None
-    value = float(stats.spearmanr(moved[0], moved[1]).statistic)
-    spread = float(stats.norm.isf((1 - level) / 2)) * math.sqrt((1 + value**2 / 2) / (n - 3))
-    centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
-    return Correlation(
-        of=of,
-        n=n,
-        value=value,
-        low=math.tanh(centre - spread),
-        high=math.tanh(centre + spread),
-    )

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from repairkit.alternatives import report as instead
+from repairkit.alternatives.base import HARDENED
 from repairkit.attacks.words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE
 from repairkit.baselines.evaluation import comparison
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
-from repairkit.evaluation.metrics import Metric
+from repairkit.evaluation.metrics import Metric, rank_correlation
 from repairkit.evaluation.statistics import wilson
 from repairkit.experiments.adversarial import evaluation
 from repairkit.experiments.adversarial.adversaries import Attempt
-from repairkit.experiments.adversarial.evaluation import HARDENED
 from repairkit.experiments.adversarial.objective import CEILING
 from repairkit.experiments.adversarial.result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation
 from repairkit.experiments.adversarial.rounds import PRICES
@@ -25,11 +25,12 @@ from repairkit.experiments.adversarial.screens import CORRELATED_SHARE
 from repairkit.experiments.adversarial.task import PARTS, AdversarialTask, AttackOptions
 from repairkit.experiments.adversarial.verdict import epochs_of, not_fooled
 from repairkit.experiments.adversarial.verdict import verdict as conclude
-from repairkit.experiments.fairness.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
+from repairkit.experiments.common import COLUMNS, SCORES, guarantees_of, make_reproduction, value_histogram
 from repairkit.experiments.options import Options
 from repairkit.report.tables import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Verdict
 
+BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"
 RANKINGS = {
     "success - accuracy": "target success on the stored adversarial images minus clean accuracy (the default)",
     "success": "target success on the stored adversarial images alone (the paper's)",
@@ -101,7 +102,7 @@ def summarise(
         shares=shares,
         differences=differences,
         frozen=[FrozenFilter(fold=0, column="repaired", **culprit.model_dump()) for culprit in frozen],
-        histograms=[histogram_of([each.attribution for each in findings.rounds], [each.value for each in frozen])]
+        histograms=[value_histogram([each.attribution for each in findings.rounds], [each.value for each in frozen])]
         if findings.rounds
         else [],
         method=(method(task, options, attacks, findings) if findings.rounds else []) + (instead.method(rows) if rows else []),
@@ -110,9 +111,9 @@ def summarise(
             for part, seconds in findings.seconds.items()
         ],
         alternatives=rows,
-        guarantees=[entry for each in findings.rounds for entry in claims_of(each.attribution, "repaired", 0)],
+        guarantees=[entry for each in findings.rounds for entry in guarantees_of(each.attribution, "repaired", 0)],
         limits=limits(task, options, attacks, findings) + list(instead.LIMITS if rows else ()),
-        reproduction=reproduction(
+        reproduction=make_reproduction(
             options,
             command=command,
             minutes=minutes,
@@ -135,7 +136,7 @@ def summarise(
         sweep=evaluation.sweep_points(findings.judged.sweeps, level),
         strengths=strengths,
         correlation=None
-        if findings.screens is None or (found := evaluation.correlation(findings.screens, level)) is None
+        if findings.screens is None or (found := rank_correlation(findings.screens, level, BOTH_VALUES)) is None
         else RankCorrelation(of=found.of, n=found.n, value=found.value),
         comparison=compared(options, attacks, findings),
     )

@@ -9,11 +9,11 @@ import numpy as np
 from scipy import stats
 
 from repairkit.data.images import data_hash
-from repairkit.experiments.adversarial.evaluation import correlation
+from repairkit.evaluation.metrics import rank_correlation
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
+from repairkit.experiments.common import COLUMNS, make_reproduction
 from repairkit.experiments.correlation.result import CorrelationResult, SharedTop
 from repairkit.experiments.correlation.run import CorrelationFindings
-from repairkit.experiments.fairness.summary import COLUMNS, reproduction
 from repairkit.experiments.options import Options
 from repairkit.result import Column, Correlation, Cost, Verdict
 from repairkit.shapley.game import Floats
@@ -65,7 +65,7 @@ def summarise(
             "Filters are no random sample of anything: intervals say how far the correlation of so many filters would scatter if they were.",
             "Both values are conditional on these images, which also set the constants; nothing was chosen or repaired, so no images were held out.",
         ],
-        reproduction=reproduction(
+        reproduction=make_reproduction(
             options,
             command=command,
             minutes=minutes,
@@ -86,7 +86,7 @@ def correlations(screens: Floats, level: float) -> list[Correlation]:
     """Of both values (means over both times), then of each value with itself; those that are defined. Screens of shape (4, n), see `CorrelationFindings`."""
     both = screens.reshape(2, 2, -1).mean(axis=0)
     pairs = ((BOTH, both), (SUCCESS, screens[[0, 2]]), (ACCURACY, screens[[1, 3]]))
-    return [found for name, pair in pairs if (found := correlation(pair, level, of=name)) is not None]
+    return [found for name, pair in pairs if (found := rank_correlation(pair, level, name)) is not None]
 
 
 def without_noise(found: list[Correlation]) -> float | None:

@@ -15,19 +15,15 @@ from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.metrics import Metric
 from repairkit.evaluation.wording import count_filters
 from repairkit.experiments.classifier_task import ROUNDING, CriticalTask
+from repairkit.experiments.common import COLUMNS, SCORES, guarantees_of, make_reproduction, top_filters, value_histogram
 from repairkit.experiments.critical.class_ranking import FACTORS, PRICED_AT
 from repairkit.experiments.critical.evaluation import compare, verdict_of_removal, verdict_of_repair
 from repairkit.experiments.critical.result import CriticalResult, LayerCount
 from repairkit.experiments.critical.run import CriticalFindings
-from repairkit.experiments.fairness.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
 from repairkit.experiments.options import Options
-from repairkit.network.filters import FilterId
-from repairkit.network.patch import finite_or_none
 from repairkit.repair.live_range import settled_in_words
 from repairkit.report.tables import limit
-from repairkit.result import Column, Comparison, Cost, Difference, Extreme, FrozenFilter, Share, ValuedFilter
-from repairkit.shapley import Attribution
-from repairkit.shapley.guarantee import End
+from repairkit.result import Column, Comparison, Cost, Difference, Extreme, FrozenFilter, Share
 
 TRIED = f"0 and {len(FACTORS) - 1} factors from {FACTORS[1]:g} to {FACTORS[-1]:g}, each about {round(100 * (FACTORS[-1] / FACTORS[-2] - 1))} % above the last"
 """Factors of the price, in words."""
@@ -71,13 +67,13 @@ def summarise(
         differences=differences,
         frozen=_frozen(findings),
         histograms=[
-            histogram_of([findings.attribution, *([repair.attribution] if repair else [])], [entry.value for entry in _frozen(findings)])
+            value_histogram([findings.attribution, *([repair.attribution] if repair else [])], [entry.value for entry in _frozen(findings)])
         ],
         method=method(task, options, findings),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
-        guarantees=claims_of(findings.attribution, "original", 0),
+        guarantees=guarantees_of(findings.attribution, "original", 0),
         limits=limits(task, options),
-        reproduction=reproduction(
+        reproduction=make_reproduction(
             options,
             command=command,
             minutes=minutes,
@@ -150,30 +146,8 @@ def extremes(findings: CriticalFindings) -> list[Extreme]:
     """Both ends of the values; the low end from the attribution that sought it, where a repair made one."""
     low = findings.repair.attribution if findings.repair else findings.attribution
     if findings.specific and not findings.repair:  # its low end is of what others need, not of what harms this class
-        return [extreme(findings.attribution, "high")]
-    return [extreme(findings.attribution, "high"), extreme(low, "low")]
-
-
-def extreme(found: Attribution, end: End, most: int | None = None) -> Extreme:
-    """The filters at one end of the values, as many as were sought or `most` of them."""
-    players = [int(player) for player in found.extremes()[end][:most]]
-    return Extreme(
-        end=end,
-        heading=found.heading(end, len(players)),
-        filters=[
-            ValuedFilter(
-                layer=(name := FilterId.parse(found.ids[player])).layer,
-                channel=name.channel,
-                value=float(found.value[player]),
-                half_width=finite_or_none(found.half_width[player]),
-                screen=finite_or_none(found.screen[player]),
-                price=float(found.price[player]) if len(found.price) else None,
-                samples=int(found.samples[player]),
-                status=found.status(player, end),
-            )
-            for player in players
-        ],
-    )
+        return [top_filters(findings.attribution, "high")]
+    return [top_filters(findings.attribution, "high"), top_filters(low, "low")]
 
 
 def layers(findings: CriticalFindings) -> list[LayerCount]:

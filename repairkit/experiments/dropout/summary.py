@@ -12,12 +12,11 @@ from repairkit.data.images import LabelledImages, data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.metrics import ACCURACY, Metric
 from repairkit.evaluation.wording import count_filters
-from repairkit.experiments.critical.summary import extreme
+from repairkit.experiments.common import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, top_filters
 from repairkit.experiments.dropout.evaluation import verdict
 from repairkit.experiments.dropout.rankings import rankings
 from repairkit.experiments.dropout.result import DropoutResult, SharedHistogram
 from repairkit.experiments.dropout.run import DropoutFindings, DropoutTask, ValuedNetwork
-from repairkit.experiments.fairness.summary import COLUMNS, SCORES, claims_of, dropout_explanation, reproduction
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.repair.live_range import settled_in_words
@@ -56,7 +55,7 @@ def summarise(
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         guarantees=claims(networks),
         limits=limits(task, options),
-        reproduction=reproduction(
+        reproduction=make_reproduction(
             options,
             command=command,
             minutes=minutes,
@@ -99,12 +98,12 @@ def compared(options: Options, findings: DropoutFindings) -> dict[str, Compariso
 
 def claims(networks: dict[str, ValuedNetwork]) -> list[Guaranteed]:
     """What the attributions claim; nothing where they were not asked to."""
-    return [entry for column, each in networks.items() for entry in claims_of(each.highest, column, 0)]
+    return [entry for column, each in networks.items() for entry in guarantees_of(each.highest, column, 0)]
 
 
 def ends(network: ValuedNetwork) -> list[Extreme]:
     """The filters of the highest and of the lowest values, each from the attribution that sought this end."""
-    return [extreme(network.highest, "high", SHOWN), extreme(network.lowest, "low", SHOWN)]
+    return [top_filters(network.highest, "high", SHOWN), top_filters(network.lowest, "low", SHOWN)]
 
 
 def spreads(networks: dict[str, ValuedNetwork]) -> list[SharedHistogram]:

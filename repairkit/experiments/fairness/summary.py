@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from repairkit.alternatives import report as instead
 from repairkit.alternatives.base import WHOLE_NETWORK
@@ -19,28 +15,15 @@ from repairkit.baselines.evaluation import comparison
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.metrics import MEAN, SOURCE, Metric
+from repairkit.experiments.common import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, value_histogram
 from repairkit.experiments.fairness import evaluation
 from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessResult, FrozenRound, Overlap
 from repairkit.experiments.fairness.run import Findings, RepairedNetwork, Task
 from repairkit.experiments.fairness.verdict import verdict
 from repairkit.experiments.options import Options
-from repairkit.models.zoo import LoadedModel
 from repairkit.report.tables import limit
-from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Guaranteed, Histogram, Reproduction
-from repairkit.shapley import Attribution
-from repairkit.shapley.guarantee import End, Extremes
+from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter
 
-PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
-COLUMNS = {
-    "original": ("Original", "The network as it was given."),
-    "repaired": ("Repaired", "The same architecture and weights with the culprit filters frozen at their mean; needs nothing at run time."),
-    "threshold": (
-        "Threshold moved",
-        "No filter is touched; one threshold for everybody is chosen on the same choose images under the same guard.",
-    ),
-    "dropout": ("Dropout-trained", "Another network of the same architecture, trained with filter dropout; needs the training data."),
-    "dropout_repaired": ("Dropout-trained and repaired", "The dropout-trained network after the same repair."),
-}
 PAIRS = (
     ("original", "repaired"),
     ("threshold", "repaired"),
@@ -55,11 +38,6 @@ PAIRS = (
 RANKINGS = {
     "recall + source": "mean subgroup recall on the target plus accuracy on the source (the default)",
     "recall": "mean subgroup recall on the target alone (the paper's)",
-}
-
-SCORES = {
-    "smooth": "with the mean {smooth} in place of the share of correct images (values are in that unit)",
-    "hard": "by the share of correct images (the paper's score)",
 }
 
 
@@ -96,7 +74,7 @@ def summarise(
         frozen=[entry for network in findings.repairs for entry in frozen_filters(network, options.folds)],
         curves=curves(task, findings, repaired),
         histograms=[
-            histogram_of(
+            value_histogram(
                 [each.attribution for network in repaired for each in network.rounds],
                 [culprit.value for network in repaired for culprit in network.patch.culprits],
             )
@@ -108,12 +86,12 @@ def summarise(
             entry
             for network in findings.repairs
             for number, each in enumerate(network.rounds, start=1)
-            for entry in claims_of(each.attribution, network.column, network.fold + 1 if options.folds > 1 else 0, number)
+            for entry in guarantees_of(each.attribution, network.column, network.fold + 1 if options.folds > 1 else 0, number)
         ],
         stability=agreements(findings.repairs),
         rounds=rounds_of(findings.repairs, options) if options.rounds > 1 else [],
         limits=limits(task, options, findings) + broken_guard(differences, options.max_clean_drop) + list(instead.LIMITS if rows else ()),
-        reproduction=reproduction(
+        reproduction=make_reproduction(
             options,
             command=command,
             minutes=minutes,
@@ -176,42 +154,11 @@ def alternatives(task: Task, findings: Findings) -> list[Alternative]:
     ]
 
 
-def reproduction(
-    options: Options,
-    *,
-    command: str,
-    minutes: float,
-    hashes: Mapping[str, str],
-    settings: Mapping[str, str],
-    training: Mapping[str, str] | None = None,
-) -> Reproduction:
-    """Command, versions, machine and settings of this run; `settings` add to and correct those of the options."""
-    return Reproduction(
-        command=command,
-        seed=options.seed,
-        versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        hashes=dict(hashes),
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {options.device}",
-        minutes=round(minutes, 2),
-        settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")}
-        | dict(settings)
-        | {"threads": str(torch.get_num_threads())}
-        | dict(training or {}),
-    )
-
-
 def explanation(column: str, task: Task) -> str:
     """What a column is; for the dropout-trained network with the dropout it was trained with, as its train.json says."""
     if column != "dropout" or task.dropout is None:
         return COLUMNS[column][1]
     return dropout_explanation(task.dropout)
-
-
-def dropout_explanation(model: LoadedModel) -> str:
-    """What a dropout-trained network is, with its dropout as its train.json says."""
-    p = model.stages[-1].settings.filter_dropout if model.stages else None
-    known = " (p unknown)" if p is None else f" (p = {p:g} at the end of training)"
-    return COLUMNS["dropout"][1].replace("filter dropout", f"filter dropout{known}")
 
 
 def frozen_filters(network: RepairedNetwork, folds: int) -> list[FrozenFilter]:
@@ -271,15 +218,6 @@ def curves(task: Task, findings: Findings, repaired: list[RepairedNetwork]) -> l
     return points
 
 
-def histogram_of(attributions: Sequence[Attribution], culprits: Sequence[float]) -> Histogram:
-    """Estimated values of all filters that have one, over all attributions, and those of the culprits."""
-    values = np.concatenate([each.value for each in attributions])
-    counts, edges = np.histogram(values[~np.isnan(values)], bins=30)
-    return Histogram(
-        title="Estimated values of the filters that were flipped", edges=edges.tolist(), counts=counts.tolist(), culprits=sorted(culprits)
-    )
-
-
 def rounds_of(networks: Sequence[RepairedNetwork], options: Options) -> list[FrozenRound]:
     """What each round of each network froze, what it cost, and where it led on the report images."""
     return [
@@ -295,30 +233,6 @@ def rounds_of(networks: Sequence[RepairedNetwork], options: Options) -> list[Fro
         )
         for network in networks
         for number, each in enumerate(network.rounds, start=1)
-    ]
-
-
-def claims_of(attribution: Attribution, column: str, fold: int, number: int = 1) -> list[Guaranteed]:
-    """What an attribution claims; nothing where it was not asked to. Folds and rounds count from 1, and fold 0 stands for no folds."""
-    found = attribution.guarantee
-    if found is None:
-        return []
-    ends: dict[End, Extremes] = {"low": found.low, "high": found.high}
-    return [
-        Guaranteed(
-            fold=fold,
-            round=number,
-            column=column,
-            delta=found.delta,
-            tolerance=found.tolerance,
-            top=found.top,
-            filters=found.players,
-            valued=found.contested + found.audited,
-            separated={end: len(shown.separated) for end, shown in ends.items()},
-            certified={end: len(shown.certified) for end, shown in ends.items()},
-            missed={end: shown.audit.count for end, shown in ends.items() if shown.audit},
-            decided=found.stopped == "decided",
-        )
     ]
 
 

@@ -15,7 +15,7 @@ from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.metrics import ACCURACY
 from repairkit.evaluation.statistics import median_interval
 from repairkit.experiments.classifier_task import CriticalTask
-from repairkit.experiments.fairness.summary import COLUMNS, SCORES, claims_of, histogram_of, reproduction
+from repairkit.experiments.common import COLUMNS, SCORES, guarantees_of, make_reproduction, value_histogram
 from repairkit.experiments.options import Options
 from repairkit.experiments.pruning.baseline_evaluation import confessed, contest
 from repairkit.experiments.pruning.baseline_search import Rival
@@ -88,13 +88,15 @@ def summarise(
         differences=differences,
         frozen=[],
         histograms=[
-            histogram_of([findings.attribution], [value for value in findings.attribution.value[frozen].tolist() if not math.isnan(value)])
+            value_histogram(
+                [findings.attribution], [value for value in findings.attribution.value[frozen].tolist() if not math.isnan(value)]
+            )
         ],
         method=method(options, findings, remove=remove),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
-        guarantees=claims_of(findings.attribution, "original", 0),
+        guarantees=guarantees_of(findings.attribution, "original", 0),
         limits=limits(task, options, differences),
-        reproduction=reproduction(
+        reproduction=make_reproduction(
             options,
             command=command,
             minutes=minutes,

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.statistics import RESAMPLES, wilson
-from repairkit.experiments.fairness.summary import SCORES, reproduction
+from repairkit.experiments.common import SCORES, make_reproduction
 from repairkit.experiments.options import Options
 from repairkit.experiments.sample_efficiency import small_network as small
 from repairkit.experiments.sample_efficiency.result import AgreedAfter, EfficiencyResult, Needed, StoppedAlike
@@ -63,7 +63,7 @@ def summarise(
         needed = [Needed(tolerance=tolerance, passes=passes) for tolerance, passes in findings.equal.needed.items()]
     shown, samples, values = shown_of(findings, stops)
     settings = {name: str(value) for name, value in vars(efficiency).items() if _relevant(name, efficiency)}
-    made = reproduction(
+    made = make_reproduction(
         options,
         command=command,
         minutes=minutes,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.wording import capitalise
-from repairkit.experiments.fairness.summary import reproduction
+from repairkit.experiments.common import make_reproduction
 from repairkit.experiments.options import Options
 from repairkit.experiments.truncation.evaluation import BAND, Judged, threshold_of
 from repairkit.experiments.truncation.result import TruncatedNetwork, TruncationCurve, TruncationResult
@@ -48,7 +48,7 @@ def summarise(
                 dead_in_zone=judged[0].dead_at(1 - found.t0),
             )
         )
-    made = reproduction(
+    made = make_reproduction(
         options,
         command=command,
         minutes=minutes,
