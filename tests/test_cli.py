@@ -1,8 +1,6 @@
 """The command line as a whole: help, usage, and what it prints."""
 
-import re
 import warnings
-from pathlib import Path
 
 import pytest
 from command_line import call
@@ -11,8 +9,6 @@ from report_example import example_result
 from repairkit import __version__
 from repairkit.cli.console import show_result, show_warning
 from repairkit.errors import DataWarning
-
-README = Path(__file__).parent.parent / "README.md"
 
 
 def test_table_shows_every_share_whole(capsys):
@@ -52,18 +48,6 @@ def test_version_and_help():
     for name in ("fairness", "apply", "train", "run", "report"):
         assert name in stdout
         assert call(name, "--help")[0] == 0
-
-
-def test_options_that_the_readme_shows_exist(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERMINAL_WIDTH", "200")
-    lines = README.read_text().replace("\\\n", " ")
-    shown = re.findall(r"repairkit (fairness|apply|train|run|report)\b([^`|#\n]*)", lines)
-    assert {name for name, _ in shown} >= {"fairness", "apply", "train", "report"}
-    for name, arguments in shown:
-        known = call(name, "--help")[1]
-        for option in re.findall(r"--[a-z-]+", arguments):
-            assert option in known, (name, option)
 
 
 BEYOND_64_BITS = str(2**63)

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from command_line import call
 
 ROOT = Path(__file__).parents[2]
 HOME = "https://github.com/repairkit/repairkit/blob/main/"
@@ -46,3 +47,33 @@ def test_the_readme_has_no_link_that_only_the_repository_can_follow():
     links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert links
     assert all(link.startswith("https://") for link in links)
+
+
+PENDING = {
+    "--baselines", "--compare-model", "--max-accuracy-drop", "--max-other-class-drop", "--max-per-class", "--min-live",
+    "--no-structural-pruning", "--restrict-classes", "--subsets", "--top-k", "--transfer-model", "--effort", "--objective",
+}  # fmt: skip
+"""Options whose new spelling the pages use before the command line does."""
+
+
+def test_the_options_that_the_pages_show_exist(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES).replace("\\\n", " ")
+    commands = re.findall(r"^repairkit ([a-z]+)\b(.*)", text, re.MULTILINE)
+    assert {name for name, _ in commands} >= {
+        "fairness",
+        "adversarial",
+        "recall",
+        "accuracy",
+        "dropout",
+        "prune",
+        "train",
+        "run",
+        "recipes",
+    }
+    helps = {name: call(name, "--help")[1] for name, _ in commands}
+    missing = {option for name, arguments in commands for option in re.findall(r"--[a-z-]+", arguments) if option not in helps[name]}
+    assert missing <= PENDING
+    named = set(re.findall(r"`(--[a-z-]+)", text))
+    assert {option for option in named if not any(option in shown for shown in helps.values())} <= PENDING
