@@ -25,8 +25,8 @@ from repairkit.experiments.adversarial.screens import CORRELATED_SHARE
 from repairkit.experiments.adversarial.task import PARTS, AdversarialTask, AttackOptions
 from repairkit.experiments.adversarial.verdict import epochs_of, not_fooled
 from repairkit.experiments.adversarial.verdict import verdict as conclude
-from repairkit.experiments.common import COLUMNS, SCORES, guarantees_of, make_reproduction, value_histogram
 from repairkit.experiments.options import Options
+from repairkit.experiments.records import COLUMNS, SCORES, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.tables import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Verdict
 

@@ -11,10 +11,10 @@ from scipy import stats
 from repairkit.data.images import data_hash
 from repairkit.evaluation.metrics import rank_correlation
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
-from repairkit.experiments.common import COLUMNS, make_reproduction
 from repairkit.experiments.correlation.result import CorrelationResult, SharedTop
 from repairkit.experiments.correlation.run import CorrelationFindings
 from repairkit.experiments.options import Options
+from repairkit.experiments.records import COLUMNS, make_reproduction
 from repairkit.result import Column, Correlation, Cost, Verdict
 from repairkit.shapley.game import Floats
 

@@ -15,12 +15,12 @@ from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.metrics import Metric
 from repairkit.evaluation.wording import count_filters
 from repairkit.experiments.classifier_task import ROUNDING, CriticalTask
-from repairkit.experiments.common import COLUMNS, SCORES, guarantees_of, make_reproduction, top_filters, value_histogram
 from repairkit.experiments.critical.class_ranking import FACTORS, PRICED_AT
 from repairkit.experiments.critical.evaluation import compare, verdict_of_removal, verdict_of_repair
 from repairkit.experiments.critical.result import CriticalResult, LayerCount
 from repairkit.experiments.critical.run import CriticalFindings
 from repairkit.experiments.options import Options
+from repairkit.experiments.records import COLUMNS, SCORES, guarantees_of, make_reproduction, top_filters, value_histogram
 from repairkit.repair.live_range import settled_in_words
 from repairkit.report.tables import limit
 from repairkit.result import Column, Comparison, Cost, Difference, Extreme, FrozenFilter, Share

@@ -12,12 +12,12 @@ from repairkit.data.images import LabelledImages, data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.metrics import ACCURACY, Metric
 from repairkit.evaluation.wording import count_filters
-from repairkit.experiments.common import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, top_filters
 from repairkit.experiments.dropout.evaluation import verdict
 from repairkit.experiments.dropout.rankings import rankings
 from repairkit.experiments.dropout.result import DropoutResult, SharedHistogram
 from repairkit.experiments.dropout.run import DropoutFindings, DropoutTask, ValuedNetwork
 from repairkit.experiments.options import Options
+from repairkit.experiments.records import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, top_filters
 from repairkit.models.zoo import LoadedModel
 from repairkit.repair.live_range import settled_in_words
 from repairkit.result import Column, Comparison, Cost, Extreme, Guaranteed

@@ -15,12 +15,12 @@ from repairkit.baselines.evaluation import comparison
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.metrics import MEAN, SOURCE, Metric
-from repairkit.experiments.common import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, value_histogram
 from repairkit.experiments.fairness import evaluation
 from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessResult, FrozenRound, Overlap
 from repairkit.experiments.fairness.run import Findings, RepairedNetwork, Task
 from repairkit.experiments.fairness.verdict import verdict
 from repairkit.experiments.options import Options
+from repairkit.experiments.records import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.tables import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter
 

@@ -12,8 +12,8 @@ from scipy.stats import rankdata
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.statistics import RESAMPLES, wilson
-from repairkit.experiments.common import SCORES, make_reproduction
 from repairkit.experiments.options import Options
+from repairkit.experiments.records import SCORES, make_reproduction
 from repairkit.experiments.sample_efficiency import small_network as small
 from repairkit.experiments.sample_efficiency.result import AgreedAfter, EfficiencyResult, Needed, StoppedAlike
 from repairkit.experiments.sample_efficiency.run import (

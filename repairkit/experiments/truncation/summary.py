@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.wording import capitalise
-from repairkit.experiments.common import make_reproduction
 from repairkit.experiments.options import Options
+from repairkit.experiments.records import make_reproduction
 from repairkit.experiments.truncation.evaluation import BAND, Judged, threshold_of
 from repairkit.experiments.truncation.result import TruncatedNetwork, TruncationCurve, TruncationResult
 from repairkit.experiments.truncation.run import Subject, TruncationFindings, TruncationOptions
