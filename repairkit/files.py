@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and where caches live."""
+"""Files that are written whole or not at all, arrays that may be damaged, and the cache folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from repairkit.errors import DataError
 
 
 @contextmanager
@@ -46,11 +53,31 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def cache_directory() -> Path:
-    """Where decoded images and trained weights are kept.
+def read_arrays(path: Path, *, content: str, remedy: str) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of an npz file that may be damaged; nothing in it is unpickled.
 
-    `$REPAIRKIT_CACHE` if set, else `$XDG_CACHE_HOME/repairkit`, else `~/.cache/repairkit`.
+    Args:
+        path: the file.
+        content: what the file should hold, in words.
+        remedy: what happens once the user has removed a damaged file, in words.
+
+    Raises:
+        DataError: there is no such file, it is cut short, or it holds something else.
     """
-    if own := os.environ.get("REPAIRKIT_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repairkit"
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # noqa: BLE001 - a damaged zip file fails in many ways
+        raise damaged(path, type(error).__name__, content=content, remedy=remedy) from None
+
+
+def damaged(path: Path, reason: str, *, content: str, remedy: str) -> DataError:
+    """The error of a file that should hold `content` and does not."""
+    return DataError(f"expected {content} at {path}, it is cut short or is something else ({reason}); remove it to {remedy}")
+
+
+def cache_directory() -> Path:
+    """Folder of decoded images and trained weights: `$REPAIRKIT_CACHE` if set, else the user's cache folder of the platform."""
+    if folder := os.environ.get("REPAIRKIT_CACHE"):
+        return Path(folder)
+    return platformdirs.user_cache_path("repairkit", appauthor=False)

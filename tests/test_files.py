@@ -1,10 +1,13 @@
 import os
 import stat
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from repairkit.files import cache_directory, replacing, write_text
+from repairkit.errors import DataError
+from repairkit.files import cache_directory, read_arrays, replacing, write_text
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
@@ -48,6 +51,26 @@ def test_text_is_utf8(tmp_path):
     assert (tmp_path / "a.txt").read_bytes() == "95 % – α\n".encode()
 
 
+def test_arrays_come_back_as_they_were_written(tmp_path):
+    np.savez(tmp_path / "a.npz", numbers=np.array([0.1, np.nan]), words=np.array(["a", "bc"]))
+    arrays = read_arrays(tmp_path / "a.npz", content="arrays", remedy="begin anew")
+    assert arrays["numbers"].tobytes() == np.array([0.1, np.nan]).tobytes()
+    assert arrays["words"].tolist() == ["a", "bc"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "pickled", "no array file"])
+def test_damaged_arrays_are_one_error(tmp_path, damage):
+    file = tmp_path / "a.npz"
+    np.savez(file, a=np.array([{}], dtype=object) if damage == "pickled" else np.arange(100))
+    if damage == "missing":
+        file.unlink()
+    elif damage != "pickled":
+        file.write_bytes({"empty": b"", "cut short": file.read_bytes()[:-30], "no array file": b"text" * 50}[damage])
+    with pytest.raises(DataError, match=r"expected arrays at .*a\.npz.* remove it to begin anew"):
+        read_arrays(file, content="arrays", remedy="begin anew")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder is the platform's")
 @pytest.mark.parametrize(
     ("own", "xdg", "expected"),
     [

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from repairkit.attacks.methods import Method, method_of
 from repairkit.data.images import ChosenPixels, Indices, LabelledImages, Pixels, hash_pixels
 from repairkit.errors import DataError, DataWarning, ModelError, UsageError
-from repairkit.files import cache_directory, replacing
+from repairkit.files import cache_directory, damaged, read_arrays, replacing
 from repairkit.models.zoo import hash_state
 from repairkit.network.classifier import Classifier, check_logits, check_not_probabilities
 from repairkit.shapley.permutation import Progress
@@ -33,6 +33,7 @@ from repairkit.shapley.rounds import GRADIENT_COST
 
 Booleans = npt.NDArray[np.bool_]
 
+_FILE = {"content": "adversarial images", "remedy": "make them anew"}
 FORMAT = 1  # raise it when the same call makes other images: older cached files are then left aside
 
 
@@ -143,9 +144,8 @@ class Attacked:
         Raises:
             DataError: no such file, one that is cut short or altered, or something else.
         """
+        arrays = read_arrays(path, **_FILE)
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
             facts = dict(json.loads(str(arrays.pop("facts"))))
             if facts["format"] != FORMAT or not np.array_equal(hash_pixels(arrays["pixels"]), arrays["hashes"]):
                 raise ValueError("another format, or pixels that do not match their hashes")  # noqa: TRY301 - told as one error below
@@ -154,10 +154,8 @@ class Attacked:
                 **arrays, sources=sources, classes=tuple(facts["classes"]), name=str(facts["name"]), drawn=bool(facts["drawn"])
             )
             return cls(images, targets, hit, method_of(facts["method"]), int(facts["seed"]), str(facts["key"]))
-        except Exception as error:  # noqa: BLE001 - a damaged zip file fails in many ways
-            raise DataError(
-                f"expected adversarial images at {path}, it is cut short or is something else ({type(error).__name__}); remove it to make them anew"
-            ) from None
+        except Exception as error:  # noqa: BLE001 - a foreign file fails in many ways
+            raise damaged(path, type(error).__name__, **_FILE) from None
 
 
 def attack(
@@ -419,9 +417,9 @@ def _keep(parts: Path, rows: Indices, pixels: Pixels, hit: Booleans) -> None:
 def _taken_up(parts: Path, rows: Indices, pixels: Pixels, hit: Booleans) -> bool:
     """Put in place what an earlier call kept of this batch; False where nothing is, or what is there is damaged."""
     try:
-        with _part(parts, rows).open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            made, said = kept["pixels"], kept["hit"]
-    except Exception:  # noqa: BLE001 - a damaged zip file fails in many ways
+        arrays = read_arrays(_part(parts, rows), **_FILE)
+        made, said = arrays["pixels"], arrays["hit"]
+    except (DataError, KeyError):
         return False
     if (made.shape, made.dtype, said.shape, said.dtype) != (pixels[rows].shape, pixels.dtype, rows.shape, hit.dtype):
         return False

@@ -23,9 +23,8 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.game import Precision
 from repairkit.network.predict import outputs
 from repairkit.network.tracing import FreezeAt
-from repairkit.run.cores import free_cores
 from repairkit.run.directory import require_free
-from repairkit.run.memory import available, images_that_fit
+from repairkit.run.resources import free_cores, free_memory, images_that_fit
 from repairkit.run.store import check_resumable, place_beside
 from repairkit.shapley import Engine
 
@@ -86,7 +85,7 @@ def batch_within(memory: float | None, classifier: Classifier, images: LabelledI
 
     The memory is in GiB, half of what is free by default.
     """
-    budget = (available(options.device) / 2 if memory is None else memory * 2**30) / workers
+    budget = (free_memory(options.device) / 2 if memory is None else memory * 2**30) / workers
     image = images.batch(np.array([0])).to(options.device)
     fit = images_that_fit(classifier.to(options.device), image, budget=budget)
     if fit < options.batch:

@@ -64,7 +64,7 @@ class Options:
             contests as many filters of the halves as the largest of these numbers that half the budget pays.
         seed: of splits, engine and bootstrap.
         level: of all intervals.
-        batch: images per pass, at most; see `repairkit.run.memory`.
+        batch: images per pass, at most; see `repairkit.run.resources`.
         curve: numbers of most negative filters at which the removal curve is measured.
         compare: names of `repairkit.baselines.rankings.BASELINES` to compare the Shapley values with, see `repairkit.baselines.compare`; empty for none.
         alternatives: also do what one would do instead of a repair, on the same images (`repairkit.alternatives.base`; against an attack

@@ -12,13 +12,14 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from repairkit.errors import DataError, UsageError
-from repairkit.files import replacing
+from repairkit.errors import UsageError
+from repairkit.files import damaged, read_arrays, replacing
 
 Arrays = dict[str, npt.NDArray[Any]]
 """The state of a computation by name."""
 
 _CONFIGURATION = "configuration"
+_FILE = {"content": "a checkpoint", "remedy": "begin anew"}
 
 
 @contextmanager
@@ -53,11 +54,7 @@ class _Saved(Arrays):
         self._path = path
 
     def __missing__(self, name: str) -> NoReturn:
-        raise _damaged(self._path, f"no {name}")
-
-
-def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"expected a checkpoint at {path}, it is cut short or is something else ({why}); remove it to begin anew")
+        raise damaged(self._path, f"no {name}", **_FILE)
 
 
 class Checkpoint:
@@ -110,12 +107,11 @@ class Checkpoint:
         return _Saved(self.path, arrays)
 
     def _read(self) -> Arrays:
+        arrays = read_arrays(self.path, **_FILE)
         try:
-            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
             dict(json.loads(str(arrays[_CONFIGURATION])))
-        except Exception as error:  # noqa: BLE001 - a damaged zip file fails in many ways
-            raise _damaged(self.path, type(error).__name__) from None
+        except (KeyError, ValueError, TypeError) as error:
+            raise damaged(self.path, type(error).__name__, **_FILE) from None
         return arrays
 
     def offer(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
