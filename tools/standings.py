@@ -1,4 +1,4 @@
-"""Where Shapley values win and lose: every committed result that was compared, in its own words, for `reports/paper.md`."""
+"""Where Shapley values win and lose: the sentences of every committed comparison, for `reports/paper.md`."""
 
 from __future__ import annotations
 
@@ -13,50 +13,52 @@ from repairkit.result import Result
 
 LEAD = """## Where Shapley values win and lose
 
-Every result on real data that was held against other answers to which filters matter, or against what one would do instead of a repair. Claims hold for all
-baselines of a network together, and for all alternatives of a run; intervals for one at a time. Losses come first. Where the live zone was settled, the images that
-choose served the Shapley values alone: baselines have nothing to settle.
+This part quotes every result on real data that was held against other rankings of filters, or against what one would do instead of a repair.
+
+* Losses come first.
+* A claim holds for all baselines of a network together, or for all alternatives of a run. An interval holds for one comparison.
+* Where the live range was chosen on the selection images, these images served the Shapley values alone.
 """
 ALIKE = "cannot be told from"
 
 
 def render(reports: Path) -> str:
-    """The part of the page on these reports: a list for each, with a link; empty where none was compared.
+    """The part of the page on these reports: a list for each, with a link; "" where none was compared.
 
     Args:
         reports: the folder of committed reports; examples and the embedded default are no real data.
     """
-    found = [
+    results = [
         (file.parent.relative_to(reports), kinds.read(file))
-        for folder in sorted(each for each in reports.iterdir() if each.is_dir() and not each.name.startswith("example_"))
+        for folder in sorted(path for path in reports.iterdir() if path.is_dir() and not path.name.startswith("example_"))
         for file in (sorted(folder.rglob("result.json")) if folder.name != "embedded" else ())
     ]
-    told = []
-    for place, result in found:
-        if sentences := [*of_baselines(result), *of_alternatives(result), *again(result, found)]:
+    lists = []
+    for place, result in results:
+        if sentences := [*of_baselines(result), *of_alternatives(result), *repeated(result, results)]:
             lines = "".join(f"- {markdown.escape(sentence)}\n" for sentence in sentences)
-            told.append(f"**[{markdown.escape(str(place))}]({place}/report.md)**: {markdown.escape(result.title)}\n\n{lines}")
-    return "\n".join([LEAD, *told]) if told else ""
+            lists.append(f"**[{markdown.escape(str(place))}]({place}/report.md)**: {markdown.escape(result.title)}\n\n{lines}")
+    return "\n".join([LEAD, *lists]) if lists else ""
 
 
-def again(result: Result, others: Sequence[tuple[Path, Result]]) -> list[str]:
-    """Where the same removal curves stand against more baselines: a claim among fewer is easier, and no second piece of evidence."""
+def repeated(result: Result, others: Sequence[tuple[Path, Result]]) -> list[str]:
+    """Where the same ablation curves stand against more baselines: a claim among fewer is easier and no second piece of evidence."""
     if not isinstance(result, CriticalResult) or not result.comparison:
         return []
 
-    def held(each: CriticalResult) -> int:
-        return sum(baseline.lead is not None for baseline in each.comparison.baselines) if each.comparison else 0
+    def compared(ablation: CriticalResult) -> int:
+        return sum(baseline.lead is not None for baseline in ablation.comparison.baselines) if ablation.comparison else 0
 
     return [
-        f"Its measurements are those of {place}, where {held(other)} baselines are held against them, here {held(result)}: "
-        "a claim that stands here alone is one among fewer."
+        f"The measurements are those of {place}, which has {compared(other)} baselines; here there are {compared(result)}. "
+        "A claim that stands here alone is one among fewer."
         for place, other in others
-        if isinstance(other, CriticalResult) and held(other) > held(result) and other.removal == result.removal
+        if isinstance(other, CriticalResult) and compared(other) > compared(result) and other.removal == result.removal
     ]
 
 
 def of_baselines(result: Result) -> list[str]:
-    """Who is ahead by area, and of whose candidates choosing makes more, network by network; without what holds for all of these lists."""
+    """Which ranking is ahead by area, and whose candidates gain more, for each network."""
     return [
         f"{label}: {sentence}" if label else sentence
         for label, comparison in result.compared.items()
@@ -67,7 +69,7 @@ def of_baselines(result: Result) -> list[str]:
 
 def of_alternatives(result: Result) -> list[str]:
     """What the verdict says of each alternative that was tried."""
-    labels = [each.label for each in result.alternatives]
+    labels = [alternative.label for alternative in result.alternatives]
     return [
         sentence
         for sentence in result.verdict.sentences

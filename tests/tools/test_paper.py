@@ -7,7 +7,7 @@ import pytest
 
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.recipe import recipes_in
-from tools import paper, standings
+from tools import claims, paper, standings
 
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "reports"
@@ -34,8 +34,8 @@ def test_the_committed_page_is_what_the_committed_results_give():
 
 
 def test_every_claim_has_a_recipe_and_no_figure_of_ours_is_typed_into_a_reason():
-    assert {claim.recipe for claim in paper.CLAIMS} <= {file.stem for file in recipes_in(ROOT / "recipes")}
-    assert not [claim.reason for claim in paper.CLAIMS if isinstance(claim.reason, str) and re.search(r"\d", claim.reason)]
+    assert {claim.recipe for claim in claims.CLAIMS} <= {file.stem for file in recipes_in(ROOT / "recipes")}
+    assert not [claim.reason for claim in claims.CLAIMS if isinstance(claim.reason, str) and re.search(r"\d", claim.reason)]
 
 
 @pytest.mark.parametrize(("gain", "status"), [(0.28, "reached"), (0.15, "worse")])
@@ -72,7 +72,7 @@ def test_thirty_filters_destroy_accuracy_by_the_estimate_at_thirty(curve, reache
     critical = result("fig1_critical_filters")
     first = next(point for point in critical.removal if (point.series, point.metric, point.filters) == ("critical", "accuracy", 0))
     points = [first.model_copy(update={"filters": filters, "value": value}) for filters, value in curve.items()]
-    assert paper.destroyed(critical.model_copy(update={"removal": [first, *points]})).reached == reached
+    assert claims.accuracy_after_ablation(critical.model_copy(update={"removal": [first, *points]})).reached == reached
 
 
 @pytest.mark.parametrize(("share", "other_classes", "reached"), [(0.49, -0.029, True), (0.51, 0.0, False), (0.2, -0.031, False)])
@@ -82,7 +82,7 @@ def test_a_class_must_fall_below_half_and_the_others_stay(share, other_classes, 
     before = next(point.value for point in dumbbell.removal if (point.series, point.metric, point.filters) == ("critical", "recall", 0))
     points = changed(dumbbell.removal, {"value": share * before}, series="critical", metric="recall", filters=last)
     points = changed(points, {"change": other_classes}, series="critical", metric="other classes", filters=last)
-    assert paper.each_class([dumbbell.model_copy(update={"removal": points})]).reached == reached
+    assert claims.class_recalls([dumbbell.model_copy(update={"removal": points})]).reached == reached
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_class_must_fall_below_half_and_the_others_stay(share, other_classes, 
 def test_a_correlation_is_the_papers_within_a_tenth_or_its_interval(value, reach, reached):
     measured = result("correlation_attack_accuracy")
     first = measured.correlations[0].model_copy(update={"value": value, "low": value - reach, "high": value + reach})
-    assert paper.correlated(measured.model_copy(update={"correlations": [first]})).reached == reached
+    assert claims.rank_correlation(measured.model_copy(update={"correlations": [first]})).reached == reached
 
 
 @pytest.mark.parametrize(("death", "reached"), [(1722 / 17_216, True), (0.1006, False)])
@@ -99,21 +99,21 @@ def test_a_network_at_chance_reaches_the_share_as_it_is_printed(death, reached):
     truncation = result("fig5_truncation")
     at = truncation.curves[0].death.model_copy(update={"value": death})
     curves = [curve.model_copy(update={"death": at}) for curve in truncation.curves]
-    assert paper.dying("Inception", by=0.1)(truncation.model_copy(update={"curves": curves})).reached == reached
+    assert claims.share_at_chance("Inception", by=0.1)(truncation.model_copy(update={"curves": curves})).reached == reached
 
 
-@pytest.mark.parametrize(("claims", "reached"), [(("better", "better"), True), (("better", "no claim"), False)])
-def test_conductance_must_lose_at_each_cost(claims, reached):
+@pytest.mark.parametrize(("outcomes", "reached"), [(("better", "better"), True), (("better", "no claim"), False)])
+def test_conductance_must_lose_at_each_cost(outcomes, reached):
     critical = result("table_conductance")
     baselines = critical.comparison.baselines
-    for name, claim in zip(("conductance (100 images)", "conductance (equal passes)"), claims, strict=True):
+    for name, claim in zip(("conductance (100 images)", "conductance (equal passes)"), outcomes, strict=True):
         baselines = changed(baselines, {"claim": claim}, name=name)
     comparison = critical.comparison.model_copy(update={"baselines": baselines})
-    assert paper.named_otherwise(critical.model_copy(update={"comparison": comparison})).reached == reached
+    assert claims.conductance_overlap(critical.model_copy(update={"comparison": comparison})).reached == reached
 
 
 def test_costs_of_other_machines_are_neither_reached_nor_worse():
-    assert paper.cost(result("fig1_critical_filters")).reached is None
+    assert claims.run_cost(result("fig1_critical_filters")).reached is None
 
 
 def test_losses_of_every_real_comparison_are_quoted():
