@@ -24,7 +24,7 @@ from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation.metrics import rank_correlation
 from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments.adversarial import evaluation, rounds
-from repairkit.experiments.adversarial import tables as adversarial_tables
+from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.adversaries import THOROUGH, Effort, judge
 from repairkit.experiments.adversarial.feasibility import check_hits, fooled, moved
 from repairkit.experiments.adversarial.objective import margins
@@ -532,7 +532,7 @@ def test_restarts_are_those_of_pgd_apgd_and_the_sweep_and_stand_in_their_rows(mo
     assert [said[key].rpartition("; ")[2] for key in ("square", "pgd", "apgd")] == ["1 start", "3 starts", "3 starts"]
     points = evaluation.sweep_points(judged.sweeps, 0.95)
     assert {point.restarts for point in points} == {3}
-    assert "3 starts within each" in adversarial_tables.sweep(result.model_copy(update={"sweep": points})).caption
+    assert "3 starts within each" in adversarial_sections.sweep(result.model_copy(update={"sweep": points})).caption
     more, once = (replace(effort, restarts=restarts).passes(made.method, 40, columns=2, carriers=0, elsewhere=0) for restarts in (3, 1))
     each = made.method.passes + 1
     apgd = APGDT(steps=effort.apgd_steps, classes=effort.apgd_classes).passes + 1

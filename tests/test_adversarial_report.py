@@ -9,11 +9,11 @@ from bs4 import BeautifulSoup
 from repairkit.cli.console import show_result
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.adversarial import figures as adversarial_figures
-from repairkit.experiments.adversarial import tables as adversarial_tables
+from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.result import AdversarialResult
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.fairness.result import FairnessResult
-from repairkit.report import html, markdown, tables
+from repairkit.report import document, html, markdown, tables
 
 CASES = adversarial_cases()
 TITLES = [title for _, title, *_ in ADVERSARIES.values()]
@@ -21,10 +21,10 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a|b||
 
 
 def page_of(result: AdversarialResult) -> BeautifulSoup:
-    return BeautifulSoup(html.render(result), "html.parser")
+    return BeautifulSoup(html.render(kinds.document(result)), "html.parser")
 
 
-def texts(table: tables.Table) -> list[list[str]]:
+def texts(table: document.Table) -> list[list[str]]:
     return [[f"{cell.text} {cell.detail}".strip() for cell in row] for body in table.bodies for row in body]
 
 
@@ -50,7 +50,7 @@ def test_written_results_are_read_again_as_their_kind(name, tmp_path):
 
 def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
     result = adversarial_result()
-    success, recovered = adversarial_tables.adversaries(result)
+    success, recovered = adversarial_sections.adversaries(result)
     assert success.heads == ("Adversary", "n", "Original", "Repaired", "Fine-tuned alone", "Dropout-trained", "Knows")
     assert [row[0] for row in texts(success)] == TITLES
     assert [row[0] for row in texts(recovered)] == ["Clean images", *TITLES]
@@ -67,7 +67,7 @@ def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
 
 
 def test_who_wants_no_class_has_no_target_success():
-    rows = {row[0]: row for row in texts(adversarial_tables.adversaries(adversarial_result())[0])}
+    rows = {row[0]: row for row in texts(adversarial_sections.adversaries(adversarial_result())[0])}
     for entry in adversarial_result().adversaries:
         assert (set(rows[entry.title][2:-1]) == {"—"}) == (not entry.targeted)
 
@@ -75,18 +75,18 @@ def test_who_wants_no_class_has_no_target_success():
 def test_adversaries_stand_from_the_weakest_to_the_worst_and_say_what_they_know():
     result = adversarial_result()
     mixed = result.model_copy(update={"adversaries": result.adversaries[::-1]})
-    rows = texts(adversarial_tables.adversaries(mixed)[0])
-    expected = list(dict.fromkeys(adversarial_tables.KNOWS[entry.kind] for entry in result.adversaries))
+    rows = texts(adversarial_sections.adversaries(mixed)[0])
+    expected = list(dict.fromkeys(adversarial_sections.KNOWS[entry.kind] for entry in result.adversaries))
     assert [knows for knows, _ in itertools.groupby(rows, key=lambda row: row[-1])] == expected
     assert len(expected) == 6
-    described = dict(adversarial_tables.descriptions(result))
+    described = dict(adversarial_sections.descriptions(result))
     assert list(described) == TITLES
     assert described["Square"].startswith("eps 16/255, 500 queries, sees logits and no gradient")
     assert described["Square"].endswith("23,296 image passes.")
 
 
 def test_key_figures_are_replay_clean_accuracy_and_the_worst_fresh_attack():
-    replay, clean, worst = adversarial_tables.key_figures(adversarial_result())
+    replay, clean, worst = adversarial_sections.key_figures(adversarial_result())
     assert (replay.metric, replay.before, replay.after, replay.status) == (
         "target success, stored images (lower is better)", "100.0%", "28.1%", "▲ better",
     )  # fmt: skip
@@ -97,12 +97,12 @@ def test_key_figures_are_replay_clean_accuracy_and_the_worst_fresh_attack():
         clean.metric,
         worst.metric,
     ]
-    assert adversarial_tables.key_figures(CASES["cannot be fooled"]) == []
+    assert adversarial_sections.key_figures(CASES["cannot be fooled"]) == []
 
 
 def test_differences_name_adversary_and_measure_and_claim_in_words():
     result = adversarial_result()
-    first, *_ = found = adversarial_tables.differences(result)
+    first, *_ = found = adversarial_sections.differences(result)
     assert [table.caption for table in found] == [
         f"{pair}, with 95% intervals"
         for pair in ("Repaired minus Original", "Repaired minus Fine-tuned alone", "Fine-tuned alone minus Original", "Dropout-trained minus Original")
@@ -116,7 +116,7 @@ def test_differences_name_adversary_and_measure_and_claim_in_words():
 
 def test_a_rise_of_target_success_is_something_that_got_worse():
     result = adversarial_result()
-    named = [row[0] for row in texts(adversarial_tables.lower_after_repair(result))]
+    named = [row[0] for row in texts(adversarial_sections.lower_after_repair(result))]
     assert "Random noise: target success" in named  # from 0.0 to 0.5 %
     assert "Stored PGD images: target success" not in named  # it fell
     assert "clean accuracy" in named
@@ -124,23 +124,23 @@ def test_a_rise_of_target_success_is_something_that_got_worse():
         entry.model_copy(update={"claim": "worse", "value": 0.1, "low": 0.05, "high": 0.15}) if entry.group == "pgd" else entry
         for entry in result.differences
     ]
-    table = adversarial_tables.lower_after_repair(result.model_copy(update={"differences": changed}))
+    table = adversarial_sections.lower_after_repair(result.model_copy(update={"differences": changed}))
     assert texts(table)[0][0] == "PGD afresh: target success"
     assert "▼ worse" in texts(table)[0]
     alone = result.model_copy(update={"differences": [entry for entry in result.differences if entry.claim == "better"]})
-    assert adversarial_tables.lower_after_repair(alone) is None
+    assert adversarial_sections.lower_after_repair(alone) is None
 
 
 def test_frontier_table_holds_both_orders_and_marks_the_choice():
     result = adversarial_result()
-    table = adversarial_tables.frontier(result)
+    table = adversarial_sections.frontier(result)
     rows = {row[0]: row[1:] for row in texts(table)}
     assert list(rows) == ["0", "1", "2", "5", "7 (chosen)", "10", "16", "20", "50", "64"]
     assert rows["7 (chosen)"] == ["28.1% 23.5 to 33.3", "76.9% 73.1 to 80.3", "55.0% 49.5 to 60.4", "70.0% 66.0 to 73.8"]
     assert rows["64"][:2] == ["—", "—"]
     assert "n = 320 stored and 528 clean" in table.caption
     one = result.model_copy(update={"frontier": [point for point in result.frontier if point.series == "highest value first"]})
-    assert adversarial_tables.frontier(one).heads == (
+    assert adversarial_sections.frontier(one).heads == (
         "Frozen",
         "Highest value first: target success",
         "Highest value first: clean accuracy",
@@ -193,7 +193,7 @@ def test_frozen_figure_marks_the_choice_on_both_panels():
 
 def test_sweep_shows_eps_in_255ths_on_a_log_axis_with_the_median_of_each_network():
     result = adversarial_result()
-    rows = texts(adversarial_tables.sweep(result))
+    rows = texts(adversarial_sections.sweep(result))
     assert [row[0] for row in rows] == ["0.0625", "0.125", "0.25", "0.5", "1", "2", "4", "8", "16"]
     assert rows[2][1:3] == ["70.3% 58.2 to 80.1", "51.6% 39.6 to 63.4"]
     figure = drawn(result, "sweep")
@@ -205,14 +205,14 @@ def test_sweep_shows_eps_in_255ths_on_a_log_axis_with_the_median_of_each_network
 
 def test_strengths_show_who_needs_more_and_the_sanity_of_the_attack():
     result = adversarial_result()
-    rows = {row[0]: row[1:] for row in texts(adversarial_tables.strengths(result))}
+    rows = {row[0]: row[1:] for row in texts(adversarial_sections.strengths(result))}
     assert rows["Original"] == ["64", "0.25", "—", "—", "—"]
     assert rows["Repaired"] == ["64", "0.25", "24", "3", "<0.001"]
-    assert adversarial_tables.sanity(result)[1:4:2] == [
+    assert adversarial_sections.sanity(result)[1:4:2] == [
         "Repaired: nothing suspicious in 16 images.",
         "Dropout-trained: an attack without bound gets 14 of 16 images, and should get all; the gradient vanishes at 2 of 16 images.",
     ]
-    assert {row[2] for row in texts(adversarial_tables.strengths(CASES["hard to fool"]))} == {"above 16"}
+    assert {row[2] for row in texts(adversarial_sections.strengths(CASES["hard to fool"]))} == {"above 16"}
 
 
 def test_correlation_is_a_sentence_where_it_was_measured():
@@ -250,7 +250,7 @@ def test_a_network_that_cannot_be_fooled_has_a_complete_report(name):
         ("method", "No filter was valued."),
     ):
         assert said in section(page, key)
-        assert said in markdown.render(result, adversarial_figures.draw(result))
+        assert said in markdown.render(kinds.document(result))
     assert [figure.finding for figure in adversarial_figures.draw(result) if figure.key in {"frontier", "frozen"}] == [
         "Not drawn: no filter was tried."
     ] * 2
@@ -275,15 +275,6 @@ def test_the_command_line_shows_both_measures_of_every_adversary(capsys):
     assert any("clean accuracy" in line for line in lines)
 
 
-def test_glossary_says_when_each_adversary_matters_and_who_fails():
-    words = tables.words("adversarial")
-    assert [entry["term"] for entry in words["metrics"]] == [
-        "Target success", "Recovered label", "Clean accuracy", "Median eps", "Noise", "Replay", "Transfer", "Query-based black box",
-        "Adaptive white box", "Worst of the attacks run afresh", "Gradient masking",
-    ]  # fmt: skip
-    assert all(entry["when"] and entry["who"] for entry in words["metrics"])
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_string_of_a_result_escapes_into_markup(name):
     data = adversarial_result().model_dump()
@@ -299,10 +290,10 @@ def test_no_string_of_a_result_escapes_into_markup(name):
     assert "".join(name.split()) in "".join(page.find(id="figure-target-success").svg["aria-label"].split())
     for figure in adversarial_figures.draw(result):
         ElementTree.fromstring(figure.svg(standalone=True))  # noqa: S314  (our own drawing)
-    lines = markdown.render(result, adversarial_figures.draw(result)).splitlines()
+    lines = markdown.render(kinds.document(result)).splitlines()
     assert not [line for line in lines if re.search(r"(?<!\\)<(script|img)", line)]
     bars = [len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("| ")]
-    plain = markdown.render(adversarial_result(), adversarial_figures.draw(adversarial_result())).splitlines()
+    plain = markdown.render(kinds.document(adversarial_result())).splitlines()
     assert len(bars) == sum(line.startswith("| ") for line in plain) - 2  # two parts fewer
 
 

@@ -65,9 +65,9 @@ def result():
 
 
 def test_both_views_show_every_number_and_why_one_is_missing(result, tmp_path):
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     section = page.find(id="comparison").parent.get_text(" ", strip=True)
-    markdown.write(result, tmp_path / "report.md")
+    markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     written = (
         written[written.index("## Against other answers") : written.index("## How it was found")].replace("\\", "").replace("&lt;", "<")
@@ -89,7 +89,7 @@ def test_both_views_show_every_number_and_why_one_is_missing(result, tmp_path):
 def test_without_a_comparison_there_is_no_trace_of_one():
     plain = example_result()
     assert plain.comparison is None
-    assert "Against other answers" not in html.render(plain) + markdown.render(plain, kinds.drawings_of(plain))
+    assert "Against other answers" not in html.render(kinds.document(plain)) + markdown.render(kinds.document(plain))
     assert "baselines" not in [figure.key for figure in kinds.drawings_of(plain)]
 
 

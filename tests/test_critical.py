@@ -159,14 +159,14 @@ def test_report_shows_every_point_and_reads_back(name, tmp_path):
     assert kinds.read(tmp_path / "result.json") == result
     with pytest.raises(DataError, match="kind: Input should be 'fairness'"):
         FairnessResult.read(tmp_path / "result.json")
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
     assert titles[:4] == ["Verdict", "What removing them does", "Highest and lowest values", "Where they lie"]
     text = page.get_text(" ", strip=True)
     identifiers = [element["id"] for element in page.find_all(id=True)]
     assert len(identifiers) == len(set(identifiers))
     assert all(link["href"][1:] in identifiers for link in page.select("a[href^='#']"))
-    markdown.write(result, tmp_path / "report.md")
+    markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     for point in result.removal:
         assert f"{100 * point.value:.1f}%" in text
@@ -202,7 +202,7 @@ def test_a_class_is_repaired_by_freezing_its_culprits():
         )
         if entry.value < 0 and named:
             assert any(named in sentence.lower() for sentence in result.verdict.worse)
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     assert [item.get_text() for item in page.select("ul.worse-list li")] == result.verdict.worse
     assert page.find(id="before-after-caption")
 
@@ -321,7 +321,7 @@ def test_the_numbers_of_the_papers_figures_are_measured():
     assert findings.removal.counts == grid(findings.removal.counts[-1], *critical.REMOVED)
     sentence = next(sentence for sentence in result.method if sentence.startswith("Removal: "))
     assert f"measured at {count_filters(findings.removal.counts)}, on report images" in sentence
-    assert "one by one" not in html.render(result)
+    assert "one by one" not in html.render(kinds.document(result))
 
 
 def test_a_class_with_too_few_images_says_how_many_are_needed():

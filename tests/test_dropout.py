@@ -275,13 +275,13 @@ def test_networks_that_cannot_be_compared():
 
 def test_report_shows_both_networks_and_reads_back(tmp_path):
     _, _, result = found()
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     text = page.get_text(" ", strip=True)
     titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
     assert titles[:6] == [
         "Verdict", "Accuracy of both networks", "What is worse", "Paired differences", "Filters frozen", "Highest and lowest values",
     ]  # fmt: skip
-    markdown.write(result, tmp_path / "report.md")
+    markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == titles
     for point in (point for point in result.removal if point.filters):

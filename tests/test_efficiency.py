@@ -191,7 +191,7 @@ def test_replays_that_did_not_stop_are_counted_and_many_leave_no_interval(droppe
     assert any(f"{dropped} of 100 at 0.1" in sentence for sentence in verdict.sentences) == (dropped > 0)
     assert ("(no interval: 3 of 100 replays did not stop)" in verdict.headline) == (not interval)
     result = replayed()[1].model_copy(update={"stops": [stop]})
-    assert ("3 of 100 replays did not stop" in html.render(result)) == (not interval)
+    assert ("3 of 100 replays did not stop" in html.render(kinds.document(result))) == (not interval)
 
 
 def test_nothing_is_claimed_where_nothing_stops():
@@ -200,7 +200,7 @@ def test_nothing_is_claimed_where_nothing_stops():
     assert result.verdict.outcome == "no claim"
     assert result.verdict.headline.startswith("Neither algorithm stopped by its own rule at any tolerance (1e-09)")
     assert result.samples == result.values == {}
-    assert "Not drawn: the algorithms did not stop." in BeautifulSoup(html.render(result), "html.parser").get_text()
+    assert "Not drawn: the algorithms did not stop." in BeautifulSoup(html.render(kinds.document(result)), "html.parser").get_text()
 
 
 def test_equal_passes_are_equal_and_held_against_flips_of_every_filter():
@@ -247,11 +247,11 @@ def test_both_views_show_it_and_it_reads_back(made, tmp_path):
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result
     assert EfficiencyResult.read(tmp_path / "result.json") == result
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     identifiers = [element["id"] for element in page.find_all(id=True)]
     assert len(identifiers) == len(set(identifiers))
     assert all(link["href"][1:] in identifiers for link in page.select("a[href^='#']"))
-    markdown.write(result, tmp_path / "report.md")
+    markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == [
         heading.get_text(strip=True) for heading in page.find_all("h2")

@@ -124,15 +124,15 @@ def test_the_report_says_what_each_round_froze_and_where_it_led(tmp_path):
     assert any(sentence.startswith("Rounds: up to 2.") for sentence in result.method)
     assert any("Repaired in round 2: 1 frozen" in sentence for sentence in result.method)
     assert any("stays under 50 points in each round" in sentence for sentence in result.method)
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     rows = [row.get_text(" ", strip=True) for row in page.find(id="rounds-caption").find_parent("table").select("tbody tr")]
     assert [LOUD in rows[0], HIDDEN in rows[1], len(rows)] == [True, True, 2]
-    markdown.write(result, tmp_path / "report.md")
+    markdown.write(kinds.document(result), tmp_path / "report.md")
     assert "What each round froze" in (tmp_path / "report.md").read_text()
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result
     assert found(rounds=1)[1].rounds == []
-    assert "rounds-caption" not in html.render(found(rounds=1)[1])
+    assert "rounds-caption" not in html.render(kinds.document(found(rounds=1)[1]))
     out = tmp_path / "run"
     write_fairness_run(out, task(), findings, result)
     later = Attribution.read(choose_file(out, "repaired", 1, 2))

@@ -170,7 +170,7 @@ def test_report_shows_the_three_networks_and_reads_back(tmp_path):
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result
     assert isinstance(result, PruningResult)
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
     assert titles[:5] == ["Verdict", "Before and after", "What got worse", "How many filters to freeze", "Filters changed"]
     identifiers = [element["id"] for element in page.find_all(id=True)]
@@ -189,7 +189,7 @@ def test_report_shows_the_three_networks_and_reads_back(tmp_path):
         ("frozen", "pruned"),
     }
     assert all(entry.n == len(findings.split.report) for entry in result.differences if entry.group is None)
-    markdown.write(result, tmp_path / "report.md")
+    markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == titles
     for point in result.curve:
@@ -208,7 +208,7 @@ def test_frozen_only_leaves_every_layer_and_says_so():
     assert result.latencies == []
     assert findings.patch.constants == found()[1].patch.constants
     assert "none was to be taken out" in result.verdict.headline
-    assert BeautifulSoup(html.render(result), "html.parser").find(id="networks-caption")
+    assert BeautifulSoup(html.render(kinds.document(result)), "html.parser").find(id="networks-caption")
 
 
 def test_nothing_is_frozen_where_every_filter_matters(tmp_path, monkeypatch):
@@ -219,7 +219,7 @@ def test_nothing_is_frozen_where_every_filter_matters(tmp_path, monkeypatch):
     result = told(task, findings)
     assert (result.verdict.outcome, result.chosen, list(findings.networks)) == ("nothing pruned", 0, ["original"])
     assert "the network is unchanged" in result.verdict.headline
-    assert "No weights were changed, so nothing got worse" in html.render(result)
+    assert "No weights were changed, so nothing got worse" in html.render(kinds.document(result))
     write_pruning_run(tmp_path / "run", task, findings, result)
     assert not (tmp_path / "run" / "pruned.json").exists()
 

@@ -294,7 +294,7 @@ def test_an_order_whose_filters_cannot_be_taken_out_says_why(monkeypatch):
 
 def test_both_views_show_every_order(tmp_path):
     _, _, result = found()
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     shown = {
         line.th.get_text(): [cell.get_text() for cell in line.find_all("td")]
         for line in page.find(id="contest-caption").find_parent("table").select("tbody tr")
@@ -307,7 +307,7 @@ def test_both_views_show_every_order(tmp_path):
     assert "the order is better whose accuracy falls less" in section.get_text()
     captions = [each["id"] for each in page.select("caption[id]")]
     assert len(captions) == len(set(captions))
-    markdown.write(result, tmp_path / "report.md")
+    markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\", "")
     assert written.index(result.contest.sentences[0]) < written.index(result.comparison.sentences[0])
     assert f"| weight norm | {entry.frozen} | {entry.removed} |" in written
@@ -323,5 +323,5 @@ def test_a_result_of_before_there_was_a_comparison_reads_and_shows_none(tmp_path
     old = kinds.read(tmp_path / "result.json")
     assert isinstance(old, PruningResult)
     assert old.contest is None
-    assert "Against other answers" not in html.render(old)
+    assert "Against other answers" not in html.render(kinds.document(old))
     assert pruning_summary.compared(replace(found()[1], compared=None), OPTIONS) is None

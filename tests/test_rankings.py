@@ -16,7 +16,7 @@ from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical.run import find as find_critical
 from repairkit.experiments.critical.summary import summarise as summarise_critical
-from repairkit.experiments.dropout import tables as dropout_tables
+from repairkit.experiments.dropout import sections as dropout_sections
 from repairkit.experiments.dropout.evaluation import change_of
 from repairkit.experiments.dropout.rankings import concluded, rankings
 from repairkit.experiments.dropout.result import RankedChange
@@ -168,7 +168,7 @@ def test_a_ranking_that_one_network_lacks_has_no_row_and_says_why():
     unsuited = replace(COMPARED, compare=("fairprune",))
     result = found(unsuited)[2]
     assert result.rankings.sentences[1] == "No other ranking could be made, so nothing is said of whether this hangs on Shapley values."
-    page = BeautifulSoup(html.render(result), "html.parser").find(id="comparison").parent.get_text(" ", strip=True)
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser").find(id="comparison").parent.get_text(" ", strip=True)
     for label in ("Original", "Dropout-trained"):
         assert f"Not compared ({label}): fairprune compares subgroups, got " in page
 
@@ -191,7 +191,7 @@ def test_a_run_that_compares_finds_what_one_that_does_not_compare_finds():
     same = {"comparisons": {}, "rankings": None, "costs": [], "reproduction": None}
     assert result.model_copy(update=same) == plain.model_copy(update=same)
     assert (plain.comparisons, plain.rankings) == ({}, None)
-    assert "Against other answers" not in html.render(plain) + markdown.render(plain, kinds.drawings_of(plain))
+    assert "Against other answers" not in html.render(kinds.document(plain)) + markdown.render(kinds.document(plain))
 
 
 def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, monkeypatch):
@@ -228,9 +228,9 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
 
 def test_both_views_show_the_rankings_and_each_network(tmp_path):
     _, _, result = found(COMPARED)
-    page = BeautifulSoup(html.render(result), "html.parser")
+    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     section = page.find(id="comparison").parent
-    markdown.write(result, tmp_path / "report.md")
+    markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\", "")
     headings = ["Does the finding hang on Shapley values?", "Original", "Dropout-trained"]
     assert [each.get_text() for each in section.find_all("h3")] == headings
@@ -245,6 +245,6 @@ def test_both_views_show_the_rankings_and_each_network(tmp_path):
     captions = [found["id"] for found in page.find_all(id=lambda name: name and name.endswith("caption"))]
     assert len(captions) == len(set(captions))
     assert {file.stem for file in (tmp_path / "figures").iterdir()} >= {"baselines-original", "baselines-dropout-trained"}
-    assert [table.key for table in dropout_tables.quoted(result)][-3:] == ["rankings", "baselines-original", "baselines-dropout-trained"]
+    assert [table.key for table in dropout_sections.quoted(result)][-3:] == ["rankings", "baselines-original", "baselines-dropout-trained"]
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result

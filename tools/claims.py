@@ -16,7 +16,7 @@ from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.dropout.result import DropoutResult
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult, StoppedAlike
 from repairkit.experiments.truncation.result import TruncationResult
-from repairkit.report.tables import count, interval, listed, percent, points, signed
+from repairkit.report.formatting import count, interval, listed, percent, points, signed
 from repairkit.result import Difference, Estimate, Result
 
 

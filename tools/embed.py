@@ -63,12 +63,12 @@ def rows(results: Sequence[Result]) -> str:
     """
     if len(names := {result.kind for result in results}) > 1:
         raise UsageError(f"expected results of one kind in a block, got {' and '.join(sorted(names))}; give each its own block")
-    return markdown.table(kinds.kind_of(results[0]).tables.runs(results))
+    return markdown.table(kinds.kind_of(results[0]).report.runs(results))
 
 
 def single(result: Result, *, verdict: bool) -> str:
     """The verdict if asked for, the tables that are quoted of such a result, machine and minutes."""
-    origin, tables = result.reproduction, kinds.kind_of(result).tables
+    origin, tables = result.reproduction, kinds.kind_of(result).report
     return "\n\n".join(
         (
             *([markdown.escape(result.verdict.headline)] if verdict else []),
@@ -80,7 +80,7 @@ def single(result: Result, *, verdict: bool) -> str:
 
 def brief(result: Result) -> str:
     """The verdict, and on which images it was reached."""
-    return markdown.escape(f"{result.verdict.headline} ({kinds.kind_of(result).tables.design(result)}; seed {result.reproduction.seed})")
+    return markdown.escape(f"{result.verdict.headline} ({kinds.kind_of(result).report.design(result)}; seed {result.reproduction.seed})")
 
 
 def main(files: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.files import write_text
 from repairkit.report import markdown
-from repairkit.report.tables import NONE, Cell, Table
+from repairkit.report.document import Cell, Table
+from repairkit.report.formatting import NONE
 from tools import standings
 from tools.claims import CLAIMS, Claim, Measured, read_all
 from tools.embed import NOT_RUN

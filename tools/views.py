@@ -24,10 +24,10 @@ def rewrite(folder: Path) -> None:
         DataError: a result of another version.
     """
     for file in sorted(folder.rglob("result.json")):
-        result = kinds.read(file)
-        markdown.write(result, file.with_name("report.md"))
+        document = kinds.document(kinds.read(file))
+        markdown.write(document, file.with_name("report.md"))
         if (page := file.with_name("report.html")).exists():
-            html.write(result, page)
+            html.write(document, page)
     for page in sorted(folder.rglob("index.md")):
         write_text(page, listed(page.parent))
 

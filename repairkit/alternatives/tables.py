@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repairkit.report.tables import NONE, Cell, Kind, Table, count, interval, percent
+from repairkit.report.document import Cell, CellKind, Definitions, Section, Table, blocks
+from repairkit.report.formatting import NONE, count, interval, percent
 from repairkit.result import Alternative, Result
 
+LEAD = "Other remedies on the very images of the repair, judged on the same report images. Minutes are those of finding, fitting and choosing, over all folds, and not of this evaluation. Paired differences against the repair stand below; where the repair loses, the verdict says it."
 AS_IT_WAS = "has no setting that gains within the guard"
 """What the verdict says, after its name, of an alternative that is the network as it was given."""
 
@@ -38,10 +40,17 @@ def table(result: Result, wanted: Sequence[tuple[str, str | None, str]]) -> Tabl
         )
         for entry in result.alternatives
     )
-    numbers: list[Kind] = ["number"] * (len(wanted) + 1)
+    numbers: list[CellKind] = ["number"] * (len(wanted) + 1)
     heads = (*(head for _, _, head in wanted), "Minutes", "Labelled images", "Other weights?", "Group at run time?", "Training data?")
     caption = f"The repair beside what one could do instead, with {result.level:.0%} intervals"
     return Table("alternatives", caption, ("What", *heads), ("text", *numbers, "text", "text", "text", "text"), (rows,))
+
+
+def sections(result: Result, beside: Table | None) -> list[Section]:
+    """The section on alternatives around their table; none where nobody asked."""
+    if beside is None:
+        return []
+    return [Section("alternatives", "What you could do instead", blocks(LEAD, beside, Definitions(described(result))))]
 
 
 def described(result: Result) -> list[tuple[str, str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from repairkit.baselines.tables import hundredths, key_of
+from repairkit.baselines.tables import key_of
 from repairkit.report import drawing
-from repairkit.report.tables import STATUS, count, points
+from repairkit.report.formatting import STATUS, count, hundredths, points
 from repairkit.result import Baseline, Comparison
 
 _SHAPLEY, _OTHER = 2, 0

@@ -6,20 +6,24 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from repairkit.report.tables import NONE, STATUS, Cell, Kind, Table, count, interval, percent, points, signed, small
-from repairkit.result import Baseline, Claim, Comparison, Selection
+from repairkit.report.document import Block, Bullets, Cell, CellKind, Definitions, Heading, Section, Table, blocks
+from repairkit.report.formatting import NONE, STATUS, count, hundredths, interval, percent, points, signed, small
+from repairkit.result import Baseline, Claim, Comparison, Result, Selection
+
+LEAD = "The same filters, constants, worth and images that find, valued in other ways; rank correlation is taken over the filters that were flipped, which a screen had put first. Those that are made on a number of images get as many image passes as the Shapley values took, or all images that find, where these take fewer. Filters are frozen in the order of each at the same numbers, on report images. The area is the mean height of such a curve. Where filters were chosen, the same choosing was run from the candidates of each; what its values cost less than the Shapley values went into more candidates, as far as choosing can spend it. Differences are paired, on the same images, and positive where the Shapley values do better; each interval holds for one baseline at a time, claims of better and worse for all of them together."
 
 Form = Callable[[float], str]
 
 
-def hundredths(value: float) -> str:
-    """A share, or a sum or difference of shares, times 100 and without a sign of percent.
-
-    Example:
-        >>> hundredths(0.8141), hundredths(-0.05), hundredths(1.7)
-        ('81.4', '−5.0', '170.0')
-    """
-    return signed(f"{100 * value:.1f}")
+def sections(result: Result, *before: Block, lead: str = LEAD) -> list[Section]:
+    """The section on baselines, `before` ahead of their tables; none where nothing was compared."""
+    if not result.compared:
+        return []
+    shown: list[Block | str] = [lead, *before]
+    for of, comparison in result.compared.items():
+        shown += [*([Heading(of)] if of else []), Bullets(comparison.sentences), *tables(comparison, result.level, of)]
+    title = "Against other answers to which filters matter"
+    return [Section("comparison", title, blocks(*shown, Definitions(descriptions(result.compared))))]
 
 
 def tables(comparison: Comparison, level: float, of: str = "") -> list[Table]:
@@ -116,7 +120,7 @@ def curves(comparison: Comparison, made: Sequence[Baseline], level: float) -> Ta
     )
     counts = [count(point.filters) for point in made[0].points]
     heads = ("Values", *counts, *((f"{count(made[0].points[-1].filters)}: {comparison.beside}",) if comparison.beside else ()))
-    numbers: list[Kind] = ["number"] * (len(heads) - 1)
+    numbers: list[CellKind] = ["number"] * (len(heads) - 1)
     return Table(
         key="baseline-curves",
         caption=f"{comparison.metric[0].upper()}{comparison.metric[1:]}, times 100, with so many filters frozen, {comparison.order}, "

@@ -18,10 +18,10 @@ from rich.text import Text
 from repairkit.cli.console import FILE_WIDTH, plain_table
 from repairkit.errors import DataError, UsageError
 from repairkit.experiments import report_kinds as kinds
-from repairkit.experiments.fairness import tables as fairness_tables
+from repairkit.experiments.fairness import sections as fairness_sections
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.network.patch import finite_or_none
-from repairkit.report import tables
+from repairkit.report import formatting
 from repairkit.result import Result
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.values import Attribution
@@ -123,7 +123,7 @@ def show(found: Attribution, top: int | None, result: Result | None, network: st
         if len(players):
             console.print(_rows(found, end, players.tolist()))
     if isinstance(result, FairnessResult) and (stability := _stability(result, network)):
-        content = fairness_tables.stability(result.model_copy(update={"stability": stability}))
+        content = fairness_sections.stability(result.model_copy(update={"stability": stability}))
         if content is not None:
             console.print(f"{content.caption}:", soft_wrap=True)
             console.print(plain_table(content))
@@ -140,7 +140,7 @@ def _rows(found: Attribution, end: End, players: list[int]) -> Table:
             f"{found.value[player]:+.5f}",
             f"{found.half_width[player]:.5f}",
             f"{found.samples[player]:,.0f}",
-            tables.NONE if np.isnan(screen) else f"{screen:+.5f}",
+            formatting.NONE if np.isnan(screen) else f"{screen:+.5f}",
             found.status(player, end),
         )
     return table

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from repairkit.errors import RepairkitWarning
 from repairkit.experiments.report_kinds import kind_of
-from repairkit.report import tables
+from repairkit.report import document
 from repairkit.result import Result
 
 FILE_WIDTH = 240
@@ -83,12 +83,12 @@ def show_result(result: Result) -> None:
     console.print(result.verdict.headline, soft_wrap=True)
     for sentence in result.verdict.worse:
         console.print(f"- {sentence}", soft_wrap=True)
-    content = kind_of(result).tables.summary(result)
+    content = kind_of(result).report.summary(result)
     console.print(f"{content.caption}:")
     console.print(plain_table(content))
 
 
-def plain_table(content: tables.Table) -> Table:
+def plain_table(content: document.Table) -> Table:
     """A table of a report as text."""
     table = Table(show_edge=False)
     for head, kind in zip(content.heads, content.kinds, strict=True):

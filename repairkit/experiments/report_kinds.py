@@ -1,8 +1,4 @@
-"""Kinds of reports: for each its result, its tables and its figures.
-
-A kind's two templates fill the blocks of `templates/base.html.j2` and `base.md.j2`; its sections and glossary stand in
-`templates/words.toml`.
-"""
+"""Kinds of reports: for each its result, its sections and its figures."""
 
 from __future__ import annotations
 
@@ -17,30 +13,33 @@ from pydantic import BaseModel
 from repairkit.baselines import figures as comparison_figures
 from repairkit.errors import DataError
 from repairkit.experiments.adversarial import figures as adversarial_figures
-from repairkit.experiments.adversarial import tables as adversarial_tables
+from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.result import AdversarialResult
 from repairkit.experiments.correlation import figures as correlation_figures
-from repairkit.experiments.correlation import tables as correlation_tables
+from repairkit.experiments.correlation import sections as correlation_sections
 from repairkit.experiments.correlation.result import CorrelationResult
 from repairkit.experiments.critical import figures as critical_figures
-from repairkit.experiments.critical import tables as critical_tables
+from repairkit.experiments.critical import sections as critical_sections
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.dropout import figures as dropout_figures
-from repairkit.experiments.dropout import tables as dropout_tables
+from repairkit.experiments.dropout import sections as dropout_sections
 from repairkit.experiments.dropout.result import DropoutResult
-from repairkit.experiments.fairness import tables as fairness_tables
+from repairkit.experiments.fairness import sections as fairness_sections
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.pruning import figures as pruning_figures
-from repairkit.experiments.pruning import tables as pruning_tables
+from repairkit.experiments.pruning import sections as pruning_sections
 from repairkit.experiments.pruning.result import PruningResult
 from repairkit.experiments.sample_efficiency import figures as efficiency_figures
-from repairkit.experiments.sample_efficiency import tables as efficiency_tables
+from repairkit.experiments.sample_efficiency import sections as efficiency_sections
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult
 from repairkit.experiments.truncation import figures as truncation_figures
-from repairkit.experiments.truncation import tables as truncation_tables
+from repairkit.experiments.truncation import sections as truncation_sections
 from repairkit.experiments.truncation.result import TruncationResult
 from repairkit.report import figures
+from repairkit.report.document import Document
 from repairkit.report.drawing import Figure
+from repairkit.report.glossary import glossary
+from repairkit.report.tables import reproduction
 from repairkit.result import Result, read_record
 
 
@@ -50,27 +49,25 @@ class Kind:
 
     Attributes:
         result: their class.
-        template: name of the templates, without ending.
-        tables: the functions that the templates call as `own`, `facts` among them, and those that
-            the command line (`summary`) and other files (`quoted`, `design`, `runs`) show.
+        report: the module with `facts`, `key_figures` and `sections` of the report, with `summary` for the command line,
+            and with `quoted`, `design` and `runs` for other documents.
         draw: the figures of such a result, in order.
     """
 
     result: type[Result]
-    template: str
-    tables: ModuleType
+    report: ModuleType
     draw: Callable[[Any], list[Figure]]
 
 
 KINDS = {
-    "fairness": Kind(FairnessResult, "fairness", fairness_tables, figures.draw),
-    "critical filters": Kind(CriticalResult, "critical", critical_tables, critical_figures.draw),
-    "dropout": Kind(DropoutResult, "dropout", dropout_tables, dropout_figures.draw),
-    "adversarial": Kind(AdversarialResult, "adversarial", adversarial_tables, adversarial_figures.draw),
-    "pruning": Kind(PruningResult, "pruning", pruning_tables, pruning_figures.draw),
-    "correlation": Kind(CorrelationResult, "correlation", correlation_tables, correlation_figures.draw),
-    "truncation": Kind(TruncationResult, "truncation", truncation_tables, truncation_figures.draw),
-    "efficiency": Kind(EfficiencyResult, "efficiency", efficiency_tables, efficiency_figures.draw),
+    "fairness": Kind(FairnessResult, fairness_sections, figures.draw),
+    "critical filters": Kind(CriticalResult, critical_sections, critical_figures.draw),
+    "dropout": Kind(DropoutResult, dropout_sections, dropout_figures.draw),
+    "adversarial": Kind(AdversarialResult, adversarial_sections, adversarial_figures.draw),
+    "pruning": Kind(PruningResult, pruning_sections, pruning_figures.draw),
+    "correlation": Kind(CorrelationResult, correlation_sections, correlation_figures.draw),
+    "truncation": Kind(TruncationResult, truncation_sections, truncation_figures.draw),
+    "efficiency": Kind(EfficiencyResult, efficiency_sections, efficiency_figures.draw),
 }
 
 
@@ -86,6 +83,24 @@ def kind_of(result: Result) -> Kind:
 def drawings_of(result: Result) -> list[Figure]:
     """The figures of a result, and those of what was compared with baselines."""
     return [*kind_of(result).draw(result), *(comparison_figures.draw(comparison, of) for of, comparison in result.compared.items())]
+
+
+def document(result: Result) -> Document:
+    """The report of a result, of any kind."""
+    report = kind_of(result).report
+    return Document(
+        title=result.title,
+        kind=result.kind,
+        created=result.created,
+        notices=result.notices,
+        verdict=result.verdict,
+        key_figures=report.key_figures(result),
+        facts=report.facts(result),
+        sections=report.sections(result, drawings_of(result)),
+        glossary=glossary(report.GLOSSARY_METRICS, report.GLOSSARY_TERMS),
+        command=result.reproduction.command,
+        reproduction=reproduction(result),
+    )
 
 
 def read(path: Path) -> Result:

@@ -18,7 +18,7 @@ from repairkit.network.patch import Culprit, Patch, finite_or_none
 from repairkit.network.tracing import FreezeAt
 from repairkit.objectives import Worth
 from repairkit.repair.selection import GUARD_CONFIDENCE, SOURCE_FOR_GAINS, Choice, Guarded, Measure, choose
-from repairkit.report.tables import limit
+from repairkit.report.formatting import limit
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
 from repairkit.shapley import Attribution

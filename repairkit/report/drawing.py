@@ -1,7 +1,7 @@
 """What figures of a report are drawn with: hand-made SVG, small, themable by CSS variables, the same bytes for the same result.
 
 Each figure is drawn 400 units wide, so that its text stays legible on a phone; colours and line styles
-live in `templates/figure.css`. Shape and colour both tell the columns apart.
+live in `figure.css`. Shape and colour both tell the columns apart.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Scale:
 
 def style() -> str:
     """The style sheet of figures, with the light and the dark palette."""
-    return files("repairkit.report").joinpath("templates/figure.css").read_text(encoding="utf-8")
+    return files("repairkit.report").joinpath("figure.css").read_text(encoding="utf-8")
 
 
 def escape(text: str) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from repairkit.experiments.fairness.result import CurvePoint, FairnessResult
-from repairkit.report import drawing, tables
+from repairkit.report import drawing, formatting, tables
 from repairkit.result import Difference, Histogram, Result, Share
 
 NOT_COMPARED = "There is no repair to compare with the original."
@@ -27,8 +27,8 @@ def draw(result: FairnessResult) -> list[drawing.Figure]:
 
 
 def _stated(entry: Difference) -> str:
-    interval, status = tables.interval(entry.low, entry.high, tables.points), tables.STATUS[entry.claim].replace(" ", "\u00a0")
-    return f"{tables.row_label(entry.metric, entry.group)} {tables.points(entry.value)} points ({interval}, {status})"
+    interval, status = formatting.interval(entry.low, entry.high, formatting.points), formatting.STATUS[entry.claim].replace(" ", "\u00a0")
+    return f"{tables.row_label(entry.metric, entry.group)} {formatting.points(entry.value)} points ({interval}, {status})"
 
 
 def _repair_effect(result: Result, *, groups: bool) -> str:
@@ -73,7 +73,7 @@ def share_rows(
         y += 20
         rows += [
             drawing.text(8, y, label, css="b", most=40),
-            drawing.text(drawing.WIDTH - 8, y, f"n = {tables.count(shares[0].n)}", css="m", anchor="end"),
+            drawing.text(drawing.WIDTH - 8, y, f"n = {formatting.count(shares[0].n)}", css="m", anchor="end"),
         ]
         for share in shares:
             y += 15
@@ -88,12 +88,12 @@ def _recall_row(result: Result, scale: drawing.Scale, share: Share, label: str, 
     index, middle = drawing.style_of(share.column), y - 3
     whisker = drawing.line(scale(max(share.low, scale.low)), middle, scale(min(share.high, scale.high)), middle, f"whisker s{index}")
     mark = drawing.marker(index, scale(share.value), middle, f"{label}, {_said(result, share)}")
-    return whisker + mark + drawing.text(drawing.WIDTH - 8, y + 1, tables.percent(share.value), anchor="end")
+    return whisker + mark + drawing.text(drawing.WIDTH - 8, y + 1, formatting.percent(share.value), anchor="end")
 
 
 def _said(result: Result, share: Share) -> str:
-    label, interval = tables.column_label(result, share.column), tables.interval(share.low, share.high, tables.percent)
-    return f"{label} {tables.percent(share.value)} ({interval})"
+    label, interval = tables.column_label(result, share.column), formatting.interval(share.low, share.high, formatting.percent)
+    return f"{label} {formatting.percent(share.value)} ({interval})"
 
 
 def _by_series(points: Iterable[CurvePoint]) -> dict[str, list[CurvePoint]]:
@@ -146,7 +146,7 @@ def panel(
 def filters_below(x: drawing.Scale, y: float, label: str) -> str:
     """Whole numbers and a label below panels that count frozen filters."""
     whole = [tick for tick in x.ticks(8) if tick == int(tick)]
-    ticks = "".join(drawing.text(x(tick), y, tables.count(tick), css="m", anchor="middle") for tick in whole)
+    ticks = "".join(drawing.text(x(tick), y, formatting.count(tick), css="m", anchor="middle") for tick in whole)
     return ticks + drawing.text((48 + drawing.WIDTH) / 2, y + 18, label, css="m", anchor="middle")
 
 
@@ -171,7 +171,7 @@ def _at(point: CurvePoint, most: str) -> str:
 
 
 def _read(point: CurvePoint) -> str:
-    return f"mean recall is {tables.percent(point.mean_recall)} and source accuracy {tables.percent(point.source_accuracy)}"
+    return f"mean recall is {formatting.percent(point.mean_recall)} and source accuracy {formatting.percent(point.source_accuracy)}"
 
 
 def histogram(entry: Histogram, key: str) -> drawing.Figure:
@@ -193,12 +193,12 @@ def histogram(entry: Histogram, key: str) -> drawing.Figure:
 
     body = "".join(
         drawing.line(48, height(n), drawing.WIDTH - 10, height(n), "grid")
-        + drawing.text(42, height(n) + 4, tables.count(n), css="m", anchor="end")
+        + drawing.text(42, height(n) + 4, formatting.count(n), css="m", anchor="end")
         for n in levels
     )
     for left, right, number in zip(entry.edges, entry.edges[1:], entry.counts, strict=False):
         if number:
-            hint = f"<title>{drawing.escape(f'{tables.small(left)} to {tables.small(right)}: {tables.count(number)}')}</title>"
+            hint = f"<title>{drawing.escape(f'{formatting.small(left)} to {formatting.small(right)}: {formatting.count(number)}')}</title>"
             width = max(x(right) - x(left) - 0.8, 0.6)
             body += drawing.tag("rect", hint, css="bar", x=x(left), y=height(number), width=width, height=bottom - height(number))
     for culprit in entry.culprits:
@@ -207,7 +207,7 @@ def histogram(entry: Histogram, key: str) -> drawing.Figure:
             "polygon", css="culprit", points=f"{drawing.number(at - 5)},22 {drawing.number(at + 5)},22 {drawing.number(at)},31"
         )
     body += drawing.line(48, bottom, drawing.WIDTH - 10, bottom, "axis")
-    body += "".join(drawing.text(x(tick), bottom + 15, tables.small(tick), css="m", anchor="middle") for tick in x.ticks(5))
+    body += "".join(drawing.text(x(tick), bottom + 15, formatting.small(tick), css="m", anchor="middle") for tick in x.ticks(5))
     body += drawing.text(8, 14, "filters (log scale)" if log else "filters", css="m")
     body += drawing.text(drawing.WIDTH - 10, 14, "▼ frozen" if entry.culprits else "none frozen", anchor="end")
     body += drawing.text((48 + drawing.WIDTH) / 2, bottom + 33, "value", css="m", anchor="middle")
@@ -215,10 +215,10 @@ def histogram(entry: Histogram, key: str) -> drawing.Figure:
 
 
 def _histogram_finding(entry: Histogram) -> str:
-    span = f"from {tables.small(entry.edges[0])} to {tables.small(entry.edges[-1])}"
+    span = f"from {formatting.small(entry.edges[0])} to {formatting.small(entry.edges[-1])}"
     tallest = max(range(len(entry.counts)), key=entry.counts.__getitem__)
-    mode = f"{tables.small(entry.edges[tallest])} to {tables.small(entry.edges[tallest + 1])}"
-    frozen = ", ".join(tables.small(value) for value in entry.culprits[:8]) + (", …" if len(entry.culprits) > 8 else "")
+    mode = f"{formatting.small(entry.edges[tallest])} to {formatting.small(entry.edges[tallest + 1])}"
+    frozen = ", ".join(formatting.small(value) for value in entry.culprits[:8]) + (", …" if len(entry.culprits) > 8 else "")
     marked = f"Frozen filters lie at {frozen}." if entry.culprits else "None of these filters was frozen."
     return f"Values reach {span}; the fullest bin is {mode}. {marked}"
 
@@ -255,7 +255,7 @@ def _tradeoff(result: FairnessResult) -> drawing.Figure:
             at_x, scale(recall.low), at_x, scale(recall.high), css
         )
     said = {
-        key: f"{tables.column_label(result, key)} {tables.percent(recall.value)} at {tables.percent(source.value)}"
+        key: f"{tables.column_label(result, key)} {formatting.percent(recall.value)} at {formatting.percent(source.value)}"
         for key, (source, recall) in pairs.items()
     }
     body += "".join(

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from repairkit.experiments import report_kinds as kinds
 from repairkit.files import write_text
-from repairkit.report import html, markdown
-from repairkit.report.tables import NONE, OUTCOME_SYMBOL
+from repairkit.report import html
+from repairkit.report.formatting import NONE, OUTCOME_SYMBOL
+from repairkit.report.html import element, text
+from repairkit.report.markdown import escape
 from repairkit.result import Result
 
 FAILED = "failed"
@@ -92,7 +96,47 @@ def render_markdown(entries: Sequence[Entry], directory: Path) -> str:
     Raises:
         DataError: as `page`.
     """
-    return markdown.page("index.md.j2", page=page(entries, directory))
+    content = page(entries, directory)
+    lines = ["# Reports", "", escape(content.lead), "", "| Recipe | Report | Outcome | What it found | Minutes |"]
+    lines += ["| :--- | :--- | :--- | :--- | ---: |", *map(_markdown_row, content.rows)]
+    if content.notices:
+        lines += ["", "## Notes of these reports", "", *(f"- {escape(notice)}" for notice in content.notices)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(row: Row) -> str:
+    title = f"[{escape(row.title)}]({escape(row.place)}/report.md)" if row.place else escape(row.title)
+    return f"| {escape(row.name)} | {title} | {row.symbol} {escape(row.outcome)} | {escape(row.headline)} | {escape(row.minutes)} |"
+
+
+def render_html(entries: Sequence[Entry], directory: Path) -> str:
+    """The page as HTML, with links to each `report.html`.
+
+    Raises:
+        DataError: as `page`.
+    """
+    content = page(entries, directory)
+    articles = list(map(_article, content.rows))
+    if content.notices:
+        articles.append(element("article", element("h2", text("Notes of these reports")), *map(html.notice, content.notices)))
+    return html.page(
+        "Reports",
+        kicker=f"repairkit · {len(content.rows)} reports",
+        header=element("p", text(content.lead)),
+        main=Markup("\n").join(articles),
+        footer=Markup("Each report is rendered from its own <code>result.json</code>."),
+    )
+
+
+def _article(row: Row) -> Markup:
+    title = element("a", text(row.title), href=f"{row.place}/report.html") if row.place else text(row.title)
+    return element(
+        "article",
+        element("p", text(f"{row.name} · {row.minutes} minutes"), class_="kicker"),
+        element("h2", title),
+        html.outcome(row.outcome, row.symbol),
+        element("p", text(row.headline)),
+    )
 
 
 def write(entries: Sequence[Entry], directory: Path) -> None:
@@ -101,5 +145,5 @@ def write(entries: Sequence[Entry], directory: Path) -> None:
     Raises:
         DataError: as `page`.
     """
-    write_text(directory / "index.html", html.page("index.html.j2", page=page(entries, directory)))
+    write_text(directory / "index.html", render_html(entries, directory))
     write_text(directory / "index.md", render_markdown(entries, directory))

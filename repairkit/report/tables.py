@@ -1,213 +1,17 @@
-"""A result as rows of formatted cells: the one place where numbers become text.
-
-Both views print these tables and add nothing, so they cannot disagree.
-"""
+"""Tables and sentences that every kind of report may use."""
 
 from __future__ import annotations
 
-import math
-import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
 
-from repairkit.result import Claim, Difference, Guaranteed, Result, Share
+from repairkit.report.document import Cell, CellKind, KeyFigure, Pairs, Table
+from repairkit.report.formatting import NONE, STATUS, count, interval, p_value, percent, plus_minus, points, small
+from repairkit.result import Difference, Guaranteed, RemovalPoint, Result, Share
 
-STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● no claim"}
-OUTCOME_SYMBOL = {
-    "repaired": "▲",
-    "no better than the threshold": "●",
-    "repaired against stored images": "◐",
-    "no claim": "●",
-    "no repair": "●",
-    "guard broken": "▼",
-    "cannot be fooled": "●",
-    "critical filters found": "▲",
-    "measured": "●",
-    "less dependent": "▲",
-    "more dependent": "▼",
-    "pruned": "▲",
-    "frozen": "◐",
-    "nothing pruned": "●",
-}
 LOWER_IS_BETTER = frozenset({"gap", "target success"})
 REPAIRED = frozenset({"repaired", "dropout_repaired"})
-NONE = "—"
 
-Kind = Literal["text", "number", "status", "code"]
 Label = Callable[[str, str | None], str]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One formatted cell; `detail` is secondary (an interval), `claim` is set for a status."""
-
-    text: str
-    detail: str = ""
-    kind: Kind = "number"
-    claim: Claim | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column heads its rows; each body is set apart from the next."""
-
-    key: str
-    caption: str
-    heads: tuple[str, ...]
-    kinds: tuple[Kind, ...]
-    bodies: tuple[tuple[tuple[Cell, ...], ...], ...]
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """One aggregate before and after, with its paired difference."""
-
-    metric: str
-    before: str
-    after: str
-    difference: str
-    interval: str
-    status: str
-    claim: Claim
-
-
-@cache
-def words(kind: str) -> dict[str, Any]:
-    """Headings, lead-ins and the glossary of a kind of report, from `templates/words.toml`.
-
-    Of the metrics and terms there, the kind's own, in its order.
-    """
-    read = tomllib.loads(files("repairkit.report").joinpath("templates/words.toml").read_text(encoding="utf-8"))
-    own = read["kinds"][kind]
-    glossary = {part: {entry["term"]: entry for entry in read[part]} for part in ("metrics", "terms")}
-    return {
-        "titles": own["titles"],
-        "leads": read["leads"] | own.get("leads", {}),
-        "empty": read["empty"] | own.get("empty", {}),
-        "comparison": read["comparison"] | own.get("comparison", {}),
-        **{part: [glossary[part][term] for term in own[part]] for part in glossary},
-    }
-
-
-def sections(result: Result) -> list[tuple[str, str]]:
-    """Key and title of each section of the report, in order; what was not asked for has none."""
-    left_out = set() if result.alternatives else {"alternatives"}
-    return [(key, title) for key, title in words(result.kind)["titles"].items() if key not in left_out]
-
-
-def signed(text: str) -> str:
-    """A number's text with a true minus sign, and none on a zero.
-
-    Example:
-        >>> signed("-0.4"), signed("-0.0"), signed("+0.0")
-        ('−0.4', '0.0', '0.0')
-    """
-    if not text.strip("+-0."):
-        return text.lstrip("+-")
-    return text.replace("-", "−")
-
-
-def percent(share: float) -> str:
-    """A share in 0 .. 1 as percent.
-
-    Example:
-        >>> percent(0.8141)
-        '81.4%'
-    """
-    return signed(f"{share:.1%}")
-
-
-def listed(numbers: Sequence[object]) -> str:
-    """Numbers one after the other.
-
-    Example:
-        >>> listed([1, 2, 5]), listed([1])
-        ('1, 2 and 5', '1')
-    """
-    *others, last = map(str, numbers)
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def points(difference: float) -> str:
-    """A difference of shares in percentage points, always signed, with a second decimal where it would look like none.
-
-    Example:
-        >>> points(0.0663), points(-0.004), points(-0.0003), points(0.0)
-        ('+6.6', '−0.4', '−0.03', '0.0')
-    """
-    decimals = 2 if 0.005 <= abs(difference * 100) < 0.05 else 1
-    return signed(f"{difference * 100:+.{decimals}f}")
-
-
-def limit(share: float) -> str:
-    """A limit on a share in percentage points, in words.
-
-    Example:
-        >>> limit(0.01), limit(0.015)
-        ('1 point', '1.5 points')
-    """
-    number = f"{100 * share:g}"
-    return f"{number} point{'' if number == '1' else 's'}"
-
-
-def interval(low: float, high: float, form: Callable[[float], str]) -> str:
-    """Both ends of an interval, without the percent signs.
-
-    Example:
-        >>> interval(0.441, 0.617, percent), interval(-0.012, 0.004, points)
-        ('44.1 to 61.7', '−1.2 to +0.4')
-    """
-    return f"{form(low)} to {form(high)}".replace("%", "")
-
-
-def p_value(p: float | None) -> str:
-    """A p value to three decimals; an em dash where there is none.
-
-    Example:
-        >>> p_value(0.0421), p_value(2e-7), p_value(None)
-        ('0.042', '<0.001', '—')
-    """
-    if p is None:
-        return NONE
-    return f"{p:.3f}" if p >= 0.001 else "<0.001"
-
-
-def small(value: float) -> str:
-    """A value or a constant with three significant digits.
-
-    Example:
-        >>> small(-0.001234), small(0.52)
-        ('−0.00123', '0.52')
-    """
-    return signed(f"{value:.3g}")
-
-
-def plus_minus(value: float, half_width: float | None) -> str:
-    """An estimate and its half-width, both to the second digit of the half-width.
-
-    Example:
-        >>> plus_minus(-0.012345, 0.00321), plus_minus(0.5, 0.0), plus_minus(-0.012345, None), plus_minus(-1.4e-8, 2.53e-8)
-        ('−0.0123 ± 0.0032', '0.5 ± 0', '−0.0123 ± unknown', '−1.4e−08 ± 2.53e−08')
-    """
-    if half_width is None:
-        return f"{small(value)} ± unknown"
-    if half_width < 1e-6:
-        return f"{small(value)} ± {small(half_width)}"
-    decimals = max(1 - math.floor(math.log10(half_width)), 0)
-    return f"{signed(f'{value:.{decimals}f}')} ± {half_width:.{decimals}f}"
-
-
-def count(number: float) -> str:
-    """A whole number with thousands separators.
-
-    Example:
-        >>> count(14208.0)
-        '14,208'
-    """
-    return f"{number:,.0f}"
 
 
 def column_label(result: Result, key: str) -> str:
@@ -249,7 +53,7 @@ def before_after(result: Result, label: Label = row_label) -> Table:
         return (Cell(label(metric, group), kind="text"), Cell(" / ".join(sizes) or NONE), *map(cell, found))
 
     bodies = tuple(tuple(row(*key) for key in keys) for keys in _row_keys(result, result.shares) if keys)
-    numbers: list[Kind] = ["number"] * len(result.columns)
+    numbers: list[CellKind] = ["number"] * len(result.columns)
     return Table(
         key="before-after",
         caption=f"Recall by group and aggregates, with {result.level:.0%} intervals",
@@ -270,7 +74,7 @@ def _difference_cells(entry: Difference) -> tuple[Cell, ...]:
 
 
 _DIFFERENCE_HEADS = ("Difference, points", "Claim", "n", "p", "p adjusted")
-_DIFFERENCE_KINDS: tuple[Kind, ...] = ("number", "status", "number", "number", "number")
+_DIFFERENCE_KINDS: tuple[CellKind, ...] = ("number", "status", "number", "number", "number")
 
 
 def differences(result: Result, label: Label = row_label) -> list[Table]:
@@ -323,6 +127,12 @@ def claims_worse(result: Result) -> bool:
     return any(entry.claim == "worse" and entry.second in REPAIRED for entry in result.differences)
 
 
+def point_cells(point: RemovalPoint) -> tuple[Cell, Cell]:
+    """A point of a removal curve, and its change against none frozen."""
+    change = Cell(points(point.change), interval(point.change_low, point.change_high, points)) if point.filters else Cell(NONE)
+    return Cell(percent(point.value), interval(point.low, point.high, percent)), change
+
+
 def filters_by_fold(result: Result) -> Table | None:
     """Which folds chose each filter, most often chosen first; None without folds."""
     if result.folds < 2 or not result.frozen:
@@ -358,8 +168,8 @@ def filters(result: Result) -> Table:
         for entry in result.frozen
     )
     heads = ("Filter", *(("Fold",) if folded else ()), "Column", "Constant", "Value ± half-width", "Screen")
-    fold_kind: tuple[Kind, ...] = ("number",) if folded else ()
-    kinds: tuple[Kind, ...] = ("code", *fold_kind, "text", "number", "number", "number")
+    fold_kind: tuple[CellKind, ...] = ("number",) if folded else ()
+    kinds: tuple[CellKind, ...] = ("code", *fold_kind, "text", "number", "number", "number")
     return Table("filters", "Frozen filters (layer:channel) and what they were frozen at", heads, kinds, (rows,) if rows else ())
 
 
@@ -435,7 +245,7 @@ def key_figure(result: Result, entry: Difference, metric: str) -> KeyFigure:
     )
 
 
-def reproduction(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
+def reproduction(result: Result) -> list[tuple[str, Pairs]]:
     """Named blocks of key and value: run, settings, versions, hashes."""
     block = result.reproduction
     run = [
@@ -444,7 +254,7 @@ def reproduction(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
         ("minutes", f"{block.minutes:.1f}"),
         ("result schema", str(result.schema_version)),
     ]
-    named = [
+    named: list[tuple[str, Pairs]] = [
         ("Run", run),
         ("Settings", list(block.settings.items())),
         ("Versions", list(block.versions.items())),

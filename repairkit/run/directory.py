@@ -25,6 +25,7 @@ from repairkit.experiments.critical.run import CriticalFindings
 from repairkit.experiments.dropout.run import DropoutFindings
 from repairkit.experiments.fairness.run import Findings, Task
 from repairkit.experiments.pruning.run import PruningFindings
+from repairkit.experiments.report_kinds import document
 from repairkit.files import write_text
 from repairkit.models import zoo
 from repairkit.network.filters import FilterId
@@ -66,8 +67,9 @@ def whole_directory(out: Path) -> Iterator[Path]:
 
 def write_views(result: Result, directory: Path) -> None:
     """`report.html` and `report.md` (with its figures) from a result."""
-    html.write(result, directory / "report.html")
-    markdown.write(result, directory / "report.md")
+    report = document(result)
+    html.write(report, directory / "report.html")
+    markdown.write(report, directory / "report.md")
 
 
 def write_fairness_run(out: Path, task: Task, findings: Findings, result: Result) -> None:

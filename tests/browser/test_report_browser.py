@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from repairkit.experiments import report_kinds as kinds
 from repairkit.report import html
 
 pytestmark = pytest.mark.browser
@@ -57,7 +58,7 @@ def example(request):
 @pytest.fixture
 def report(tmp_path, example):
     path = tmp_path / "report.html"
-    html.write(example, path)
+    html.write(kinds.document(example), path)
     return path
 
 
@@ -106,7 +107,7 @@ def test_only_tables_scroll_sideways(chromium, tmp_path, report, width):
 def test_long_names_do_not_widen_the_phone_page(chromium, tmp_path, example):
     name = "unbroken" * 30
     update = {"title": name, "model": name, "columns": [c.model_copy(update={"label": name}) for c in example.columns]}
-    found = measured(chromium, tmp_path, PHONE, html.render(example.model_copy(update=update)))
+    found = measured(chromium, tmp_path, PHONE, html.render(kinds.document(example.model_copy(update=update))))
     assert found["scroll"] <= found["client"] == PHONE
 
 

@@ -13,11 +13,12 @@ ROOT = Path(__file__).parents[2]
 USE = """
 import repairkit
 from repairkit.models import zoo
-from repairkit.report import html, tables
+from repairkit.report import glossary, html
 
 assert repairkit.__file__.startswith({place!r}), repairkit.__file__
 assert zoo.load("squeezenet_celeba_dropout").stand_in
-assert tables.words("fairness")
+assert glossary.glossary(["Recall"], ["Claim"])
+assert html.page("t", kicker="k", header="", main="", footer="")
 assert html.__file__.startswith({place!r})
 """
 

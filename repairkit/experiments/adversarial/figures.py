@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from repairkit.attacks.words import RECOVERED, SUCCESS, eps_text
-from repairkit.experiments.adversarial import tables as adversarial_tables
+from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.result import AdversarialResult, FrontierPoint
-from repairkit.experiments.adversarial.tables import SERIES
-from repairkit.report import drawing, figures, tables
+from repairkit.experiments.adversarial.sections import SERIES
+from repairkit.report import drawing, figures, formatting, tables
 from repairkit.result import Claim
 
 _STYLE = {"order of choosing": 1, "highest value first": 2}
@@ -32,7 +32,7 @@ def draw(result: AdversarialResult) -> list[drawing.Figure]:
 
 def _measure(result: AdversarialResult, metric: str, direction: str) -> drawing.Figure:
     """One measure of every adversary, a row for each network, with intervals."""
-    wanted = [(metric, entry.key, entry.title) for entry in adversarial_tables.from_weakest(result)]
+    wanted = [(metric, entry.key, entry.title) for entry in adversarial_sections.from_weakest(result)]
     title = f"{metric[0].upper()}{metric[1:]} by adversary ({direction})"
     return figures.share_rows(
         result, metric.replace(" ", "-"), title, f"{metric} of any adversary", wanted, _effect(result, metric), bounds=[0.0, 1.0]
@@ -46,10 +46,10 @@ def _effect(result: AdversarialResult, metric: str) -> str:
         return figures.NOT_COMPARED
     order: tuple[Claim, ...] = ("worse", "no claim", "better")
     named = {
-        claim: "; ".join(entry.title for entry in adversarial_tables.from_weakest(result) if claims.get(entry.key) == claim)
+        claim: "; ".join(entry.title for entry in adversarial_sections.from_weakest(result) if claims.get(entry.key) == claim)
         for claim in order
     }
-    return f"Repaired against original: {' '.join(f'{tables.STATUS[claim]} for {names}.' for claim, names in named.items() if names)}"
+    return f"Repaired against original: {' '.join(f'{formatting.STATUS[claim]} for {names}.' for claim, names in named.items() if names)}"
 
 
 def _series(result: AdversarialResult) -> dict[str, list[FrontierPoint]]:
@@ -59,7 +59,7 @@ def _series(result: AdversarialResult) -> dict[str, list[FrontierPoint]]:
 
 
 def _read(point: FrontierPoint) -> str:
-    return f"{point.filters} frozen: success {tables.percent(point.success)}, clean {tables.percent(point.clean)}"
+    return f"{point.filters} frozen: success {formatting.percent(point.success)}, clean {formatting.percent(point.clean)}"
 
 
 def _frontier_finding(result: AdversarialResult) -> str:
@@ -68,7 +68,7 @@ def _frontier_finding(result: AdversarialResult) -> str:
         return "No number of frozen filters was chosen."
     start = next((point for point in result.frontier if point.filters == 0), None)
     return " ".join(
-        f"{when}, replayed success is {tables.percent(point.success)} at a clean accuracy of {tables.percent(point.clean)}."
+        f"{when}, replayed success is {formatting.percent(point.success)} at a clean accuracy of {formatting.percent(point.clean)}."
         for when, point in (("With none frozen", start), (f"As chosen, with {chosen.filters} frozen", chosen))
         if point
     )
@@ -177,12 +177,14 @@ def _sweep(result: AdversarialResult) -> drawing.Figure:
     for column in columns:
         points = sorted((point for point in result.sweep if point.column == column.key), key=lambda point: point.eps)
         curves.append((drawing.style_of(column.key), [(math.log2(p.eps), p.low, p.success, p.high) for p in points]))
-        said.append(f"{column.label}: {'; '.join(f'{eps_text(p.eps)} {tables.percent(p.success)}' for p in points)}.")
+        said.append(f"{column.label}: {'; '.join(f'{eps_text(p.eps)} {formatting.percent(p.success)}' for p in points)}.")
     body = legend + figures.panel(x, y, "Target success", curves, height=220)
     y += 220
     body += drawing.numbers_below([(x(math.log2(eps)), eps_text(eps)) for eps in bounds], y)
     body += drawing.text((48 + drawing.WIDTH) / 2, y + 18, "eps, of 255 levels (log scale)", css="m", anchor="middle")
-    medians = [f"{tables.column_label(result, entry.column)} {adversarial_tables.median_eps(result, entry)}" for entry in result.strengths]
+    medians = [
+        f"{tables.column_label(result, entry.column)} {adversarial_sections.median_eps(result, entry)}" for entry in result.strengths
+    ]
     finding = (
         f"Median eps of 255 levels, which gets half of the targets: {'; '.join(medians)}." if medians else "No median eps was recorded."
     )

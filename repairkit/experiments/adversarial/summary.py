@@ -27,7 +27,7 @@ from repairkit.experiments.adversarial.verdict import epochs_of, not_fooled
 from repairkit.experiments.adversarial.verdict import verdict as conclude
 from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, SCORES, guarantees_of, make_reproduction, value_histogram
-from repairkit.report.tables import limit
+from repairkit.report.formatting import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Verdict
 
 BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"

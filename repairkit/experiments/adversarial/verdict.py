@@ -9,7 +9,7 @@ from repairkit.attacks.words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED, TRAN
 from repairkit.evaluation.wording import capitalise, describe_interval, format_points
 from repairkit.experiments.adversarial.adversaries import Attempt
 from repairkit.experiments.adversarial.result import Strength
-from repairkit.report.tables import limit
+from repairkit.report.formatting import limit
 from repairkit.result import Difference, Share, Verdict
 
 SUMMED_UP = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repairkit.experiments.correlation.result import CorrelationResult
-from repairkit.report import drawing, tables
+from repairkit.report import drawing, formatting
 
 
 def draw(result: CorrelationResult) -> list[drawing.Figure]:
@@ -43,12 +43,12 @@ def _ranks(result: CorrelationResult) -> drawing.Figure:
     body += drawing.text(left - 6, (top + bottom) / 2 + 10, "accuracy", css="m", anchor="end")
     diagonal = sum(result.cells[i][i] for i in range(tenths))
     total = sum(map(sum, result.cells))
-    finding = f"{tables.percent(diagonal / total)} of the filters lie in the same tenth of both rankings; {tables.percent(1 / tenths)} would by chance."
+    finding = f"{formatting.percent(diagonal / total)} of the filters lie in the same tenth of both rankings; {formatting.percent(1 / tenths)} would by chance."
     corners = {
         "highest in both": result.cells[-1][-1],
         "lowest in both": result.cells[0][0],
         "highest for the attack and lowest for accuracy": result.cells[0][-1],
         "lowest for the attack and highest for accuracy": result.cells[-1][0],
     }
-    detail = "Filters in the outer tenths: " + "; ".join(f"{name}, {tables.count(number)}" for name, number in corners.items()) + "."
+    detail = "Filters in the outer tenths: " + "; ".join(f"{name}, {formatting.count(number)}" for name, number in corners.items()) + "."
     return drawing.Figure("ranks", title, finding, detail, bottom + 42, body)

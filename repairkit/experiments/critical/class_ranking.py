@@ -15,7 +15,7 @@ from repairkit.experiments.options import Options
 from repairkit.network.game import ModelGame
 from repairkit.objectives import ClassRecall, Smooth
 from repairkit.repair.screens import screens_of
-from repairkit.report.tables import limit
+from repairkit.report.formatting import limit
 from repairkit.run.ledger import Clock
 from repairkit.run.store import Unfinished
 from repairkit.shapley.game import Examples, Floats

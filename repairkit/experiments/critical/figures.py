@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from repairkit.experiments.critical import tables as critical_tables
+from repairkit.experiments.critical import sections as critical_sections
 from repairkit.experiments.critical.result import CriticalResult
-from repairkit.report import drawing, figures, tables
+from repairkit.report import drawing, figures, formatting
 from repairkit.result import RemovalPoint
 
 LABELS = {"critical": "critical filters, highest first", "random": "random filters"}
@@ -38,7 +38,7 @@ def _removal(result: CriticalResult) -> drawing.Figure:
             (_STYLE[series], [(p.filters, p.low, p.value, p.high) for p in result.removal if (p.series, p.metric) == (series, metric)])
             for series in LABELS
         ]
-        body += figures.panel(x, y, critical_tables.metric_label(result, metric), curves)
+        body += figures.panel(x, y, critical_sections.metric_label(result, metric), curves)
         y += 150
     body += figures.filters_below(x, y, "number of frozen filters")
     last = [point for point in result.removal if point.filters == most]
@@ -50,14 +50,14 @@ def _removal(result: CriticalResult) -> drawing.Figure:
 def _read(result: CriticalResult, point: RemovalPoint, last: list[RemovalPoint]) -> str:
     random = next(other for other in last if (other.series, other.metric) == ("random", point.metric))
     return (
-        f"{critical_tables.metric_label(result, point.metric)}, {point.filters} frozen: {tables.percent(point.value)} "
-        f"({tables.points(point.change)} points) with the critical filters, {tables.percent(random.value)} ({tables.points(random.change)} points) with random ones."
+        f"{critical_sections.metric_label(result, point.metric)}, {point.filters} frozen: {formatting.percent(point.value)} "
+        f"({formatting.points(point.change)} points) with the critical filters, {formatting.percent(random.value)} ({formatting.points(random.change)} points) with random ones."
     )
 
 
 def _start(result: CriticalResult, metric: str) -> str:
     value = next(point.value for point in result.removal if (point.metric, point.filters) == (metric, 0))
-    return f"{critical_tables.metric_label(result, metric).lower()} {tables.percent(value)}"
+    return f"{critical_sections.metric_label(result, metric).lower()} {formatting.percent(value)}"
 
 
 def _layers(result: CriticalResult) -> drawing.Figure:
@@ -73,7 +73,7 @@ def _layers(result: CriticalResult) -> drawing.Figure:
         label = entry.layer if len(entry.layer) <= 26 else f"…{entry.layer[-25:]}"
         body += drawing.text(182, y, label, anchor="end")
         body += drawing.tag("rect", css="bar", x=190, y=y - 9, width=max(scale(entry.critical) - 190, 1), height=10)
-        body += drawing.text(scale(entry.critical) + 6, y, tables.count(entry.critical))
+        body += drawing.text(scale(entry.critical) + 6, y, formatting.count(entry.critical))
     fullest = max(result.layers, key=lambda entry: entry.critical)
     total = sum(entry.critical for entry in result.layers)
     finding = f"{fullest.layer} holds {fullest.critical} of the {total} highest filters, the most of the {len(result.layers)} layer{'s' if len(result.layers) > 1 else ''} that hold any."

@@ -22,7 +22,7 @@ from repairkit.experiments.critical.run import CriticalFindings
 from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, SCORES, guarantees_of, make_reproduction, top_filters, value_histogram
 from repairkit.repair.live_range import settled_in_words
-from repairkit.report.tables import limit
+from repairkit.report.formatting import limit
 from repairkit.result import Column, Comparison, Cost, Difference, Extreme, FrozenFilter, Share
 
 TRIED = f"0 and {len(FACTORS) - 1} factors from {FACTORS[1]:g} to {FACTORS[-1]:g}, each about {round(100 * (FACTORS[-1] / FACTORS[-2] - 1))} % above the last"

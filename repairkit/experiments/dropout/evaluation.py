@@ -15,7 +15,7 @@ from repairkit.evaluation.metrics import ACCURACY, Metric, claim_of
 from repairkit.evaluation.statistics import Floats, simultaneous
 from repairkit.evaluation.wording import describe_interval, format_points
 from repairkit.experiments.dropout.result import DropoutPoint
-from repairkit.report.tables import listed
+from repairkit.report.formatting import listed
 from repairkit.result import Difference, RemovalPoint, Share, Verdict
 
 Series = Literal["highest", "lowest", "random"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from repairkit.experiments.dropout import tables as dropout_tables
+from repairkit.experiments.dropout import sections as dropout_sections
 from repairkit.experiments.dropout.result import DropoutPoint, DropoutResult, SharedHistogram
-from repairkit.report import drawing, figures, tables
+from repairkit.report import drawing, figures, formatting, tables
 
 
 def draw(result: DropoutResult) -> list[drawing.Figure]:
@@ -17,7 +17,7 @@ def draw(result: DropoutResult) -> list[drawing.Figure]:
         ['highest', 'lowest', 'random']
     """
     spreads = [_spread(result, entry, f"spread-{number}") for number, entry in enumerate(result.spreads, start=1)]
-    return [*spreads, *(_removal(result, series, title) for series, title in dropout_tables.SERIES.items())]
+    return [*spreads, *(_removal(result, series, title) for series, title in dropout_sections.SERIES.items())]
 
 
 def _legend(result: DropoutResult) -> tuple[str, float]:
@@ -40,23 +40,23 @@ def _removal(result: DropoutResult, series: str, title: str) -> drawing.Figure:
     body += figures.filters_below(x, y, "number of frozen filters")
     ends = "; ".join(f"{tables.column_label(result, column)} {_last(found[-1])}" for column, found in curves.items())
     detail = " ".join(
-        f"{tables.column_label(result, column)}: {', '.join(f'{point.filters} frozen {tables.percent(point.value)}' for point in found)}."
+        f"{tables.column_label(result, column)}: {', '.join(f'{point.filters} frozen {formatting.percent(point.value)}' for point in found)}."
         for column, found in curves.items()
     )
     return drawing.Figure(series, title, f"{most} frozen: {ends}.{_mean_difference(result, series)}", detail, y + 28, body)
 
 
 def _last(point: DropoutPoint) -> str:
-    return f"{tables.percent(point.value)} ({tables.points(point.change)} points)"
+    return f"{formatting.percent(point.value)} ({formatting.points(point.change)} points)"
 
 
 def _mean_difference(result: DropoutResult, series: str) -> str:
     entry = next((e for e in result.differences if (e.metric, e.group) == (f"change, {series} frozen", None)), None)
     if entry is None:
         return ""
-    ends = tables.interval(entry.low, entry.high, tables.points)
+    ends = formatting.interval(entry.low, entry.high, formatting.points)
     return (
-        f" Over all numbers of filters the changes differ by {tables.points(entry.value)} points on average "
+        f" Over all numbers of filters the changes differ by {formatting.points(entry.value)} points on average "
         f"({ends}; above zero the dropout-trained network falls less)."
     )
 
@@ -82,7 +82,7 @@ def _spread(result: DropoutResult, entry: SharedHistogram, key: str) -> drawing.
     body = legend + drawing.text(8, below + 8, "filters (log scale)" if log else "filters", css="m")
     body += "".join(
         drawing.line(48, height(n), drawing.WIDTH - 10, height(n), "grid")
-        + drawing.text(42, height(n) + 4, tables.count(n), css="m", anchor="end")
+        + drawing.text(42, height(n) + 4, formatting.count(n), css="m", anchor="end")
         for n in levels
     )
     for column, counts in entry.counts.items():
@@ -95,7 +95,7 @@ def _spread(result: DropoutResult, entry: SharedHistogram, key: str) -> drawing.
         tallest = max(range(len(counts)), key=counts.__getitem__)
         body += drawing.marker(style, x((entry.edges[tallest] + entry.edges[tallest + 1]) / 2), height(counts[tallest]))
     body += drawing.line(48, bottom, drawing.WIDTH - 10, bottom, "axis")
-    body += "".join(drawing.text(x(tick), bottom + 15, tables.small(tick), css="m", anchor="middle") for tick in x.ticks(5))
+    body += "".join(drawing.text(x(tick), bottom + 15, formatting.small(tick), css="m", anchor="middle") for tick in x.ticks(5))
     finding = " ".join(_reach(result, column, entry) for column in entry.counts)
     return drawing.Figure(key, title, finding, "", bottom + 28, body)
 
@@ -107,6 +107,4 @@ def _reach(result: DropoutResult, column: str, entry: SharedHistogram) -> str:
     if not full:
         return f"{tables.column_label(result, column)}: no filters."
     low, high = entry.edges[full[0]], entry.edges[full[-1] + 1]
-    return (
-        f"{tables.column_label(result, column)}: {tables.count(sum(counts))} filters between {tables.small(low)} and {tables.small(high)}."
-    )
+    return f"{tables.column_label(result, column)}: {formatting.count(sum(counts))} filters between {formatting.small(low)} and {formatting.small(high)}."

@@ -21,7 +21,7 @@ from repairkit.experiments.fairness.run import Findings, RepairedNetwork, Task
 from repairkit.experiments.fairness.verdict import verdict
 from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, value_histogram
-from repairkit.report.tables import limit
+from repairkit.report.formatting import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter
 
 PAIRS = (

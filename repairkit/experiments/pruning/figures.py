@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repairkit.experiments.pruning.result import PruningResult
-from repairkit.report import drawing, figures, tables
+from repairkit.report import drawing, figures, formatting
 from repairkit.result import RemovalPoint
 
 LABELS = {"least": "least absolute value first", "random": "random filters"}
@@ -35,21 +35,23 @@ def _curve(result: PruningResult) -> drawing.Figure:
     if result.chosen:
         body += drawing.line(x(result.chosen), y + 18, x(result.chosen), y + 134, "chosen")
     y += 150
-    body += figures.filters_below(x, y, f"number of frozen filters{f' (chosen: {tables.count(result.chosen)})' if result.chosen else ''}")
+    body += figures.filters_below(
+        x, y, f"number of frozen filters{f' (chosen: {formatting.count(result.chosen)})' if result.chosen else ''}"
+    )
     at = result.chosen or most
     finding = (
-        f"With {tables.count(at)} filters frozen accuracy is {_at(found['least'], at)} where they are those of least absolute value, "
+        f"With {formatting.count(at)} filters frozen accuracy is {_at(found['least'], at)} where they are those of least absolute value, "
         f"and {_at(found['random'], at)} where they are drawn at random; without frozen filters {_at(found['least'], 0)}."
     )
     detail = " ".join(
-        f"{label.capitalize()}: {'; '.join(f'{tables.count(p.filters)} {tables.percent(p.value)}' for p in found[series])}."
+        f"{label.capitalize()}: {'; '.join(f'{formatting.count(p.filters)} {formatting.percent(p.value)}' for p in found[series])}."
         for series, label in LABELS.items()
     )
     return drawing.Figure("curve", title, finding, detail, y + 28, body)
 
 
 def _at(line: list[RemovalPoint], filters: int) -> str:
-    return tables.percent(next(point.value for point in line if point.filters == filters))
+    return formatting.percent(next(point.value for point in line if point.filters == filters))
 
 
 def _layers(result: PruningResult) -> drawing.Figure:
@@ -57,7 +59,7 @@ def _layers(result: PruningResult) -> drawing.Figure:
     title = "How narrow each layer became"
     if not result.layers:
         return drawing.Figure("layers", title, "Not drawn: no filter was frozen.")
-    said = [f"{tables.count(entry.filters - entry.removed)} of {tables.count(entry.filters)}" for entry in result.layers]
+    said = [f"{formatting.count(entry.filters - entry.removed)} of {formatting.count(entry.filters)}" for entry in result.layers]
     room = 6 + 7 * max(map(len, said))
     scale = drawing.Scale(0.0, float(max(entry.filters for entry in result.layers)), 190, drawing.WIDTH - room)
     y, body = 8.0, ""
@@ -71,7 +73,7 @@ def _layers(result: PruningResult) -> drawing.Figure:
         body += drawing.text(scale(entry.filters) + 6, y, words, css="m")
     removed = sum(entry.removed for entry in result.layers)
     finding = (
-        f"{tables.count(removed)} filters are gone from {len(result.layers)} layer{'s' if len(result.layers) > 1 else ''}; bars are what is left."
+        f"{formatting.count(removed)} filters are gone from {len(result.layers)} layer{'s' if len(result.layers) > 1 else ''}; bars are what is left."
         if removed
         else "Every layer is as wide as it was."
     )

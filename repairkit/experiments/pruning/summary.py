@@ -23,7 +23,7 @@ from repairkit.experiments.pruning.footprint import TAKEN
 from repairkit.experiments.pruning.result import Contest, Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry
 from repairkit.experiments.pruning.run import BATCHES, PruningFindings
 from repairkit.experiments.records import COLUMNS, SCORES, guarantees_of, make_reproduction, value_histogram
-from repairkit.report.tables import limit
+from repairkit.report.formatting import limit
 from repairkit.result import Column, Comparison, Cost, Difference, RemovalPoint
 
 EXPLAINED = {

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult
-from repairkit.experiments.sample_efficiency.tables import LABELS
-from repairkit.report import drawing, tables
+from repairkit.experiments.sample_efficiency.sections import LABELS
+from repairkit.report import drawing, formatting
 
 BINS = 20
 _STYLES = {"monte-carlo": 0, "tmab": 2, "tmab-paper": 2}
@@ -43,8 +43,8 @@ def _samples(result: EfficiencyResult) -> drawing.Figure:
         scale = drawing.Scale(0.0, max(*counts, 1) * 1.05, y + 150, y + 34)
         body += drawing.marker(_STYLES[engine], 12, y + 14) + drawing.text(22, y + 18, f"{LABELS[engine]}, filters", css="b")
         if never:
-            body += drawing.text(drawing.WIDTH - 10, y + 18, f"{tables.count(never)} never sampled", css="m", anchor="end")
-        body += drawing.ticks_left(scale, 60, drawing.WIDTH - 10, tables.count, 4)
+            body += drawing.text(drawing.WIDTH - 10, y + 18, f"{formatting.count(never)} never sampled", css="m", anchor="end")
+        body += drawing.ticks_left(scale, 60, drawing.WIDTH - 10, formatting.count, 4)
         for bin_number, number in enumerate(counts):
             if number:
                 left, right = x(low + bin_number * width), x(low + (bin_number + 1) * width)
@@ -57,10 +57,10 @@ def _samples(result: EfficiencyResult) -> drawing.Figure:
                     height=y + 150 - scale(number),
                 )
         body += drawing.line(60, y + 150, drawing.WIDTH - 10, y + 150, "axis")
-        details.append(f"{LABELS[engine]}: {_spread(samples)}{f', {tables.count(never)} filters never' if never else ''}")
+        details.append(f"{LABELS[engine]}: {_spread(samples)}{f', {formatting.count(never)} filters never' if never else ''}")
         y += 162
     for tick in _powers(low, low + BINS * width):
-        body += drawing.text(x(math.log10(tick)), y, tables.count(tick), css="m", anchor="middle")
+        body += drawing.text(x(math.log10(tick)), y, formatting.count(tick), css="m", anchor="middle")
     body += drawing.text((60 + drawing.WIDTH) / 2, y + 18, "samples of a filter (log scale)", css="m", anchor="middle")
     return drawing.Figure("samples", title, f"{'; '.join(details)}.", "", y + 28, body)
 
@@ -79,8 +79,8 @@ def _spread(samples: Sequence[int]) -> str:
     ordered = sorted(samples)
     low, middle, high = ordered[0], ordered[len(ordered) // 2], ordered[-1]
     if low == high:
-        return f"{tables.count(low)} samples of every filter"
-    return f"from {tables.count(low)} to {tables.count(high)} samples of a filter, half of them up to {tables.count(middle)}"
+        return f"{formatting.count(low)} samples of every filter"
+    return f"from {formatting.count(low)} to {formatting.count(high)} samples of a filter, half of them up to {formatting.count(middle)}"
 
 
 def _values(result: EfficiencyResult) -> drawing.Figure:
@@ -96,7 +96,9 @@ def _values(result: EfficiencyResult) -> drawing.Figure:
     x = drawing.Scale.around(every, 62, drawing.WIDTH - 10)
     scale = drawing.Scale.around(every, y + 300, y + 8)
     body = (
-        legend + drawing.ticks_left(scale, 62, drawing.WIDTH - 10, tables.small) + drawing.ticks_below(x, y + 8, y + 300, tables.small, 5)
+        legend
+        + drawing.ticks_left(scale, 62, drawing.WIDTH - 10, formatting.small)
+        + drawing.ticks_below(x, y + 8, y + 300, formatting.small, 5)
     )
     body += drawing.line(x(x.low), scale(x.low), x(x.high), scale(x.high), "chosen")
     for engine in others:
@@ -105,7 +107,7 @@ def _values(result: EfficiencyResult) -> drawing.Figure:
             for one, value in _some(list(zip(result.values[across], result.values[engine], strict=True)))
         )
     body += drawing.text((62 + drawing.WIDTH) / 2, y + 334, f"value by {LABELS[across]}", css="m", anchor="middle")
-    return drawing.Figure("values", title, _agreement(result), f"{tables.count(len(every) / len(engines))} filters.", y + 344, body)
+    return drawing.Figure("values", title, _agreement(result), f"{formatting.count(len(every) / len(engines))} filters.", y + 344, body)
 
 
 def _some(points: list[tuple[float, float]], most: int = 1500) -> list[tuple[float, float]]:

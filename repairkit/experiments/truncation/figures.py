@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from repairkit.experiments.truncation import tables as truncation_tables
+from repairkit.experiments.truncation import sections as truncation_sections
 from repairkit.experiments.truncation.result import TruncationCurve, TruncationResult
-from repairkit.report import drawing, tables
+from repairkit.report import drawing, formatting
 
 THIN = "stroke-width:.6;opacity:.4"
 """Of a line among a hundred."""
@@ -34,13 +34,13 @@ def _fan(curve: TruncationCurve, key: str) -> drawing.Figure:
         body += drawing.tag("polyline", css="line s0", style=THIN, points=path)
     body += drawing.line(48, scale(curve.dead_below), drawing.WIDTH - 10, scale(curve.dead_below), "chosen")
     body += drawing.line(x(curve.death.value), y + 18, x(curve.death.value), y + 204, "chosen")
-    body += drawing.text(x(curve.death.value) + 4, y + 30, f"half are dead: {tables.percent(curve.death.value)}", css="m")
+    body += drawing.text(x(curve.death.value) + 4, y + 30, f"half are dead: {formatting.percent(curve.death.value)}", css="m")
     body += drawing.curve(2, [(x(point.share), scale(point.mean)) for point in shown])
     body += drawing.text((48 + drawing.WIDTH) / 2, y + 238, "share of the filters removed", css="m", anchor="middle")
     finding = (
-        f"Dead (at or below the dashed line, {tables.percent(curve.dead_below)}) from {tables.percent(curve.earliest)} removed in the first order to "
-        f"{tables.percent(curve.latest)} in the last, in half of them from {tables.percent(curve.death.value)} "
-        f"({tables.interval(curve.death.low, curve.death.high, tables.percent)})."
+        f"Dead (at or below the dashed line, {formatting.percent(curve.dead_below)}) from {formatting.percent(curve.earliest)} removed in the first order to "
+        f"{formatting.percent(curve.latest)} in the last, in half of them from {formatting.percent(curve.death.value)} "
+        f"({formatting.interval(curve.death.low, curve.death.high, formatting.percent)})."
     )
-    detail = "Mean: " + "; ".join(f"{tables.percent(point.share)} removed, {tables.percent(point.mean)}" for point in shown) + "."
-    return drawing.Figure(key, f"{truncation_tables.label(curve)}, as filters are removed at random", finding, detail, y + 248, body)
+    detail = "Mean: " + "; ".join(f"{formatting.percent(point.share)} removed, {formatting.percent(point.mean)}" for point in shown) + "."
+    return drawing.Figure(key, f"{truncation_sections.label(curve)}, as filters are removed at random", finding, detail, y + 248, body)

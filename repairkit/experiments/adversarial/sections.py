@@ -1,4 +1,4 @@
-"""Tables that only reports on adversarial repairs have."""
+"""What reports on adversarial repairs show: sections and tables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,52 @@ from repairkit.alternatives import tables as alternatives_tables
 from repairkit.attacks.words import CLEAN, RECOVERED, SUCCESS, eps_text
 from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.adversarial.result import AdversarialResult, Adversary, FrontierPoint, Strength
+from repairkit.experiments.common import NOTHING_WORSE, closing_sections, columns, differences_section, filters_section, worse_section
 from repairkit.report import tables
-from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, column_label, count, interval, p_value, percent, points, signed
+from repairkit.report.document import Bullets, Cell, CellKind, Definitions, Heading, KeyFigure, Part, Section, Table, blocks
+from repairkit.report.drawing import Figure
+from repairkit.report.formatting import NONE, count, interval, p_value, percent, points, signed
+from repairkit.report.tables import column_label
 from repairkit.result import Share
+
+ADVERSARIES = "A repair that helps against stored images may be worth nothing against someone who attacks the repaired network itself, so each adversary has a row of his own, the weakest first. The network he attacks is the one at the head of the column, unless he keeps what he made against another. Everything is measured on report images, which had no part in finding or choosing filters. A dash means that he wants no class in particular, or that his images were made against the very network of that column."
+DIFFERENCES = "Both columns are judged on the same images. For target success lower is better, so that a fall is ▲\u00a0better. A claim needs an interval that excludes zero and, for a single adversary, an adjusted p value as well."
+FRONTIER = "What freezing more filters would have done to stored adversarial images and to clean ones, for the order in which filters were chosen and for the paper's, the highest value first. Report images, so that nothing was chosen on them."
+STRENGTH = "PGD is run afresh on each network within smaller and larger bounds. At the bound that the filters were chosen for it may succeed on every network; the smallest bound that suffices can still tell them apart."
+SANITY = "Failures of an attack count only if the attack works. On each network, its success must rise with eps and with its steps, an attack without bound must succeed always, and gradients must not vanish:"
+FROZEN = "A frozen filter sends on one constant, whatever the image. Only filters whose value was measured by switching them off and on may be frozen; here a positive value names a culprit."
+CORRELATION = "A correlation of 1 would mean that attacks need the very filters that accuracy needs, and that none could be frozen for free; the paper reports about 0.3. It has no interval here: filters are no random sample of anything, and each value was measured once, so that neither other images nor the noise of the estimates could be in one. Recipes of correlation measure each value twice."
+NOT_REPAIRED = "There are no paired differences, because there was no repaired network to compare with the original."
+NO_STRENGTH = "No attack was run afresh, so nothing is known about how large a change it takes."
+GLOSSARY_METRICS = (
+    "Target success",
+    "Recovered label",
+    "Clean accuracy",
+    "Median eps",
+    "Noise",
+    "Replay",
+    "Transfer",
+    "Query-based black box",
+    "Adaptive white box",
+    "Worst of the attacks run afresh",
+    "Gradient masking",
+)
+GLOSSARY_TERMS = (
+    "Interval",
+    "Paired difference",
+    "p value over adversaries",
+    "Claim",
+    "eps",
+    "Filter",
+    "Value of a filter",
+    "Screen",
+    "Frontier",
+    "Sign test of median eps",
+    "Rank correlation",
+    "Dropout-trained",
+    "Image pass",
+)
+
 
 KNOWS = {
     "noise": "nothing",
@@ -23,6 +66,41 @@ KNOWS = {
 }
 """What each kind of adversary knows, in the order in which they are shown: from the weakest."""
 SERIES = ("order of choosing", "highest value first")
+
+
+def sections(result: AdversarialResult, figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary; `figures` are those of the result."""
+    by_adversary: list[Part] = [ADVERSARIES, *adversaries(result), Heading("The adversaries"), Definitions(descriptions(result))]
+    networks: list[Part] = [Heading("The networks"), columns(result)] if result.columns else []
+    sought = [FRONTIER, frontier(result)] if result.frontier else ["No filter was tried, so there is no frontier."]
+    related = f"{correlation(result)} {CORRELATION}" if result.correlation else ""
+    return [
+        Section(
+            "adversaries",
+            "Against which adversary",
+            blocks(*(by_adversary if result.adversaries else ["No adversary was tried."]), *networks),
+        ),
+        worse_section(result, lower_after_repair(result), otherwise=_nothing_worse(result)),
+        *alternatives_tables.sections(result, alternatives(result)),
+        differences_section(differences(result), DIFFERENCES, NOT_REPAIRED),
+        Section("frontier", "How many filters to freeze", blocks(*sought)),
+        _strength_section(result),
+        filters_section(result, related, lead=FROZEN),
+        *comparison_tables.sections(result),
+        *closing_sections(result, figures, otherwise="No filter was valued."),
+    ]
+
+
+def _nothing_worse(result: AdversarialResult) -> str:
+    if not result.frozen:
+        return "No filter was frozen, so nothing got worse."
+    return "" if tables.claims_worse(result) else NOTHING_WORSE
+
+
+def _strength_section(result: AdversarialResult) -> Section:
+    measured = blocks(STRENGTH, strengths(result)) if result.strengths else blocks(NO_STRENGTH)
+    checks = blocks(SANITY, Bullets(sanity(result))) if result.strengths else []
+    return Section("strength", "How large a change it takes", [*measured, *blocks(sweep(result) if result.sweep else None), *checks])
 
 
 def facts(result: AdversarialResult) -> list[tuple[str, str]]:
@@ -105,7 +183,7 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
         "Recovered label, worst of the attacks afresh",
         "Clean accuracy",
     )
-    numbers: list[Kind] = ["number"] * len(heads)
+    numbers: list[CellKind] = ["number"] * len(heads)
     caption = f"Changes in percentage points, with {results[0].level:.0%} intervals"
     return Table("runs", caption, ("Run", *heads), ("code", *numbers), (tuple(rows),))
 
@@ -144,7 +222,7 @@ def adversaries(result: AdversarialResult) -> list[Table]:
 
     sizes = [entry.n for entry in result.shares if entry.metric == CLEAN]
     clean = (row(CLEAN, None, "Clean images", "(no adversary)", sizes[0]),) if sizes else ()
-    numbers: list[Kind] = ["number"] * len(result.columns)
+    numbers: list[CellKind] = ["number"] * len(result.columns)
     return [
         Table(
             key=key,
@@ -211,7 +289,7 @@ def frontier(result: AdversarialResult) -> Table:
         )
         for number in sorted({number for _, number in found})
     )
-    numbers: list[Kind] = ["number"] * (2 * len(present))
+    numbers: list[CellKind] = ["number"] * (2 * len(present))
     return Table(
         key="frontier",
         caption=f"Stored and clean images as filters are frozen, n = {_sizes([point.n for point in result.frontier])} stored and "
@@ -237,7 +315,7 @@ def sweep(result: AdversarialResult) -> Table:
 
     bounds = sorted({point.eps for point in result.sweep})
     rows = tuple((Cell(eps_text(eps), kind="text"), *(cell(column.key, eps) for column in columns)) for eps in bounds)
-    numbers: list[Kind] = ["number"] * len(columns)
+    numbers: list[CellKind] = ["number"] * len(columns)
     starts = max((point.restarts for point in result.sweep), default=1)
     return Table(
         key="sweep",

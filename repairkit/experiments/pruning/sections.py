@@ -1,26 +1,62 @@
-"""Tables that only reports on pruning have."""
+"""What reports on pruning show: sections and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from repairkit.baselines import tables as comparison_tables
-from repairkit.experiments.critical.tables import point_cells
+from repairkit.experiments.common import NONE_FROZEN, NOT_COMPARED, closing_sections, worse_section
 from repairkit.experiments.pruning.result import Contest, Latency, PrunedBy, PruningResult
-from repairkit.report.tables import (
-    NONE,
-    Cell,
-    KeyFigure,
-    Kind,
-    Table,
-    column_label,
-    count,
-    interval,
-    key_figure,
-    limit,
-    percent,
-    points,
+from repairkit.report.document import Block, Bullets, Cell, CellKind, KeyFigure, Part, Section, Table, Text, blocks
+from repairkit.report.drawing import Figure
+from repairkit.report.formatting import NONE, count, interval, limit, percent, points
+from repairkit.report.tables import column_label, differences, key_figure, point_cells
+
+NETWORKS = "Accuracy is measured on report images, which had no part in finding or choosing filters. Freezing alone makes a network neither smaller nor faster; taking frozen filters out does. Beside accuracy stand the classes that changed measurably and those that fell most."
+WORSE = "Pruning may cost a few classes much while accuracy hardly moves. This section is never left out."
+CURVE = "Filters of least absolute value are frozen first, and beside them as many drawn at random from those that may be frozen. Report images, so that nothing was chosen on them."
+TRIES = "The number was chosen on other images, as the largest that held the guard:"
+FROZEN = "A frozen filter sends on one constant, whatever the image. Which filters were frozen at what stands in patch.json, and which channels are gone in pruned.json."
+KEPT = "A filter goes only if all that its signal is added to or multiplied with is frozen too, and one stays where its constant is read through zero padding."
+COMPARISON = "The same filters, constants, worth and images that find, valued in other ways. Those that are made on a number of images get as many image passes as the Shapley values took, or all images that find, where these take fewer. Along the order of each, least absolute value first, the same search found how many filters the guard allows, and these were taken out. For the areas filters are frozen at the same numbers, on report images; the area is the mean height of such a curve, and the order is better whose accuracy falls less. Differences are paired, on the same images, and positive where the Shapley values do better; each interval holds for one baseline at a time, claims of better and worse for all of them together."
+NOTHING_CHANGED = "No weights were changed, so nothing got worse."
+GLOSSARY_METRICS = (
+    "Class recall",
+    "Accuracy",
+    "Parameters",
+    "FLOPs",
+    "Time of a pass",
 )
+GLOSSARY_TERMS = (
+    "Interval",
+    "Paired difference",
+    "p value, adjusted",
+    "Claim",
+    "Filter",
+    "Value",
+    "Screen that ranks",
+    "Random filters",
+    "Taken out",
+    "Image pass",
+)
+
+
+def sections(result: PruningResult, figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary; `figures` are those of the result."""
+    compared: list[Block] = [*differences(result)] or [Text(NOT_COMPARED)]
+    held: list[Block] = [Bullets(result.contest.sentences), contest(result, result.contest)] if result.contest else []
+    by_layer = layers(result) if result.layers else None
+    still_there: list[Part] = [KEPT, kept(result)] if result.kept else []
+    return [
+        Section(
+            "networks", "Before and after", blocks(NETWORKS, networks(result), latencies(result) if result.latencies else None, *compared)
+        ),
+        worse_section(result, lead=WORSE) if result.chosen else Section("worse", "What got worse", blocks(NOTHING_CHANGED)),
+        Section("curve", "How many filters to freeze", blocks(CURVE, curve(result), TRIES, tries(result))),
+        Section("filters", "Filters changed", blocks(FROZEN if result.chosen else NONE_FROZEN, by_layer, *still_there)),
+        *comparison_tables.sections(result, *held, lead=COMPARISON),
+        *closing_sections(result, figures),
+    ]
 
 
 def facts(result: PruningResult) -> list[tuple[str, str]]:
@@ -77,7 +113,7 @@ def runs(results: Sequence[PruningResult]) -> Table:
             )
         )
     heads = ("Network", "n", "Filters", "Frozen", "Taken out", "Parameters left", "FLOPs left", "Change of accuracy, points")
-    numbers: list[Kind] = ["number"] * (len(heads) - 1)
+    numbers: list[CellKind] = ["number"] * (len(heads) - 1)
     caption = f"Pruning, with {results[0].level:.0%} intervals"
     return Table("runs", caption, heads, ("text", *numbers), (tuple(rows),))
 
@@ -99,7 +135,7 @@ def networks(result: PruningResult) -> Table:
         )
     timed = [f"{each.batch} image{'s' if each.batch > 1 else ''}, ms" for each in result.latencies]
     heads = ("Network", "n", "Accuracy", "Parameters", "FLOPs of an image", *timed)
-    numbers: list[Kind] = ["number"] * (len(heads) - 1)
+    numbers: list[CellKind] = ["number"] * (len(heads) - 1)
     caption = f"What each network is worth and what it costs, with {result.level:.0%} intervals of accuracy"
     return Table("networks", caption, heads, ("text", *numbers), (tuple(rows),))
 

@@ -1,4 +1,4 @@
-"""Tables that only reports on filter dropout have."""
+"""What reports on filter dropout show: sections and tables."""
 
 from __future__ import annotations
 
@@ -6,24 +6,43 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.common import closing_sections, differences_section, worse_section
 from repairkit.experiments.dropout.result import DropoutPoint, DropoutResult
 from repairkit.report import tables
-from repairkit.report.tables import (
-    NONE,
-    STATUS,
-    Cell,
-    KeyFigure,
-    Kind,
-    Table,
-    column_label,
-    count,
-    interval,
-    percent,
-    plus_minus,
-    points,
-    small,
-)
+from repairkit.report.document import Block, Bullets, Cell, CellKind, Heading, KeyFigure, Section, Table, Text, blocks
+from repairkit.report.drawing import Figure
+from repairkit.report.formatting import NONE, STATUS, count, interval, percent, plus_minus, points, small
+from repairkit.report.tables import column_label
 from repairkit.result import Difference, Estimate
+
+ACCURACIES = (
+    "Accuracy on report images, which had no part in valuing filters: with nothing frozen, and the mean over the numbers of filters below."
+)
+WORSE = "What the dropout-trained network does worse than the original. This section is never left out."
+NOTHING_WORSE = "Nothing is measurably worse: neither accuracy nor a mean change by freezing is measurably lower. That is no proof that nothing is worse; the intervals say how much could hide."
+DIFFERENCES = "The dropout-trained network minus the original, on the same images. A change by freezing is a fall where it is negative; a difference of changes above zero says that the dropout-trained network falls less. The verdict rests on the means over the numbers of filters, which were fixed beforehand."
+REMOVAL = "Of each network its own highest filters, its own lowest and random ones are frozen, measured at the numbers of filters shown. Changes are paired, against the same network with nothing frozen; differences are those of the dropout-trained network minus the original. A claim at one number of filters needs more than the interval beside it, because there are several numbers."
+VALUES = "Each value stands with the half-width of its interval, from an attribution that sought its end. Values of two networks are each in the unit of its own worth."
+RANKINGS = "Of each network the first filters of each ranking are frozen, its own. A difference above zero says that the dropout-trained network falls less. Where a ranking takes little from either network, there is little to tell apart."
+GLOSSARY_METRICS = (
+    "Accuracy",
+    "Accuracy with filters frozen",
+    "Change by freezing",
+    "Difference of the changes",
+)
+GLOSSARY_TERMS = (
+    "Interval",
+    "Paired difference of two networks",
+    "Claim",
+    "Claim at one number of filters",
+    "Filter",
+    "Value",
+    "Screen",
+    "Random filters",
+    "Dropout-trained",
+    "Image pass",
+)
+
 
 SERIES = {
     "highest": "The highest values frozen first",
@@ -46,6 +65,26 @@ def label(metric: str, group: str | None) -> str:
         ('mean change by freezing, highest', 'accuracy, nothing frozen')
     """
     return METRICS.get(metric, metric) if group is None else f"{metric}, {group}"
+
+
+def sections(result: DropoutResult, figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary; `figures` are those of the result."""
+    ranked: list[Block] = (
+        [Heading("Does the finding hang on Shapley values?"), Text(RANKINGS), Bullets(result.rankings.sentences)] if result.rankings else []
+    )
+    return [
+        Section("accuracies", "Accuracy of both networks", blocks(ACCURACIES, accuracies(result) if result.shares else None)),
+        worse_section(result, title="What is worse", lead=WORSE, otherwise=NOTHING_WORSE),
+        differences_section(differences(result), DIFFERENCES),
+        Section(
+            "removal",
+            "Filters frozen",
+            blocks(REMOVAL if result.groups else "No filter was frozen: none was valued in both networks.", *removal(result)),
+        ),
+        Section("values", "Highest and lowest values", blocks(VALUES, *extremes(result))),
+        *comparison_tables.sections(result, *ranked, *rankings(result)),
+        *closing_sections(result, figures),
+    ]
 
 
 def facts(result: DropoutResult) -> list[tuple[str, str]]:
@@ -106,7 +145,7 @@ def runs(results: Sequence[DropoutResult]) -> Table:
         *("Run", "n", "Original", "Dropout-trained", "Original, highest frozen", "Dropout-trained, highest frozen"),
         *("Difference", "Of the change, highest", "Of the change, lowest"),
     )
-    numbers: list[Kind] = ["number"] * (len(heads) - 1)
+    numbers: list[CellKind] = ["number"] * (len(heads) - 1)
     caption = f"Filter dropout: accuracy, and dropout-trained minus original in percentage points, with {results[0].level:.0%} intervals"
     return Table("runs", caption, heads, ("text", *numbers), (rows,))
 
@@ -192,8 +231,8 @@ def rankings(result: DropoutResult) -> list[Table]:
     ]
 
 
-def _numbers(columns: int) -> tuple[Kind, ...]:
-    kinds: list[Kind] = ["number"] * columns
+def _numbers(columns: int) -> tuple[CellKind, ...]:
+    kinds: list[CellKind] = ["number"] * columns
     return tuple(kinds)
 
 

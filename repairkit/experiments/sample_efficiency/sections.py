@@ -1,12 +1,31 @@
-"""Tables that only reports on sample efficiency have."""
+"""What reports on sample efficiency show: sections and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.common import closing_sections
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult, StoppedAlike
-from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, count, interval, percent, signed
+from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
+from repairkit.report.drawing import Figure
+from repairkit.report.formatting import NONE, count, interval, percent, signed
 from repairkit.result import Estimate
+
+REPLAY = "Both algorithms are stopped by the same rule at the same tolerance. The fewer filters stay contested until the end, the more a bandit saves; a wide tolerance leaves everybody near the k-th value for long, and it saves little."
+BUDGET = "On a real network neither algorithm of the paper stops by its rule within a budget that people have. So the engines are held against a long reference after the same image passes."
+GLOSSARY_METRICS = ("Accuracy",)
+GLOSSARY_TERMS = (
+    "Interval over filters",
+    "Filter",
+    "Value",
+    "Screen",
+    "Sample",
+    "Published rule",
+    "Spearman and R²",
+    "Image pass",
+)
+
 
 LABELS = {
     "tmab-paper": "TMAB as published",
@@ -15,6 +34,16 @@ LABELS = {
     "reference": "the reference",
 }
 PAPER = ("the paper", "8.7%", "—", "0.988", "0.975")
+
+
+def sections(result: EfficiencyResult, figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary; `figures` are those of the result."""
+    lead = REPLAY if result.compared_by == "replay" else BUDGET
+    return [
+        Section("compared", "Samples and agreement", blocks(lead, *comparisons(result))),
+        *comparison_tables.sections(result),
+        *closing_sections(result, figures, title="How it was compared, and what it cost"),
+    ]
 
 
 def facts(result: EfficiencyResult) -> list[tuple[str, str]]:
@@ -70,7 +99,7 @@ def stops(result: EfficiencyResult) -> Table:
         "R²",
         "Run or extrapolated",
     )
-    kinds: tuple[Kind, ...] = ("text", "number", "number", "number", "number", "number", "text")
+    kinds: tuple[CellKind, ...] = ("text", "number", "number", "number", "number", "number", "text")
     name, share, evaluations, rank, r_squared = PAPER
     paper = (
         Cell(name, kind="text"), Cell(NONE), Cell(share), Cell(evaluations), Cell(rank), Cell(r_squared), Cell("Inception-v3", kind="text"),

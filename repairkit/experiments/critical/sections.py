@@ -1,29 +1,65 @@
-"""Tables that only reports on critical filters have."""
+"""What reports on critical filters show: sections and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.common import closing_sections, filters_section, worse_section
 from repairkit.experiments.critical.result import CriticalResult
-from repairkit.report.tables import (
-    NONE,
-    Cell,
-    KeyFigure,
-    Kind,
-    Table,
-    aggregates,
-    before_after,
-    count,
-    interval,
-    percent,
-    plus_minus,
-    points,
-    small,
+from repairkit.report.document import Cell, CellKind, KeyFigure, Part, Section, Table, blocks
+from repairkit.report.drawing import Figure
+from repairkit.report.formatting import NONE, count, interval, percent, plus_minus, points, small
+from repairkit.report.tables import aggregates, before_after, differences, point_cells
+from repairkit.result import Extreme
+
+REMOVAL = "The filters of highest value (less the price, where one counts against them) are frozen, measured at the numbers of filters shown, and beside them as many filters drawn at random. Everything is measured on report images, which had no part in finding them. Changes are paired, against the network with nothing frozen."
+VALUES = (
+    "Each value stands with the half-width of its interval. Only filters whose value was measured by switching them off and on are listed."
 )
-from repairkit.result import Extreme, RemovalPoint
+LAYERS = "How many of the critical filters, which are those frozen above, lie in each layer, in the order in which the network runs them."
+BEFORE_AFTER = "Every share is measured on report images, which had no part in finding or choosing filters. Beside the repaired class stand those that changed measurably and those that fell most."
+NOT_REPAIRED = "No repair was asked for: the weights are the original ones. For a class, --repair freezes the filters of negative value."
+NOTHING_CHANGED = (
+    "No weights were changed, so nothing got worse. What freezing the critical filters would do to the rest is in the removal tables."
+)
+NO_REMOVAL = "No filter was removed: none has a positive value."
+GLOSSARY_METRICS = (
+    "Class recall",
+    "Mean recall of the other classes",
+    "Accuracy",
+)
+GLOSSARY_TERMS = (
+    "Interval",
+    "Paired difference",
+    "p value over classes",
+    "Claim",
+    "Filter",
+    "Value",
+    "Screen",
+    "Critical filter",
+    "Random filters",
+    "Image pass",
+)
+
 
 METRICS = {"other classes": "Mean recall of the other classes", "accuracy": "Accuracy on all images"}
+
+
+def sections(result: CriticalResult, figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary; `figures` are those of the result."""
+    by_layer: list[Part] = [LAYERS, layers(result)] if result.layers else ["No filter has a positive value."]
+    repaired: list[Part] = [BEFORE_AFTER, before_after(result)] if result.shares else [NOT_REPAIRED]
+    return [
+        Section("removal", "What removing them does", blocks(REMOVAL if result.layers else NO_REMOVAL, *removal(result))),
+        Section("values", "Highest and lowest values", blocks(VALUES, *extremes(result))),
+        Section("layers", "Where they lie", blocks(*by_layer)),
+        Section("before-after", "Repair: before and after", blocks(*repaired, *differences(result))),
+        worse_section(result) if result.shares else Section("worse", "What got worse", blocks(NOTHING_CHANGED)),
+        filters_section(result),
+        *comparison_tables.sections(result),
+        *closing_sections(result, figures),
+    ]
 
 
 def facts(result: CriticalResult) -> list[tuple[str, str]]:
@@ -85,7 +121,7 @@ def runs(results: Sequence[CriticalResult]) -> Table:
             )
         )
     heads = ("n", "Filters frozen", "Before", "Critical filters frozen", "Change", "As many random ones", "Other classes, critical filters")
-    numbers: list[Kind] = ["number"] * len(heads)
+    numbers: list[CellKind] = ["number"] * len(heads)
     caption = f"Removal of critical filters, changes in percentage points, with {results[0].level:.0%} intervals"
     return Table("runs", caption, ("Of", *heads), ("text", *numbers), (tuple(rows),))
 
@@ -121,12 +157,6 @@ def removal(result: CriticalResult) -> list[Table]:
     return tables
 
 
-def point_cells(point: RemovalPoint) -> tuple[Cell, Cell]:
-    """A point of a removal curve, and its change against none frozen."""
-    change = Cell(points(point.change), interval(point.change_low, point.change_high, points)) if point.filters else Cell(NONE)
-    return Cell(percent(point.value), interval(point.low, point.high, percent)), change
-
-
 def extremes(result: CriticalResult) -> list[Table]:
     """The highest and the lowest values with half-widths, and what counts against each filter where something does."""
     return [_values(each) for each in result.extremes if each.filters]
@@ -145,8 +175,8 @@ def _values(each: Extreme) -> Table:
         )
         for entry in each.filters
     )
-    price: tuple[tuple[str, Kind], ...] = (("Price", "number"),) if priced else ()
-    columns: tuple[tuple[str, Kind], ...] = (
+    price: tuple[tuple[str, CellKind], ...] = (("Price", "number"),) if priced else ()
+    columns: tuple[tuple[str, CellKind], ...] = (
         ("Filter", "code"), ("Value ± half-width", "number"), *price, ("Screen", "number"), ("Samples", "number"), ("Known to be of this end", "text"),
     )  # fmt: skip
     return Table(

@@ -1,12 +1,39 @@
-"""Tables that only reports on the correlation of attack success and accuracy have."""
+"""What reports on the correlation of attack success and accuracy show: sections and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.common import closing_sections
 from repairkit.experiments.correlation.result import CorrelationResult
-from repairkit.report.tables import NONE, Cell, KeyFigure, Table, count, interval, signed
+from repairkit.report.document import Cell, KeyFigure, Section, Table, blocks
+from repairkit.report.drawing import Figure
+from repairkit.report.formatting import NONE, count, interval, signed
 from repairkit.result import Correlation
+
+CORRELATIONS = "A correlation of 1 would mean that attacks need the very filters that accuracy needs, and that none could be frozen for free. Noise in the values pulls it toward zero, so each value also stands beside itself, measured again."
+GLOSSARY_METRICS = (
+    "Target success",
+    "Accuracy",
+)
+GLOSSARY_TERMS = (
+    "Interval of a rank correlation",
+    "Filter",
+    "Screen",
+    "Rank correlation",
+    "Image pass",
+)
+
+
+def sections(result: CorrelationResult, figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary; `figures` are those of the result."""
+    found = [CORRELATIONS, summary(result)] if result.correlations else ["Nothing was measured: the attack does not fool the network."]
+    return [
+        Section("correlations", "How alike both values rank the filters", blocks(*found, tops(result) if result.tops else None)),
+        *comparison_tables.sections(result),
+        *closing_sections(result, figures),
+    ]
 
 
 def facts(result: CorrelationResult) -> list[tuple[str, str]]:

@@ -1,12 +1,43 @@
-"""Tables that only reports on truncation have."""
+"""What reports on truncation show: sections and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from repairkit.baselines import tables as comparison_tables
+from repairkit.experiments.common import closing_sections
 from repairkit.experiments.truncation.result import TruncationCurve, TruncationResult
-from repairkit.report.tables import NONE, Cell, KeyFigure, Kind, Table, count, interval, percent
+from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
+from repairkit.report.drawing import Figure
+from repairkit.report.formatting import NONE, count, interval, percent
 from repairkit.result import Estimate
+
+DEATHS = "A network that is dead gives every filter that is removed later a marginal contribution of nothing but noise. The paper ends a permutation once the worth is below a fixed value; the last columns say what share of a permutation's evaluations that saves and what share of the worth is then credited to no filter."
+ZONES = "The default engine truncates by size: it draws coalitions that keep at least the share t0 of the filters. With t0 = auto it begins where single filters begin to change the score, which is not where accuracy is high."
+CURVES = "None removed is the whole network, all removed the same constant answer to every image."
+GLOSSARY_METRICS = (
+    "Accuracy",
+    "Mean recall",
+)
+GLOSSARY_TERMS = (
+    "Interval over orders and images",
+    "Filter",
+    "Truncation",
+    "Dead network",
+    "Live zone",
+    "Image pass",
+)
+
+
+def sections(result: TruncationResult, figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary; `figures` are those of the result."""
+    return [
+        Section("deaths", "When networks die, and what truncation saves", blocks(DEATHS, deaths(result))),
+        Section("zones", "Where the live zone begins", blocks(ZONES, zones(result))),
+        Section("curves", "Worth as filters are removed", blocks(CURVES, *curves(result))),
+        *comparison_tables.sections(result),
+        *closing_sections(result, figures, title="How it was measured, and what it cost"),
+    ]
 
 
 def facts(result: TruncationResult) -> list[tuple[str, str]]:
@@ -47,7 +78,7 @@ def runs(results: Sequence[TruncationResult]) -> Table:
 
 def deaths(result: TruncationResult) -> Table:
     """When each network dies, and what ending permutations at the paper's worth saves."""
-    numbers: list[Kind] = ["number"] * 7
+    numbers: list[CellKind] = ["number"] * 7
     heads = ("n", "Dead in half of the orders", "First and last order", "Rises again", "Paper's end", "Evaluations saved", "Worth given up")
     rows = tuple(
         (

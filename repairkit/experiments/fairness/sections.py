@@ -1,4 +1,4 @@
-"""Tables that only fairness reports have."""
+"""What reports on fairness show: sections and tables."""
 
 from __future__ import annotations
 
@@ -6,22 +6,62 @@ from collections.abc import Sequence
 
 from repairkit.alternatives import tables as alternatives_tables
 from repairkit.baselines import tables as comparison_tables
-from repairkit.experiments.fairness.result import Agreement, FairnessResult
-from repairkit.report.tables import (
-    NONE,
-    Cell,
-    KeyFigure,
-    Kind,
-    Table,
-    aggregates,
-    before_after,
-    column_label,
-    count,
-    interval,
-    percent,
-    points,
-    signed,
+from repairkit.experiments.common import (
+    NOTHING_WORSE,
+    REPORT_IMAGES,
+    closing_sections,
+    columns,
+    differences_section,
+    filters_section,
+    worse_section,
 )
+from repairkit.experiments.fairness.result import Agreement, FairnessResult
+from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
+from repairkit.report.drawing import Figure
+from repairkit.report.formatting import NONE, count, interval, percent, points, signed
+from repairkit.report.tables import aggregates, before_after, claims_worse, column_label, differences, lower_after_repair
+
+DISPARITIES = "How far apart the groups lie. Small differences and a ratio near 1 mean that the groups are served alike, not that they are served well."
+GLOSSARY_METRICS = (
+    "Recall",
+    "Mean recall",
+    "Lowest recall",
+    "Source accuracy",
+    "Difference of recalls",
+    "Ratio of recalls",
+)
+GLOSSARY_TERMS = (
+    "Interval",
+    "Paired difference",
+    "p value, adjusted",
+    "Claim",
+    "Filter",
+    "Value",
+    "Screen",
+    "Stability",
+    "Threshold moved",
+    "Dropout-trained",
+    "Image pass",
+    "Fold",
+)
+
+
+def sections(result: FairnessResult, figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary; `figures` are those of the result."""
+    return [
+        Section("before-after", "Before and after", blocks(REPORT_IMAGES, before_after(result), columns(result))),
+        worse_section(result, lower_after_repair(result), otherwise="" if claims_worse(result) else NOTHING_WORSE),
+        *alternatives_tables.sections(result, alternatives(result)),
+        differences_section(differences(result)),
+        Section(
+            "disparities",
+            "Disparities between groups",
+            blocks(*([DISPARITIES, disparities(result)] if result.disparities else ["No disparities were recorded."])),
+        ),
+        filters_section(result),
+        *comparison_tables.sections(result),
+        *closing_sections(result, figures, rounds(result), stability(result)),
+    ]
 
 
 def facts(result: FairnessResult) -> list[tuple[str, str]]:
@@ -100,7 +140,7 @@ def rounds(result: FairnessResult) -> Table | None:
         )
         for entry in result.rounds
     )
-    fold_kind: tuple[Kind, ...] = ("number",) if folded else ()
+    fold_kind: tuple[CellKind, ...] = ("number",) if folded else ()
     return Table(
         key="rounds",
         caption="What each round froze, and where that led on report images",
@@ -134,7 +174,7 @@ def stability(result: FairnessResult) -> Table | None:
         )
         for entry in result.stability
     )
-    numbers: list[Kind] = ["number"] * (len(ks) + 1)
+    numbers: list[CellKind] = ["number"] * (len(ks) + 1)
     return Table(
         key="stability",
         caption="Filters that both halves of the attribution images name, of k that each half names",
@@ -167,6 +207,6 @@ def runs(results: Sequence[FairnessResult]) -> Table:
     )
 
     heads = ("n, and of the source", "Mean recall", "Repaired", "Change", "Against moved threshold", "Lowest recall", "Source accuracy")
-    numbers: list[Kind] = ["number"] * len(heads)
+    numbers: list[CellKind] = ["number"] * len(heads)
     caption = f"Changes in percentage points, with {results[0].level:.0%} intervals"
     return Table("runs", caption, ("Run", *heads), ("code", *numbers), (rows,))
