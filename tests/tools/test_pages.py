@@ -4,8 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import call
+
+from repairkit.data.images import LabelledImages
 
 ROOT = Path(__file__).parents[2]
 HOME = "https://github.com/repairkit/repairkit/blob/main/"
@@ -77,3 +80,12 @@ def test_the_options_that_the_pages_show_exist(monkeypatch):
     assert missing <= PENDING
     named = set(re.findall(r"`(--[a-z-]+)", text))
     assert {option for option in named if not any(option in shown for shown in helps.values())} <= PENDING
+
+
+def test_the_objective_of_the_contributing_page_works_as_written():
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add an objective")[2].partition("\n## ")[0]
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    images = LabelledImages(np.zeros((6, 8, 8, 3), np.uint8), labels, np.full(6, "all"), classes=("a", "b", "c"), name="six")
+    names = {"images": images}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL)), names)  # noqa: S102 - our own page
+    assert names["BalancedAccuracy"]().weights(images).sum() == pytest.approx(1)
