@@ -24,7 +24,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame, prepared_batches
-from repairkit.objectives import Accuracy, Smooth
+from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley import tmab
 
 WEIGHTS = Path("weights/inception_v3_20.safetensors")
@@ -98,7 +98,7 @@ def decide(network: nn.Module, device: Device, data: Path, *, pixels: int, budge
     classifier = Classifier(network, classes=images.classes, mean=(0.5,) * 3, std=(0.5,) * 3).to(device.name)
     filters = ConvFilters(network, device=device.name)
     filters.calibrate(prepared_batches(classifier, images))
-    game = ModelGame(classifier, filters, Smooth(Accuracy()).on(images), batch=batch, precision=device.dtype)
+    game = ModelGame(classifier, filters, Probability(Accuracy()).on(images), batch=batch, precision=device.dtype)
     lines = []
     for end in ("low", "high"):
         marks = {"screen": 0.0, "flips": 0.0}

@@ -26,7 +26,7 @@ from faces import SURROGATES, Flips, Floats, MarginOnly, contenders, exact_flips
 from passes import add_machine, machine
 
 from repairkit.data import synthetic_faces as drawn
-from repairkit.objectives import Smooth, SubgroupRecall
+from repairkit.objectives import Probability, SubgroupRecall
 from repairkit.shapley import Game, tmab
 from repairkit.shapley.bounds import published_bound
 from repairkit.shapley.permutation import permutation
@@ -133,7 +133,7 @@ def main() -> None:
     each, walked = walk_some(game, given.permutations, given.t0)
     engines: dict[str, tuple[Game, bool]] = {"`tmab`": (game, False)}
     if given.smooth:
-        smooth_game = game_of(classifier, images, Smooth(SubgroupRecall()), device=given.device)
+        smooth_game = game_of(classifier, images, Probability(SubgroupRecall()), device=given.device)
         engines["`tmab`, smooth score, judged by the hard truth"] = (smooth_game, True)
     columns = " | ".join(f"{budget:,.0f}" for budget in given.budgets)
     print(f"Precision@{given.top} by image passes; in brackets the passes with which `tmab-paper` gets as far (extrapolated).\n")

@@ -18,7 +18,7 @@ import repairkit
 from repairkit.experiments.sample_efficiency.small_network import TRAINED_ON, digits, trained_classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame, prepared_batches
-from repairkit.objectives import Accuracy, Smooth
+from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley import Game
 
 
@@ -32,7 +32,7 @@ def digits_game(images: int = 200, *, epochs: int = 30, smooth: bool = True) -> 
     held_out = everything.subset(np.arange(TRAINED_ON, TRAINED_ON + images))
     filters = ConvFilters(classifier.network)
     filters.calibrate(prepared_batches(classifier, held_out))
-    objective = Smooth(Accuracy()) if smooth else Accuracy()
+    objective = Probability(Accuracy()) if smooth else Accuracy()
     return ModelGame(classifier, filters, objective.on(held_out), batch=1024)
 
 

@@ -6,7 +6,17 @@ from repairkit.network.freezing import Freeze, bake
 from repairkit.network.game import ModelGame
 from repairkit.network.patch import Patch
 from repairkit.network.structural_pruning import load_pruned
-from repairkit.objectives import Accuracy, AttackSuccess, ClassRecall, LogLoss, Objective, RecallGap, Smooth, SubgroupRecall, Worth
+from repairkit.objectives import (
+    Accuracy,
+    AttackSuccess,
+    ClassRecall,
+    LogLoss,
+    Objective,
+    ObjectiveSum,
+    Probability,
+    RecallGap,
+    SubgroupRecall,
+)
 from repairkit.shapley import Attribution, FunctionGame, Game, estimate, exact_values
 
 __version__ = "0.1.0"
@@ -24,12 +34,12 @@ __all__ = [
     "LogLoss",
     "ModelGame",
     "Objective",
+    "ObjectiveSum",
     "Patch",
+    "Probability",
     "RecallGap",
     "RepairkitError",
-    "Smooth",
     "SubgroupRecall",
-    "Worth",
     "bake",
     "estimate",
     "exact_values",

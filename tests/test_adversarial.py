@@ -29,7 +29,7 @@ from repairkit.experiments.adversarial.adversaries import THOROUGH, Effort, judg
 from repairkit.experiments.adversarial.feasibility import check_hits, fooled, moved
 from repairkit.experiments.adversarial.objective import margins
 from repairkit.experiments.adversarial.result import AdversarialResult, Strength
-from repairkit.experiments.adversarial.rounds import Tuned
+from repairkit.experiments.adversarial.rounds import FineTuned
 from repairkit.experiments.adversarial.run import configuration, plan, repair
 from repairkit.experiments.adversarial.summary import summarise
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
@@ -280,7 +280,7 @@ def test_a_round_that_froze_nothing_trained_nothing():
     idle = replace(
         first, choice=replace(first.choice, path=first.choice.path[:1], chosen=0), patch=first.patch.model_copy(update={"culprits": []})
     )
-    trained = replace(first, tuned=Tuned(bound=0.01, allowed=0.025))
+    trained = replace(first, tuned=FineTuned(bound=0.01, allowed=0.025))
     said = result_of(asked, OPTIONS, replace(ATTACKS, rounds=2, finetune_epochs=3), replace(findings, rounds=[trained, idle]))
     assert said.verdict.headline.startswith("Freezing 4 filters and 3 epochs of training: ")
 

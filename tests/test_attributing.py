@@ -8,7 +8,7 @@ from networks import labelled, twelve_filters
 
 from repairkit.errors import FullMemoryError, ModelWarning
 from repairkit.experiments.options import Options
-from repairkit.objectives import Accuracy, Smooth
+from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import attribute, within_memory
 from repairkit.run.ledger import Clock
 from repairkit.run.store import Unfinished
@@ -21,7 +21,7 @@ class Memory:
     """Counts the images of every pass of a new game; from pass `full_from` on there is no room for more than 10."""
 
     def __init__(self, monkeypatch, *, full_from: float = np.inf) -> None:
-        self.game = model_game(twelve_filters(), Smooth(Accuracy()).on(labelled(40)), batch=16)
+        self.game = model_game(twelve_filters(), Probability(Accuracy()).on(labelled(40)), batch=16)
         self.full_from = full_from
         self.images: list[int] = []
         for name in ("snapshot", "gradients"):

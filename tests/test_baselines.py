@@ -40,7 +40,7 @@ def test_every_baseline_is_an_attribution_of_all_filters_that_says_what_it_cost(
         assert np.isfinite(each.value).all()
         assert each.harmful == game.harmful
     spent = {name: sum(each.passes.values()) for name, each in found.items()}
-    groups = game.stake.parts[0].images.groups
+    groups = game.stake.terms[0].images.groups
     assert spent == {
         "random": 0, "weight norm": 0, "response norm": n, "mean activation": n, "taylor": 3 * n, "conductance": 3 * 3 * 51,
         "leave-one-out": pytest.approx(n * (1 + game.flip_shares.sum())), "fairprune": len(groups) + 3 * len(groups),
@@ -130,7 +130,7 @@ def test_conductance_is_captum_s(steps):
 
 def test_fairprune_compares_the_groups_served_worst_and_best(game):
     found = baselines.fairprune(game)
-    images = game.stake.parts[0].images
+    images = game.stake.terms[0].images
     live = np.ones((1, game.n), dtype=bool)
     examples = np.arange(len(images))
     right = game.scores(live, examples)

@@ -18,7 +18,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.game import ModelGame
-from repairkit.objectives import Accuracy, Smooth, SubgroupRecall
+from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.objectives.base import Objective
 from repairkit.shapley import exact_values
 
@@ -144,7 +144,7 @@ def test_flips_of_margins_are_the_flips_of_every_score(faces, score):
     game = two_classes(faces, faces.MarginOnly())
     flips = faces.exact_flips(game, np.arange(9), samples=64, seed=0, t0=0.5)
     live, examples, factors = faces.draw(game, 64, seed=[0, 2, 0], t0=0.5, shared=faces.SHARED)
-    judge = two_classes(faces, SubgroupRecall() if score == "hard" else Smooth(SubgroupRecall()))
+    judge = two_classes(faces, SubgroupRecall() if score == "hard" else Probability(SubgroupRecall()))
     expected = 0.5 * factors[:, None] * judge.flips(live, examples, np.arange(9))
     np.testing.assert_allclose(flips.marginals(getattr(faces, score)).reshape(64, 9), expected, atol=1e-6)
     assert (live[0::4] == live[3::4]).all()
@@ -166,7 +166,7 @@ def test_screens_of_all_surrogates_come_from_the_gradient_of_the_margin(faces):
     game = two_classes(faces, faces.MarginOnly())
     found = faces.screens(game, faces.SURROGATES, gradients=64, seed=3, t0=0.5)
     live, examples, factors = faces.draw(game, 64, seed=[3, 1, 0], t0=0.5, shared=1)
-    slopes = two_classes(faces, Smooth(SubgroupRecall())).gradients(live, examples)
+    slopes = two_classes(faces, Probability(SubgroupRecall())).gradients(live, examples)
     np.testing.assert_allclose(found["probability"], 0.5 * (factors @ slopes) / 64, atol=1e-7)
     np.testing.assert_allclose(found["margin"], 0.5 * (factors @ game.gradients(live, examples)) / 64, atol=1e-7)
 
@@ -280,7 +280,7 @@ def test_filters_that_cannot_matter_are_those_without_weights_or_without_a_reade
         name="noise",
     )  # fmt: skip
     classifier = Classifier(network, classes=images.classes)
-    game = dead_filters.game_of(classifier, Smooth(Accuracy()).on(images), (images,), Options())
+    game = dead_filters.game_of(classifier, Probability(Accuracy()).on(images), (images,), Options())
     flips, slopes = dead_filters.measure(game, np.arange(7), samples=4, t0=0.5, seed=0)
     assert np.abs(flips[:, dead.any]).max() < 1e-6
     assert np.abs(slopes[:, dead.any]).max() < 1e-6

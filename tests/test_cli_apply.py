@@ -13,7 +13,7 @@ from torchvision.models import squeezenet1_0
 
 from repairkit.models import zoo
 from repairkit.models.class_subset import narrowed
-from repairkit.network.patch import Culprit, Patch
+from repairkit.network.patch import FrozenFilter, Patch
 
 
 def test_apply_gives_the_repaired_weights(finished, tmp_path):
@@ -87,7 +87,7 @@ def narrow_patch(folder, architecture="squeezenet1_1"):
     network = randomised(zoo.build(architecture, len(known)), 0)
     zoo.save(network, folder / "whole.safetensors", architecture=architecture, classes=known, trained_on="mine", half=False)
     narrow = narrowed(zoo.load(folder / "whole.safetensors"), ("lemon", "zebra"))
-    filters = [Culprit(layer="features.0", channel=3, constant=0.5, value=-0.1)]
+    filters = [FrozenFilter(layer="features.0", channel=3, constant=0.5, value=-0.1)]
     patch = Patch(
         architecture=architecture,
         weights_sha256=narrow.sha256,

@@ -142,7 +142,7 @@ def test_agreement_is_spearmans_over_filters_that_both_value_and_the_overlap_of_
 def test_what_cannot_be_compared_says_why_and_nothing_fails():
     _, _, result = compared_colours(None)
     assert row(result, "fairprune").why_not == (
-        "fairprune compares subgroups, got Smooth(Accuracy()) on colours; it is for repairs of fairness"
+        "fairprune compares subgroups, got Probability(Accuracy()) on colours; it is for repairs of fairness"
     )
     game = model_game(twelve_filters(), SubgroupRecall().on(labelled(9)), batch=4)
     shapley = replace(suspects(comparing.baselines.weight_norm(game)), passes={"flips": 3.0})

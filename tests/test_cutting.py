@@ -17,14 +17,14 @@ from repairkit.network.freezing import Freeze, baked_copy, why_not_bakeable
 from repairkit.network.structural_pruning import (
     BORDERS,
     CARRIES,
-    CUTS,
+    CHANNELS,
     DEPENDS,
     LAST,
     WEIGHTS,
-    Couplings,
+    DependencyGraph,
     constant_inputs,
-    cuts_of,
     load_pruned,
+    pruned_channels_of,
 )
 from repairkit.network.tracing import trace
 
@@ -66,7 +66,7 @@ def logits(network, images):
 def test_without_padding_the_pruned_network_answers_as_the_frozen_one(filters):
     network = networks.randomised(TwoHeads())
     constants, images = frozen(**filters), networks.inputs(5)
-    pruned = Couplings(network, images[:1]).prune(constants)
+    pruned = DependencyGraph(network, images[:1]).prune(constants)
     torch.testing.assert_close(logits(pruned.network, images), masked(network, constants, images), rtol=1e-5, atol=1e-6)
     assert set(pruned.removed) == set(constants)
     assert pruned.kept == {}
@@ -76,7 +76,7 @@ def test_parameters_and_operations_are_those_counted_by_hand():
     """Without filter 1 of the stem: 27 weights and a batch norm's two numbers there, 9 weights in each row of both readers."""
     network = networks.randomised(TwoHeads())
     image = networks.inputs(1)
-    pruned = Couplings(network, image).prune(frozen(stem=[1]))
+    pruned = DependencyGraph(network, image).prune(frozen(stem=[1]))
     before, after = parameters(network), parameters(pruned.network)
     assert before == 4 * 27 + 8 + (3 * 36 + 3) + 2 * 36 + 2 * 5 + (2 * 32 + 2)
     # right has no bias and no batch norm: it is given one number for each of its two rows
@@ -89,7 +89,7 @@ def test_parameters_and_operations_are_those_counted_by_hand():
 def test_the_network_that_was_given_stays_as_it_was():
     network = networks.randomised(TwoHeads())
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    Couplings(network, networks.inputs(1)).prune(frozen(stem=[1]))
+    DependencyGraph(network, networks.inputs(1)).prune(frozen(stem=[1]))
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert not network.training
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in network.modules())
@@ -98,13 +98,13 @@ def test_the_network_that_was_given_stays_as_it_was():
 def test_of_a_residual_sum_all_filters_must_be_frozen():
     network = networks.randomised(networks.Residual())
     images = networks.inputs(4)
-    couplings = Couplings(network, images[:1])
-    alone = couplings.prune(frozen(conv0=[1], conv2=[2], conv1=[0, 3]))
+    dependencies = DependencyGraph(network, images[:1])
+    alone = dependencies.prune(frozen(conv0=[1], conv2=[2], conv1=[0, 3]))
     assert alone.removed == [FilterId("conv1", 0)]  # within the block, so that nothing is added to it
     assert alone.kept == {DEPENDS: [FilterId("conv0", 1), FilterId("conv2", 2)], CARRIES: [FilterId("conv1", 3)]}
     assert (alone.network.conv0.out_channels, alone.network.conv2.out_channels) == (4, 4)
     sums = {FilterId("conv0", 1): 0.0, FilterId("conv2", 1): 0.7}  # of zero, so that no carrier is needed in the block
-    both = couplings.prune(sums)
+    both = dependencies.prune(sums)
     assert set(both.removed) == set(sums)
     torch.testing.assert_close(logits(both.network, images), masked(network, sums, images), rtol=1e-5, atol=1e-6)
     assert (both.network.conv0.out_channels, both.network.conv2.out_channels, both.network.fc.in_features) == (3, 3, 3)
@@ -114,7 +114,7 @@ def test_of_a_residual_sum_all_filters_must_be_frozen():
 def test_behind_zero_padding_one_filter_stays_and_carries_the_others():
     network = networks.randomised(networks.Functional())  # conv3 pads, conv2 does not
     images, constants = networks.inputs(6), frozen(conv1=[0, 1, 3])  # at 0.2, 0.3 and 0.4
-    pruned = Couplings(network, images[:1]).prune(constants)
+    pruned = DependencyGraph(network, images[:1]).prune(constants)
     assert pruned.removed == [FilterId("conv1", 0), FilterId("conv1", 1)]
     assert pruned.kept == {CARRIES: [FilterId("conv1", 3)]}
     own, first, second = (network.conv3.weight[:, channel] for channel in (3, 0, 1))
@@ -126,7 +126,7 @@ def test_behind_zero_padding_one_filter_stays_and_carries_the_others():
 
 def test_a_constant_of_zero_needs_no_carrier():
     network = networks.randomised(networks.Functional())
-    pruned = Couplings(network, networks.inputs(1)).prune({FilterId("conv1", 1): 0.0})
+    pruned = DependencyGraph(network, networks.inputs(1)).prune({FilterId("conv1", 1): 0.0})
     assert (pruned.removed, pruned.kept) == ([FilterId("conv1", 1)], {})
 
 
@@ -138,7 +138,7 @@ def test_maps_that_differ_by_position_each_in_its_own_way_stay():
     with torch.no_grad():
         network.bn2.bias += 3.0  # so that no ReLU is shut
     images, constants = networks.inputs(4), frozen(conv1=[0, 1, 2])
-    pruned = Couplings(network, images[:1]).prune(constants)
+    pruned = DependencyGraph(network, images[:1]).prune(constants)
     assert {reason: len(names) for reason, names in pruned.kept.items()} == {CARRIES: 1, BORDERS: 2}
     torch.testing.assert_close(logits(pruned.network, images), masked(network, constants, images), rtol=1e-5, atol=1e-6)
 
@@ -154,7 +154,7 @@ def test_real_architectures_answer_as_when_frozen(architecture):
         for site, channel in drawn
         if why_not_bakeable(network, site, constant := rng.random()) is None
     }
-    pruned = Couplings(network, images[:1]).prune(constants)
+    pruned = DependencyGraph(network, images[:1]).prune(constants)
     assert len(pruned.removed) > 0.3 * len(constants)
     assert len(pruned.removed) + sum(map(len, pruned.kept.values())) == len(constants)
     torch.testing.assert_close(logits(pruned.network, images), logits(baked_copy(network, constants), images), rtol=1e-4, atol=1e-5)
@@ -164,7 +164,7 @@ def test_a_depthwise_convolution_goes_with_the_filter_before_it():
     network = networks.randomised(networks.depthwise())
     images = networks.inputs(4)
     constants = frozen(conv2=[1])
-    pruned = Couplings(network, images[:1]).prune(constants)
+    pruned = DependencyGraph(network, images[:1]).prune(constants)
     assert pruned.outputs == {"bn2": [1], "conv1": [1], "conv2": [1]}
     assert (pruned.network.conv2.groups, pruned.network.conv3.in_channels) == (3, 3)
     torch.testing.assert_close(logits(pruned.network, images), masked(network, constants, images), rtol=1e-5, atol=1e-6)
@@ -172,14 +172,14 @@ def test_a_depthwise_convolution_goes_with_the_filter_before_it():
 
 def test_a_layer_keeps_a_filter():
     network = networks.randomised(TwoHeads())
-    pruned = Couplings(network, networks.inputs(1)).prune(frozen(left=[0, 1, 2]))
+    pruned = DependencyGraph(network, networks.inputs(1)).prune(frozen(left=[0, 1, 2]))
     assert pruned.network.left.out_channels == 1
     assert {reason: len(names) for reason, names in pruned.kept.items()} == {LAST: 1}
 
 
 def test_grouped_convolutions_are_left_alone():
     network = networks.randomised(networks.grouped())
-    pruned = Couplings(network, networks.inputs(1)).prune(frozen(conv1=[0], conv2=[3]))
+    pruned = DependencyGraph(network, networks.inputs(1)).prune(frozen(conv1=[0], conv2=[3]))
     assert pruned.removed == []
     assert sum(map(len, pruned.kept.values())) == 2
     assert any("groups" in reason for reason in pruned.kept)
@@ -207,13 +207,13 @@ class FixedWidth(nn.Module):
 
 def test_a_network_that_cannot_be_cut_is_named_before_any_work():
     with pytest.raises(ModelError, match=r"Torch-Pruning cannot take filters out of this FixedWidth \(.*--freeze-only"):
-        Couplings(networks.randomised(FixedWidth()), networks.inputs(1))
+        DependencyGraph(networks.randomised(FixedWidth()), networks.inputs(1))
 
 
 def test_weights_that_cannot_hold_a_constant_are_no_network():
     network = networks.randomised(networks.conv_without_bias())
     with pytest.raises(BakeError, match="conv1 has neither a bias nor a batch norm"):
-        Couplings(network, networks.inputs(1)).prune(frozen(conv1=[0]))
+        DependencyGraph(network, networks.inputs(1)).prune(frozen(conv1=[0]))
 
 
 @pytest.fixture
@@ -226,10 +226,10 @@ def written(tmp_path):
         FilterId("features.12.squeeze", 0): 0.2,
         FilterId("features.12.squeeze", 7): 0.3,
     }
-    pruned = Couplings(network, torch.rand(1, 3, 48, 48)).prune(constants)
+    pruned = DependencyGraph(network, torch.rand(1, 3, 48, 48)).prune(constants)
     assert len(pruned.removed) == 3
     classifier = Classifier(network, classes=("cat", "dog"), mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)).eval()
-    cuts_of(pruned, classifier, "squeezenet1_1").write(tmp_path / CUTS)
+    pruned_channels_of(pruned, classifier, "squeezenet1_1").write(tmp_path / CHANNELS)
     zoo.save(pruned.network, tmp_path / WEIGHTS, architecture="squeezenet1_1 without 3", classes=("cat", "dog"), trained_on="", half=False)
     return tmp_path, classifier.with_network(pruned.network)
 
@@ -264,8 +264,8 @@ def test_ordinary_loading_refuses_pruned_weights(written):
 )
 def test_files_that_do_not_fit(written, change, error, message):
     folder, _ = written
-    content = json.loads((folder / CUTS).read_text()) | change
-    (folder / CUTS).write_text(json.dumps(content))
+    content = json.loads((folder / CHANNELS).read_text()) | change
+    (folder / CHANNELS).write_text(json.dumps(content))
     with pytest.raises(error, match=message):
         load_pruned(folder)
 

@@ -645,7 +645,7 @@ def test_halves_share_nothing(monkeypatch):
     clock = Clock(None, 0)
     found = attributing.agreement_of_halves(task.model.classifier, *parts, options, seed=5, t0=0.9, clock=clock)
     (one, own), (other, others) = asked
-    for images, first, second in zip(parts, one.stake.parts, other.stake.parts, strict=True):
+    for images, first, second in zip(parts, one.stake.terms, other.stake.terms, strict=True):
         hashes = set(first.images.hashes), set(second.images.hashes)
         assert not hashes[0] & hashes[1]
         assert hashes[0] | hashes[1] == set(images.hashes)

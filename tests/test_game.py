@@ -120,7 +120,7 @@ def two_part_worth():
 def literal_scores(game, twin, signals, live, examples) -> np.ndarray:
     """Each example by its own objective, from hooks on the twin."""
     scores = []
-    everything = [(part.objective, part.images, index) for part in game.stake.parts for index in range(len(part.images))]
+    everything = [(part.objective, part.images, index) for part in game.stake.terms for index in range(len(part.images))]
     for row, example in enumerate(examples):
         objective, images, index = everything[example]
         prepared = game.classifier.prepare(images.batch(np.array([index])))

@@ -5,7 +5,7 @@ import pytest
 from fairlearn.postprocessing import ThresholdOptimizer
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from repairkit.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds, Sensitive
+from repairkit.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds, SensitiveFeature
 from repairkit.errors import DataError, ModelError
 
 
@@ -73,7 +73,7 @@ def test_who_is_of_no_known_group_keeps_the_networks_answer():
     ],
 )
 def test_what_is_left_without_the_label(groups, values, of_first):
-    sensitive = Sensitive(groups, [0, 1, 0, 1])
+    sensitive = SensitiveFeature(groups, [0, 1, 0, 1])
     assert sensitive.values == values
     assert sensitive.of(groups)[0] == of_first
     assert sensitive.known(groups).all()

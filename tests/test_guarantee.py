@@ -11,7 +11,7 @@ from networks import labelled, twelve_filters
 from scipy.stats import binomtest
 
 from repairkit.errors import BudgetError, GameError, UsageError
-from repairkit.objectives import Accuracy, Smooth
+from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley import Attribution, FunctionGame, estimate, exact_values, tmab
 from repairkit.shapley.audit import audit_chances
 from repairkit.shapley.guarantee import Guarantee
@@ -186,7 +186,7 @@ def test_same_seed_same_bits():
 
 
 def test_two_workers_give_the_same_bits():
-    game = model_game(twelve_filters(), Smooth(Accuracy()).on(labelled(40)), batch=16)
+    game = model_game(twelve_filters(), Probability(Accuracy()).on(labelled(40)), batch=16)
     options = {"budget": 3_000, "top": 2, "contested": 3, "audit": 4}
     one, two = (certify(game, workers=workers, **options) for workers in (1, 2))
     assert same(one, two)

@@ -7,7 +7,7 @@ from networks import labelled
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
-from repairkit.objectives import Accuracy, AttackSuccess, ClassRecall, LogLoss, RecallGap, Smooth, SubgroupRecall
+from repairkit.objectives import Accuracy, AttackSuccess, ClassRecall, LogLoss, Probability, RecallGap, SubgroupRecall
 
 GROUPS = ("a", "b", "b", "c", "c", "c", "a", "c")
 LOGITS = torch.randn(8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
@@ -19,10 +19,10 @@ ALL = (
     SubgroupRecall(),
     RecallGap("a", "c"),
     LogLoss(floor=0.05),
-    Smooth(AttackSuccess()),
-    Smooth(ClassRecall(0)),
-    Smooth(SubgroupRecall()),
-    Smooth(RecallGap("a", "b")),
+    Probability(AttackSuccess()),
+    Probability(ClassRecall(0)),
+    Probability(SubgroupRecall()),
+    Probability(RecallGap("a", "b")),
 )
 
 
@@ -30,7 +30,7 @@ def literal_score(objective, logits: np.ndarray, label: int) -> float:
     if isinstance(objective, LogLoss):
         exponentials = np.exp(logits - logits.max())
         return float(-np.log(max(exponentials[label] / exponentials.sum(), objective.floor)))
-    if isinstance(objective, Smooth):
+    if isinstance(objective, Probability):
         return float(1 / (1 + np.exp(max(np.delete(logits, label)) - logits[label])))
     return float(int(np.argmax(logits)) == label)
 
@@ -39,7 +39,7 @@ def literal_metric(objective, scores: np.ndarray, images: LabelledImages) -> flo
     """The number that a reader knows under the objective's name."""
     groups = images.groups
     means = {group: float(np.mean([s for s, g in zip(scores, groups, strict=True) if g == group])) for group in sorted(set(groups))}
-    if isinstance(objective, Smooth):
+    if isinstance(objective, Probability):
         objective = objective.objective
     if isinstance(objective, ClassRecall):
         return float(np.mean([s for s, label in zip(scores, images.labels.tolist(), strict=True) if label == objective.label]))
@@ -104,9 +104,9 @@ def test_small_groups_count_as_much_as_large_ones():
         (LogLoss(), 1),
         (AttackSuccess(), 1),
         (ClassRecall(1), -1),
-        (Smooth(RecallGap("a", "b")), 1),
-        (Smooth(AttackSuccess()), 1),
-        (Smooth(Accuracy()), -1),
+        (Probability(RecallGap("a", "b")), 1),
+        (Probability(AttackSuccess()), 1),
+        (Probability(Accuracy()), -1),
     ],
     ids=repr,
 )
@@ -119,11 +119,11 @@ def test_which_sign_of_a_value_is_harmful(objective, expected):
 
 def test_what_is_good_plus_what_is_bad_has_no_harmful_sign():
     worth = Accuracy().on(labelled(6)) + LogLoss().on(labelled(6))
-    with pytest.raises(UsageError, match="adds what is good to what is bad"):
+    with pytest.raises(UsageError, match="no sign of a value is harmful"):
         _ = worth.harmful
 
 
-@pytest.mark.parametrize("wrap", [lambda objective: objective, Smooth], ids=["hard", "smooth"])
+@pytest.mark.parametrize("wrap", [lambda objective: objective, Probability], ids=["hard", "smooth"])
 def test_attack_success_minus_clean_accuracy_is_one_worth(wrap):
     """Label of an adversarial image: the target. A filter that helps the attack or hurts clean images has a positive value."""
     attacked, clean = labelled(6, name="attacked"), labelled(4, seed=1, name="clean")
@@ -132,7 +132,7 @@ def test_attack_success_minus_clean_accuracy_is_one_worth(wrap):
     assert worth.bounds == (0.0, 1.0)
     assert worth.scale == pytest.approx(2)
     np.testing.assert_allclose(worth.weights, [1 / 6] * 6 + [-1 / 4] * 4)
-    with pytest.raises(UsageError, match="adds what is good to what is bad"):
+    with pytest.raises(UsageError, match="no sign of a value is harmful"):
         _ = (wrap(AttackSuccess()).on(attacked) + wrap(Accuracy()).on(clean)).harmful
 
 
@@ -171,5 +171,5 @@ def test_bad_settings_are_named():
         with pytest.raises(DataError, match=rf"tiny has 2 classes, so labels 0 to 1; got the label {label}"):
             ClassRecall(label).weights(images)
     for floor in (0.0, 1.0, -0.1):
-        with pytest.raises(UsageError, match="floor must lie between 0 and 1"):
+        with pytest.raises(UsageError, match="expected a floor between 0 and 1"):
             LogLoss(floor=floor)

@@ -11,11 +11,11 @@ from repairkit.errors import BakeError, DataError, ModelError
 from repairkit.models.zoo import hash_state
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze
-from repairkit.network.patch import Culprit, Patch
+from repairkit.network.patch import FrozenFilter, Patch
 
 CULPRITS = [
-    Culprit(layer="conv2", channel=3, constant=0.25, value=-0.0625, half_width=0.5, screen=-0.1),
-    Culprit(layer="conv1", channel=0, constant=1.5, value=-0.03125),
+    FrozenFilter(layer="conv2", channel=3, constant=0.25, value=-0.0625, half_width=0.5, screen=-0.1),
+    FrozenFilter(layer="conv1", channel=0, constant=1.5, value=-0.03125),
 ]
 
 
@@ -69,9 +69,9 @@ def test_other_weights_are_refused_unless_asked_for():
 def test_what_does_not_fit_the_network_is_refused():
     network, _ = CASES[0].networks()
     with pytest.raises(ModelError, match="no filter conv9:0"):
-        patch_for(network, [Culprit(layer="conv9", channel=0, constant=0.0, value=-0.1)]).apply(network)
+        patch_for(network, [FrozenFilter(layer="conv9", channel=0, constant=0.0, value=-0.1)]).apply(network)
     with pytest.raises(BakeError, match="conv1:0"):
-        patch_for(network, [Culprit(layer="conv1", channel=0, constant=-1.0, value=-0.1)]).apply(network)
+        patch_for(network, [FrozenFilter(layer="conv1", channel=0, constant=-1.0, value=-0.1)]).apply(network)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from oracles import shapley_by_permutations
 
 from repairkit.errors import GameError, UsageError
 from repairkit.network.priced import PricedGame
-from repairkit.objectives import Accuracy, RecallGap, Smooth
+from repairkit.objectives import Accuracy, Probability, RecallGap
 from repairkit.shapley import estimate
 
 PRICES = np.array([0.0, 0.01, 0.02, 0.0, 0.3, 0.0, 0.05, 0.0, 0.0, 0.0, 0.0, 2.0])
@@ -84,7 +84,7 @@ def test_a_dead_network_is_told_although_every_filter_has_a_price():
     with torch.no_grad():
         for parameter in list(network.parameters())[-2:]:
             parameter.zero_()
-    game = model_game(network, Smooth(Accuracy()).on(labelled(12)))
+    game = model_game(network, Probability(Accuracy()).on(labelled(12)))
     for dead in (game, PricedGame(game, np.full(12, 0.1))):
         with pytest.raises(GameError, match="live zone"):
             estimate(dead, engine="tmab", budget=4_000, top=3, end="high", t0=0.5, control=True)

@@ -28,7 +28,7 @@ from repairkit.experiments.pruning.result import Footprint, PruningResult
 from repairkit.experiments.pruning.run import configuration, plan, prune
 from repairkit.experiments.pruning.search import by_size, valued
 from repairkit.network.freezing import Freeze
-from repairkit.network.structural_pruning import Couplings
+from repairkit.network.structural_pruning import DependencyGraph
 from repairkit.report import html, markdown
 from repairkit.result import Verdict
 from repairkit.run.store import Unfinished
@@ -277,7 +277,7 @@ def test_frozen_only_is_compared_by_filters_alone():
 
 def test_an_order_whose_filters_cannot_be_taken_out_says_why(monkeypatch):
     task, options = task_of(), replace(COMPARED, compare=("weight norm", "taylor"))
-    real, asked = Couplings.prune, []
+    real, asked = DependencyGraph.prune, []
 
     def refuse(self, constants, **more):
         asked.append(len(constants))
@@ -285,7 +285,7 @@ def test_an_order_whose_filters_cannot_be_taken_out_says_why(monkeypatch):
             raise ModelError("the network answers otherwise")
         return real(self, constants, **more)
 
-    monkeypatch.setattr(Couplings, "prune", refuse)
+    monkeypatch.setattr(DependencyGraph, "prune", refuse)
     findings = prune(task, options)
     result = told(task, findings, options=options)
     assert row(result, "weight norm").why_not == "the network answers otherwise"

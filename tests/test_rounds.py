@@ -17,14 +17,14 @@ from games import TableGame, model_game
 from networks import labelled, twelve_filters
 
 from repairkit.errors import FullMemoryError, ModelError, UsageError
-from repairkit.objectives import Accuracy, Smooth
+from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley.game import FunctionGame
 from repairkit.shapley.rounds import Crew, Round, draw_round, pair_means
 from repairkit.shapley.tmab import tmab
 
 
 def real_game():
-    return model_game(twelve_filters(), Smooth(Accuracy()).on(labelled(40)), batch=16)
+    return model_game(twelve_filters(), Probability(Accuracy()).on(labelled(40)), batch=16)
 
 
 def test_a_round_is_the_mean_of_its_pairs_taken_literally():

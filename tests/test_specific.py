@@ -210,9 +210,9 @@ def test_values_stay_those_of_the_class_and_the_ranking_is_less_by_the_price(nev
 
 
 def priced_game(task, images):
-    from repairkit.objectives import Accuracy, Smooth
+    from repairkit.objectives import Accuracy, Probability
 
-    return game_of(task.model.classifier, Smooth(Accuracy()).on(images), (images,), SMALL)
+    return game_of(task.model.classifier, Probability(Accuracy()).on(images), (images,), SMALL)
 
 
 def test_where_the_others_bear_it_the_ranking_is_the_papers():

@@ -6,7 +6,7 @@ from games import TableGame, model_game
 from networks import labelled, twelve_filters
 
 from repairkit.errors import GameError, UsageError
-from repairkit.objectives import Accuracy, Smooth, SubgroupRecall
+from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.shapley.game import FunctionGame, Game
 from repairkit.shapley.live_range import GRID, POINT_PASSES, live_zone
 
@@ -136,7 +136,7 @@ def test_a_network_dead_on_arrival(case):
 def test_a_network_of_no_weights_is_dead_on_arrival():
     network = twelve_filters()
     network[6].weight.data.zero_()
-    game = model_game(network, Smooth(SubgroupRecall()).on(labelled(6)))
+    game = model_game(network, Probability(SubgroupRecall()).on(labelled(6)))
     with pytest.raises(GameError, match="so there is no live zone"):
         live_zone(game, part_of=game.part_of, stratum_of=game.stratum_of, coalitions=4, examples=2)
 
@@ -167,7 +167,7 @@ def test_same_seed_same_bits():
 
 
 def test_gradients_and_flips_find_the_same_zone_of_a_network():
-    game = model_game(twelve_filters(), Smooth(Accuracy()).on(labelled(12)) + Smooth(SubgroupRecall()).on(labelled(9, seed=1)))
+    game = model_game(twelve_filters(), Probability(Accuracy()).on(labelled(12)) + Probability(SubgroupRecall()).on(labelled(9, seed=1)))
     settings = {"part_of": game.part_of, "stratum_of": game.stratum_of, "grid": (0.9, 0.5, 0.0), "coalitions": 24, "examples": 4}
     first_order, exact = live_zone(game, **settings), live_zone(game, players=np.arange(12), **settings)
     assert first_order.t0 == exact.t0

@@ -22,7 +22,7 @@ OBJECTIVE = "balanced_accuracy_score"
 _WORDS = re.compile(r"[\s_\-/,;|]+")
 
 
-class Sensitive:
+class SensitiveFeature:
     """What is left of group names once the words that give the label away are struck out.
 
     A group of a repair may hold the label: "darker women" is a skin and a gender, and the gender is what the network is asked. A threshold for each
@@ -37,10 +37,10 @@ class Sensitive:
         DataError: nothing is left that tells images apart, or what is left holds one label only.
 
     Example:
-        >>> sensitive = Sensitive(["darker men", "darker women", "lighter men", "lighter women"], [0, 1, 0, 1])
+        >>> sensitive = SensitiveFeature(["darker men", "darker women", "lighter men", "lighter women"], [0, 1, 0, 1])
         >>> sensitive.values, sensitive.of(["darker women", "white women"]).tolist()
         (('darker', 'lighter'), ['darker', ''])
-        >>> Sensitive(["men", "women"], [0, 1])
+        >>> SensitiveFeature(["men", "women"], [0, 1])
         Traceback (most recent call last):
         repairkit.errors.DataError: the group names say nothing but the label ...
     """
@@ -97,7 +97,7 @@ class GroupThresholds:
         constraint: one of `CONSTRAINTS`.
 
     Raises:
-        DataError: shapes that disagree, labels other than 0 and 1, or group names that leave no sensitive feature (`Sensitive`).
+        DataError: shapes that disagree, labels other than 0 and 1, or group names that leave no sensitive feature (`SensitiveFeature`).
         ModelError: a margin is NaN or infinite.
 
     Source: Hardt, Price and Srebro (2016), Equality of Opportunity in Supervised Learning.
@@ -119,7 +119,7 @@ class GroupThresholds:
             raise DataError(f"expected a margin, label and group for each image, got {np.shape(margins)}, {len(labels)} and {len(groups)}")
         if not np.isin(labels, (0, 1)).all():
             raise DataError("expected labels of 0 and 1, got others; thresholds belong to tasks of two classes")
-        self.sensitive = Sensitive(groups, labels)
+        self.sensitive = SensitiveFeature(groups, labels)
         as_it_is = LogisticRegression()  # the identity: fairlearn takes scores from an estimator alone
         as_it_is.coef_, as_it_is.intercept_, as_it_is.classes_ = np.ones((1, 1)), np.zeros(1), np.array([0, 1])
         self._rule = ThresholdOptimizer(

@@ -19,7 +19,7 @@ from torch import Tensor
 from repairkit.errors import BudgetError, UsageError
 from repairkit.network.classifier import check_logits
 from repairkit.network.game import ModelGame, full_memory
-from repairkit.objectives import Smooth, SubgroupRecall
+from repairkit.objectives import Probability, SubgroupRecall
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.permutation import Progress
 from repairkit.shapley.rounds import GRADIENT_COST
@@ -156,9 +156,9 @@ def fairprune(game: ModelGame, *, progress: Progress | None = None) -> Attributi
     Raises:
         UsageError: a worth without subgroups.
     """
-    part = game.stake.parts[0]
+    part = game.stake.terms[0]
     groups = part.images.groups
-    objective = part.objective.objective if isinstance(part.objective, Smooth) else part.objective
+    objective = part.objective.objective if isinstance(part.objective, Probability) else part.objective
     if not isinstance(objective, SubgroupRecall) or len(np.unique(groups)) < 2:
         raise UsageError(f"fairprune compares subgroups, got {game.stake!r}; it is for repairs of fairness")
     live = np.ones((1, game.n), dtype=bool)

@@ -15,7 +15,7 @@ from repairkit.evaluation.splits import Split, three_way, ungrouped
 from repairkit.experiments.fitting import check_fit
 from repairkit.experiments.options import LiveZone, Options, Ranking
 from repairkit.models.zoo import LoadedModel
-from repairkit.objectives import Accuracy, ClassRecall, Smooth, Worth
+from repairkit.objectives import Accuracy, ClassRecall, ObjectiveSum, Probability
 from repairkit.repair.choosing import check_guard
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
@@ -86,9 +86,9 @@ def split_of(task: CriticalTask, options: Options) -> Split:
     return split
 
 
-def worth_on(task: CriticalTask, images: LabelledImages, options: Options) -> Worth:
+def worth_on(task: CriticalTask, images: LabelledImages, options: Options) -> ObjectiveSum:
     """The worth whose values rank the filters; of a class, on its images alone."""
-    objective = Smooth(task.objective) if options.score == "smooth" else task.objective
+    objective = Probability(task.objective) if options.score == "smooth" else task.objective
     return objective.on(images if task.label is None else images.subset(np.flatnonzero(images.labels == task.label)))
 
 

@@ -16,7 +16,7 @@ from repairkit.errors import FullMemoryError, ModelError, UsageError
 from repairkit.network.classifier import Classifier, check_logits
 from repairkit.network.filters import ConvFilters
 from repairkit.network.tracing import FreezeAt
-from repairkit.objectives.base import Worth
+from repairkit.objectives.base import ObjectiveSum
 from repairkit.shapley.game import Coalitions, Examples, Floats, Game
 
 Precision = Literal["float32", "bfloat16"]
@@ -49,7 +49,7 @@ class ModelGame(Game):
     """
 
     def __init__(
-        self, classifier: Classifier, filters: ConvFilters, worth: Worth, *, batch: int = 64, precision: Precision = "float32"
+        self, classifier: Classifier, filters: ConvFilters, worth: ObjectiveSum, *, batch: int = 64, precision: Precision = "float32"
     ) -> None:
         if precision not in get_args(Precision):
             raise UsageError(f"precision must be 'float32' or 'bfloat16', got {precision!r}")
@@ -60,8 +60,8 @@ class ModelGame(Game):
         self.batch = batch
         self.precision: Precision = precision
         self.flip_shares = filters.shares.copy()
-        self._labels = torch.from_numpy(np.concatenate([part.images.labels for part in worth.parts]))
-        self._part_of = np.repeat(np.arange(len(worth.parts)), np.diff(worth.offsets))
+        self._labels = torch.from_numpy(np.concatenate([part.images.labels for part in worth.terms]))
+        self._part_of = np.repeat(np.arange(len(worth.terms)), np.diff(worth.offsets))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Other processes trace the network anew: a traced graph cannot be sent."""
@@ -74,7 +74,7 @@ class ModelGame(Game):
         for name, tensor in self.classifier.state_dict().items():
             yield name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes()
         yield self.filters.constants.tobytes() + self.filters.freeze_at.encode() + self.precision.encode()
-        for part in self.stake.parts:
+        for part in self.stake.terms:
             yield repr(part.objective).encode() + "".join(part.images.hashes.tolist()).encode() + part.images.labels.tobytes()
 
     @property
@@ -87,7 +87,7 @@ class ModelGame(Game):
         """A number for each part, subgroup and label that occur together, int64 (N,)."""
         kinds = [
             f"{number}\0{group}\0{label}"
-            for number, part in enumerate(self.stake.parts)
+            for number, part in enumerate(self.stake.terms)
             for group, label in zip(part.images.groups.tolist(), part.images.labels.tolist(), strict=True)
         ]
         return np.unique(np.array(kinds), return_inverse=True)[1].reshape(-1).astype(np.int64)
@@ -105,7 +105,7 @@ class ModelGame(Game):
         logits = logits.float()
         labels = self._labels[torch.from_numpy(examples)].to(logits.device)
         total = torch.zeros(len(examples), device=logits.device)
-        for index, part in enumerate(self.stake.parts):
+        for index, part in enumerate(self.stake.terms):
             rows = torch.from_numpy(np.flatnonzero(self._part_of[examples] == index)).to(logits.device)
             if len(rows):
                 score = part.objective.surrogate if smooth else part.objective.score
@@ -204,7 +204,7 @@ def _rebuilt(
     device: str,
     constants: Floats,
     shares: Floats,
-    worth: Worth,
+    worth: ObjectiveSum,
     batch: int,
     precision: Precision,
 ) -> ModelGame:
@@ -214,7 +214,7 @@ def _rebuilt(
     return ModelGame(classifier, filters, worth, batch=batch, precision=precision)
 
 
-def take(worth: Worth, examples: Examples) -> Tensor:
+def take(worth: ObjectiveSum, examples: Examples) -> Tensor:
     """Images of a worth's examples by number, float in [0, 1], (k, 3, height, width).
 
     Raises:
@@ -223,7 +223,7 @@ def take(worth: Worth, examples: Examples) -> Tensor:
     offsets = worth.offsets
     part_of = np.searchsorted(offsets, examples, side="right") - 1
     batch: Tensor | None = None
-    for index, part in enumerate(worth.parts):
+    for index, part in enumerate(worth.terms):
         rows = np.flatnonzero(part_of == index)
         if len(rows) == 0:
             continue

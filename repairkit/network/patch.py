@@ -17,7 +17,7 @@ from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze, baked_copy
 
 
-class Culprit(BaseModel):
+class FrozenFilter(BaseModel):
     """One filter to freeze.
 
     Attributes:
@@ -49,14 +49,14 @@ class Patch(BaseModel):
         architecture: torchvision's name of the network.
         weights_sha256: of the state dict that the culprits were found in; `apply` refuses others.
         freeze_at: where the constants were measured.
-        objective: the worth whose values ranked the filters, in words.
+        objective: the objective whose values ranked the filters, in words.
         classes: names of the network's logits; empty in patches of earlier versions.
         engine, t0, delta: how they were valued: live zone, and probability that an interval misses.
         culprits: in the order in which they were chosen.
 
     Example:
         >>> patch = Patch(architecture="toy", weights_sha256="", freeze_at="post", objective="accuracy",
-        ...     culprits=[Culprit(layer="0", channel=1, constant=0.25, value=-0.1)])
+        ...     culprits=[FrozenFilter(layer="0", channel=1, constant=0.25, value=-0.1)])
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
         >>> float(patch.apply(network, check=False)[0].bias[1].detach())
         0.25
@@ -73,7 +73,7 @@ class Patch(BaseModel):
     engine: str = "unknown"
     t0: float = 0.0
     delta: float = 0.05
-    culprits: list[Culprit]
+    culprits: list[FrozenFilter]
 
     @property
     def constants(self) -> dict[FilterId, float]:

@@ -34,7 +34,7 @@ from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Constants, Freeze, baked_copy, why_not_bakeable
 from repairkit.network.tracing import FreezeAt, trace
 
-WEIGHTS, CUTS = "pruned.safetensors", "pruned.json"
+WEIGHTS, CHANNELS = "pruned.safetensors", "pruned.json"
 """Files in a run directory that `load_pruned` reads."""
 LAST = "the layer would be left without any"
 DEPENDS = "what it is added to or multiplied with depends on the image"
@@ -48,7 +48,7 @@ AGREEMENT = 1e-3
 Channels = dict[str, list[int]]
 
 
-class Cuts(BaseModel):
+class PrunedChannels(BaseModel):
     """Which rows and columns of which layers are gone: with the architecture all that a pruned network is rebuilt from.
 
     Attributes:
@@ -77,7 +77,7 @@ class Cuts(BaseModel):
         write_text(path, json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Cuts:
+    def read(cls, path: Path) -> PrunedChannels:
         """Read a `pruned.json`.
 
         Raises:
@@ -87,21 +87,21 @@ class Cuts(BaseModel):
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
             raise DataError(
-                f"expected {CUTS} of a pruned network at {path}, could not read it; give the directory of a run of prune"
+                f"expected {CHANNELS} of a pruned network at {path}, could not read it; give the directory of a run of prune"
             ) from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{path} is no {CUTS} of this version: {where}: {first['msg']}; prune again") from None
+            raise DataError(f"{path} is no {CHANNELS} of this version: {where}: {first['msg']}; prune again") from None
 
 
 @dataclass(frozen=True, eq=False)
-class Pruned:
+class PrunedNetwork:
     """A network without those frozen filters that could be taken out.
 
     Attributes:
         network: in eval mode; its other frozen filters are baked.
-        outputs, inputs, biased: as `Cuts`.
+        outputs, inputs, biased: as `PrunedChannels`.
         removed: the frozen filters that are gone.
         kept: why others are not, and which.
     """
@@ -115,7 +115,7 @@ class Pruned:
 
 
 @dataclass
-class _Reach:
+class _Group:
     """What goes with one filter: rows and columns as (layer, channel), and why it cannot go at all."""
 
     outputs: set[tuple[str, int]]
@@ -123,7 +123,7 @@ class _Reach:
     unfit: str | None = None
 
 
-class Couplings:
+class DependencyGraph:
     """Which rows and columns of a network's layers go together, by Torch-Pruning's graph of dependencies.
 
     Args:
@@ -136,7 +136,7 @@ class Couplings:
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-        >>> pruned = Couplings(network, torch.rand(1, 3, 8, 8)).prune({FilterId("0", 1): 0.25})
+        >>> pruned = DependencyGraph(network, torch.rand(1, 3, 8, 8)).prune({FilterId("0", 1): 0.25})
         >>> pruned.network[0].out_channels, pruned.outputs, pruned.inputs
         (3, {'0': [1]}, {'2': [1]})
     """
@@ -168,7 +168,7 @@ class Couplings:
             "prune it with --freeze-only, which freezes them and leaves every layer as it is"
         )
 
-    def prune(self, constants: Constants, *, freeze_at: FreezeAt = "post") -> Pruned:
+    def prune(self, constants: Constants, *, freeze_at: FreezeAt = "post") -> PrunedNetwork:
         """The network with these filters frozen, and taken out where that is possible.
 
         Args:
@@ -221,9 +221,9 @@ class Couplings:
         for name, reason in kept.items():
             if (name.layer, name.channel) not in gone_outputs:
                 reasons.setdefault(reason, []).append(name)
-        return Pruned(pruned, outputs, inputs, biased, gone, reasons)
+        return PrunedNetwork(pruned, outputs, inputs, biased, gone, reasons)
 
-    def _all_reaches(self, names: Iterable[FilterId]) -> dict[FilterId, _Reach]:
+    def _all_reaches(self, names: Iterable[FilterId]) -> dict[FilterId, _Group]:
         by_layer: dict[str, list[int]] = {}
         for name in names:
             by_layer.setdefault(name.layer, []).append(name.channel)
@@ -233,13 +233,13 @@ class Couplings:
             for channel, reach in self._reaches(layer, channels).items()
         }
 
-    def _reaches(self, layer: str, channels: list[int]) -> dict[int, _Reach]:
+    def _reaches(self, layer: str, channels: list[int]) -> dict[int, _Group]:
         """What goes with each of these filters of a convolution."""
         module = self._modules[layer]
-        found = {channel: _Reach({(layer, channel)}, set()) for channel in channels}
+        found = {channel: _Group({(layer, channel)}, set()) for channel in channels}
         if module not in self._graph.module2node:
             return {
-                channel: _Reach(reach.outputs, reach.inputs, "Torch-Pruning does not see its layer") for channel, reach in found.items()
+                channel: _Group(reach.outputs, reach.inputs, "Torch-Pruning does not see its layer") for channel, reach in found.items()
             }
         try:
             group = self._graph.get_pruning_group(module, self._graph.get_pruner_of_module(module).prune_out_channels, channels)
@@ -329,7 +329,7 @@ def constant_inputs(network: nn.Module, constants: Constants, example: Tensor, *
     }
 
 
-def _why_not(reach: _Reach, seen: Mapping[str, Tensor]) -> str | None:
+def _why_not(reach: _Group, seen: Mapping[str, Tensor]) -> str | None:
     """Why a filter cannot go whatever happens to others; None where it can."""
     if reach.unfit is not None:
         return reach.unfit
@@ -473,9 +473,9 @@ def load_pruned(folder: str | Path, *, network: nn.Module | None = None) -> Clas
         ModelError: cuts or weights do not fit the network.
     """
     folder = Path(folder)
-    cuts = Cuts.read(folder / CUTS)
+    cuts = PrunedChannels.read(folder / CHANNELS)
     fresh = zoo.build(cuts.architecture, len(cuts.classes), auxiliary=cuts.auxiliary) if network is None else copy.deepcopy(network)
-    _check_fit(fresh, cuts, folder / CUTS)
+    _check_fit(fresh, cuts, folder / CHANNELS)
     for layer in cuts.biased:
         _give_bias(_reader(fresh, layer))
     cut(fresh, cuts.outputs, cuts.inputs)
@@ -484,7 +484,7 @@ def load_pruned(folder: str | Path, *, network: nn.Module | None = None) -> Clas
     return classifier.eval().requires_grad_(requires_grad=False)
 
 
-def _check_fit(network: nn.Module, cuts: Cuts, path: Path) -> None:
+def _check_fit(network: nn.Module, cuts: PrunedChannels, path: Path) -> None:
     """Every row and column that is to go is there, and not all of a layer's.
 
     Raises:
@@ -501,9 +501,9 @@ def _check_fit(network: nn.Module, cuts: Cuts, path: Path) -> None:
             )
 
 
-def cuts_of(pruned: Pruned, classifier: Classifier, architecture: str) -> Cuts:
+def pruned_channels_of(pruned: PrunedNetwork, classifier: Classifier, architecture: str) -> PrunedChannels:
     """What `load_pruned` needs beside the weights."""
-    return Cuts(
+    return PrunedChannels(
         architecture=architecture,
         auxiliary=zoo.has_auxiliary_head(architecture, classifier.network.state_dict()),
         classes=list(classifier.classes),

@@ -9,7 +9,7 @@ from repairkit.objectives.base import CorrectnessObjective, Weights
 
 
 class Accuracy(CorrectnessObjective):
-    """Share of correct images, each weighing 1 / N; worth in 0 .. 1.
+    """Share of correct images, each weighing 1 / N; score in 0 .. 1.
 
     Source: the "overall accuracy" metric of Ghorbani & Zou 2020, section 4.1.
 

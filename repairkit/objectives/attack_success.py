@@ -11,12 +11,11 @@ from repairkit.objectives.base import CorrectnessObjective, Weights
 
 
 class AttackSuccess(CorrectnessObjective):
-    """Share of adversarial images on which the adversary gets the class it wants, each weighing 1 / N; worth in 0 .. 1.
+    """Share of adversarial images on which the adversary gets the class it wants, each weighing 1 / N; score in 0 .. 1.
 
-    The images are labelled by the adversary's target, not by what they show
-    (`repairkit.attacks.generate.Attacked.toward_targets`). Filters with positive values help the
-    attack: they are the culprits. Ranked by this alone, filters come first that clean accuracy needs too;
-    `AttackSuccess().on(adversarial) - Accuracy().on(clean)` ranks better for repair.
+    The label of an image is the adversary's target, not what it shows (`repairkit.attacks.generate.Attacked.toward_targets`).
+    Filters with positive values help the attack: they are harmful. Clean accuracy needs some of them, too;
+    `AttackSuccess().on(adversarial) - Accuracy().on(clean)` ranks better for a repair.
 
     Source: the vulnerability metric of Ghorbani & Zou 2020, section 4; the difference to clean accuracy is ours.
 

@@ -1,4 +1,4 @@
-"""Objectives: a weighted sum of per-example scores, and what follows from being one.
+"""Objectives: weighted sums of scores of single examples.
 
 V(S) = sum_x w_x * score(network with only the filters S live, x)
 """
@@ -21,11 +21,11 @@ Weights = npt.NDArray[np.float64]
 
 
 class Objective(ABC):
-    """A task metric of one set of images; stateless, with no knowledge of networks.
+    """A metric of one set of images; it has no state and knows no network.
 
     Class attributes:
-        harmful: sign of the Shapley values of culprits. -1 where a high worth is good: a filter
-            with a negative value lowers it. +1 where a high worth is bad (a loss, a gap, an attack).
+        harmful: sign of the Shapley values of harmful filters. -1 where a high score is good: a filter with a negative value lowers it.
+            +1 where a high score is bad (a loss, a gap, an attack).
         bounds: least and greatest score of an example.
     """
 
@@ -42,11 +42,11 @@ class Objective(ABC):
 
     @abstractmethod
     def surrogate(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """A smooth stand-in for `score` in the same units, with a gradient; float (k,)."""
+        """A differentiable stand-in for `score` in the same units; float (k,)."""
 
-    def on(self, images: LabelledImages) -> Worth:
-        """The worth of coalitions under this objective on these images."""
-        return Worth((Part(self, images, 1.0),))
+    def on(self, images: LabelledImages) -> ObjectiveSum:
+        """This objective on these images, to be added to others."""
+        return ObjectiveSum((Term(self, images, 1.0),))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -55,8 +55,7 @@ class Objective(ABC):
 class CorrectnessObjective(Objective):
     """An objective whose score is 1 where the network is right and 0 where it is wrong.
 
-    The surrogate is the logistic function of the margin (the label's logit minus the greatest
-    other), which for two classes is the probability of the label.
+    The surrogate is the sigmoid of the margin. With two classes that is the probability of the label.
     """
 
     def score(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -68,17 +67,16 @@ class CorrectnessObjective(Objective):
         return torch.sigmoid(margin(logits, labels))
 
 
-class Smooth(Objective):
-    """Another objective with its surrogate as the score: the same weights, far less variance.
+class Probability(Objective):
+    """The surrogate of a correctness objective as its score: with two classes the mean probability of the label.
 
-    A hard score changes for few images when one filter changes side, so its exact flips need
-    hundreds of times the samples; the sigmoid of the margin (with two classes the probability of the
-    label) ranks the same way for far less. Values are then in that unit, not of recall.
+    Accuracy changes for few images when one filter is frozen, so that its values need hundreds of times the samples. Values are in
+    units of probability, not of accuracy.
 
     Example:
         >>> from repairkit.objectives import Accuracy
-        >>> Smooth(Accuracy())
-        Smooth(Accuracy())
+        >>> Probability(Accuracy())
+        Probability(Accuracy())
     """
 
     def __init__(self, objective: CorrectnessObjective) -> None:
@@ -99,7 +97,7 @@ class Smooth(Objective):
         return self.objective.surrogate(logits, labels)
 
     def __repr__(self) -> str:
-        return f"Smooth({self.objective!r})"
+        return f"Probability({self.objective!r})"
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -110,7 +108,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Part:
+class Term:
     """One objective on one set of images, times a factor."""
 
     objective: Objective
@@ -119,13 +117,11 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Worth:
-    """What a coalition is worth: a weighted sum of objectives, each on its own images.
+class ObjectiveSum:
+    """The score of a coalition: a weighted sum of objectives, each on its own images.
 
-    The examples of all parts are numbered through. Weights stay in natural units: `scale`, the sum
-    of their absolute values, is 1 for a recall and 2 for recall plus accuracy or a gap of recalls.
-    Examples are drawn in proportion to |weight| and carry its sign (DESIGN writes sum |w| = 1; the
-    factor `scale` restores the units in which a reader knows the metric).
+    The examples of all terms are numbered through. `scale`, the sum of the absolute weights, is 1 for a recall and 2 for a recall plus an
+    accuracy or for a gap of recalls. Examples are sampled in proportion to |weight| and carry its sign.
 
     Example:
         >>> from repairkit.objectives import Accuracy
@@ -138,33 +134,33 @@ class Worth:
         Accuracy() on tiny + 2 * Accuracy() on tiny
     """
 
-    parts: tuple[Part, ...]
+    terms: tuple[Term, ...]
 
     def __post_init__(self) -> None:
         if self.scale == 0:
-            raise UsageError("the worth has no weight: every factor is 0; leave out parts that do not count")
+            raise UsageError("expected an objective with a weight, every factor is 0; leave out terms that do not count")
 
-    def __add__(self, other: Worth) -> Worth:
-        return Worth(self.parts + other.parts)
+    def __add__(self, other: ObjectiveSum) -> ObjectiveSum:
+        return ObjectiveSum(self.terms + other.terms)
 
-    def __sub__(self, other: Worth) -> Worth:
+    def __sub__(self, other: ObjectiveSum) -> ObjectiveSum:
         return self + (-1) * other
 
-    def __rmul__(self, factor: float) -> Worth:
-        return Worth(tuple(Part(part.objective, part.images, factor * part.factor) for part in self.parts))
+    def __rmul__(self, factor: float) -> ObjectiveSum:
+        return ObjectiveSum(tuple(Term(term.objective, term.images, factor * term.factor) for term in self.terms))
 
     def __len__(self) -> int:
-        return sum(len(part.images) for part in self.parts)
+        return sum(len(term.images) for term in self.terms)
 
     def __repr__(self) -> str:
         return " + ".join(
-            f"{'' if part.factor == 1 else f'{part.factor:g} * '}{part.objective!r} on {part.images.name}" for part in self.parts
+            f"{'' if term.factor == 1 else f'{term.factor:g} * '}{term.objective!r} on {term.images.name}" for term in self.terms
         )
 
     @property
     def weights(self) -> Weights:
         """Signed weight of every example in natural units, float64 (N,)."""
-        return np.concatenate([part.factor * part.objective.weights(part.images) for part in self.parts])
+        return np.concatenate([term.factor * term.objective.weights(term.images) for term in self.terms])
 
     @property
     def scale(self) -> float:
@@ -173,22 +169,24 @@ class Worth:
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
-        """Number of the first example of each part, and the number of examples; int64 (parts + 1,)."""
-        return np.cumsum([0] + [len(part.images) for part in self.parts])
+        """Number of the first example of each term, and the number of examples; int64 (terms + 1,)."""
+        return np.cumsum([0] + [len(term.images) for term in self.terms])
 
     @property
     def harmful(self) -> Literal[-1, 1]:
-        """Sign of the values of culprits.
+        """Sign of the values of harmful filters.
 
         Raises:
-            UsageError: the parts disagree, as in accuracy plus log loss.
+            UsageError: the terms disagree, as in accuracy plus log loss.
         """
-        signs = {int(np.sign(part.factor)) * part.objective.harmful for part in self.parts if part.factor}
+        signs = {int(np.sign(term.factor)) * term.objective.harmful for term in self.terms if term.factor}
         if len(signs) > 1:
-            raise UsageError(f"{self!r} adds what is good to what is bad, so no sign of a value is harmful; subtract one from the other")
+            raise UsageError(
+                f"{self!r} adds a score where high is good to one where high is bad, so no sign of a value is harmful; subtract one from the other"
+            )
         return -1 if signs.pop() < 0 else 1
 
     @property
     def bounds(self) -> tuple[float, float]:
         """Least and greatest score of any example."""
-        return min(part.objective.bounds[0] for part in self.parts), max(part.objective.bounds[1] for part in self.parts)
+        return min(term.objective.bounds[0] for term in self.terms), max(term.objective.bounds[1] for term in self.terms)

@@ -1,4 +1,4 @@
-"""Share of one class's images that the network gets right."""
+"""Recall of one class."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from repairkit.objectives.base import CorrectnessObjective, Weights
 
 
 class ClassRecall(CorrectnessObjective):
-    """Recall of one class; worth in 0 .. 1.
+    """Recall of one class; score in 0 .. 1.
 
-    Images of other classes weigh 0, so they are never drawn. Filters with high values are critical for the
-    class, those with negative values are its culprits.
+    Images of other classes weigh 0, so they are never sampled. Filters with high values are important for the class,
+    those with negative values are harmful.
 
     Args:
         label: number of the class, its position in the class names.

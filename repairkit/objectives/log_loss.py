@@ -30,7 +30,7 @@ class LogLoss(Objective):
 
     def __init__(self, *, floor: float = 1e-4) -> None:
         if not 0 < floor < 1:
-            raise UsageError(f"floor must lie between 0 and 1, got {floor}; it is the least probability that is told apart")
+            raise UsageError(f"expected a floor between 0 and 1, got {floor}; it is the least probability that counts")
         self.floor = floor
         self.bounds = (0.0, -math.log(floor))
 
@@ -43,7 +43,7 @@ class LogLoss(Objective):
         return torch.nn.functional.cross_entropy(logits, labels, reduction="none").clamp(max=self.bounds[1])
 
     def surrogate(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The unclipped loss: it is smooth already, and its gradient does not vanish at the floor."""
+        """The loss without the floor, where its gradient would vanish."""
         return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
 
     def __repr__(self) -> str:

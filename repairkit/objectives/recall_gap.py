@@ -1,4 +1,4 @@
-"""How much better the network serves one subgroup than another."""
+"""Gap between the recalls of two subgroups."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from repairkit.objectives.base import CorrectnessObjective, Weights
 
 
 class RecallGap(CorrectnessObjective):
-    """Recall of the favoured subgroup minus recall of the disadvantaged one; worth in -1 .. 1.
+    """Recall of the favoured subgroup minus recall of the disadvantaged one; score in -1 .. 1.
 
-    Images of other subgroups weigh 0. Filters with positive values widen the gap: they are the
-    culprits.
+    Images of other subgroups weigh 0. Filters with positive values widen the gap: they are harmful.
 
     Args:
         favoured: name of the subgroup that is served better.

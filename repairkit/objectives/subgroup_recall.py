@@ -1,4 +1,4 @@
-"""Mean over subgroups of the share of each that the network gets right."""
+"""Mean recall over subgroups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from repairkit.objectives.base import CorrectnessObjective, Weights
 class SubgroupRecall(CorrectnessObjective):
     """Mean recall over the subgroups, so that a small group counts as much as a large one.
 
-    Each image weighs 1 / (groups x group size); worth in 0 .. 1. Source: the fairness objective of
+    Each image weighs 1 / (groups x group size); score in 0 .. 1. Source: the fairness objective of
     Ghorbani & Zou 2020, section 4.3 (equally weighted Pilot Parliaments Benchmark).
 
     Example:

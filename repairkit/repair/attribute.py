@@ -16,7 +16,7 @@ from repairkit.experiments.options import SETTLES, Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame, prepared_batches
-from repairkit.objectives import Accuracy, Smooth, SubgroupRecall, Worth
+from repairkit.objectives import Accuracy, ObjectiveSum, Probability, SubgroupRecall
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
 from repairkit.shapley import Attribution, estimate
@@ -125,9 +125,9 @@ def charged(found: Attribution, zone: Zone | None, before: Mapping[str, float] |
     return replace(found, passes=found.passes | ({"live zone": zone.passes} if zone else {}) | dict(before or {}))
 
 
-def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> Worth:
+def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> ObjectiveSum:
     """The worth whose values rank the filters."""
-    recall, accuracy = (Smooth(each) if options.score == "smooth" else each for each in (SubgroupRecall(), Accuracy()))
+    recall, accuracy = (Probability(each) if options.score == "smooth" else each for each in (SubgroupRecall(), Accuracy()))
     return recall.on(target) + accuracy.on(source) if options.ranking == "recall + source" else recall.on(target)
 
 
@@ -136,7 +136,7 @@ def attribution_game(classifier: Classifier, target: LabelledImages, source: Lab
     return game_of(classifier, worth_of(target, source, options), (target, source), options)
 
 
-def game_of(classifier: Classifier, worth: Worth, calibrated_on: Sequence[LabelledImages], options: Options) -> ModelGame:
+def game_of(classifier: Classifier, worth: ObjectiveSum, calibrated_on: Sequence[LabelledImages], options: Options) -> ModelGame:
     """The game of any worth, with constants from these images."""
     filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
     filters.calibrate(batch for images in calibrated_on for batch in prepared_batches(classifier, images, options.batch))
@@ -220,7 +220,7 @@ def truncation_of(game: ModelGame, options: Options) -> float | None:
     if options.engine == "tmab" or options.truncation == 0:
         return None
     published = 0.6 if len(game.classifier.classes) == 2 else 0.2
-    return published * len(game.stake.parts) if options.truncation is None else options.truncation
+    return published * len(game.stake.terms) if options.truncation is None else options.truncation
 
 
 def within_memory(game: ModelGame, work: Callable[[], Found], *, kept: KeptNetwork | None, name: str) -> Found:

@@ -14,9 +14,9 @@ from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.patch import Culprit, Patch, finite_or_none
+from repairkit.network.patch import FrozenFilter, Patch, finite_or_none
 from repairkit.network.tracing import FreezeAt
-from repairkit.objectives import Worth
+from repairkit.objectives import ObjectiveSum
 from repairkit.repair.selection import GUARD_CONFIDENCE, SOURCE_FOR_GAINS, Choice, Guarded, Measure, choose
 from repairkit.report.formatting import limit
 from repairkit.run.ledger import Clock
@@ -45,7 +45,7 @@ def choose_once(
     classifier: Classifier,
     filters: ConvFilters,
     attribution: Attribution,
-    worths: tuple[Worth, Worth],
+    worths: tuple[ObjectiveSum, ObjectiveSum],
     options: Options,
     clock: Clock,
     kept: KeptNetwork | None,
@@ -93,11 +93,11 @@ def without(attribution: Attribution, frozen: Sequence[str]) -> Attribution:
 
 
 def patch_of(
-    model: LoadedModel, filters: ConvFilters, attribution: Attribution, choice: Choice, worth: Worth, freeze_at: FreezeAt
+    model: LoadedModel, filters: ConvFilters, attribution: Attribution, choice: Choice, worth: ObjectiveSum, freeze_at: FreezeAt
 ) -> Patch:
     """The chosen culprits with their constants and values."""
     culprits = [
-        Culprit(
+        FrozenFilter(
             layer=filters.ids[player].layer,
             channel=filters.ids[player].channel,
             constant=float(filters.constants[player]),

@@ -12,7 +12,7 @@ from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
-from repairkit.objectives import Worth
+from repairkit.objectives import ObjectiveSum
 from repairkit.repair.attribute import within_memory
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
@@ -23,7 +23,7 @@ from repairkit.shapley.tmab import screen
 def screens_of(
     classifier: Classifier,
     filters: ConvFilters,
-    worths: Mapping[int, Worth],
+    worths: Mapping[int, ObjectiveSum],
     options: Options,
     *,
     passes: float,

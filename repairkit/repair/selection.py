@@ -21,7 +21,7 @@ from repairkit.network.classifier import Classifier, check_logits
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import why_not_bakeable
 from repairkit.network.game import Precision, passes_in, take
-from repairkit.objectives.base import Worth
+from repairkit.objectives.base import ObjectiveSum
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.permutation import Progress
 from repairkit.shapley.values import Attribution
@@ -124,8 +124,8 @@ class _ChooseImages:
         self,
         classifier: Classifier,
         filters: ConvFilters,
-        target: Worth,
-        source: Worth,
+        target: ObjectiveSum,
+        source: ObjectiveSum,
         *,
         measure: Measure | None = None,
         source_for_gains: int | None = None,
@@ -136,12 +136,12 @@ class _ChooseImages:
         self.classifier, self.filters, self.batch, self.memory = classifier, filters, batch, memory
         self.precision: Precision = precision
         self.worth = target + source
-        self.labels = np.concatenate([part.images.labels for part in self.worth.parts])
+        self.labels = np.concatenate([part.images.labels for part in self.worth.terms])
         self.measure = measure
         self.target, self.source = np.split(np.arange(len(self.labels)), [len(target)])
         self.target_weights, self.source_weights = target.weights, source.weights
-        groups = [f"{number}: {group}" for number, part in enumerate(target.parts) for group in part.images.groups]
-        self.source_strata = np.repeat([f"source {number}" for number in range(len(source.parts))], np.diff(source.offsets))
+        groups = [f"{number}: {group}" for number, part in enumerate(target.terms) for group in part.images.groups]
+        self.source_strata = np.repeat([f"source {number}" for number in range(len(source.terms))], np.diff(source.offsets))
         some = np.random.default_rng(0).permutation(len(source))[:source_for_gains]
         some.sort()
         self.scored = np.concatenate([self.target, self.source[some]])
@@ -217,8 +217,8 @@ def choose(
     classifier: Classifier,
     filters: ConvFilters,
     attribution: Attribution,
-    target: Worth,
-    source: Worth,
+    target: ObjectiveSum,
+    source: ObjectiveSum,
     *,
     strategy: Strategy = "forward",
     candidates: int = 40,
@@ -460,8 +460,8 @@ def removal_curve(
     filters: ConvFilters,
     players: Sequence[int],
     counts: Iterable[int],
-    target: Worth,
-    source: Worth,
+    target: ObjectiveSum,
+    source: ObjectiveSum,
     *,
     batch: int = 32,
 ) -> tuple[tuple[int, float, float], ...]:
@@ -480,7 +480,7 @@ def removal_curve(
 
 
 def correct_with(
-    classifier: Classifier, filters: ConvFilters, target: Worth, source: Worth, *, batch: int = 32
+    classifier: Classifier, filters: ConvFilters, target: ObjectiveSum, source: ObjectiveSum, *, batch: int = 32
 ) -> Callable[[Sequence[int]], npt.NDArray[np.bool_]]:
     """A function that says of every image, those of the target first, whether it is classified correctly with given players frozen."""
     images = _ChooseImages(classifier, filters, target, source, batch=batch)

@@ -30,7 +30,7 @@ from repairkit.files import write_text
 from repairkit.models import zoo
 from repairkit.network.filters import FilterId
 from repairkit.network.patch import Patch
-from repairkit.network.structural_pruning import CUTS, WEIGHTS, cuts_of
+from repairkit.network.structural_pruning import CHANNELS, WEIGHTS, pruned_channels_of
 from repairkit.report import html, markdown
 from repairkit.result import Result
 
@@ -206,7 +206,7 @@ def write_pruning_run(out: Path, task: CriticalTask, findings: PruningFindings, 
         findings.patch.write(directory / "patch.json")
         if findings.pruned is not None and findings.pruned.removed:
             model = task.model
-            cuts_of(findings.pruned, model.classifier, model.architecture).write(directory / CUTS)
+            pruned_channels_of(findings.pruned, model.classifier, model.architecture).write(directory / CHANNELS)
             zoo.save(
                 findings.pruned.network,
                 directory / WEIGHTS,

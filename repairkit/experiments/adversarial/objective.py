@@ -9,7 +9,7 @@ from repairkit.attacks.generate import Attacked
 from repairkit.data.images import LabelledImages
 from repairkit.experiments.adversarial.task import AttackOptions
 from repairkit.experiments.options import Options
-from repairkit.objectives import Accuracy, AttackSuccess, Smooth, Worth
+from repairkit.objectives import Accuracy, AttackSuccess, ObjectiveSum, Probability
 from repairkit.repair.selection import Measure
 from repairkit.shapley.game import Examples, Floats
 
@@ -17,9 +17,9 @@ CEILING = 3.0
 """Logits by which the label may lie above the target before more of it counts as no better."""
 
 
-def worth_on(adversarial: Attacked, clean: LabelledImages, options: Options, attacks: AttackOptions) -> Worth:
+def worth_on(adversarial: Attacked, clean: LabelledImages, options: Options, attacks: AttackOptions) -> ObjectiveSum:
     """The worth whose values rank the filters; values that are high are harmful."""
-    success, accuracy = (Smooth(each) if options.score == "smooth" else each for each in (AttackSuccess(), Accuracy()))
+    success, accuracy = (Probability(each) if options.score == "smooth" else each for each in (AttackSuccess(), Accuracy()))
     worth = success.on(adversarial.toward_targets)
     return worth - accuracy.on(clean) if attacks.ranking == "success - accuracy" else worth
 

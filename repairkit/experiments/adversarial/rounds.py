@@ -35,7 +35,7 @@ three for a point at first, so that it begins with what costs nothing, and a ten
 
 
 @dataclass(frozen=True)
-class Tuned:
+class FineTuned:
     """Whether training after a round held the guard: fall of clean accuracy against the network as it was given, on the clean images that choose.
 
     Attributes:
@@ -72,7 +72,7 @@ class Round:
     patch: Patch
     zone: Zone | None
     halved: int | None
-    tuned: Tuned | None = None
+    tuned: FineTuned | None = None
 
 
 def find_and_freeze(
@@ -183,7 +183,7 @@ def tune(
         tuned, alone = train_on(task, repaired, alone, rounds, learned, options, attacks, kept)
         clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(learned))
         said = [outputs(each, clean, options, clock, part="fine-tuning") for each in (task.model.classifier, tuned)]
-    held = Tuned(fall_bound_of(said[0], said[1], clean.labels), options.max_clean_drop * len(rounds) / attacks.rounds)
+    held = FineTuned(fall_bound_of(said[0], said[1], clean.labels), options.max_clean_drop * len(rounds) / attacks.rounds)
     return (tuned if held.kept else repaired), alone, replace(rounds[-1], tuned=held)
 
 

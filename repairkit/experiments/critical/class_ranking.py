@@ -13,7 +13,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning
 from repairkit.experiments.options import Options
 from repairkit.network.game import ModelGame
-from repairkit.objectives import ClassRecall, Smooth
+from repairkit.objectives import ClassRecall, Probability
 from repairkit.repair.screens import screens_of
 from repairkit.report.formatting import limit
 from repairkit.run.ledger import Clock
@@ -110,7 +110,7 @@ class Elsewhere:
             values = screens_of(
                 game.classifier,
                 game.filters,
-                {label: Smooth(ClassRecall(label)).on(images.subset(np.flatnonzero(images.labels == label))) for label in labels},
+                {label: Probability(ClassRecall(label)).on(images.subset(np.flatnonzero(images.labels == label))) for label in labels},
                 options,
                 passes=passes_of_each(len(sample), options),
                 t0=PRICED_AT,

@@ -14,7 +14,7 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.game import ModelGame
 from repairkit.network.patch import Patch
 from repairkit.network.predict import outputs
-from repairkit.objectives import Accuracy, ClassRecall, Worth
+from repairkit.objectives import Accuracy, ClassRecall, ObjectiveSum
 from repairkit.repair.choosing import choose_once, patch_of
 from repairkit.repair.selection import Choice
 from repairkit.run.ledger import Clock
@@ -61,7 +61,7 @@ def repair_class(
     return ClassRepair(lowest, choice, patch, repaired, original, after)
 
 
-def choose_worths(task: CriticalTask, label: int, split: Split) -> tuple[Worth, Worth]:
+def choose_worths(task: CriticalTask, label: int, split: Split) -> tuple[ObjectiveSum, ObjectiveSum]:
     """What a repair of a class is chosen by, and what its guard holds."""
     choose_on = task.images.subset(split.choose)
     own = choose_on.labels == label

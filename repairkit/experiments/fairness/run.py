@@ -27,7 +27,7 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
 from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, outputs
-from repairkit.objectives import Accuracy, SubgroupRecall, Worth
+from repairkit.objectives import Accuracy, ObjectiveSum, SubgroupRecall
 from repairkit.repair.attribute import attribute_network, zone_planned
 from repairkit.repair.choosing import DOWNSTREAM, check_guard, choose_once, patch_of, without
 from repairkit.repair.selection import (
@@ -452,7 +452,7 @@ def _most_suspect(filters: ConvFilters, most: int, found: Attribution) -> list[i
 def _choose_among(
     classifier: Classifier,
     filters: ConvFilters,
-    worths: tuple[Worth, Worth],
+    worths: tuple[ObjectiveSum, ObjectiveSum],
     clock: Clock,
     found: Attribution,
     options: Options,
@@ -462,7 +462,7 @@ def _choose_among(
     return choose_once(classifier, filters, suspects(found), worths, options, clock, kept, part="baselines")
 
 
-def choosing_worths(task: Task, split: Split, source: Split) -> tuple[Worth, Worth]:
+def choosing_worths(task: Task, split: Split, source: Split) -> tuple[ObjectiveSum, ObjectiveSum]:
     """What filters are chosen by in one fold, and what the guard holds."""
     return SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
 

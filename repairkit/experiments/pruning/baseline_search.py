@@ -20,7 +20,7 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import baked_copy
 from repairkit.network.game import ModelGame
 from repairkit.network.predict import outputs
-from repairkit.network.structural_pruning import Couplings
+from repairkit.network.structural_pruning import DependencyGraph
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
 from repairkit.shapley import Attribution
@@ -86,7 +86,7 @@ def rivals_of(
     filters: ConvFilters,
     order: Examples,
     compared: Compared,
-    couplings: Couplings | None,
+    dependencies: DependencyGraph | None,
     choose_on: LabelledImages,
     before: Booleans,
     report_on: LabelledImages,
@@ -110,7 +110,7 @@ def rivals_of(
             with clock.part(PART):
                 measured = Measured(classifier, filters, least, choose_on, options, clock, own, part=PART, before=before)
                 players = least[: most_held(most_within(measured.right, len(least), options.max_clean_drop))]
-                rivals.append(rival_of(each.name, classifier, filters, players, couplings, report_on, options, clock, own))
+                rivals.append(rival_of(each.name, classifier, filters, players, dependencies, report_on, options, clock, own))
         except RepairkitError as error:
             why_not[each.name] = str(error)
     contenders = [Contender(each.name, why_not=why_not[each.name]) if each.name in why_not else each for each in compared.contenders]
@@ -122,7 +122,7 @@ def rival_of(
     classifier: Classifier,
     filters: ConvFilters,
     players: Examples,
-    couplings: Couplings | None,
+    dependencies: DependencyGraph | None,
     images: LabelledImages,
     options: Options,
     clock: Clock,
@@ -134,7 +134,7 @@ def rival_of(
         clock.restore(PART, len(images))
     else:
         constants = {filters.ids[player]: float(filters.constants[player]) for player in players.tolist()}
-        pruned = couplings.prune(constants, freeze_at=options.freeze_at) if couplings and constants else None
+        pruned = dependencies.prune(constants, freeze_at=options.freeze_at) if dependencies and constants else None
         network = pruned.network if pruned else baked_copy(classifier.network, constants, freeze_at=options.freeze_at)
         right = outputs(classifier.with_network(network), images, options, clock, part=PART).argmax(1) == images.labels
         cost = flops(network, classifier.prepare(images.batch(np.array([0]))))

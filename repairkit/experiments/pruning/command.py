@@ -25,7 +25,7 @@ from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical.command import EMBEDDED_BUDGET, BudgetOption
 from repairkit.experiments.options import Options
 from repairkit.experiments.pruning.result import PruningResult
-from repairkit.experiments.pruning.run import MAX_DROP, SHARES, configuration, couplings_of, plan
+from repairkit.experiments.pruning.run import MAX_DROP, SHARES, configuration, dependency_graph_of, plan
 from repairkit.experiments.pruning.run import prune as find
 from repairkit.experiments.pruning.summary import summarise
 from repairkit.network.structural_pruning import WEIGHTS
@@ -112,7 +112,7 @@ def carry_out(task: CriticalTask, options: Options, running: Running, *, remove:
     model, images = task.model, task.images
     passes = plan(task, options)
     if remove:
-        couplings_of(task)  # an architecture that cannot be cut is refused before any work
+        dependency_graph_of(task)  # an architecture that cannot be cut is refused before any work
     options = running.with_batch(options, model.classifier, images)
     heading = f"images: {images.name}, {len(images):,} of {len(images.classes):,} classes; network: {model.architecture}"
 

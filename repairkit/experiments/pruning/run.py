@@ -24,9 +24,9 @@ from repairkit.experiments.pruning.search import TRIES, Booleans, Measured, Try,
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.patch import Culprit, Patch, finite_or_none
+from repairkit.network.patch import FrozenFilter, Patch, finite_or_none
 from repairkit.network.predict import outputs
-from repairkit.network.structural_pruning import Couplings, Pruned
+from repairkit.network.structural_pruning import DependencyGraph, PrunedNetwork
 from repairkit.repair.attribute import attribute, charged, game_of, zone_of, zone_planned
 from repairkit.repair.choosing import check_guard
 from repairkit.run.ledger import Clock
@@ -74,7 +74,7 @@ class PruningFindings:
     order: Examples
     tries: tuple[Try, ...]
     patch: Patch
-    pruned: Pruned | None
+    pruned: PrunedNetwork | None
     networks: dict[str, Classifier]
     right: dict[str, Booleans]
     removal: AblationCurves
@@ -162,7 +162,7 @@ def prune(
         raise UsageError(f"pruning keeps accuracy on all classes, got a question about {task.subject}; leave the class out")
     split = split_of(task, options)
     classifier = task.model.classifier
-    couplings = couplings_of(task) if remove else None
+    dependencies = dependency_graph_of(task) if remove else None
     kept = unfinished.network("network") if unfinished else None
     clock = Clock(
         progress,
@@ -193,8 +193,8 @@ def prune(
         pruned = None
         if chosen:
             networks["frozen"] = classifier.with_network(patch.apply(classifier.network))
-        if chosen and couplings is not None:
-            pruned = couplings.prune(patch.constants, freeze_at=patch.freeze_at)
+        if chosen and dependencies is not None:
+            pruned = dependencies.prune(patch.constants, freeze_at=patch.freeze_at)
             if pruned.removed:
                 networks["pruned"] = classifier.with_network(pruned.network)
     report_on = task.images.subset(split.report)
@@ -211,7 +211,7 @@ def prune(
     if options.compare:
         compared = compare_removal(classifier, game, attribution, order, removal, report_on, options, clock, kept)
         compared, rivals = rivals_of(
-            classifier, filters, order, compared, couplings, choose_on, measured.right(0), report_on, options, clock, kept
+            classifier, filters, order, compared, dependencies, choose_on, measured.right(0), report_on, options, clock, kept
         )
     halved = game.batch if game.batch < options.batch else None
     return PruningFindings(
@@ -231,14 +231,14 @@ def timings_of(original: Classifier, pruned: Classifier, images: LabelledImages,
     return timings
 
 
-def couplings_of(task: CriticalTask) -> Couplings:
+def dependency_graph_of(task: CriticalTask) -> DependencyGraph:
     """Which rows and columns of the network's layers go together.
 
     Raises:
         ModelError: Torch-Pruning cannot follow the network.
     """
     classifier = task.model.classifier
-    return Couplings(classifier.network, classifier.prepare(task.images.batch(np.array([0]))))
+    return DependencyGraph(classifier.network, classifier.prepare(task.images.batch(np.array([0]))))
 
 
 def patch_of(
@@ -247,7 +247,7 @@ def patch_of(
     """The frozen filters with their constants; the value of one that was not flipped is its screen."""
     values = valued(attribution).value
     culprits = [
-        Culprit(
+        FrozenFilter(
             layer=filters.ids[player].layer,
             channel=filters.ids[player].channel,
             constant=float(filters.constants[player]),

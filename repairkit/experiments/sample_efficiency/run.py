@@ -25,7 +25,7 @@ from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
-from repairkit.objectives import Accuracy, Smooth
+from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import game_of, within_memory
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
@@ -390,7 +390,7 @@ def measure(
     )
     with clock.part("calibration"):
         images = task.images.subset(some(ungrouped(task.images), efficiency.images, seed=options.seed))
-        objective = Smooth(Accuracy()) if options.score == "smooth" else Accuracy()
+        objective = Probability(Accuracy()) if options.score == "smooth" else Accuracy()
         game = game_of(task.model.classifier, objective.on(images), (images,), options)
         clock.add("calibration", len(images))
     if efficiency.method == "budget":

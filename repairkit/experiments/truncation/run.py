@@ -18,7 +18,7 @@ from repairkit.experiments.options import Options
 from repairkit.experiments.truncation.evaluation import Fan
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.game import ModelGame
-from repairkit.objectives import Accuracy, Smooth, SubgroupRecall
+from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.repair.attribute import game_of, within_memory, zone_of, zone_planned
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
@@ -268,7 +268,7 @@ def measure(
     clock.prefix = subject.name
     with clock.part("calibration"):
         found_on = subject.images.subset(calibrated)
-        calibrating = game_of(classifier, Smooth(subject.objective).on(found_on), (found_on,), options)
+        calibrating = game_of(classifier, Probability(subject.objective).on(found_on), (found_on,), options)
         clock.add("calibration", len(found_on))
     zone, t0 = zone_of(calibrating, options, seed=options.seed, clock=clock, kept=kept)
     images = subject.images.subset(measured)
