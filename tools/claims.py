@@ -283,7 +283,7 @@ def other_trainings(metric: str, group: str | None, start: str) -> Callable[[Pat
             if folder.name != shown
             for result in read_all(folder)
         )
-        general = "How unfair a network is after the same training depends on the seed and the machine, and so does the gain of a repair."
+        general = "How unfair a network is depends on the seed and the machine of its training. So does the gain of a repair."
         return f"{start} {general}{others}".lstrip()
 
     return reason
@@ -327,7 +327,7 @@ CLAIMS = (
         "Conductance names other filters, and removing those hurts less",
         "shown in section 4.1",
         conductance_overlap,
-        "At as many image passes as the Shapley values, these images do not show that the filters of conductance hurt less.",
+        "At equal cost, these images do not show that the filters of conductance hurt less.",
         folders=(*CRITICAL[:2], "table_conductance"),  # runs with eight baselines first: among two the same lead is a claim
     ),
     Claim(

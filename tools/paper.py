@@ -21,8 +21,8 @@ from tools.embed import NOT_RUN
 
 LEAD = """# The paper's figures and ours
 
-Each row is a claim of Ghorbani & Zou, *Neuron Shapley: Discovering the Responsible Neurons* (NeurIPS 2020), that has a number or a direction.
-`make figures` renders this page from the committed results. Intervals are of 95 % unless a cell says otherwise.
+Each row is a claim with a number or a direction from Ghorbani & Zou, *Neuron Shapley: Discovering the Responsible Neurons* (NeurIPS 2020).
+The page is rendered from the committed results by `make figures`. Intervals are of 95 % unless a cell says otherwise.
 
 * The paper's data are ImageNet and CelebA. Ours are smaller published sets, which the header of each recipe names.
 * The column of the embedded default comes from `repairkit run --all --embedded`. It is no evidence about photographs.
