@@ -20,10 +20,11 @@ from scipy import stats
 from repairkit.errors import GameError
 from repairkit.shapley import Attribution, Game, exact_values, tmab
 from repairkit.shapley.audit import audit_chances
-from repairkit.shapley.guarantee import Extremes
+from repairkit.shapley.confidence import ConfidenceSequence
+from repairkit.shapley.game import GRADIENT_COST
+from repairkit.shapley.guarantee import TopKClaims
 from repairkit.shapley.permutation import walk
-from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Round
-from repairkit.shapley.sequences import ConfidenceSequence
+from repairkit.shapley.sampling import SCREEN_ROUND, Round
 
 FAMILIES = ("smooth", "hard", "signed", "skewed", "ties")
 ROUNDING = 1e-9
@@ -159,7 +160,7 @@ def missed(found: Attribution, truth: np.ndarray) -> np.ndarray:
     return np.abs(found.value - truth)[valued] > found.half_width[valued] + ROUNDING
 
 
-def wrong_end(found: Attribution, end: Extremes, truth: np.ndarray) -> bool:
+def wrong_end(found: Attribution, end: TopKClaims, truth: np.ndarray) -> bool:
     """Whether any claim about one end is wrong: of membership, of the tolerance, of ties, of the decision, of the audit."""
     number = {name: player for player, name in enumerate(found.ids)}
     value = truth if end.end == "low" else -truth

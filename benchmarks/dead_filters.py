@@ -34,7 +34,7 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
 from repairkit.repair.attribute import game_of
 from repairkit.shapley.game import Floats
-from repairkit.shapley.rounds import draw_round
+from repairkit.shapley.sampling import draw_round
 
 Booleans = npt.NDArray[np.bool_]
 BESIDE = 64

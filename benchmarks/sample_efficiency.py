@@ -28,9 +28,9 @@ from passes import add_machine, machine
 from repairkit.data import synthetic_faces as drawn
 from repairkit.objectives import Probability, SubgroupRecall
 from repairkit.shapley import Game, tmab
-from repairkit.shapley.bounds import published_bound
+from repairkit.shapley.confidence import published_bound
 from repairkit.shapley.permutation import permutation
-from repairkit.shapley.values import End, Ledger
+from repairkit.shapley.values import Budget, End
 
 ENDS: tuple[End, ...] = ("low", "high")
 PAPER_BATCH = 128
@@ -203,7 +203,7 @@ def walk_some(game: Game, count: int, t0: float) -> tuple[float, Floats | None]:
     """Passes of a permutation of `tmab-paper`, and the mean marginals of `count` of them; for 0 an estimate and None."""
     if count == 0:
         return PAPER_BATCH * (1 - t0) * game.n, None
-    ledger, total, everyone = Ledger(np.inf), np.zeros(game.n), np.ones(game.n, dtype=bool)
+    ledger, total, everyone = Budget(np.inf), np.zeros(game.n), np.ones(game.n, dtype=bool)
     for index in range(count):
         rng = np.random.default_rng([0, index])
         total += permutation(game, ledger, rng, everyone, truncation=TRUNCATION, batch=PAPER_BATCH)

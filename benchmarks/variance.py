@@ -25,7 +25,8 @@ from passes import add_machine, machine
 
 from repairkit.data import synthetic_faces as drawn
 from repairkit.shapley import Game
-from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, draw_round
+from repairkit.shapley.game import GRADIENT_COST
+from repairkit.shapley.sampling import SCREEN_ROUND, draw_round
 
 SIZE_CLASSES = 8
 

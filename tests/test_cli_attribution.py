@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from repairkit.cli import app
 from repairkit.experiments.fairness.result import Agreement, Overlap
 from repairkit.shapley.audit import Audit
-from repairkit.shapley.guarantee import Extremes, Guarantee
+from repairkit.shapley.guarantee import Guarantee, TopKClaims
 
 
 def call(*arguments):
@@ -59,8 +59,8 @@ GUARANTEE = Guarantee(
     audited=1,
     pairs=1234,
     stopped="budget",
-    low=Extremes("low", ("b.c:0", "b.c:2"), ("b.c:0",), ("b.c:0", "b.c:2"), ("b.c:2", "b.c:1"), 0, 0.02, decided=True, audit=AUDIT),
-    high=Extremes("high", ("a:1", "[bold]d:0"), (), (), (), 3, 0.0, decided=False, audit=AUDIT),
+    low=TopKClaims("low", ("b.c:0", "b.c:2"), ("b.c:0",), ("b.c:0", "b.c:2"), ("b.c:2", "b.c:1"), 0, 0.02, decided=True, audit=AUDIT),
+    high=TopKClaims("high", ("a:1", "[bold]d:0"), (), (), (), 3, 0.0, decided=False, audit=AUDIT),
 )
 
 

@@ -39,7 +39,7 @@ from repairkit.run.store import Unfinished
 from repairkit.shapley import FunctionGame
 from repairkit.shapley.permutation import permutation as engine_permutation
 from repairkit.shapley.permutation import walk
-from repairkit.shapley.values import Ledger
+from repairkit.shapley.values import Budget
 
 SMALL = Options(t0=0.0, seed=2, batch=64, budget=2000)
 QUICK = EfficiencyOptions(images=30, top=2, tolerances=(0.3, 0.1, 1e-9), permutations=700, evaluated_on=2, most=800)
@@ -65,7 +65,7 @@ def budgeted():
 
 def test_a_permutation_is_the_engine_s():
     game = TableGame(6, 9)
-    everyone = engine_permutation(game, Ledger(1e9), np.random.default_rng([3, 0]), np.ones(6, dtype=bool), truncation=None, batch=4)
+    everyone = engine_permutation(game, Budget(1e9), np.random.default_rng([3, 0]), np.ones(6, dtype=bool), truncation=None, batch=4)
     np.testing.assert_allclose(permutation(game, 3, 0, batch=4), everyone)
 
 

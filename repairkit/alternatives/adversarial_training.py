@@ -14,7 +14,7 @@ from repairkit.data.images import Indices, LabelledImages
 from repairkit.models.finetuning import finetune
 from repairkit.models.training import TrainingProgress
 from repairkit.network.classifier import Classifier
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST
 
 EPOCHS, STEPS, MOST_IMAGES = 3, 7, 500
 LEARNING_RATES = (1e-5, 1e-4)

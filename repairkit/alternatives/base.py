@@ -28,7 +28,7 @@ from repairkit.objectives import Accuracy, SubgroupRecall
 from repairkit.repair.selection import GUARD_CONFIDENCE
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST
 
 PART = "alternatives"
 THRESHOLD, GROUP_THRESHOLDS, LAST_LAYER, WHOLE_NETWORK = "threshold", "group_thresholds", "last_layer", "whole_network"

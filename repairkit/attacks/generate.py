@@ -28,8 +28,7 @@ from repairkit.errors import DataError, DataWarning, ModelError, UsageError
 from repairkit.files import cache_directory, damaged, read_arrays, replacing
 from repairkit.models.zoo import hash_state
 from repairkit.network.classifier import Classifier, check_logits, check_not_probabilities
-from repairkit.shapley.permutation import Progress
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST, Progress
 
 Booleans = npt.NDArray[np.bool_]
 

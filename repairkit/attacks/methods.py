@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from repairkit.attacks.words import eps_text
 from repairkit.errors import DataError, UsageError
 from repairkit.network.classifier import Classifier
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,7 @@ from repairkit.attacks.methods import PGD, Method
 from repairkit.data.images import Indices, LabelledImages
 from repairkit.errors import UsageError
 from repairkit.network.classifier import Classifier
-from repairkit.shapley.permutation import Progress
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST, Progress
 
 EPS_GRID = tuple(2.0**power / 255 for power in range(-4, 5))
 """1/16 to 16 of 255, in factors of two."""

@@ -20,9 +20,7 @@ from repairkit.repair.selection import Choice
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Floats
-from repairkit.shapley.permutation import Progress
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST, Floats, Progress
 
 SHAPLEY = "Shapley values"
 PUBLISHED_IMAGES = 100

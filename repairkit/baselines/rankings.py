@@ -20,9 +20,7 @@ from repairkit.errors import BudgetError, UsageError
 from repairkit.network.classifier import check_logits
 from repairkit.network.game import ModelGame, full_memory
 from repairkit.objectives import Probability, SubgroupRecall
-from repairkit.shapley.game import Examples, Floats
-from repairkit.shapley.permutation import Progress
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST, Examples, Floats, Progress
 from repairkit.shapley.values import Attribution, names
 
 BASELINES = {

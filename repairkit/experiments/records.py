@@ -16,7 +16,7 @@ from repairkit.network.filters import FilterId
 from repairkit.network.patch import finite_or_none
 from repairkit.result import Extreme, Guaranteed, Histogram, Reproduction, ValuedFilter
 from repairkit.shapley import Attribution
-from repairkit.shapley.guarantee import End, Extremes
+from repairkit.shapley.guarantee import End, TopKClaims
 
 PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
 COLUMNS = {
@@ -80,7 +80,7 @@ def guarantees_of(attribution: Attribution, column: str, fold: int, number: int 
     found = attribution.guarantee
     if found is None:
         return []
-    ends: dict[End, Extremes] = {"low": found.low, "high": found.high}
+    ends: dict[End, TopKClaims] = {"low": found.low, "high": found.high}
     return [
         Guaranteed(
             fold=fold,

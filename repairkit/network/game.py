@@ -69,6 +69,10 @@ class ModelGame(Game):
         placed = (self.classifier, filters.freeze_at, str(filters.device), filters.constants, filters.shares)
         return _rebuilt, (*placed, self.stake, self.batch, self.precision)
 
+    def worker_setup(self) -> Callable[[], object]:
+        """Workers use as many threads as this process: the bits of a pass depend on their number."""
+        return partial(torch.set_num_threads, torch.get_num_threads())
+
     def _content(self) -> Iterator[bytes]:
         """Weights, constants, precision, images and objectives; the network is not run."""
         for name, tensor in self.classifier.state_dict().items():

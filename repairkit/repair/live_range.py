@@ -16,9 +16,9 @@ from repairkit.repair.attribute import check_affordable, zone_of, zone_planned
 from repairkit.repair.screens import screens_of
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
-from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
 from repairkit.shapley.live_range import Zone
-from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND
+from repairkit.shapley.sampling import SCREEN_ROUND
 
 WIDTHS = (1.0, 0.5, 0.25)
 """Zones that are tried, as shares of the width of the one that was measured, from the whole network down."""

@@ -22,8 +22,7 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import why_not_bakeable
 from repairkit.network.game import Precision, passes_in, take
 from repairkit.objectives.base import ObjectiveSum
-from repairkit.shapley.game import Examples, Floats
-from repairkit.shapley.permutation import Progress
+from repairkit.shapley.game import Examples, Floats, Progress
 from repairkit.shapley.values import Attribution
 
 Strategy = Literal["forward", "prefix"]

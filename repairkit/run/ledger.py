@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from repairkit.shapley.permutation import Progress
+from repairkit.shapley.game import Progress
 
 
 class Book(Protocol):

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 from repairkit.errors import UsageError
 from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.exact import exact_values
-from repairkit.shapley.game import FunctionGame, Game
+from repairkit.shapley.game import FunctionGame, Game, Progress
 from repairkit.shapley.guarantee import End, Guarantee
-from repairkit.shapley.permutation import Progress, walk
+from repairkit.shapley.permutation import walk
 from repairkit.shapley.tmab import tmab
 from repairkit.shapley.values import Attribution
 

@@ -10,16 +10,15 @@ import numpy as np
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.audit import audit_chances, judge
-from repairkit.shapley.bounds import Moments
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
-from repairkit.shapley.game import Examples, Floats, Game
-from repairkit.shapley.guarantee import End, Extremes, Guarantee
+from repairkit.shapley.confidence import ConfidenceSequence, Moments
+from repairkit.shapley.game import Examples, Floats, Game, Progress
+from repairkit.shapley.guarantee import End, Guarantee, TopKClaims
 from repairkit.shapley.live_range import check_alive
-from repairkit.shapley.permutation import Progress
-from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
-from repairkit.shapley.sequences import ConfidenceSequence
-from repairkit.shapley.top_k import Border, Flags, borders
-from repairkit.shapley.values import Attribution, Ledger, names
+from repairkit.shapley.sampling import SCREEN_ROUND, Round
+from repairkit.shapley.top_k import Flags, TopKBound, borders
+from repairkit.shapley.values import Attribution, Budget, names
+from repairkit.shapley.workers import WorkerPool
 
 PAIRS = 16
 """Antithetic pairs of one round of flips; with fewer no interval has begun to shrink."""
@@ -76,16 +75,16 @@ def certify(
     draws = AUDIT_DRAWS if audit is None else audit
     _check(game, top=top, tolerance=tolerance, per_end=per_end, audit=draws)
     screened = 2 * per_end < game.n
-    ledger = Ledger(budget)
+    ledger = Budget(budget)
     most = min(game.n, 2 * per_end + draws)  # to be valued; fewer where a player is drawn twice
     flips = 2 * PAIRS * (1 + float(np.sort(game.flip_shares)[::-1][:most].sum()))
-    if budget < (least := math.ceil(flips + screened * SCREEN_ROUND * GRADIENT_COST)):
+    if budget < (least := math.ceil(flips + screened * SCREEN_ROUND * game.gradient_cost)):
         raise BudgetError(
             f"the budget of {budget:,.0f} image passes is too small: a guarantee needs at least {least:,} here; give a larger --budget"
         )
-    screens = max(1, int(min(SCREEN_SHARE * budget, budget - flips) / (SCREEN_ROUND * GRADIENT_COST))) if screened else 0
+    screens = max(1, int(min(SCREEN_SHARE * budget, budget - flips) / (SCREEN_ROUND * game.gradient_cost))) if screened else 0
 
-    race = _Race(game, ledger, alpha=delta / 2 / most if screened else delta / game.n)
+    race = _State(game, ledger, alpha=delta / 2 / most if screened else delta / game.n)
     if saved:
         race.restore(saved)
 
@@ -95,11 +94,11 @@ def certify(
         if progress is not None:
             progress(part, budget - ledger.left, budget)
 
-    with Crew(game, workers) as crew, kept(checkpoint):
-        for observed in crew.play([Round(seed, 0, index, SCREEN_ROUND, t0) for index in range(race.screened, screens)]):
+    with WorkerPool(game, workers) as pool, kept(checkpoint):
+        for observed in pool.run([Round(seed, 0, index, SCREEN_ROUND, t0) for index in range(race.screened, screens)]):
             race.fold_screen(observed)
             folded("screen")
-        entrants = _enter(race.screen.mean, per_end, draws, seed) if screened else _Entrants(np.arange(game.n))
+        entrants = _enter(race.screen.mean, per_end, draws, seed) if screened else _Candidates(np.arange(game.n))
         while True:
             if not race.left:
                 if race.pairs >= ALIVE_PAIRS:
@@ -108,7 +107,7 @@ def certify(
                 if not race.plan(game, entrants.players[low.active | high.active]):
                     break
             rounds = race.rounds(seed, t0)
-            for each, observed in zip(rounds, crew.play(rounds), strict=True):
+            for each, observed in zip(rounds, pool.run(rounds), strict=True):
                 race.fold(each, observed)
                 folded("flips")
 
@@ -149,7 +148,7 @@ def certify(
 
 
 @dataclass(frozen=True, eq=False)
-class _Entrants:
+class _Candidates:
     """Who is valued, and the audit that is part of it.
 
     Attributes:
@@ -169,7 +168,7 @@ class _Entrants:
         """How many different players were drawn."""
         return len(np.unique(self.drawn))
 
-    def extremes(self, end: End, border: Border, name: Sequence[str], estimate: Floats, *, delta: float, scale: float) -> Extremes:
+    def extremes(self, end: End, border: TopKBound, name: Sequence[str], estimate: Floats, *, delta: float, scale: float) -> TopKClaims:
         """What is shown of one end."""
         order = np.argsort(estimate[self.players] * (1 if end == "low" else -1), kind="stable")
 
@@ -177,7 +176,7 @@ class _Entrants:
             return tuple(name[player] for player in self.players[order[flags[order]]])
 
         cleared = np.isin(self.outside, self.players[border.above])
-        return Extremes(
+        return TopKClaims(
             end=end,
             members=which(border.inside),
             separated=which(border.separated),
@@ -190,17 +189,17 @@ class _Entrants:
         )
 
 
-def _enter(screen: Floats, per_end: int, draws: int, seed: int) -> _Entrants:
+def _enter(screen: Floats, per_end: int, draws: int, seed: int) -> _Candidates:
     """The players of both ends of the screen, and those that the audit draws from the others."""
     order = np.argsort(screen, kind="stable")
     outside = np.sort(order[per_end:-per_end]).astype(np.int64)
     chances = audit_chances(screen[outside])
     drawn = np.random.default_rng([seed, _AUDIT_STAGE]).choice(len(outside), size=draws, p=chances)
     players = np.union1d(np.setdiff1d(order, outside), outside[drawn])
-    return _Entrants(players.astype(np.int64), outside, chances, drawn.astype(np.int64))
+    return _Candidates(players.astype(np.int64), outside, chances, drawn.astype(np.int64))
 
 
-class _Race:
+class _State:
     """A run under way: all that a checkpoint has to hold.
 
     Attributes:
@@ -211,8 +210,8 @@ class _Race:
         played: rounds of flips that are folded in, and `pairs` the pairs in them.
     """
 
-    def __init__(self, game: Game, ledger: Ledger, *, alpha: float) -> None:
-        self.ledger = ledger
+    def __init__(self, game: Game, ledger: Budget, *, alpha: float) -> None:
+        self.ledger, self.gradient_cost = ledger, game.gradient_cost
         self.screen = Moments(game.n)
         self.sequence = ConfidenceSequence(game.n, -game.marginal_range, game.marginal_range, alpha)
         self.players: Examples = np.arange(game.n)
@@ -220,7 +219,7 @@ class _Race:
 
     def fold_screen(self, observed: Floats) -> None:
         """Fold in one round of gradients; rounds come in order."""
-        self.ledger.spend("screen", GRADIENT_COST * SCREEN_ROUND)
+        self.ledger.spend("screen", self.gradient_cost * SCREEN_ROUND)
         self.screen.add(observed, np.arange(len(self.screen.mean)))
         self.screened += 1
 
@@ -230,7 +229,7 @@ class _Race:
         moved: Floats = np.clip(np.nan_to_num(self.sequence.mean), self.sequence.lower, self.sequence.upper)
         return moved
 
-    def borders(self, players: Examples, *, top: int, tolerance: float) -> tuple[Border, Border]:
+    def borders(self, players: Examples, *, top: int, tolerance: float) -> tuple[TopKBound, TopKBound]:
         """What the intervals of these players show of both ends."""
         estimate, lower, upper = self.estimate[players], self.sequence.lower[players], self.sequence.upper[players]
         return borders(estimate, lower, upper, top=top, tolerance=tolerance)

@@ -16,13 +16,17 @@ Coalitions = npt.NDArray[np.bool_]
 """Rows of True for each live player; shape (k, n), or (1, n) where all examples share one."""
 Examples = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Progress = Callable[[str, float, float], None]
+"""Called with the phase at work, the passes made so far and the passes planned."""
+GRADIENT_COST = 3.0
+"""Image passes of one forward and one backward pass."""
 
 
 class Game(ABC):
     """A cooperative game whose worth is a weighted sum of per-example scores.
 
     The public methods are final: they check shapes and values once. A new game writes the methods
-    with an underscore. Costs are in image passes: a score costs 1, a gradient 3, a flip
+    with an underscore. Costs are in image passes: a score costs 1, a gradient `gradient_cost`, a flip
     `flip_shares[player]` after the 1 of its base.
 
     Args:
@@ -34,6 +38,8 @@ class Game(ABC):
     Raises:
         GameError: a score is NaN or outside `bounds`, or has the wrong shape; or the bounds are no range.
     """
+
+    gradient_cost = GRADIENT_COST
 
     def __init__(self, n: int, weights: Floats, *, bounds: tuple[float, float], harmful: Literal[-1, 1] = -1) -> None:
         if n < 1:
@@ -93,6 +99,10 @@ class Game(ABC):
     def flip_cost(self, players: Examples) -> float:
         """Image passes that `flips` of these players costs for each (coalition, example)."""
         return 1.0 + float(self.flip_shares[players].sum())
+
+    def worker_setup(self) -> Callable[[], object] | None:
+        """A picklable function that a worker process calls before it receives the game; None for nothing to do."""
+        return None
 
     def fingerprint(self) -> str:
         """A hash of shape and content; a checkpoint of another game is refused by it."""

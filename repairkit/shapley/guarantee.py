@@ -12,7 +12,7 @@ EXTREME: dict[End, str] = {"low": "lowest", "high": "highest"}
 
 
 @dataclass(frozen=True)
-class Extremes:
+class TopKClaims:
     """What is shown of one end; players by name, most extreme estimate first.
 
     Attributes:
@@ -76,10 +76,10 @@ class Guarantee:
     audited: int
     pairs: int
     stopped: Literal["decided", "budget"]
-    low: Extremes
-    high: Extremes
+    low: TopKClaims
+    high: TopKClaims
 
-    def of(self, end: End) -> Extremes:
+    def of(self, end: End) -> TopKClaims:
         """What is shown of an end."""
         return self.low if end == "low" else self.high
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repairkit.errors import GameError, UsageError
-from repairkit.shapley.game import Examples, Floats, Game
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST, Examples, Floats, Game
 
 GRID = (0.99, 0.97, 0.95, 0.925, 0.9, 0.875, 0.85, 0.8, 0.7, 0.5, 0.25, 0.0)
 """Sizes at which activity is measured, from the whole network down."""
@@ -126,7 +125,7 @@ def live_zone(
         raise UsageError(
             f"expected a share in (0, 1), at least 3 coalitions and at least 1 example of each, got {share}, {coalitions} and {examples}"
         )
-    cost = GRADIENT_COST if players is None else game.flip_cost(players)
+    cost = game.gradient_cost if players is None else game.flip_cost(players)
     rows: list[list[tuple[float, float]]] = []
     live: list[bool] = []
     for number, size in enumerate(sizes):

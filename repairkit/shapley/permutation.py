@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
 
 from repairkit.errors import BudgetError, UsageError
-from repairkit.shapley.bounds import Moments, published_bound, published_count
 from repairkit.shapley.checkpoint import Checkpoint, kept
-from repairkit.shapley.game import Floats, Game
+from repairkit.shapley.confidence import Moments, TwoLevels, published_bound, published_count
+from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import check_alive
-from repairkit.shapley.sequences import TwoLevels
-from repairkit.shapley.values import Attribution, Ledger, decide, names
-
-Progress = Callable[[str, float, float], None]
-"""Called with the part at work, the passes made so far and those planned."""
+from repairkit.shapley.values import Attribution, Budget, decide, names
 
 
 def walk(
@@ -81,7 +77,7 @@ def walk(
     sought = check_asked(game, budget=budget, seed=seed, top=top, end=end, delta=delta)
     _check(tolerance, batch, truncation)
     engine = "tmab-paper" if bandit else "monte-carlo"
-    ledger, moments = Ledger(budget), Moments(game.n)
+    ledger, moments = Budget(budget), Moments(game.n)
     # Sequences, since the number of permutations depends on the data where they are truncated.
     intervals = None if bandit else TwoLevels(game.n, game.marginal_range, delta=delta, valued=game.n)
     active = np.ones(game.n, dtype=bool)
@@ -154,7 +150,7 @@ def walk(
 
 
 def permutation(
-    game: Game, ledger: Ledger, rng: np.random.Generator, active: np.ndarray, *, truncation: float | None, batch: int
+    game: Game, ledger: Budget, rng: np.random.Generator, active: np.ndarray, *, truncation: float | None, batch: int
 ) -> Floats:
     """Marginal contributions along one random order; 0 after truncation, unused where not active."""
     examples, factors = game.draw(rng, batch)

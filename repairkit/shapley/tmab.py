@@ -11,16 +11,16 @@ import numpy.typing as npt
 from scipy import stats
 
 from repairkit.errors import BudgetError, UsageError
-from repairkit.shapley.bounds import Moments
 from repairkit.shapley.certify import certify
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
-from repairkit.shapley.game import Floats, Game
+from repairkit.shapley.confidence import Moments, TwoLevels
+from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import check_alive
-from repairkit.shapley.permutation import Progress, check_asked
-from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND, Crew, Round
-from repairkit.shapley.sequences import TwoLevels
-from repairkit.shapley.values import Attribution, Ledger, decide, names
+from repairkit.shapley.permutation import check_asked
+from repairkit.shapley.sampling import SCREEN_ROUND, Round
+from repairkit.shapley.values import Attribution, Budget, decide, names
+from repairkit.shapley.workers import WorkerPool
 
 SCREEN_SHARE = 0.4
 """Share of the budget that the screen may take when flips of all players cannot be afforded."""
@@ -66,7 +66,7 @@ def tmab(
     every second screen round, which has no say in who is contested, so that being picked for an
     extreme screen does not carry over into the value. Made for smooth scores, which gradients follow.
 
-    Without `control` intervals are confidence sequences (`repairkit.shapley.sequences`) with the true range, for each player on
+    Without `control` intervals are confidence sequences (`repairkit.shapley.confidence`) with the true range, for each player on
     its own: they hold although how often a player is observed depends on what was observed. With `control` the
     range of an observation is not known, and intervals are Student's with delta shared by the rounds: approximate, for many samples,
     nearly normal means and players that do not come and go (`benchmarks/coverage_simulation.py` shows where they fall short). All are
@@ -141,17 +141,17 @@ def tmab(
     first, audited, sizes = _halving(game, top, contested, audit)
     flips = _flips_of_all_rounds(game, sizes, control=control)
     check_budget(game, budget, top=top, contested=contested, audit=audit, control=control)
-    ledger = Ledger(budget)
+    ledger = Budget(budget)
     most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
-    plan = _Plan(seed, t0, sought, control, first, audited, tuple(sizes), most)
+    plan = _Schedule(seed, t0, sought, control, first, audited, tuple(sizes), most)
     intervals = None if control else TwoLevels(game.n, game.marginal_range, delta=delta, valued=sizes[0])
-    play = _Play(game.n, ledger, intervals)
+    play = _State(game, ledger, intervals)
     if saved:
         play.restore(saved)
-    with Crew(game, workers) as crew, kept(checkpoint):
+    with WorkerPool(game, workers) as pool, kept(checkpoint):
         while play.phase <= len(sizes):
             rounds = play.rounds(game, plan)
-            for each, observed in zip(rounds, crew.play(rounds), strict=True):
+            for each, observed in zip(rounds, pool.run(rounds), strict=True):
                 play.fold(each, observed, split=control)
                 if checkpoint is not None:
                     checkpoint.offer(play.arrays())
@@ -204,7 +204,7 @@ def check_budget(
         BudgetError: it does not; says how many passes would.
     """
     flips = _flips_of_all_rounds(game, _halving(game, top, contested, audit)[2], control=control)
-    shortest = math.ceil((1 + control) * SCREEN_ROUND * GRADIENT_COST + flips)
+    shortest = math.ceil((1 + control) * SCREEN_ROUND * game.gradient_cost + flips)
     if budget < shortest:
         raise BudgetError(
             f"the budget of {budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
@@ -220,7 +220,7 @@ def _halving(game: Game, top: int, contested: int | None, audit: int | None) -> 
 
 def _flips_of_all_rounds(game: Game, sizes: Sequence[int], *, control: bool) -> float:
     """Image passes of a pair of flips in each round: the rounds cost the same, and the first must pay a pair of all its players."""
-    dearest = 1 + float(np.sort(game.flip_shares)[::-1][: sizes[0]].sum()) + GRADIENT_COST * control
+    dearest = 1 + float(np.sort(game.flip_shares)[::-1][: sizes[0]].sum()) + game.gradient_cost * control
     return len(sizes) * 2 * dearest
 
 
@@ -234,11 +234,11 @@ def screen(game: Game, *, passes: float, seed: int = 0, t0: float = 0.0, progres
         [0.5, -0.25]
     """
     moments = Moments(game.n)
-    count = max(1, int(passes / (SCREEN_ROUND * GRADIENT_COST)))
+    count = max(1, int(passes / (SCREEN_ROUND * game.gradient_cost)))
     for index in range(count):
         moments.add(Round(seed, 0, index, SCREEN_ROUND, t0).observe(game), np.arange(game.n))
         if progress is not None:
-            progress("screen", (index + 1) * SCREEN_ROUND * GRADIENT_COST, passes)
+            progress("screen", (index + 1) * SCREEN_ROUND * game.gradient_cost, passes)
     return (1 - t0) * moments.mean
 
 
@@ -282,7 +282,7 @@ def halving_sizes(first: int, audited: int, top: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Schedule:
     """What decides the rounds before any is played; `sizes` are of the halving, `most` the passes of the screen."""
 
     seed: int
@@ -295,7 +295,7 @@ class _Plan:
     most: float
 
 
-class _Play:
+class _State:
     """A run under way: all that a checkpoint has to hold.
 
     Attributes:
@@ -309,17 +309,18 @@ class _Play:
         pairs: antithetic pairs that the phase pays; 0 before it has begun.
     """
 
-    def __init__(self, n: int, ledger: Ledger, intervals: TwoLevels | None) -> None:
+    def __init__(self, game: Game, ledger: Budget, intervals: TwoLevels | None) -> None:
+        n, self.gradient_cost = game.n, game.gradient_cost
         self.ledger, self.intervals = ledger, intervals
         self.screen, self.fresh, self.flips = Moments(n), Moments(n), Moments(n)
         self.phase = self.done = self.pairs = 0
         self.players: npt.NDArray[np.int64] = np.arange(n)
 
-    def rounds(self, game: Game, plan: _Plan) -> list[Round]:
+    def rounds(self, game: Game, plan: _Schedule) -> list[Round]:
         """The rounds of this phase that are still to play."""
         if self.phase == 0:
             # As many rounds of gradients as `most` passes pay in all, at least one of each kind.
-            count = max(1 + plan.control, int(plan.most / (SCREEN_ROUND * GRADIENT_COST)))
+            count = max(1 + plan.control, int(plan.most / (SCREEN_ROUND * game.gradient_cost)))
             return [Round(plan.seed, 0, index, SCREEN_ROUND, plan.t0) for index in range(self.done, count)]
         if not self.pairs:
             self.players = self._contested(plan)
@@ -331,7 +332,7 @@ class _Play:
             for index, size in list(enumerate(sizes))[self.done :]
         ]
 
-    def _contested(self, plan: _Plan) -> npt.NDArray[np.int64]:
+    def _contested(self, plan: _Schedule) -> npt.NDArray[np.int64]:
         """Who is flipped in this phase: first by the screen, then by what flips have shown."""
         sign = 1 if plan.sought == "low" else -1
         if self.phase == 1:
@@ -342,10 +343,10 @@ class _Play:
         estimate = self.flips.mean[seen] + (self.fresh.mean[seen] if plan.control else 0.0)
         return np.sort(seen[np.argsort(sign * estimate, kind="stable")[: plan.sizes[self.phase - 1]]])
 
-    def _pay(self, game: Game, plan: _Plan) -> None:
+    def _pay(self, game: Game, plan: _Schedule) -> None:
         """Spend this phase's share of what is left on pairs of flips (and their gradients, with `control`)."""
         passes = self.ledger.left / (len(plan.sizes) + 1 - self.phase)
-        cost = game.flip_cost(self.players) + GRADIENT_COST * plan.control
+        cost = game.flip_cost(self.players) + game.gradient_cost * plan.control
         self.pairs = int((passes + 1e-6) // (2 * cost))
         if self.pairs < 1:
             raise BudgetError(
@@ -356,7 +357,7 @@ class _Play:
     def fold(self, each: Round, observed: Floats, *, split: bool) -> None:
         """Fold in what one round observed; rounds come in order."""
         if each.players is None:
-            self.ledger.spend("screen", GRADIENT_COST * each.size)
+            self.ledger.spend("screen", self.gradient_cost * each.size)
             (self.fresh if split and each.index % 2 else self.screen).add(observed, self.players)
         else:
             self.flips.add(observed, each.players)

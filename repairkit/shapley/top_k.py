@@ -13,7 +13,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Border:
+class TopKBound:
     """Where the k lowest of n values end; every claim holds when all intervals do. Flags have shape (n,).
 
     The slack is the tolerance in units of value: `tolerance` times a lower bound of |k-th lowest value|.
@@ -42,7 +42,7 @@ class Border:
     decided: bool
 
 
-def border(estimate: Floats, lower: Floats, upper: Floats, *, top: int, tolerance: float) -> Border:
+def border(estimate: Floats, lower: Floats, upper: Floats, *, top: int, tolerance: float) -> TopKBound:
     """What intervals [lower, upper] of n values show of the `top` lowest, top < n.
 
     The k-th smallest of lower ends is a lower bound of the k-th value, and likewise above. A player is
@@ -76,7 +76,7 @@ def border(estimate: Floats, lower: Floats, upper: Floats, *, top: int, toleranc
     worst, best = upper[inside].max(), lower[~inside].min()
     separated, apart, above = upper < following, lower > most, lower >= most - slack
     overlapping = np.where(inside, upper > best + slack, lower < worst - slack)
-    return Border(
+    return TopKBound(
         inside=inside,
         separated=separated,
         apart=apart,
@@ -89,7 +89,7 @@ def border(estimate: Floats, lower: Floats, upper: Floats, *, top: int, toleranc
     )
 
 
-def borders(estimate: Floats, lower: Floats, upper: Floats, *, top: int, tolerance: float) -> tuple[Border, Border]:
+def borders(estimate: Floats, lower: Floats, upper: Floats, *, top: int, tolerance: float) -> tuple[TopKBound, TopKBound]:
     """The borders of the k lowest and, with all signs turned, of the k highest."""
     return (
         border(estimate, lower, upper, top=top, tolerance=tolerance),

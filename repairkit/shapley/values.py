@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from repairkit.errors import BudgetError, DataError, UsageError
@@ -21,16 +17,19 @@ from repairkit.shapley.game import Floats
 from repairkit.shapley.guarantee import EXTREME, End, Guarantee
 from repairkit.shapley.top_k import border
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _COLUMNS = ["id", "layer", "channel", "screen", "value", "half_width", "standard_error", "samples", "decided"]
 _FACTS = b"repairkit.attribution"
 """Key of the Parquet schema's metadata under which the facts of the whole attribution stand, as JSON."""
 
 
-class Ledger:
+class Budget:
     """A budget in image passes and what it was spent on; it cannot be overdrawn.
 
     Example:
-        >>> ledger = Ledger(10)
+        >>> ledger = Budget(10)
         >>> ledger.spend("screen", 6)
         >>> ledger.left, ledger.spent
         (4.0, {'screen': 6.0})
@@ -65,10 +64,11 @@ class Ledger:
         self.spent[part] = self.spent.get(part, 0.0) + passes
 
 
-class _Facts(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
     """What `attribution.parquet` says of the attribution as a whole; the table has one row per filter."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "ser_json_inf_nan": "strings"}
 
     engine: str
     t0: float
@@ -168,6 +168,8 @@ class Attribution:
 
     def table(self) -> pd.DataFrame:
         """One row per filter: id, layer, channel, screen, value, half_width, standard_error, samples, decided, and price where there is one."""
+        import pandas as pd
+
         split = [name.rpartition(":") for name in self.ids]
         return pd.DataFrame(
             {
@@ -237,6 +239,10 @@ class Attribution:
 
     def write(self, path: Path) -> None:
         """Write table and facts as Parquet, whole or not at all; `read` gives the attribution back."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from pydantic import TypeAdapter
+
         facts = _Facts(
             engine=self.engine,
             t0=float(self.t0),
@@ -253,7 +259,9 @@ class Attribution:
         )
         table = pa.Table.from_pandas(self.table(), preserve_index=False)
         with replacing(path) as temporary:
-            pq.write_table(table.replace_schema_metadata((table.schema.metadata or {}) | {_FACTS: facts.model_dump_json()}), temporary)
+            pq.write_table(
+                table.replace_schema_metadata((table.schema.metadata or {}) | {_FACTS: TypeAdapter(_Facts).dump_json(facts)}), temporary
+            )
 
     @classmethod
     def read(cls, path: Path) -> Attribution:
@@ -262,11 +270,13 @@ class Attribution:
         Raises:
             DataError: the file is missing, cut short, lacks columns, or does not say how it was found.
         """
+        from pydantic import TypeAdapter
+
         table = _load(path)
         if _FACTS not in (metadata := table.schema.metadata or {}):
             raise DataError(f"{path} holds a table but not how it was found (engine, t0, passes); run the attribution again")
         try:
-            facts = _Facts.model_validate_json(metadata[_FACTS])
+            facts = TypeAdapter(_Facts).validate_json(metadata[_FACTS])
             columns = {name: table.column(name).to_numpy().astype(np.float64) for name in ("screen", "value", "half_width", "samples")}
             errors = table.column("standard_error").to_numpy().astype(np.float64) if facts.standard_errors else np.empty(0)
             decided = table.column("decided").to_numpy().astype(np.bool_)
@@ -280,8 +290,7 @@ class Attribution:
             standard_error=errors,
             price=price,
             **columns,
-            guarantee=facts.guarantee,
-            **facts.model_dump(exclude={"standard_errors", "guarantee"}),
+            **{item.name: getattr(facts, item.name) for item in fields(facts) if item.name != "standard_errors"},
         )
 
     def __str__(self) -> str:
@@ -332,6 +341,9 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def _load(path: Path) -> Any:
     """A `pyarrow.Table` that has all columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             table = file.read()

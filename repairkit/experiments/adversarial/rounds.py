@@ -26,8 +26,8 @@ from repairkit.repair.selection import Choice, guard_bound
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
 from repairkit.shapley import Attribution
+from repairkit.shapley.game import GRADIENT_COST
 from repairkit.shapley.live_range import Zone
-from repairkit.shapley.rounds import GRADIENT_COST
 
 PRICES = (300.0, 100.0, 30.0, 10.0)
 """Logits of margin on adversarial images that must be won for the whole probability of the label on clean ones, in the order that choosing asks them:

@@ -31,9 +31,7 @@ from repairkit.repair.attribute import zone_planned
 from repairkit.repair.choosing import DOWNSTREAM
 from repairkit.run.ledger import Clock
 from repairkit.run.store import Unfinished
-from repairkit.shapley.game import Floats
-from repairkit.shapley.permutation import Progress
-from repairkit.shapley.rounds import GRADIENT_COST
+from repairkit.shapley.game import GRADIENT_COST, Floats, Progress
 
 
 @dataclass(frozen=True, eq=False)

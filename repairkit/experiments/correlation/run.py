@@ -24,8 +24,7 @@ from repairkit.repair.attribute import game_of, zone_of, zone_planned
 from repairkit.repair.screens import screens_of
 from repairkit.run.ledger import Clock
 from repairkit.run.store import Unfinished
-from repairkit.shapley.game import Floats
-from repairkit.shapley.permutation import Progress
+from repairkit.shapley.game import Floats, Progress
 
 
 @dataclass(frozen=True, eq=False)

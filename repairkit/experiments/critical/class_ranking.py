@@ -18,8 +18,8 @@ from repairkit.repair.screens import screens_of
 from repairkit.report.formatting import limit
 from repairkit.run.ledger import Clock
 from repairkit.run.store import Unfinished
-from repairkit.shapley.game import Examples, Floats
-from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND
+from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
+from repairkit.shapley.sampling import SCREEN_ROUND
 
 FIRST = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 """Factors of the price of which one says where to flip, by first-order values."""

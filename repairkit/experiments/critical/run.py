@@ -56,10 +56,9 @@ from repairkit.repair.selection import GUARD_CONFIDENCE, Choice
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.game import Examples, Floats, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import Zone
-from repairkit.shapley.permutation import Progress
 
 REMOVED = (3, 30)
 """Numbers of filters at which a removal curve is measured beside the usual ones; the paper's figure 1 is of 30."""

@@ -28,10 +28,9 @@ from repairkit.repair.live_range import Settled, found_planned, settle
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.game import Examples, Floats, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import Zone
-from repairkit.shapley.permutation import Progress
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ from repairkit.repair.selection import (
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
 from repairkit.shapley import Attribution
+from repairkit.shapley.game import Progress
 from repairkit.shapley.live_range import Zone
-from repairkit.shapley.permutation import Progress
 from repairkit.shapley.stability import Stability
 
 

@@ -32,9 +32,8 @@ from repairkit.repair.choosing import check_guard
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.game import Examples, Floats, Progress
 from repairkit.shapley.live_range import Zone
-from repairkit.shapley.permutation import Progress
 
 SHARES = (0.3, 0.3, 0.4)
 """Of the images, that find, choose and report, unless told otherwise: the guard on accuracy needs many that choose."""

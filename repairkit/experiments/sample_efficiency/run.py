@@ -30,11 +30,11 @@ from repairkit.repair.attribute import game_of, within_memory
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
 from repairkit.shapley import Attribution, estimate
-from repairkit.shapley.bounds import Moments, published_count
-from repairkit.shapley.game import Floats, Game
+from repairkit.shapley.confidence import Moments, published_count
+from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.guarantee import End
-from repairkit.shapley.permutation import Progress, evaluations, still_contested
-from repairkit.shapley.rounds import Crew
+from repairkit.shapley.permutation import evaluations, still_contested
+from repairkit.shapley.workers import WorkerPool
 
 Method = Literal["replay", "budget"]
 DELTA = 0.1
@@ -126,7 +126,7 @@ def permutation(game: Game, seed: int, index: int, *, batch: int = BATCH, depth:
 
 @dataclass(frozen=True)
 class Permutations:
-    """Some permutations one after the other: a piece of work for a `Crew`."""
+    """Some permutations one after the other: a piece of work for a `WorkerPool`."""
 
     seed: int
     start: int
@@ -448,8 +448,8 @@ def walked(
 
     def walk() -> None:
         missing = [piece for piece in pieces if piece.start not in blocks]
-        with Crew(game, workers) as crew:
-            for piece, marginals in zip(missing, crew.play(missing), strict=True):
+        with WorkerPool(game, workers) as pool:
+            for piece, marginals in zip(missing, pool.run(missing), strict=True):
                 blocks[piece.start] = marginals
                 clock.add(part, float(cost * len(marginals)))
                 clock.tell(part, 0, 0)

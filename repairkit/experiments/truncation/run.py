@@ -22,10 +22,9 @@ from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.repair.attribute import game_of, within_memory, zone_of, zone_planned
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
-from repairkit.shapley.game import Floats, Game
+from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.live_range import Zone
-from repairkit.shapley.permutation import Progress
-from repairkit.shapley.rounds import Crew
+from repairkit.shapley.workers import WorkerPool
 
 SHARES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.5)
 """Shares of the filters, removed, at which the worth is measured; close together where networks die."""
@@ -116,7 +115,7 @@ class TruncationFindings:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One random order of removal, measured at some numbers of removed filters; a piece of work for a `Crew`.
+    """One random order of removal, measured at some numbers of removed filters; a piece of work for a `WorkerPool`.
 
     Attributes:
         seed, index: the order is `default_rng([seed, index]).permutation(filters)`.
@@ -301,8 +300,8 @@ def walk_all(
             right[piece.index] = found["right"]
             clock.restore("trajectories", float(found["right"].size))
     missing = [piece for piece in pieces if piece.index not in right]
-    with Crew(game, workers) as crew:
-        for piece, scores in zip(missing, crew.play(missing), strict=True):
+    with WorkerPool(game, workers) as pool:
+        for piece, scores in zip(missing, pool.run(missing), strict=True):
             right[piece.index] = scores > 0
             clock.add("trajectories", float(scores.size))
             clock.tell("trajectories", 0, 0)

@@ -19,8 +19,9 @@ from networks import labelled, twelve_filters
 from repairkit.errors import FullMemoryError, ModelError, UsageError
 from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley.game import FunctionGame
-from repairkit.shapley.rounds import Crew, Round, draw_round, pair_means
+from repairkit.shapley.sampling import Round, draw_round, pair_means
 from repairkit.shapley.tmab import tmab
+from repairkit.shapley.workers import WorkerPool
 
 
 def real_game():
@@ -59,8 +60,8 @@ def test_any_number_of_workers_gives_the_same_bits():
 def test_errors_of_a_worker_come_back():
     broken = real_game()
     broken.filters.constants[:] = np.nan
-    with Crew(broken, 2) as crew, pytest.raises(ModelError, match="NaN or infinite"):
-        list(crew.play([Round(0, 2, 0, 4, 0.0, np.array([0, 5]))]))
+    with WorkerPool(broken, 2) as pool, pytest.raises(ModelError, match="NaN or infinite"):
+        list(pool.run([Round(0, 2, 0, 4, 0.0, np.array([0, 5]))]))
 
 
 class Deadly(TableGame):
@@ -74,10 +75,10 @@ class Deadly(TableGame):
 
 def test_a_worker_that_is_killed_is_named():
     with (
-        Crew(Deadly(3, 4), 2) as crew,
+        WorkerPool(Deadly(3, 4), 2) as pool,
         pytest.raises(UsageError, match=r"a worker process ended before its work was done, .*fewer --workers"),
     ):
-        list(crew.play([Round(0, 2, index, 4, 0.0, np.array([0, 2])) for index in range(3)]))
+        list(pool.run([Round(0, 2, index, 4, 0.0, np.array([0, 2])) for index in range(3)]))
 
 
 class Endless(TableGame):
@@ -91,12 +92,12 @@ class Endless(TableGame):
 
 def test_rounds_at_work_are_abandoned_and_leave_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    crew = Crew(Endless(3, 4), 2)
+    pool = WorkerPool(Endless(3, 4), 2)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the test may run where it is ignored
     threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
     try:
-        with pytest.raises(KeyboardInterrupt), crew:
-            list(crew.play([Round(0, 2, index, 4, 0.0, np.array([0, 2])) for index in range(3)]))
+        with pytest.raises(KeyboardInterrupt), pool:
+            list(pool.run([Round(0, 2, index, 4, 0.0, np.array([0, 2])) for index in range(3)]))
     finally:
         signal.signal(signal.SIGINT, before)
     assert multiprocessing.active_children() == []
@@ -105,10 +106,10 @@ def test_rounds_at_work_are_abandoned_and_leave_nothing_behind(tmp_path, monkeyp
 
 def test_what_cannot_be_sent_is_refused_at_once():
     game = FunctionGame(3, lambda live: live[:, 0] * 1.0, bounds=(0, 1))
-    with pytest.raises(UsageError, match=r"this game cannot be sent to other processes .*; use one worker"), Crew(game, 2):
+    with pytest.raises(UsageError, match=r"this game cannot be sent to other processes .*; use one worker"), WorkerPool(game, 2):
         pass
     with pytest.raises(UsageError, match="workers must be at least 1, got 0"):
-        Crew(game, 0)
+        WorkerPool(game, 0)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +142,13 @@ KILLED = """
 import os, signal
 import numpy as np
 from games import TableGame
-from repairkit.shapley.rounds import Crew, Round
+from repairkit.shapley.sampling import Round
+from repairkit.shapley.workers import WorkerPool
 
 if __name__ == "__main__":
-    with Crew(TableGame(3, 4), 2) as crew:
-        list(crew.play([Round(0, 2, number, 4, 0.0, np.array([0, 2])) for number in range(3)]))
-        print(*crew._pool._processes, flush=True)
+    with WorkerPool(TableGame(3, 4), 2) as pool:
+        list(pool.run([Round(0, 2, number, 4, 0.0, np.array([0, 2])) for number in range(3)]))
+        print(*pool._pool._processes, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -154,7 +156,7 @@ if __name__ == "__main__":
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    place = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), "TMPDIR": str(tmp_path)}
+    place = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]), "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=os.environ | place, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     workers = [int(number) for number in done.stdout.split()]

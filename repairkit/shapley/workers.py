@@ -1,4 +1,4 @@
-"""Rounds of samples: pure pieces of work, and the crew that does them with the same bits however many it has."""
+"""A pool of worker processes that each hold the game; results have the same bits for any number of workers."""
 
 from __future__ import annotations
 
@@ -9,120 +9,47 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
 from repairkit.errors import UsageError
-from repairkit.shapley.game import Coalitions, Examples, Floats, Game
-
-SCREEN_ROUND = 64
-"""Samples of one screen round: antithetic pairs, so an even number."""
-GRADIENT_COST = 3.0
-"""Image passes of a forward and backward pass."""
+from repairkit.shapley.game import Floats, Game
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Coalitions and examples of one round, in antithetic pairs (2 j, 2 j + 1)."""
-
-    live: Coalitions
-    examples: Examples
-    factors: Floats
-
-
-def draw_round(game: Game, *, seed: int, stage: int, index: int, size: int, t0: float) -> Samples:
-    """Coalitions with each player live with probability t ~ U[t0, 1], as antithetic pairs.
-
-    The second of a pair has size t0 + 1 - t and mirrored draws, so that at t0 = 0 it is the first's
-    complement and a game with interactions of two players is valued exactly by one pair. Examples
-    of a pair are drawn independently. Pure: the same arguments give the same samples.
-    """
-    if size < 2 or size % 2:
-        raise UsageError(f"a round holds whole antithetic pairs, got size {size}")
-    rng = np.random.default_rng([seed, stage, index])
-    t = rng.uniform(t0, 1, size=size // 2)
-    u = rng.random((size // 2, game.n))
-    live = np.empty((size, game.n), dtype=bool)
-    live[0::2] = u < t[:, None]
-    live[1::2] = 1 - u <= (t0 + 1 - t)[:, None]
-    examples, factors = game.draw(rng, size)
-    return Samples(live, examples, factors)
-
-
-def pair_means(observations: Floats) -> Floats:
-    """Mean of each antithetic pair; the pairs, not their halves, are independent."""
-    return (observations[0::2] + observations[1::2]) / 2
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round of antithetic pairs; with the seed it decides every bit of what `observe` returns.
-
-    Attributes:
-        seed, stage, index: where its random numbers come from.
-        size: samples, an even number.
-        t0: live zone.
-        players: who is flipped, or None for the gradients of all players.
-        control: flips less the gradient at the same coalition and example.
-    """
-
-    seed: int
-    stage: int
-    index: int
-    size: int
-    t0: float
-    players: npt.NDArray[np.int64] | None = None
-    control: bool = False
+class Task(Protocol):
+    """Work on a game that can be sent to another process."""
 
     def observe(self, game: Game) -> Floats:
-        """Signed marginal contributions, a row for each pair: (size / 2, players), in natural units."""
-        samples = draw_round(game, seed=self.seed, stage=self.stage, index=self.index, size=self.size, t0=self.t0)
-        if self.players is None:
-            marginals = game.gradients(samples.live, samples.examples)
-        else:
-            marginals = game.flips(samples.live, samples.examples, self.players)
-            if self.control:
-                marginals = marginals - game.gradients(samples.live, samples.examples)[:, self.players]
-        return pair_means(samples.factors[:, None] * marginals)
-
-
-class Piece(Protocol):
-    """A pure piece of work on a game, which other processes can be sent."""
-
-    def observe(self, game: Game) -> Floats:
-        """What comes of it; the same bits in any process."""
+        """The result, with the same bits in any process."""
         ...
 
 
-class Crew:
-    """Plays rounds, or other pieces of work on a game, in this process, or in several that each hold the game; results come in order.
+class WorkerPool:
+    """Runs tasks on a game in this process or in worker processes, and returns the results in order.
 
-    The same machine and the same number of threads per process give the same bits for any number of
-    workers. Use it as a context manager: on the way out, also after Ctrl-C, no process stays behind.
+    The same machine and the same number of threads per process give the same bits for any number of workers.
+    Use it as a context manager: no process stays behind, also after Ctrl-C.
 
     Args:
-        game: what is played; with several workers it must be possible to pickle it.
-        workers: processes; 1 plays in this one.
+        game: what is played; it must be picklable when there are several workers.
+        workers: number of processes; 1 means this process.
 
     Raises:
         UsageError: fewer than one worker, a game that cannot be sent to other processes, or a worker that was killed.
 
     Example:
+        >>> import numpy as np
         >>> from repairkit.shapley.game import FunctionGame
+        >>> from repairkit.shapley.sampling import Round
         >>> game = FunctionGame(2, lambda live: live @ np.array([1.0, 2.0]), bounds=(0, 3))
-        >>> with Crew(game) as crew:
-        ...     next(crew.play([Round(seed=0, stage=0, index=0, size=2, t0=0.0)]))
+        >>> with WorkerPool(game) as pool:
+        ...     next(pool.run([Round(seed=0, stage=0, index=0, size=2, t0=0.0)]))
         array([[1., 2.]])
     """
 
@@ -149,7 +76,7 @@ class Crew:
                     self._workers,
                     mp_context=multiprocessing.get_context("spawn"),
                     initializer=_receive,
-                    initargs=(copy, torch.get_num_threads()),
+                    initargs=(copy, self._game.worker_setup()),
                 )
                 self._files = opened.pop_all()
         return self
@@ -163,17 +90,17 @@ class Crew:
             self._pool = None
         self._files.close()
 
-    def play(self, rounds: Iterable[Piece]) -> Iterator[Floats]:
-        """What each round observes, in the order of the rounds."""
+    def run(self, tasks: Iterable[Task]) -> Iterator[Floats]:
+        """The result of every task, in the order of the tasks."""
         if self._pool is None:
-            for each in rounds:
-                yield each.observe(self._game)
+            for task in tasks:
+                yield task.observe(self._game)
             return
         ahead: deque[Future[Floats]] = deque()
         try:
-            for each in rounds:
+            for task in tasks:
                 with _no_interrupt():  # the processes start here, and are not to hear of Ctrl-C
-                    ahead.append(self._pool.submit(_observe, each))
+                    ahead.append(self._pool.submit(_observe, task))
                 if len(ahead) > 2 * self._workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -198,9 +125,10 @@ _game: Game | None = None
 """The game that this worker process holds."""
 
 
-def _receive(copy: Path, threads: int) -> None:
+def _receive(copy: Path, setup: Callable[[], object] | None) -> None:
     global _game  # noqa: PLW0603 - a worker process has one game, set once when it starts
-    torch.set_num_threads(threads)
+    if setup is not None:
+        setup()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with copy.open("rb") as stream:
         _game = pickle.load(stream)  # noqa: S301 - made by the process that started this one
@@ -214,7 +142,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _observe(each: Piece) -> Floats:
+def _observe(task: Task) -> Floats:
     if _game is None:
         raise UsageError("a worker was started without a game")
-    return each.observe(_game)
+    return task.observe(_game)

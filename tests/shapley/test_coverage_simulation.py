@@ -16,7 +16,7 @@ from repairkit.shapley import Game, exact_values, tmab
 
 @pytest.fixture(scope="module")
 def simulation():
-    path = Path(__file__).parents[1] / "benchmarks" / "coverage_simulation.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "coverage_simulation.py"
     spec = importlib.util.spec_from_file_location("coverage_simulation", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

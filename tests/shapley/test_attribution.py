@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from repairkit.errors import BudgetError, DataError
 from repairkit.shapley import FunctionGame, estimate
-from repairkit.shapley.values import Attribution, Ledger, decide, read_table
+from repairkit.shapley.values import Attribution, Budget, decide, read_table
 
 
 def example(**changes) -> Attribution:
@@ -220,7 +220,7 @@ def test_nobody_is_decided_without_a_next_value():
 
 
 def test_a_ledger_cannot_be_overdrawn():
-    ledger = Ledger(100)
+    ledger = Budget(100)
     ledger.spend("a", 60)
     ledger.spend("b", 30)
     ledger.spend("a", 5)

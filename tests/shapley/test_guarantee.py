@@ -14,8 +14,9 @@ from repairkit.errors import BudgetError, GameError, UsageError
 from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley import Attribution, FunctionGame, estimate, exact_values, tmab
 from repairkit.shapley.audit import audit_chances
+from repairkit.shapley.game import GRADIENT_COST
 from repairkit.shapley.guarantee import Guarantee
-from repairkit.shapley.rounds import GRADIENT_COST, SCREEN_ROUND
+from repairkit.shapley.sampling import SCREEN_ROUND
 
 ALL = 10**6
 """Contested players that are more than any game has: all of them, without a screen."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from repairkit.shapley.bounds import Moments, published_bound, published_count
+from repairkit.shapley.confidence import Moments, published_bound, published_count
 
 
 def test_the_published_bound_takes_range_one_and_one_side():

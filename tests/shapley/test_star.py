@@ -13,7 +13,7 @@ from repairkit.errors import BudgetError, GameError, UsageError
 from repairkit.objectives import Accuracy
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame
-from repairkit.shapley.rounds import draw_round, pair_means
+from repairkit.shapley.sampling import draw_round, pair_means
 from repairkit.shapley.tmab import SCREEN_ROUND, halving_sizes, tmab
 
 

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest
 
 from repairkit.errors import UsageError
-from repairkit.shapley.sequences import ConfidenceSequence, log_capital
+from repairkit.shapley.confidence import ConfidenceSequence, log_capital
 
 STAKES = [0.03 * (0.98 / 0.03) ** (step / 7) for step in range(8)]
 """Eight fractions from .03 to .98, each the same multiple of the one before."""
