@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from repairkit.shapley.game import Progress
+Progress = Callable[[str, float, float], None]
+"""Called with the part at work, the passes made so far and those planned."""
 
 
 class Book(Protocol):
