@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from repairkit.errors import RepairkitError
 
 if TYPE_CHECKING:
+    from repairkit.models.pruned import load_pruned
     from repairkit.network.filters import ConvFilters, FilterId
     from repairkit.network.freezing import Freeze, bake
     from repairkit.network.game import ModelGame
     from repairkit.network.patch import Patch
-    from repairkit.network.structural_pruning import load_pruned
     from repairkit.objectives import (
         Accuracy,
         AttackSuccess,

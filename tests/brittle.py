@@ -10,8 +10,9 @@ from PIL import Image
 from torch import nn
 
 from repairkit.data.images import LabelledImages
-from repairkit.models.zoo import LoadedModel, hash_state, save
+from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
+from repairkit.network.weights import hash_state, write_weights
 
 CLASSES = ("red", "green", "blue", "grey")
 CULPRITS = ("0:3", "0:4", "0:5", "0:6")
@@ -96,7 +97,7 @@ def write_squeezenet(file: Path) -> Path:
                     fire.squeeze.weight[passed, passed] = fire.expand1x1.weight[passed, passed] = 1.0
         last.weight[:, :7, 0, 0] = small[4].weight[:, :7]
         last.bias.copy_(small[4].bias)
-    save(
+    write_weights(
         built, file, architecture="squeezenet1_1", classes=CLASSES, trained_on="nothing, made by hand", mean=(0.0,) * 3, std=(1.0,) * 3, half=False
     )  # fmt: skip
     return file

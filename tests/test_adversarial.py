@@ -35,10 +35,10 @@ from repairkit.experiments.adversarial.summary import summarise
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
 from repairkit.experiments.adversarial.verdict import verdict
 from repairkit.experiments.options import Options
-from repairkit.models.zoo import hash_state
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze
+from repairkit.network.weights import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.run.directory import write_adversarial_run
 from repairkit.run.ledger import Clock

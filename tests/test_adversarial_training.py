@@ -13,8 +13,8 @@ from repairkit.attacks.generate import draw_targets, perturb, undisturbed
 from repairkit.attacks.methods import PGD
 from repairkit.attacks.robustness import afresh
 from repairkit.errors import UsageError
-from repairkit.models.zoo import hash_state
 from repairkit.network.classifier import Classifier
+from repairkit.network.weights import hash_state
 
 METHOD = PGD(eps=24 / 255, steps=8, step=6 / 255)
 

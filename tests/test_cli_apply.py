@@ -14,6 +14,7 @@ from torchvision.models import squeezenet1_0
 from repairkit.models import zoo
 from repairkit.models.class_subset import narrowed
 from repairkit.network.patch import FrozenFilter, Patch
+from repairkit.network.weights import read_weights, write_weights
 
 
 def test_apply_gives_the_repaired_weights(finished, tmp_path):
@@ -35,7 +36,7 @@ def test_apply_gives_the_repaired_weights(finished, tmp_path):
 def test_apply_keeps_normalisation_and_classes(finished, tmp_path):
     network = zoo.load(tiny_faces.spoilt_weights()).classifier.network
     own = tmp_path / "own.safetensors"
-    zoo.save(
+    write_weights(
         network, own, architecture="squeezenet1_0", classes=("f", "m"), trained_on="mine", mean=(0.5,) * 3, std=(0.25,) * 3, half=False
     )
     assert call("apply", finished[-1] / "patch.json", "--weights", own, "--out", tmp_path / "new.safetensors")[0] == 0
@@ -51,7 +52,7 @@ def test_apply_to_other_weights_needs_force(finished, tmp_path):
     assert list(tmp_path.iterdir()) == []
     assert call(*arguments, "--force")[0] == 0
     patch = json.loads((finished[-1] / "patch.json").read_text())
-    state, rival = load_file(tmp_path / "new.safetensors"), zoo.read_weights(DROPOUT_STAND_IN)[0]
+    state, rival = load_file(tmp_path / "new.safetensors"), read_weights(DROPOUT_STAND_IN)[0]
     culprit = patch["culprits"][0]
     assert state[f"{culprit['layer']}.bias"][culprit["channel"]].item() == pytest.approx(culprit["constant"])
     assert not state[f"{culprit['layer']}.weight"][culprit["channel"]].any()
@@ -85,7 +86,7 @@ def narrow_patch(folder, architecture="squeezenet1_1"):
     """A patch for the lemon and the zebra of weights that know more, and the weights."""
     known = ("goldfish", "zebra", "tench", "lemon")
     network = randomised(zoo.build(architecture, len(known)), 0)
-    zoo.save(network, folder / "whole.safetensors", architecture=architecture, classes=known, trained_on="mine", half=False)
+    write_weights(network, folder / "whole.safetensors", architecture=architecture, classes=known, trained_on="mine", half=False)
     narrow = narrowed(zoo.load(folder / "whole.safetensors"), ("lemon", "zebra"))
     filters = [FrozenFilter(layer="features.0", channel=3, constant=0.5, value=-0.1)]
     patch = Patch(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from repairkit.cli import loading
 from repairkit.experiments.critical.result import CriticalResult
-from repairkit.models import zoo
+from repairkit.network.weights import read_weights
 
 QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
 
@@ -74,8 +74,8 @@ def test_a_repair_that_works_exits_with_0_and_hands_over_weights(more_faces, tmp
     assert stdout.startswith("Freezing 1 filter: recall of male rose by ")
     assert stdout.startswith(result.verdict.headline)
     assert f"repairkit apply {out / 'patch.json'} --weights" in stderr
-    state, _ = zoo.read_weights(out / "repaired.safetensors")
-    assert state.keys() == zoo.read_weights(tiny_faces.spoilt_weights())[0].keys()
+    state, _ = read_weights(out / "repaired.safetensors")
+    assert state.keys() == read_weights(tiny_faces.spoilt_weights())[0].keys()
     assert [culprit["channel"] for culprit in json.loads((out / "patch.json").read_text())["culprits"]] == [result.frozen[0].channel]
     assert call("attribution", out, "--network", "culprits")[0] == 0
 

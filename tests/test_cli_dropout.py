@@ -16,6 +16,7 @@ from repairkit.experiments.dropout import run as dropout
 from repairkit.experiments.dropout.result import DropoutResult
 from repairkit.models import embedded, zoo
 from repairkit.network.classifier import Classifier
+from repairkit.network.weights import hash_state, write_weights
 
 command, run = map(importlib.import_module, ("repairkit.experiments.dropout.command", "repairkit.cli.run"))
 QUICK = ["--size", "48", "--budget", "560", "--top", "2", "--threads", "1"]
@@ -102,7 +103,7 @@ def tiny_reader(seed, *, filter_dropout):
     network = nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)).eval()
     return zoo.LoadedModel(
         Classifier(network, classes=digits.CLASSES).eval().requires_grad_(False),
-        "squeezenet1_1", f"toy with {filter_dropout:g}", tiny_faces.STAND_IN.with_name("toy.safetensors"), zoo.hash_state(network.state_dict()), "digits", True,
+        "squeezenet1_1", f"toy with {filter_dropout:g}", tiny_faces.STAND_IN.with_name("toy.safetensors"), hash_state(network.state_dict()), "digits", True,
     )  # fmt: skip
 
 
@@ -166,11 +167,11 @@ def test_a_rival_must_be_named_and_of_the_same_architecture(folders, tmp_path):
         message="give --dropout-model: weights of the same architecture",
     )
     other = tmp_path / "other.safetensors"
-    zoo.save(zoo.build("squeezenet1_1", 2), other, architecture="squeezenet1_1", classes=("female", "male"), trained_on="nothing")
+    write_weights(zoo.build("squeezenet1_1", 2), other, architecture="squeezenet1_1", classes=("female", "male"), trained_on="nothing")
     done = call("dropout", "--model", tiny_faces.STAND_IN, "--dropout-model", other, *given)
     one_error(*done, expected=3, message="two networks of one architecture, got squeezenet1_0 and squeezenet1_1")
     classes = tmp_path / "classes.safetensors"
-    zoo.save(zoo.build("squeezenet1_0", 3), classes, architecture="squeezenet1_0", classes=("a", "b", "c"), trained_on="nothing")
+    write_weights(zoo.build("squeezenet1_0", 3), classes, architecture="squeezenet1_0", classes=("a", "b", "c"), trained_on="nothing")
     done = call("dropout", "--model", tiny_faces.STAND_IN, "--dropout-model", classes, *given)
     one_error(*done, expected=3, message="the dropout-trained one .*'a', 'b', 'c'.*; give two networks of one task")
 

@@ -24,6 +24,7 @@ from repairkit.cli.options import set_threads
 from repairkit.errors import ModelWarning
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.models import zoo
+from repairkit.network.weights import read_weights
 
 command = importlib.import_module("repairkit.experiments.fairness.command")  # the package's attribute of that name is the function
 
@@ -53,7 +54,7 @@ def test_notices_come_before_anything_else(faces):
 
 
 def test_a_normalisation_that_nobody_gave_is_told_of(faces, tmp_path, monkeypatch):
-    torch.save(zoo.read_weights(STAND_IN)[0], tmp_path / "state.pt")
+    torch.save(read_weights(STAND_IN)[0], tmp_path / "state.pt")
     handed = []
 
     def ended(task, *_, notices, **__):
@@ -168,7 +169,7 @@ def test_integer_labels_and_class_names_of_other_weights(own_faces, tmp_path):
     for name in ("target.csv", "source.csv"):
         text = (own_faces / name).read_text()
         (own_faces / name).write_text(text.replace(",female,", ",woman,").replace(",male,", ",1,"))
-    torch.save(zoo.read_weights(STAND_IN)[0], tmp_path / "state.pt")
+    torch.save(read_weights(STAND_IN)[0], tmp_path / "state.pt")
     arguments = ["--weights", tmp_path / "state.pt", "--dry-run"]
     code, stdout, _ = fairness(own_faces, *arguments, "--classes", "woman,man", model="squeezenet1_0")
     assert (code, "squeezenet1_0, 1 fold(s)" in stdout) == (0, True)

@@ -11,22 +11,13 @@ from torch import nn
 from repairkit.errors import BakeError, DataError, ModelError
 from repairkit.experiments.pruning.footprint import flops, paired_timings, parameters
 from repairkit.models import zoo
+from repairkit.models.pruned import CHANNELS, WEIGHTS, load_pruned, pruned_channels_of
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze, baked_copy, why_not_bakeable
-from repairkit.network.structural_pruning import (
-    BORDERS,
-    CARRIES,
-    CHANNELS,
-    DEPENDS,
-    LAST,
-    WEIGHTS,
-    DependencyGraph,
-    constant_inputs,
-    load_pruned,
-    pruned_channels_of,
-)
+from repairkit.network.structural_pruning import BORDERS, CARRIES, DEPENDS, LAST, DependencyGraph, constant_inputs
 from repairkit.network.tracing import trace
+from repairkit.network.weights import write_weights
 
 
 class TwoHeads(nn.Module):
@@ -230,7 +221,9 @@ def written(tmp_path):
     assert len(pruned.removed) == 3
     classifier = Classifier(network, classes=("cat", "dog"), mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)).eval()
     pruned_channels_of(pruned, classifier, "squeezenet1_1").write(tmp_path / CHANNELS)
-    zoo.save(pruned.network, tmp_path / WEIGHTS, architecture="squeezenet1_1 without 3", classes=("cat", "dog"), trained_on="", half=False)
+    write_weights(
+        pruned.network, tmp_path / WEIGHTS, architecture="squeezenet1_1 without 3", classes=("cat", "dog"), trained_on="", half=False
+    )
     return tmp_path, classifier.with_network(pruned.network)
 
 

@@ -25,6 +25,7 @@ from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.network.weights import hash_state, write_weights
 from repairkit.repair import attribute as attributing
 from repairkit.repair.attribute import worth_of
 from repairkit.run.directory import write_fairness_run
@@ -225,7 +226,7 @@ def test_the_report_tells_the_dropout_of_the_rival_where_it_is_known():
 
 def test_the_network_given_is_left_as_it_was(folded):
     task = folded[0]
-    assert zoo.hash_state(task.model.classifier.network.state_dict()) == zoo.hash_state(tiny_faces.state_of(tiny_faces.spoilt_weights()))
+    assert hash_state(task.model.classifier.network.state_dict()) == hash_state(tiny_faces.state_of(tiny_faces.spoilt_weights()))
     assert not any(module._forward_hooks or module._forward_pre_hooks or module.training for module in task.model.classifier.modules())
 
 
@@ -539,7 +540,7 @@ def test_three_classes_have_no_threshold(tmp_path):
         state[key] = torch.cat([state[key], torch.zeros_like(state[key][:1])])
     network.load_state_dict(state)
     classes = ("female", "male", "other")
-    zoo.save(network, tmp_path / "three.safetensors", architecture="squeezenet1_0", classes=classes, trained_on="nothing")
+    write_weights(network, tmp_path / "three.safetensors", architecture="squeezenet1_0", classes=classes, trained_on="nothing")
     target, source = (replace(images, classes=classes) for images in (task.target, task.source))
     findings = repair(Task(zoo.load(tmp_path / "three.safetensors"), None, target, source), tiny_faces.options())
     assert set(findings.outcomes.correct) == {"original", "repaired"}

@@ -19,8 +19,9 @@ from repairkit.experiments.fairness import run as fairness
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair, splits
 from repairkit.experiments.fairness.summary import summarise
 from repairkit.experiments.options import Options
-from repairkit.models.zoo import LoadedModel, hash_state
+from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
+from repairkit.network.weights import hash_state
 from repairkit.repair import choosing
 from repairkit.report import html, markdown
 from repairkit.run.directory import write_fairness_run

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from repairkit.errors import BakeError, ModelError, UsageError
 from repairkit.models.finetuning import finetune
 from repairkit.models.training import measure
-from repairkit.models.zoo import hash_state
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import baked_copy
+from repairkit.network.weights import hash_state
 
 HARD = {"epochs": 2, "learning_rate": 0.05, "batch_size": 8}
 """Far above the default, so that whatever can move does."""

@@ -16,6 +16,7 @@ from repairkit.models import zoo
 from repairkit.models.training import measure
 from repairkit.network.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
 from repairkit.network.filters import ConvFilters
+from repairkit.network.weights import hash_state, write_weights
 
 DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -67,7 +68,7 @@ def test_check_logits(bad):
 @pytest.mark.parametrize("half", [True, False])
 def test_save_then_load(tmp_path, network, half):
     path = tmp_path / "own.safetensors"
-    zoo.save(
+    write_weights(
         network, path, architecture="squeezenet1_0", classes=("no", "yes"), trained_on="nothing", mean=(0, 0, 0), std=(1, 1, 1), half=half
     )
     model = zoo.load(path)
@@ -78,7 +79,7 @@ def test_save_then_load(tmp_path, network, half):
     images = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(model.classifier(images), network(images), rtol=0, atol=2e-2 if half else 1e-6)
     assert {t.dtype for t in load_file(path).values()} == {torch.float16 if half else torch.float32}
-    assert (model.sha256 == zoo.hash_state(network.state_dict())) == (not half)
+    assert (model.sha256 == hash_state(network.state_dict())) == (not half)
 
 
 def test_named_model_prefers_file_then_cache_then_stand_in(tmp_path, network):
@@ -87,7 +88,7 @@ def test_named_model_prefers_file_then_cache_then_stand_in(tmp_path, network):
     assert "drawn faces" in stand_in.provenance
     assert "not on CelebA" in stand_in.provenance
     cached = tmp_path / "cache" / "models" / "squeezenet_celeba.safetensors"
-    zoo.save(network, cached, architecture="squeezenet1_0", classes=("female", "male"), trained_on="CelebA")
+    write_weights(network, cached, architecture="squeezenet1_0", classes=("female", "male"), trained_on="CelebA")
     from_cache = zoo.load("squeezenet_celeba")
     assert from_cache.weights == cached
     assert "CelebA" in from_cache.provenance
@@ -126,7 +127,7 @@ def test_the_stand_in_is_unfair_to_darker_women():
 def test_a_foreign_train_json_is_no_record(tmp_path, network, content):
     """It is told of when the weights are read, not at the end of a long run."""
     path = tmp_path / "own.safetensors"
-    zoo.save(network, path, architecture="squeezenet1_0", classes=("no", "yes"), trained_on="nothing")
+    write_weights(network, path, architecture="squeezenet1_0", classes=("no", "yes"), trained_on="nothing")
     (tmp_path / "own.train.json").write_bytes(content)
     with pytest.warns(ModelWarning, match=r"own.train.json is no train.json that repairkit wrote.*remove the file"):
         assert zoo.load(path).stages == ()
@@ -228,7 +229,7 @@ def test_the_normalisation_is_the_file_s_then_what_was_given_then_assumed(tmp_pa
     bare, own, unsaid = tmp_path / "bare.pt", tmp_path / "own.safetensors", tmp_path / "unsaid.safetensors"
     torch.save(network.state_dict(), bare)
     described = {"architecture": "squeezenet1_0", "classes": ("a", "b"), "trained_on": "x"}
-    zoo.save(network, own, mean=half, std=quarter, **described)
+    write_weights(network, own, mean=half, std=quarter, **described)
     imagenet = (pytest.approx(IMAGENET_MEAN), pytest.approx(IMAGENET_STD))
     assert shown("squeezenet1_0", weights=bare) == (*imagenet, True)
     assert shown("squeezenet1_0", weights=bare, mean=half, std=quarter) == (half, quarter, False)
@@ -237,7 +238,7 @@ def test_the_normalisation_is_the_file_s_then_what_was_given_then_assumed(tmp_pa
     with pytest.raises(UsageError, match=r"own.safetensors says that its mean is \[0.5, 0.5, 0.5\], got \[0, 0, 0\]; leave --mean"):
         zoo.load(own, mean=[0, 0, 0], std=quarter)
     # what was assumed is not handed on as if it were known
-    zoo.save(network, unsaid, **described, **zoo.load("squeezenet1_0", weights=bare).normalisation)
+    write_weights(network, unsaid, **described, **zoo.load("squeezenet1_0", weights=bare).normalisation)
     assert shown(unsaid) == (*imagenet, True)
 
 
@@ -373,9 +374,9 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, network, monkeypatch):
     def fail(*_args, **_kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(zoo, "save_file", fail)
+    monkeypatch.setattr("repairkit.network.weights.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
-        zoo.save(network, path, architecture="squeezenet1_0", classes=("a", "b"), trained_on="x")
+        write_weights(network, path, architecture="squeezenet1_0", classes=("a", "b"), trained_on="x")
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["kept.safetensors"]
     assert path.read_bytes() == b"old"
 
@@ -388,6 +389,6 @@ def test_hash_sees_values_names_and_shapes():
         {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)},
         {"c": torch.arange(6.0), "b": torch.tensor(3)},
     ]
-    assert zoo.hash_state(base) == zoo.hash_state(same)
-    assert len({zoo.hash_state(other) for other in [base, *others]}) == 4
-    assert np.unique([len(zoo.hash_state(base))]).tolist() == [64]
+    assert hash_state(base) == hash_state(same)
+    assert len({hash_state(other) for other in [base, *others]}) == 4
+    assert np.unique([len(hash_state(base))]).tolist() == [64]

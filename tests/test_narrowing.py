@@ -18,6 +18,7 @@ from repairkit.models import zoo
 from repairkit.models.class_subset import narrowed
 from repairkit.models.training import measure
 from repairkit.network.filters import ConvFilters
+from repairkit.network.weights import hash_state, write_weights
 
 DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 CLASSES = ("goldfish", "zebra", "Granny Smith", "tench", "lemon")
@@ -25,7 +26,7 @@ CLASSES = ("goldfish", "zebra", "Granny Smith", "tench", "lemon")
 
 def saved(architecture: str, folder: Path, *, auxiliary: bool = False) -> zoo.LoadedModel:
     network = randomised(zoo.build(architecture, len(CLASSES), auxiliary=auxiliary), 0)
-    zoo.save(
+    write_weights(
         network, folder / "a.safetensors", architecture=architecture, classes=CLASSES, trained_on="nothing", mean=(0.5,) * 3, half=False
     )
     return zoo.load(folder / "a.safetensors")
@@ -45,12 +46,14 @@ def test_its_logits_are_the_columns_of_these_classes(tmp_path, architecture, aux
     torch.testing.assert_close(narrow.classifier(images), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert narrow.classifier.classes == wanted
     assert whole.classifier.classes == CLASSES
-    assert zoo.hash_state(whole.classifier.network.state_dict()) == before != narrow.sha256
+    assert hash_state(whole.classifier.network.state_dict()) == before != narrow.sha256
     assert len(ConvFilters(narrow.classifier.network)) == len(ConvFilters(whole.classifier.network))
     assert not any(module.training for module in narrow.classifier.modules())
     assert not any(weights.requires_grad for weights in narrow.classifier.parameters())
     assert narrow.provenance.endswith(f"Narrowed to {len(wanted)} of its 5 classes.")
-    zoo.save(narrow.classifier.network, tmp_path / "b.safetensors", architecture=architecture, classes=wanted, trained_on="", half=False)
+    write_weights(
+        narrow.classifier.network, tmp_path / "b.safetensors", architecture=architecture, classes=wanted, trained_on="", half=False
+    )
     assert zoo.load(tmp_path / "b.safetensors").sha256 == narrow.sha256
 
 

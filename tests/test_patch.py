@@ -8,10 +8,10 @@ import torch
 from networks import CASES, inputs
 
 from repairkit.errors import BakeError, DataError, ModelError
-from repairkit.models.zoo import hash_state
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze
 from repairkit.network.patch import FrozenFilter, Patch
+from repairkit.network.weights import hash_state
 
 CULPRITS = [
     FrozenFilter(layer="conv2", channel=3, constant=0.25, value=-0.0625, half_width=0.5, screen=-0.1),

@@ -24,8 +24,8 @@ from repairkit.experiments.pruning.result import Latency, LayerWidth, PruningRes
 from repairkit.experiments.pruning.run import configuration, plan, prune, split_of
 from repairkit.experiments.pruning.search import CLOSE, TRIES, Try, least_first, most_within
 from repairkit.experiments.pruning.summary import summarise
+from repairkit.models.pruned import load_pruned
 from repairkit.network.filters import FilterId
-from repairkit.network.structural_pruning import load_pruned
 from repairkit.report import drawing, figures, html, markdown
 from repairkit.run.directory import write_pruning_run
 from repairkit.run.store import Unfinished

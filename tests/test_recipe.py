@@ -19,6 +19,7 @@ from repairkit.experiments.options import Options
 from repairkit.experiments.recipe import WAYS, read_recipe, ways_of
 from repairkit.experiments.recipe_base import FolderSection
 from repairkit.models import zoo
+from repairkit.network.weights import hash_state, read_weights, write_weights
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "recipes").glob("*.toml"))
@@ -309,7 +310,7 @@ def data(tmp_path, monkeypatch):
     monkeypatch.setattr(loaders, "load", load)
     shipped = zoo.load("squeezenet_celeba")
     network = shipped.classifier.network
-    zoo.save(network, tmp_path / "start.safetensors", architecture="squeezenet1_0", classes=("female", "male"), trained_on="x")
+    write_weights(network, tmp_path / "start.safetensors", architecture="squeezenet1_0", classes=("female", "male"), trained_on="x")
     return tmp_path
 
 
@@ -337,7 +338,7 @@ def test_training_is_made_once_and_then_taken_from_the_cache(data, write, monkey
     assert (plain["epochs"], plain["filter_dropout"], plain["seed"]) == (2, 0.0, 5)
     assert (dropout["epochs"], dropout["filter_dropout"]) == (1, 0.1)
     # the rival continues from the plain network
-    assert zoo.hash_state(zoo.read_weights(dropout["init"])[0]) == task.model.sha256
+    assert hash_state(read_weights(dropout["init"])[0]) == task.model.sha256
     assert len({task.model.sha256, task.dropout.sha256, zoo.load("squeezenet_celeba").sha256}) == 3
 
     second = prepare(recipe, data, device="cpu", threads=1)

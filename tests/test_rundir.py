@@ -11,6 +11,7 @@ from repairkit.errors import DataError, UsageError
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.models import zoo
 from repairkit.network.patch import Patch
+from repairkit.network.weights import write_weights
 from repairkit.run import directory as rundir
 from repairkit.run.directory import require_free, whole_directory, write_fairness_run
 
@@ -71,14 +72,14 @@ def test_repaired_weights_keep_the_normalisation(tmp_path, run):
     task, _, findings, result = run
     own = tmp_path / "own.safetensors"
     network = task.model.classifier.network
-    zoo.save(network, own, architecture="squeezenet1_0", classes=("female", "male"), trained_on="x", mean=(0.5,) * 3, std=(0.25,) * 3)
+    write_weights(network, own, architecture="squeezenet1_0", classes=("female", "male"), trained_on="x", mean=(0.5,) * 3, std=(0.25,) * 3)
     other = type(task)(zoo.load(own), None, task.target, task.source)
     write_fairness_run(tmp_path / "run", other, findings, result)
     repaired = zoo.load(tmp_path / "run" / "repaired.safetensors").classifier
     assert (repaired.mean.flatten().tolist(), repaired.std.flatten().tolist()) == ([0.5] * 3, [0.25] * 3)
 
 
-@pytest.mark.parametrize("broken", ["write_views", "write_text", "zoo.save", "html.write", "markdown.write"])
+@pytest.mark.parametrize("broken", ["write_views", "write_text", "write_weights", "html.write", "markdown.write"])
 @pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
 def test_whole_or_nothing(tmp_path, monkeypatch, run, broken, error):
     def fail(*_, **__):

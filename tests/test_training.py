@@ -10,10 +10,11 @@ from torchvision.models import resnet18, squeezenet1_0
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import training, zoo
-from repairkit.models.early_stopping import EarlyStopping, hold_out
+from repairkit.models.early_stopping import EarlyStopping, Epoch, hold_out
 from repairkit.models.filter_dropout import FilterDropout
-from repairkit.models.training import Epoch, train
+from repairkit.models.training import train
 from repairkit.models.training_checkpoint import TrainingCheckpoint
+from repairkit.network.weights import hash_state
 
 
 def blobs(n=96, *, noise=False, size=32, classes=("dark", "bright")) -> LabelledImages:
@@ -50,9 +51,9 @@ def test_same_seed_same_bits_and_the_generator_is_left_alone(trained):
     again = train(blobs(), validation=blobs(32), **FAST)
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
     assert torch.get_num_threads() == threads
-    assert zoo.hash_state(again.network.state_dict()) == zoo.hash_state(trained.network.state_dict())
+    assert hash_state(again.network.state_dict()) == hash_state(trained.network.state_dict())
     other = train(blobs(), seed=1, **FAST)
-    assert zoo.hash_state(other.network.state_dict()) != zoo.hash_state(trained.network.state_dict())
+    assert hash_state(other.network.state_dict()) != hash_state(trained.network.state_dict())
 
 
 def test_write_leaves_loadable_weights_and_a_record(tmp_path, trained):
@@ -292,14 +293,14 @@ def test_a_training_keeps_the_network_that_validation_liked_best():
 
     class Noting(TrainingCheckpoint):
         def write(self, configuration, state):
-            states.append(zoo.hash_state(state["loop"]["network"]))
+            states.append(hash_state(state["loop"]["network"]))
 
         def read(self, configuration):
             return None
 
     with pytest.raises(KeyboardInterrupt):
         train(images, validation=validation, checkpoint=Noting("nowhere"), progress=note, **settings)
-    assert states[-2] == zoo.hash_state(kept.network.state_dict())
+    assert states[-2] == hash_state(kept.network.state_dict())
     record = kept.record()
     assert (record["kept_epoch"], record["ended"], record["settings"]["patience"]) == (kept.kept_epoch, kept.ended, 2)
     assert record["settings"]["validation"]["images"] == 24
@@ -376,12 +377,12 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, trained, monkeypatc
     assert calls[0] == after * 6 + 1
     torch.manual_seed(99)  # what the process drew before does not matter
     again = train(images, checkpoint=TrainingCheckpoint(path), **settings)
-    assert zoo.hash_state(again.network.state_dict()) == zoo.hash_state(whole.network.state_dict())
+    assert hash_state(again.network.state_dict()) == hash_state(whole.network.state_dict())
     assert [replace(epoch, seconds=0) for epoch in again.history] == [replace(epoch, seconds=0) for epoch in whole.history]
     assert (again.kept_epoch, again.ended) == (whole.kept_epoch, whole.ended)
     # killed after the last epoch, before the weights were written: nothing is trained again
     done = train(images, checkpoint=TrainingCheckpoint(path), progress=lambda *_: pytest.fail("trained again"), **settings)
-    assert zoo.hash_state(done.network.state_dict()) == zoo.hash_state(whole.network.state_dict())
+    assert hash_state(done.network.state_dict()) == hash_state(whole.network.state_dict())
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from repairkit.data.images import LabelledImages
-from repairkit.models.zoo import LoadedModel, hash_state
+from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
+from repairkit.network.weights import hash_state
 
 CLASSES = ("red", "green", "blue")
 CRITICAL = {"green": "0:1", "blue": "0:2"}

@@ -24,6 +24,7 @@ from repairkit.experiments.fairness.run import Findings, Task, repair
 from repairkit.experiments.fairness.summary import summarise
 from repairkit.experiments.options import Options
 from repairkit.models import zoo
+from repairkit.network.weights import write_weights
 
 SIZE = 48
 STAND_IN = zoo.STAND_IN_DIRECTORY / "squeezenet1_0_drawn_faces.safetensors"
@@ -60,7 +61,9 @@ def spoilt_weights() -> Path:
     weight[channel] = LOUD * weight.std() * (noise - noise.mean())
     network.get_submodule(layer).bias[channel] = 0
     file = Path(tempfile.mkdtemp()) / "spoilt.safetensors"
-    zoo.save(network, file, architecture="squeezenet1_0", classes=("female", "male"), trained_on="drawn faces, then spoilt", half=False)
+    write_weights(
+        network, file, architecture="squeezenet1_0", classes=("female", "male"), trained_on="drawn faces, then spoilt", half=False
+    )
     return file
 
 

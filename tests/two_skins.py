@@ -12,9 +12,10 @@ from repairkit.alternatives.base import Fold
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.splits import Split, three_way
 from repairkit.experiments.options import Options
-from repairkit.models.zoo import LoadedModel, hash_state
+from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.predict import outputs
+from repairkit.network.weights import hash_state
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
 

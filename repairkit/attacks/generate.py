@@ -26,8 +26,8 @@ from repairkit.attacks.methods import Method, method_of
 from repairkit.data.images import ChosenPixels, Indices, LabelledImages, Pixels, hash_pixels
 from repairkit.errors import DataError, DataWarning, ModelError, UsageError
 from repairkit.files import cache_directory, damaged, read_arrays, replacing
-from repairkit.models.zoo import hash_state
 from repairkit.network.classifier import Classifier, check_logits, check_not_probabilities
+from repairkit.network.weights import hash_state
 from repairkit.shapley.game import GRADIENT_COST, Progress
 
 Booleans = npt.NDArray[np.bool_]

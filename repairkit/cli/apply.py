@@ -10,9 +10,9 @@ import typer
 from repairkit.cli.console import say
 from repairkit.cli.loading import load_any
 from repairkit.errors import UsageError
-from repairkit.models import zoo
 from repairkit.models.class_subset import narrowed
 from repairkit.network.patch import Patch
+from repairkit.network.weights import write_weights
 
 UNSAID = ("female", "male")
 """Classes of patches of earlier versions, which do not name them."""
@@ -37,7 +37,7 @@ def apply(
     if not force and 0 < len(fix.classes) < len(model.classifier.classes):  # the patch was made with --narrow
         model = narrowed(model, fix.classes)
     repaired = fix.apply(model.classifier.network, check=not force)
-    zoo.save(
+    write_weights(
         repaired,
         out,
         architecture=model.architecture,

@@ -18,6 +18,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import embedded, zoo
 from repairkit.models.class_subset import narrowed
+from repairkit.network.weights import read_weights
 
 CARRIERS = ("squeezenet1_1", "mobilenet_v3_small")
 """Embedded networks that images are carried over from; the second where the first is the one to repair. Both are fitted quickly."""
@@ -142,7 +143,7 @@ def usual_size(model: str) -> int:
     """
     if not Path(model).suffix:
         return zoo.preset_size(model)
-    architecture = zoo.read_weights(Path(model))[1].get("architecture")
+    architecture = read_weights(Path(model))[1].get("architecture")
     if architecture is None:
         raise ModelError(f"{model} does not say its architecture; give that as the model and this file with --weights")
     return zoo.preset_size(architecture)

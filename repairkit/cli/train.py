@@ -20,8 +20,9 @@ from repairkit.data.images import LabelledImages
 from repairkit.data.training_hashes import record_path, write_record
 from repairkit.errors import UsageError
 from repairkit.models import early_stopping, zoo
-from repairkit.models.training import Epoch, train_stand_ins
+from repairkit.models.early_stopping import Epoch
 from repairkit.models.training import train as fit
+from repairkit.models.training import train_stand_ins
 from repairkit.models.training_checkpoint import TrainingCheckpoint
 from repairkit.run.store import check_resumable, place_beside
 

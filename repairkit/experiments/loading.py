@@ -24,6 +24,7 @@ from repairkit.experiments.truncation.run import Subject
 from repairkit.files import cache_directory
 from repairkit.models import zoo
 from repairkit.models.training import TrainingProgress, train
+from repairkit.network.weights import hash_state, read_weights
 
 
 def prepare(
@@ -145,7 +146,7 @@ def _trained(
     """Weights of one stage, trained now or found in the cache under all that decides them."""
     decisive = [plan.architecture, plan.seed, stage.model_dump(), sorted(images.hashes.tolist()), images.labels.tolist(), device]
     if init is not None:
-        decisive.append(zoo.hash_state(zoo.read_weights(init)[0]))
+        decisive.append(hash_state(read_weights(init)[0]))
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     file = cache_directory() / "models" / f"{plan.architecture}-{key}.safetensors"
     if not file.exists():

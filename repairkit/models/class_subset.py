@@ -10,6 +10,7 @@ import torch
 from repairkit.data.classes import find_class
 from repairkit.errors import ModelError, UsageError
 from repairkit.models import zoo
+from repairkit.network.weights import hash_state, load_state
 
 
 def narrowed(loaded: zoo.LoadedModel, classes: Sequence[str]) -> zoo.LoadedModel:
@@ -40,14 +41,14 @@ def narrowed(loaded: zoo.LoadedModel, classes: Sequence[str]) -> zoo.LoadedModel
         other = zoo.build(architecture, len(classifier.classes) + 1, auxiliary=auxiliary).state_dict()
     chosen = {key: tensor if tensor.shape == other[key].shape else tensor[columns.to(tensor.device)] for key, tensor in state.items()}
     network = zoo.build(architecture, len(classes), auxiliary=auxiliary)
-    zoo.fit(network, chosen, where=str(loaded.weights))
+    load_state(network, chosen, where=str(loaded.weights))
     narrow = classifier.with_network(network)
     narrow.classes = tuple(classes)
     narrow.requires_grad_(requires_grad=False)
     return replace(
         loaded,
         classifier=narrow,
-        sha256=zoo.hash_state(network.state_dict()),
+        sha256=hash_state(network.state_dict()),
         provenance=f"{loaded.provenance} Narrowed to {len(classes)} of its {len(classifier.classes)} classes.",
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -12,9 +13,6 @@ from torch import nn
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import check_disjoint, some
-
-if TYPE_CHECKING:
-    from repairkit.models.training import Epoch
 
 SHARE = 0.1
 """Share of the training images that is held out unless told otherwise."""
@@ -58,6 +56,20 @@ def hold_out(images: LabelledImages, share: float = SHARE, *, seed: int) -> tupl
     validation = images.subset(held, name=f"{images.name}, held out")
     check_disjoint(training=training, validation=validation)
     return training, validation
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training images; accuracies in 0 .. 1, recalls by group of the validation images."""
+
+    epoch: int
+    loss: float
+    training_accuracy: float
+    learning_rate: float
+    dropout: float
+    seconds: float
+    validation_accuracy: float | None = None
+    recalls: dict[str, float] = field(default_factory=dict)
 
 
 class EarlyStopping:

@@ -11,12 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-
-def head_of(network: nn.Module) -> nn.Module:
-    """The last linear layer, or the last convolution where there is none."""
-    modules = list(network.modules())
-    linear: list[nn.Module] = [module for module in modules if isinstance(module, nn.Linear)]
-    return (linear or [module for module in modules if isinstance(module, nn.Conv2d)])[-1]
+from repairkit.network.head import head_of
 
 
 class FilterDropout:

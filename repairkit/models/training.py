@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,12 @@ from repairkit.errors import ModelError, UsageError
 from repairkit.evaluation.splits import check_disjoint
 from repairkit.files import write_text
 from repairkit.models import zoo
-from repairkit.models.early_stopping import EarlyStopping
-from repairkit.models.filter_dropout import FilterDropout, head_of
+from repairkit.models.early_stopping import EarlyStopping, Epoch
+from repairkit.models.filter_dropout import FilterDropout
 from repairkit.models.training_checkpoint import TrainingCheckpoint
 from repairkit.network.classifier import Classifier, try_one
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the training images; accuracies in 0 .. 1, recalls by group of the validation images."""
-
-    epoch: int
-    loss: float
-    training_accuracy: float
-    learning_rate: float
-    dropout: float
-    seconds: float
-    validation_accuracy: float | None = None
-    recalls: dict[str, float] = field(default_factory=dict)
-
+from repairkit.network.head import head_of
+from repairkit.network.weights import hash_state, load_state, read_weights, write_weights
 
 TrainingProgress = Callable[[int, int, Epoch | None], None]
 """Called after each step with (step, steps, None) and each epoch with its `Epoch`."""
@@ -79,7 +66,7 @@ class Trained:
 
     def write(self, weights: Path, *, half: bool = True, before: tuple[Trained, ...] = ()) -> None:
         """Write the weights, and beside them `<name>.train.json`; `before` are the stages this one continued."""
-        zoo.save(self.network, weights, architecture=self.architecture, classes=self.classes, trained_on=self.trained_on, half=half)
+        write_weights(self.network, weights, architecture=self.architecture, classes=self.classes, trained_on=self.trained_on, half=half)
         record = {
             "weights": weights.name,
             "trained_on": self.trained_on,
@@ -239,7 +226,7 @@ def _configuration(
     device: str | torch.device,
 ) -> dict[str, object]:
     """All that decides the bits of a training, for its checkpoint; images by a hash of them and their labels in their order."""
-    start = None if init is None else zoo.hash_state(zoo.read_weights(init)[0] if isinstance(init, Path) else init)
+    start = None if init is None else hash_state(read_weights(init)[0] if isinstance(init, Path) else init)
 
     def hashed(each: LabelledImages | None) -> str | None:
         return None if each is None else hashlib.sha256("".join(each.hashes.tolist()).encode() + each.labels.tobytes()).hexdigest()[:16]
@@ -303,7 +290,7 @@ def _start(architecture: str, classes: int, init: Path | Mapping[str, torch.Tens
         if isinstance(head, nn.Conv2d) and head.bias is not None:
             nn.init.constant_(head.bias, 1.0)
         return network, ()
-    state = dict(zoo.read_weights(init)[0] if isinstance(init, Path) else init)
+    state = dict(read_weights(init)[0] if isinstance(init, Path) else init)
     name = next(name for name, module in network.named_modules() if module is head)
     own, notes = network.state_dict(), []
     for key in (f"{name}.weight", f"{name}.bias"):
@@ -312,7 +299,7 @@ def _start(architecture: str, classes: int, init: Path | Mapping[str, torch.Tens
                 f"replaced {key}: the initial weights have shape {tuple(state[key].shape)}, this task needs {tuple(own[key].shape)}"
             )
             state[key] = own[key]
-    zoo.fit(network, state, where=str(init) if isinstance(init, Path) else "the initial weights")
+    load_state(network, state, where=str(init) if isinstance(init, Path) else "the initial weights")
     return network, tuple(notes)
 
 

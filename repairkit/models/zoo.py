@@ -1,17 +1,14 @@
-"""Named models, and weights from files that nobody has to trust.
+"""Named models and where their weights come from.
 
 Two names are our own, `squeezenet_celeba` and `squeezenet_celeba_dropout`; every classifier of
 torchvision goes by its name there, with a weights file, or without one where torch's own cache holds
-the weights that torchvision publishes; nothing is downloaded. Files are safetensors, or PyTorch
-checkpoints read with `weights_only=True`; nothing is ever unpickled.
+the weights that torchvision publishes; nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +17,12 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from repairkit.errors import ModelError, ModelWarning, UsageError
-from repairkit.files import cache_directory, replacing
+from repairkit.files import cache_directory
 from repairkit.network.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from repairkit.network.weights import hash_state, load_state, read_weights
 
 STAND_IN_DIRECTORY = Path(__file__).parent / "weights"
 STAND_INS = {
@@ -44,7 +40,6 @@ ARCHITECTURE = "squeezenet1_0"
 _WITH_AUXILIARY_HEADS = {"inception_v3": "AuxLogits.", "googlenet": "aux1."}
 _TRANSFORMING_INPUT = ("inception_v3", "googlenet")
 
-State = dict[str, torch.Tensor]
 _Item = TypeVar("_Item", str, float)
 
 
@@ -74,7 +69,7 @@ class LoadedModel:
         architecture: torchvision's name of `classifier.network`.
         provenance: one sentence on where the weights came from.
         weights: the file they were read from.
-        sha256: hash of the state dict (`hash_state`).
+        sha256: hash of the state dict (`repairkit.network.weights.hash_state`).
         trained_on: what the file says it was trained on; "unknown" where it says nothing.
         stand_in: True if these are not the weights that the name promises: the shipped ones, trained on drawn faces, or
             those of `repairkit.models.embedded`, fitted on handwritten digits.
@@ -94,7 +89,7 @@ class LoadedModel:
 
     @property
     def normalisation(self) -> dict[str, list[float] | None]:
-        """`mean` and `std` as `save` takes them; what was assumed is not written down as if it were known."""
+        """`mean` and `std` as `repairkit.network.weights.write_weights` takes them; what was assumed is not written down as if it were known."""
         known = not self.assumed_normalisation
         return {name: getattr(self.classifier, name).flatten().tolist() if known else None for name in ("mean", "std")}
 
@@ -141,7 +136,7 @@ def load(
     metadata = _publication(architecture, path.name) | metadata
     named = _listed(metadata, "classes", str, list(classes), path)
     network = build(architecture, len(named), auxiliary=has_auxiliary_head(architecture, state))
-    fit(network, state, where=str(path))
+    load_state(network, state, where=str(path))
     classifier = Classifier(
         network,
         classes=named,
@@ -323,7 +318,7 @@ def _published(architecture: str) -> dict[str, Any]:
 
 
 def _publication(architecture: str, file: str) -> dict[str, str]:
-    """What torchvision says about weights that it publishes under this file name, as `save` would write it; else nothing.
+    """What torchvision says about weights that it publishes under this file name, as `write_weights` would write it; else nothing.
 
     Torchvision normalises for Inception and GoogLeNet twice: by ImageNet's mean and standard
     deviation in the preset, and back to 2x - 1 in the network (`transform_input`, an attribute that no
@@ -396,141 +391,6 @@ def fresh(architecture: str, classes: Sequence[str], *, device: str | torch.devi
         sha256=hash_state(network.state_dict()),
         trained_on="nothing",
     )
-
-
-def fit(network: nn.Module, state: Mapping[str, torch.Tensor], *, where: str) -> None:
-    """Load `state` into `network`, all of it and nothing else.
-
-    Raises:
-        ModelError: a key is missing or too many, a shape differs, or a weight is NaN or infinite;
-            the message names the first such key and `where` the weights came from.
-    """
-    expected = network.state_dict()
-    for key, tensor in expected.items():
-        if key not in state:
-            raise ModelError(f"{where}: {key} is missing; expected the weights of {type(network).__name__}, check the architecture")
-        if state[key].shape != tensor.shape:
-            raise ModelError(
-                f"{where}: {key} has shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}; "
-                "check the architecture and the number of classes (--classes)"
-            )
-    for key, tensor in state.items():
-        if key not in expected:
-            raise ModelError(f"{where}: {key} is not part of {type(network).__name__}; check the architecture")
-        if not torch.isfinite(tensor).all():
-            raise ModelError(f"{where}: {key} holds NaN or infinite weights; this checkpoint cannot be used")
-    network.load_state_dict(dict(state), strict=True)
-
-
-def read_weights(path: Path) -> tuple[State, dict[str, str]]:
-    """Tensors (half precision raised to float32) and metadata of a safetensors or PyTorch file.
-
-    Raises:
-        ModelError: no such file, a pickle of anything but tensors, or an unreadable file.
-    """
-    if not path.is_file():
-        raise ModelError(f"expected weights at {path}, found no file; check the path")
-    metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = dict(file.metadata() or {})
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} cannot be read as safetensors ({_one_line(error)}); fetch or write it again") from None
-    else:
-        state = _read_checkpoint(path)
-    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}, metadata
-
-
-def _read_checkpoint(path: Path) -> State:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch muses about the pickle protocol before it refuses
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        if text := _text_of(path):
-            raise ModelError(
-                f"{path} is text and no weights ({text!r}), such as a web page saved in place of the file; fetch the file itself"
-            ) from None
-        raise ModelError(
-            f"{path} is a pickle, which may run code when read, so it is refused; convert its state dict to safetensors"
-        ) from None
-    except Exception as error:  # noqa: BLE001 - what is no checkpoint is read as pickle opcodes, and any of them may fail in its own way
-        raise ModelError(f"{path} cannot be read as a PyTorch checkpoint ({_one_line(error)}); fetch or write it again") from None
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise ModelError(f"{path} holds no state dict of tensors; save network.state_dict() as safetensors")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def _text_of(path: Path) -> str:
-    """How a file of text begins, in one line; empty for a file that holds control characters, as weights do."""
-    with path.open("rb") as file:
-        start = file.read(500)
-    if any(byte < 9 or 13 < byte < 32 for byte in start):
-        return ""
-    return " ".join(start.decode(errors="replace").split())[:40]
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:120]
-    # the unpickler's own errors, such as an IndexError, speak of its stack and not of the file; some say nothing, or a number
-    tells = isinstance(error, RuntimeError | OSError | SafetensorError) and len(text) > 8
-    return text if tells else "it is empty, cut short or of another format"
-
-
-def save(
-    network: nn.Module,
-    path: Path,
-    *,
-    architecture: str,
-    classes: Sequence[str],
-    trained_on: str,
-    mean: Sequence[float] | None = IMAGENET_MEAN,
-    std: Sequence[float] | None = IMAGENET_STD,
-    half: bool = True,
-) -> None:
-    """Write the weights of a plain network as safetensors that `load` takes by itself; whole or not at all.
-
-    Args:
-        network: the architecture, not the `Classifier` around it.
-        path: where to; the suffix should be `.safetensors`.
-        architecture: torchvision's name.
-        classes: class names, in the order of the logits.
-        trained_on: what to tell a later reader about the training data.
-        mean: normalisation of images in [0, 1], per channel; None where it is not known.
-        std: likewise.
-        half: in float16, half the size; loading raises them to float32 again.
-    """
-    state = {
-        key: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
-        for key, tensor in network.state_dict().items()
-    }
-    metadata = {
-        "format": "pt",
-        "architecture": architecture,
-        "classes": json.dumps(list(classes)),
-        "trained_on": trained_on,
-    } | {key: json.dumps(list(known)) for key, known in (("mean", mean), ("std", std)) if known is not None}
-    with replacing(Path(path)) as temporary:
-        save_file(state, temporary, metadata=metadata)
-
-
-def hash_state(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of all tensors, in the order of their names.
-
-    Example:
-        >>> hash_state({"a": torch.zeros(2)}) == hash_state({"a": torch.zeros(1, 2)})
-        False
-    """
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def normalisation_of(model: LoadedModel) -> list[float]:

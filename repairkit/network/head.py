@@ -12,9 +12,15 @@ from torch import Tensor, nn
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError
-from repairkit.models.filter_dropout import head_of
 from repairkit.network.classifier import Classifier, check_logits
 from repairkit.network.tracing import Tracer, private_copy
+
+
+def head_of(network: nn.Module) -> nn.Module:
+    """The last linear layer, or the last convolution where there is none."""
+    modules = list(network.modules())
+    linear: list[nn.Module] = [module for module in modules if isinstance(module, nn.Linear)]
+    return (linear or [module for module in modules if isinstance(module, nn.Conv2d)])[-1]
 
 
 class Head:

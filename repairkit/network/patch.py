@@ -12,9 +12,9 @@ from torch import nn
 
 from repairkit.errors import DataError, ModelError
 from repairkit.files import write_text
-from repairkit.models.zoo import hash_state
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze, baked_copy
+from repairkit.network.weights import hash_state
 
 
 class FrozenFilter(BaseModel):

@@ -13,29 +13,21 @@ all of theirs. So the network without the filters answers as the one with them f
 from __future__ import annotations
 
 import copy
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from repairkit.errors import DataError, ModelError
-from repairkit.files import write_text
-from repairkit.models import zoo
-from repairkit.network.classifier import Classifier
+from repairkit.errors import ModelError
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Constants, Freeze, baked_copy, why_not_bakeable
 from repairkit.network.tracing import FreezeAt, trace
 
-WEIGHTS, CHANNELS = "pruned.safetensors", "pruned.json"
-"""Files in a run directory that `load_pruned` reads."""
 LAST = "the layer would be left without any"
 DEPENDS = "what it is added to or multiplied with depends on the image"
 CARRIES = "it carries the constants of others, which zero padding cuts short at the borders"
@@ -48,60 +40,14 @@ AGREEMENT = 1e-3
 Channels = dict[str, list[int]]
 
 
-class PrunedChannels(BaseModel):
-    """Which rows and columns of which layers are gone: with the architecture all that a pruned network is rebuilt from.
-
-    Attributes:
-        architecture: torchvision's name of the network that was pruned; auxiliary: built with its auxiliary head.
-        classes, mean, std, size: of the classifier around it.
-        outputs: layer -> output channels that are gone; for batch norms and depthwise convolutions the channels.
-        inputs: layer -> input channels (of a linear layer features) that are gone.
-        biased: convolutions without a bias that were given one, for what was folded into them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
-    architecture: str
-    auxiliary: bool = False
-    classes: list[str] = Field(min_length=1)
-    mean: list[float] = Field(min_length=3, max_length=3)
-    std: list[float] = Field(min_length=3, max_length=3)
-    size: int | None = None
-    outputs: Channels
-    inputs: Channels
-    biased: list[str]
-
-    def write(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
-        write_text(path, json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n")
-
-    @classmethod
-    def read(cls, path: Path) -> PrunedChannels:
-        """Read a `pruned.json`.
-
-        Raises:
-            DataError: no such file, or another one.
-        """
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            raise DataError(
-                f"expected {CHANNELS} of a pruned network at {path}, could not read it; give the directory of a run of prune"
-            ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{path} is no {CHANNELS} of this version: {where}: {first['msg']}; prune again") from None
-
-
 @dataclass(frozen=True, eq=False)
 class PrunedNetwork:
     """A network without those frozen filters that could be taken out.
 
     Attributes:
         network: in eval mode; its other frozen filters are baked.
-        outputs, inputs, biased: as `PrunedChannels`.
+        outputs, inputs: layer -> output and input channels that are gone.
+        biased: convolutions without a bias that were given one, for what was folded into them.
         removed: the frozen filters that are gone.
         kept: why others are not, and which.
     """
@@ -191,7 +137,7 @@ class DependencyGraph:
                 kept[name] = CARRIES
             elif not all(_proportional(seen[layer][column], seen[layer][carriers[layer]]) for layer, column in columns):
                 kept[name] = BORDERS
-        rows = {name: _rows(module) for name, module in self._modules.items()}
+        rows = {name: output_channels(module) for name, module in self._modules.items()}
         gone_outputs: set[tuple[str, int]] = set()
         gone_inputs: set[tuple[str, int]] = set()
         for name, reach in left.items():
@@ -256,7 +202,7 @@ class DependencyGraph:
                     reach.outputs.add((name, index))
                 elif isinstance(target, nn.Conv2d | nn.Linear) and not output:
                     reach.inputs.add((name, index))
-                elif _rows(target) or isinstance(target, nn.Linear) or list(target.parameters(recurse=False)):
+                elif output_channels(target) or isinstance(target, nn.Linear) or list(target.parameters(recurse=False)):
                     reach.unfit = reach.unfit or f"{type(target).__name__} layers go with it, which are not cut here"
                 if isinstance(target, nn.Conv2d) and target.groups > 1 and not _depthwise(target):
                     reach.unfit = reach.unfit or "convolutions in groups go with it, which are not cut here"
@@ -274,14 +220,14 @@ def _depthwise(module: object) -> bool:
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels > 1
 
 
-def _rows(module: nn.Module) -> int:
+def output_channels(module: nn.Module) -> int:
     """Output channels of a layer that may lose some; 0 for others."""
     if isinstance(module, nn.Conv2d):
         return module.out_channels
     return module.num_features if isinstance(module, nn.BatchNorm2d) else 0
 
 
-def _columns(module: nn.Module) -> int:
+def input_channels(module: nn.Module) -> int:
     """Inputs of a layer that may lose some; 0 for others."""
     return module.weight.shape[1] if isinstance(module, nn.Conv2d | nn.Linear) else 0
 
@@ -384,7 +330,7 @@ def fold(network: nn.Module, inputs: Channels, seen: Mapping[str, Tensor], carri
     biased: list[str] = []
     with torch.no_grad():
         for layer, columns in inputs.items():
-            module = _reader(network, layer)
+            module = reader_of(network, layer)
             carried = [column for column in columns if carriers and layer in carriers and not _even(module, seen, layer, column)]
             for column in carried:
                 carrier = (carriers or {})[layer]
@@ -402,13 +348,18 @@ def fold(network: nn.Module, inputs: Channels, seen: Mapping[str, Tensor], carri
                 continue
             bias = module.bias
             if bias is None:
-                bias = _give_bias(module)
+                bias = give_bias(module)
                 biased.append(layer)
             bias += share.to(bias)
     return biased
 
 
-def _reader(network: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
+def reader_of(network: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
+    """The convolution or linear layer of this name.
+
+    Raises:
+        ModelError: it is another module.
+    """
     module = network.get_submodule(layer)
     if not isinstance(module, nn.Conv2d | nn.Linear):
         raise ModelError(
@@ -417,7 +368,8 @@ def _reader(network: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
     return module
 
 
-def _give_bias(module: nn.Conv2d | nn.Linear) -> nn.Parameter:
+def give_bias(module: nn.Conv2d | nn.Linear) -> nn.Parameter:
+    """Give a layer a bias of zeros, in place."""
     module.bias = nn.Parameter(torch.zeros_like(module.weight.flatten(1)[:, 0]), requires_grad=False)
     return module.bias
 
@@ -454,63 +406,3 @@ def cut(network: nn.Module, outputs: Channels, inputs: Channels) -> None:
             torch_pruning.prune_conv_in_channels(module, channels)
     network.requires_grad_(requires_grad=False)
     network.eval()
-
-
-def load_pruned(folder: str | Path, *, network: nn.Module | None = None) -> Classifier:
-    """The pruned network of a run of `repairkit prune`: a fresh network, cut in the same way, with its weights loaded strictly.
-
-    Nothing is unpickled.
-
-    Args:
-        folder: the run directory, which holds `pruned.json` and `pruned.safetensors`.
-        network: a network of the architecture that was pruned, with any weights, where that is none of torchvision's; it is copied.
-
-    Returns:
-        A classifier of images in [0, 1], in eval mode.
-
-    Raises:
-        DataError: no pruned network is there.
-        ModelError: cuts or weights do not fit the network.
-    """
-    folder = Path(folder)
-    cuts = PrunedChannels.read(folder / CHANNELS)
-    fresh = zoo.build(cuts.architecture, len(cuts.classes), auxiliary=cuts.auxiliary) if network is None else copy.deepcopy(network)
-    _check_fit(fresh, cuts, folder / CHANNELS)
-    for layer in cuts.biased:
-        _give_bias(_reader(fresh, layer))
-    cut(fresh, cuts.outputs, cuts.inputs)
-    zoo.fit(fresh, zoo.read_weights(folder / WEIGHTS)[0], where=str(folder / WEIGHTS))
-    classifier = Classifier(fresh, classes=cuts.classes, mean=cuts.mean, std=cuts.std, size=cuts.size)
-    return classifier.eval().requires_grad_(requires_grad=False)
-
-
-def _check_fit(network: nn.Module, cuts: PrunedChannels, path: Path) -> None:
-    """Every row and column that is to go is there, and not all of a layer's.
-
-    Raises:
-        ModelError: it is not so.
-    """
-    modules = dict(network.named_modules())
-    parts = [*((layer, gone, False) for layer, gone in cuts.outputs.items()), *((layer, gone, True) for layer, gone in cuts.inputs.items())]
-    for layer, gone, columns in [*parts, *((layer, [], True) for layer in cuts.biased)]:
-        module = modules.get(layer, network)
-        there = _columns(module) if columns else _rows(module)
-        if len(set(gone)) != len(gone) or len(gone) >= there or any(not 0 <= channel < there for channel in gone):
-            raise ModelError(
-                f"{path}: {len(gone)} channels of {layer} cannot go, the network has {there} there; give the architecture that was pruned"
-            )
-
-
-def pruned_channels_of(pruned: PrunedNetwork, classifier: Classifier, architecture: str) -> PrunedChannels:
-    """What `load_pruned` needs beside the weights."""
-    return PrunedChannels(
-        architecture=architecture,
-        auxiliary=zoo.has_auxiliary_head(architecture, classifier.network.state_dict()),
-        classes=list(classifier.classes),
-        mean=classifier.mean.flatten().tolist(),
-        std=classifier.std.flatten().tolist(),
-        size=classifier.size,
-        outputs=pruned.outputs,
-        inputs=pruned.inputs,
-        biased=pruned.biased,
-    )

@@ -28,9 +28,10 @@ from repairkit.experiments.pruning.run import PruningFindings
 from repairkit.experiments.report_kinds import document
 from repairkit.files import write_text
 from repairkit.models import zoo
+from repairkit.models.pruned import CHANNELS, WEIGHTS, pruned_channels_of
 from repairkit.network.filters import FilterId
 from repairkit.network.patch import Patch
-from repairkit.network.structural_pruning import CHANNELS, WEIGHTS, pruned_channels_of
+from repairkit.network.weights import write_weights
 from repairkit.report import html, markdown
 from repairkit.result import Result
 
@@ -207,7 +208,7 @@ def write_pruning_run(out: Path, task: CriticalTask, findings: PruningFindings, 
         if findings.pruned is not None and findings.pruned.removed:
             model = task.model
             pruned_channels_of(findings.pruned, model.classifier, model.architecture).write(directory / CHANNELS)
-            zoo.save(
+            write_weights(
                 findings.pruned.network,
                 directory / WEIGHTS,
                 architecture=f"{model.architecture} without {len(findings.pruned.removed)} filters (repairkit.load_pruned reads it)",
@@ -244,7 +245,7 @@ def write_critical_runs(
 
 
 def _save_repaired(directory: Path, model: zoo.LoadedModel, network: nn.Module, patch: Patch, *, tuned: bool = False) -> None:
-    zoo.save(
+    write_weights(
         network,
         directory / "repaired.safetensors",
         architecture=model.architecture,

@@ -28,7 +28,7 @@ from repairkit.experiments.pruning.result import PruningResult
 from repairkit.experiments.pruning.run import MAX_DROP, SHARES, configuration, dependency_graph_of, plan
 from repairkit.experiments.pruning.run import prune as find
 from repairkit.experiments.pruning.summary import summarise
-from repairkit.network.structural_pruning import WEIGHTS
+from repairkit.models.pruned import WEIGHTS
 from repairkit.run.directory import write_pruning_run
 
 SUCCESS = ("pruned", "frozen")

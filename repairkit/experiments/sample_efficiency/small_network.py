@@ -15,8 +15,9 @@ from torch import nn
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
-from repairkit.models.zoo import LoadedModel, hash_state
+from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
+from repairkit.network.weights import hash_state
 
 NAME = "small"
 """What recipes call it."""

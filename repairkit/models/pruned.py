@@ -1,0 +1,128 @@
+"""Pruned networks on disk: which channels of which layers are gone, and loading the network that is left."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from repairkit.errors import DataError, ModelError
+from repairkit.files import write_text
+from repairkit.models import zoo
+from repairkit.network.classifier import Classifier
+from repairkit.network.structural_pruning import Channels, PrunedNetwork, cut, give_bias, input_channels, output_channels, reader_of
+from repairkit.network.weights import load_state, read_weights
+
+WEIGHTS, CHANNELS = "pruned.safetensors", "pruned.json"
+"""Files in a run directory that `load_pruned` reads."""
+
+
+class PrunedChannels(BaseModel):
+    """Which rows and columns of which layers are gone: with the architecture all that a pruned network is rebuilt from.
+
+    Attributes:
+        architecture: torchvision's name of the network that was pruned; auxiliary: built with its auxiliary head.
+        classes, mean, std, size: of the classifier around it.
+        outputs: layer -> output channels that are gone; for batch norms and depthwise convolutions the channels.
+        inputs: layer -> input channels (of a linear layer features) that are gone.
+        biased: convolutions without a bias that were given one, for what was folded into them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    architecture: str
+    auxiliary: bool = False
+    classes: list[str] = Field(min_length=1)
+    mean: list[float] = Field(min_length=3, max_length=3)
+    std: list[float] = Field(min_length=3, max_length=3)
+    size: int | None = None
+    outputs: Channels
+    inputs: Channels
+    biased: list[str]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_text(path, json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> PrunedChannels:
+        """Read a `pruned.json`.
+
+        Raises:
+            DataError: no such file, or another one.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            raise DataError(
+                f"expected {CHANNELS} of a pruned network at {path}, could not read it; give the directory of a run of prune"
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{path} is no {CHANNELS} of this version: {where}: {first['msg']}; prune again") from None
+
+
+def pruned_channels_of(pruned: PrunedNetwork, classifier: Classifier, architecture: str) -> PrunedChannels:
+    """What `load_pruned` needs beside the weights."""
+    return PrunedChannels(
+        architecture=architecture,
+        auxiliary=zoo.has_auxiliary_head(architecture, classifier.network.state_dict()),
+        classes=list(classifier.classes),
+        mean=classifier.mean.flatten().tolist(),
+        std=classifier.std.flatten().tolist(),
+        size=classifier.size,
+        outputs=pruned.outputs,
+        inputs=pruned.inputs,
+        biased=pruned.biased,
+    )
+
+
+def load_pruned(folder: str | Path, *, network: nn.Module | None = None) -> Classifier:
+    """The pruned network of a run of `repairkit prune`: a fresh network, cut in the same way, with its weights loaded strictly.
+
+    Nothing is unpickled.
+
+    Args:
+        folder: the run directory, which holds `pruned.json` and `pruned.safetensors`.
+        network: a network of the architecture that was pruned, with any weights, where that is none of torchvision's; it is copied.
+
+    Returns:
+        A classifier of images in [0, 1], in eval mode.
+
+    Raises:
+        DataError: no pruned network is there.
+        ModelError: cuts or weights do not fit the network.
+    """
+    folder = Path(folder)
+    cuts = PrunedChannels.read(folder / CHANNELS)
+    fresh = zoo.build(cuts.architecture, len(cuts.classes), auxiliary=cuts.auxiliary) if network is None else copy.deepcopy(network)
+    _check_fit(fresh, cuts, folder / CHANNELS)
+    for layer in cuts.biased:
+        give_bias(reader_of(fresh, layer))
+    cut(fresh, cuts.outputs, cuts.inputs)
+    load_state(fresh, read_weights(folder / WEIGHTS)[0], where=str(folder / WEIGHTS))
+    classifier = Classifier(fresh, classes=cuts.classes, mean=cuts.mean, std=cuts.std, size=cuts.size)
+    return classifier.eval().requires_grad_(requires_grad=False)
+
+
+def _check_fit(network: nn.Module, cuts: PrunedChannels, path: Path) -> None:
+    """Every row and column that is to go is there, and not all of a layer's.
+
+    Raises:
+        ModelError: it is not so.
+    """
+    modules = dict(network.named_modules())
+    parts = [*((layer, gone, False) for layer, gone in cuts.outputs.items()), *((layer, gone, True) for layer, gone in cuts.inputs.items())]
+    for layer, gone, columns in [*parts, *((layer, [], True) for layer in cuts.biased)]:
+        module = modules.get(layer, network)
+        there = input_channels(module) if columns else output_channels(module)
+        if len(set(gone)) != len(gone) or len(gone) >= there or any(not 0 <= channel < there for channel in gone):
+            raise ModelError(
+                f"{path}: {len(gone)} channels of {layer} cannot go, the network has {there} there; give the architecture that was pruned"
+            )
