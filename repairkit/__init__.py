@@ -52,11 +52,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "models.pruned": ("load_pruned",),
     "network.filters": ("ConvFilters", "FilterId"),
     "network.freezing": ("Freeze", "bake"),
     "network.game": ("ModelGame",),
     "network.patch": ("Patch",),
-    "network.structural_pruning": ("load_pruned",),
     "objectives": (
         "Accuracy",
         "AttackSuccess",
