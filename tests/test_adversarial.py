@@ -820,7 +820,7 @@ def test_adversarial_fine_tuning_is_planned_kept_and_shown(tmp_path, monkeypatch
     assert AdversarialResult.read(tmp_path / "done" / "result.json") == result
     for view in ("report.html", "report.md"):
         text = (tmp_path / "done" / view).read_text()
-        assert "What you could do instead" in text
+        assert "Alternatives" in text
         assert "learning rate and epochs are chosen by the labels recovered on stored images, under the guard of the repair" in text
 
 

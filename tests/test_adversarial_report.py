@@ -51,7 +51,7 @@ def test_written_results_are_read_again_as_their_kind(name, tmp_path):
 def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
     result = adversarial_result()
     success, recovered = adversarial_sections.adversaries(result)
-    assert success.heads == ("Adversary", "n", "Original", "Repaired", "Fine-tuned alone", "Dropout-trained", "Knows")
+    assert success.heads == ("Threat model", "n", "Original", "Repaired", "Fine-tuned alone", "Dropout-trained", "Knows")
     assert [row[0] for row in texts(success)] == TITLES
     assert [row[0] for row in texts(recovered)] == ["Clean images", *TITLES]
     for table, metric in ((success, "target success"), (recovered, "recovered label")):
@@ -82,16 +82,16 @@ def test_adversaries_stand_from_the_weakest_to_the_worst_and_say_what_they_know(
     described = dict(adversarial_sections.descriptions(result))
     assert list(described) == TITLES
     assert described["Square"].startswith("eps 16/255, 500 queries, sees logits and no gradient")
-    assert described["Square"].endswith("23,296 image passes.")
+    assert described["Square"].endswith("23,296 passes.")
 
 
 def test_key_figures_are_replay_clean_accuracy_and_the_worst_fresh_attack():
     replay, clean, worst = adversarial_sections.key_figures(adversarial_result())
     assert (replay.metric, replay.before, replay.after, replay.status) == (
-        "target success, stored images (lower is better)", "100.0%", "28.1%", "▲ better",
+        "target success, replayed images (lower is better)", "100.0%", "28.1%", "▲ better",
     )  # fmt: skip
-    assert (clean.metric, clean.before, clean.after, clean.status) == ("clean accuracy", "78.0%", "76.9%", "● no claim")
-    assert (worst.metric, worst.before, worst.after) == ("recovered label, worst of the attacks run afresh", "0.0%", "0.0%")
+    assert (clean.metric, clean.before, clean.after, clean.status) == ("clean accuracy", "78.0%", "76.9%", "● inconclusive")
+    assert (worst.metric, worst.before, worst.after) == ("recovered label, worst of the adaptive attacks", "0.0%", "0.0%")
     assert [item.get_text() for item in page_of(adversarial_result()).select("ul.key .metric")] == [
         replay.metric,
         clean.metric,
@@ -135,10 +135,10 @@ def test_frontier_table_holds_both_orders_and_marks_the_choice():
     result = adversarial_result()
     table = adversarial_sections.frontier(result)
     rows = {row[0]: row[1:] for row in texts(table)}
-    assert list(rows) == ["0", "1", "2", "5", "7 (chosen)", "10", "16", "20", "50", "64"]
-    assert rows["7 (chosen)"] == ["28.1% 23.5 to 33.3", "76.9% 73.1 to 80.3", "55.0% 49.5 to 60.4", "70.0% 66.0 to 73.8"]
+    assert list(rows) == ["0", "1", "2", "5", "7 (selected)", "10", "16", "20", "50", "64"]
+    assert rows["7 (selected)"] == ["28.1% 23.5 to 33.3", "76.9% 73.1 to 80.3", "55.0% 49.5 to 60.4", "70.0% 66.0 to 73.8"]
     assert rows["64"][:2] == ["—", "—"]
-    assert "n = 320 stored and 528 clean" in table.caption
+    assert "n = 320 replayed and 528 clean" in table.caption
     one = result.model_copy(update={"frontier": [point for point in result.frontier if point.series == "highest value first"]})
     assert adversarial_sections.frontier(one).heads == (
         "Frozen",
@@ -219,7 +219,7 @@ def test_correlation_is_a_sentence_where_it_was_measured():
     """Without an interval, also where an older result holds one: it would cover neither images nor noise."""
     shown = section(page_of(adversarial_result()), "filters")
     assert "Spearman's rank correlation of attack-success and accuracy values: 0.25, n = 3,086 filters." in shown
-    assert "It has no interval here" in shown
+    assert "The correlation has no interval here" in shown
     assert "0.22" not in shown
     assert "Spearman" not in section(page_of(CASES["cannot be fooled"]), "filters")
 
@@ -230,7 +230,7 @@ def test_passes_that_an_earlier_run_made_are_told_beside_the_seconds_that_leave_
     costs = [attack.model_copy(update={"taken": 63700.0}), evaluation]
     shown = texts(tables.costs(result.model_copy(update={"costs": costs})))
     assert shown == [
-        ["attack", "115,200 63,700 taken from an earlier run, not in these seconds", "611.0"],
+        ["attack", "115,200 63,700 from an earlier run, not in these seconds", "611.0"],
         ["evaluation", "402,000", "2,411.5"],
     ]
 
@@ -242,10 +242,10 @@ def test_a_network_that_cannot_be_fooled_has_a_complete_report(name):
     assert page.select_one(".verdict.cannot-be-fooled .outcome").get_text() == "● cannot be fooled"
     assert page.select("ul.key") == []
     for key, said in (
-        ("worse", "No filter was frozen, so nothing got worse."),
+        ("worse", "No filter was frozen, so there are no regressions."),
         ("differences", "there was no repaired network to compare with the original"),
-        ("frontier", "No filter was tried, so there is no frontier."),
-        ("strength", "No attack was run afresh"),
+        ("frontier", "No filter was tried, so there is no trade-off curve."),
+        ("strength", "No adaptive attack ran"),
         ("filters", "No filter was frozen: the network is unchanged."),
         ("method", "No filter was valued."),
     ):

@@ -376,11 +376,11 @@ def test_both_views_show_the_table_and_read_back(run, tmp_path):
     for view in ("report.html", "report.md"):
         text = (tmp_path / "run" / view).read_text()
         for said in (
-            "What you could do instead",
+            "Alternatives",
             "Last layer refitted",
             "Group at run time?",
             "It must be told the group of everyone",
-            "Chosen: penalty",
+            "Selected: penalty",
         ):
             assert said in text
 

@@ -118,8 +118,8 @@ def test_what_one_would_do_instead_is_in_the_report_where_it_is_asked_for(faces,
     assert plain.alternatives == []
     assert [share for share in result.shares if share.column not in tried] == plain.shares
     assert result.frozen == plain.frozen
-    assert "What you could do instead" in (tmp_path / "run" / "report.md").read_text()
-    assert "What you could do instead" not in (finished[-1] / "report.md").read_text()
+    assert "## Alternatives" in (tmp_path / "run" / "report.md").read_text()
+    assert "## Alternatives" not in (finished[-1] / "report.md").read_text()
     assert code == finished[0], stderr
 
 

@@ -70,12 +70,14 @@ def test_both_views_show_every_number_and_why_one_is_missing(result, tmp_path):
     markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     written = (
-        written[written.index("## Against other answers") : written.index("## How it was found")].replace("\\", "").replace("&lt;", "<")
+        written[written.index("## Comparison with other filter rankings") : written.index("## Method and cost")]
+        .replace("\\", "")
+        .replace("&lt;", "<")
     )
     for text in (section, written.replace("&gt;", ">")):
         for shown in (
             "20,000", "6,123", "2,041", "−0.31", "117 filters", "22.5%", "by chance 1.3%", "160.2", "157.0 to 163.0", "+12.1", "+8.0 to +16.0",
-            "▲ better", "● no claim", "172.3", "137.7", "3 to 5", "24,321", "20,000 + 4,321", "39 to 40", "168 to 170", "77.7%", "+7.7", "+3.5", "features.3.squeeze:17", "−0.0123",
+            "▲ better", "● inconclusive", "172.3", "137.7", "3 to 5", "24,321", "20,000 + 4,321", "39 to 40", "168 to 170", "77.7%", "+7.7", "+3.5", "features.3.squeeze:17", "−0.0123",
             "<none> of | them", "Not compared: it has <no> groups",
         ):  # fmt: skip
             assert shown in text, shown
@@ -89,7 +91,7 @@ def test_both_views_show_every_number_and_why_one_is_missing(result, tmp_path):
 def test_without_a_comparison_there_is_no_trace_of_one():
     plain = example_result()
     assert plain.comparison is None
-    assert "Against other answers" not in html.render(kinds.document(plain)) + markdown.render(kinds.document(plain))
+    assert "Comparison with other" not in html.render(kinds.document(plain)) + markdown.render(kinds.document(plain))
     assert "baselines" not in [figure.key for figure in kinds.drawings_of(plain)]
 
 

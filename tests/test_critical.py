@@ -161,7 +161,7 @@ def test_report_shows_every_point_and_reads_back(name, tmp_path):
         FairnessResult.read(tmp_path / "result.json")
     page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
-    assert titles[:4] == ["Verdict", "What removing them does", "Highest and lowest values", "Where they lie"]
+    assert titles[:4] == ["Verdict", "Ablation of the important filters", "Highest and lowest values", "Important filters by layer"]
     text = page.get_text(" ", strip=True)
     identifiers = [element["id"] for element in page.find_all(id=True)]
     assert len(identifiers) == len(set(identifiers))
@@ -174,7 +174,7 @@ def test_report_shows_every_point_and_reads_back(name, tmp_path):
     for entry in (entry for extreme in result.extremes for entry in extreme.filters):
         assert f"{entry.layer}:{entry.channel}" in text
         assert f"`{entry.layer}:{entry.channel}`" in written
-    assert "No weights were changed, so nothing got worse" in text
+    assert "No weights were changed, so there are no regressions" in text
     assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == titles
     assert (tmp_path / "figures" / "removal.svg").is_file()
 

@@ -279,7 +279,7 @@ def test_report_shows_both_networks_and_reads_back(tmp_path):
     text = page.get_text(" ", strip=True)
     titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
     assert titles[:6] == [
-        "Verdict", "Accuracy of both networks", "What is worse", "Paired differences", "Filters frozen", "Highest and lowest values",
+        "Verdict", "Accuracy of both networks", "Regressions", "Paired differences", "Ablation curves", "Highest and lowest values",
     ]  # fmt: skip
     markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -172,7 +172,7 @@ def test_report_shows_the_three_networks_and_reads_back(tmp_path):
     assert isinstance(result, PruningResult)
     page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
-    assert titles[:5] == ["Verdict", "Before and after", "What got worse", "How many filters to freeze", "Filters changed"]
+    assert titles[:5] == ["Verdict", "Before and after", "Regressions", "How many filters to freeze", "Filters changed"]
     identifiers = [element["id"] for element in page.find_all(id=True)]
     assert len(identifiers) == len(set(identifiers))
     assert all(link["href"][1:] in identifiers for link in page.select("a[href^='#']"))
@@ -219,7 +219,7 @@ def test_nothing_is_frozen_where_every_filter_matters(tmp_path, monkeypatch):
     result = told(task, findings)
     assert (result.verdict.outcome, result.chosen, list(findings.networks)) == ("nothing pruned", 0, ["original"])
     assert "the network is unchanged" in result.verdict.headline
-    assert "No weights were changed, so nothing got worse" in html.render(kinds.document(result))
+    assert "No weights were changed, so there are no regressions" in html.render(kinds.document(result))
     write_pruning_run(tmp_path / "run", task, findings, result)
     assert not (tmp_path / "run" / "pruned.json").exists()
 

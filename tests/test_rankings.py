@@ -191,7 +191,7 @@ def test_a_run_that_compares_finds_what_one_that_does_not_compare_finds():
     same = {"comparisons": {}, "rankings": None, "costs": [], "reproduction": None}
     assert result.model_copy(update=same) == plain.model_copy(update=same)
     assert (plain.comparisons, plain.rankings) == ({}, None)
-    assert "Against other answers" not in html.render(kinds.document(plain)) + markdown.render(kinds.document(plain))
+    assert "Comparison with other" not in html.render(kinds.document(plain)) + markdown.render(kinds.document(plain))
 
 
 def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, monkeypatch):
@@ -232,7 +232,7 @@ def test_both_views_show_the_rankings_and_each_network(tmp_path):
     section = page.find(id="comparison").parent
     markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\", "")
-    headings = ["Does the finding hang on Shapley values?", "Original", "Dropout-trained"]
+    headings = ["Does the finding depend on the ranking?", "Original", "Dropout-trained"]
     assert [each.get_text() for each in section.find_all("h3")] == headings
     assert [line[4:] for line in written.splitlines() if line.startswith("### ")][:3] == headings
     row = ranked(result, "weight norm")

@@ -8,7 +8,7 @@ from repairkit.report.document import Cell, CellKind, Definitions, Section, Tabl
 from repairkit.report.formatting import NONE, count, interval, percent
 from repairkit.result import Alternative, Result
 
-LEAD = "Other remedies on the very images of the repair, judged on the same report images. Minutes are those of finding, fitting and choosing, over all folds, and not of this evaluation. Paired differences against the repair stand below; where the repair loses, the verdict says it."
+LEAD = "Alternatives use the same images as the repair and are judged on the same test images. Minutes cover attribution, fitting and selection over all folds, without this evaluation. Paired differences against the repair stand below; where the repair loses, the verdict says so."
 AS_IT_WAS = "has no setting that gains within the guard"
 """What the verdict says, after its name, of an alternative that is the network as it was given."""
 
@@ -42,7 +42,7 @@ def table(result: Result, wanted: Sequence[tuple[str, str | None, str]]) -> Tabl
     )
     numbers: list[CellKind] = ["number"] * (len(wanted) + 1)
     heads = (*(head for _, _, head in wanted), "Minutes", "Labelled images", "Other weights?", "Group at run time?", "Training data?")
-    caption = f"The repair beside what one could do instead, with {result.level:.0%} intervals"
+    caption = f"The repair beside its alternatives, with {result.level:.0%} intervals"
     return Table("alternatives", caption, ("What", *heads), ("text", *numbers, "text", "text", "text", "text"), (rows,))
 
 
@@ -50,7 +50,7 @@ def sections(result: Result, beside: Table | None) -> list[Section]:
     """The section on alternatives around their table; none where nobody asked."""
     if beside is None:
         return []
-    return [Section("alternatives", "What you could do instead", blocks(LEAD, beside, Definitions(described(result))))]
+    return [Section("alternatives", "Alternatives", blocks(LEAD, beside, Definitions(described(result))))]
 
 
 def described(result: Result) -> list[tuple[str, str]]:
@@ -61,7 +61,7 @@ def described(result: Result) -> list[tuple[str, str]]:
 def _about(entry: Alternative) -> str:
     if entry.left_out:
         return f"{entry.explanation} Left out: {entry.left_out}."
-    return f"{entry.explanation} Chosen: {entry.chosen}." if entry.chosen else entry.explanation
+    return f"{entry.explanation} Selected: {entry.chosen}." if entry.chosen else entry.explanation
 
 
 def _images(entry: Alternative) -> str:

@@ -10,7 +10,7 @@ from repairkit.report.document import Block, Bullets, Cell, CellKind, Definition
 from repairkit.report.formatting import NONE, STATUS, count, hundredths, interval, percent, points, signed, small
 from repairkit.result import Baseline, Claim, Comparison, Result, Selection
 
-LEAD = "The same filters, constants, worth and images that find, valued in other ways; rank correlation is taken over the filters that were flipped, which a screen had put first. Those that are made on a number of images get as many image passes as the Shapley values took, or all images that find, where these take fewer. Filters are frozen in the order of each at the same numbers, on report images. The area is the mean height of such a curve. Where filters were chosen, the same choosing was run from the candidates of each; what its values cost less than the Shapley values went into more candidates, as far as choosing can spend it. Differences are paired, on the same images, and positive where the Shapley values do better; each interval holds for one baseline at a time, claims of better and worse for all of them together."
+LEAD = "Baselines rank the same filters in other ways, with the same constants, objective and attribution images. Rank correlation is taken over the filters with exact marginal contributions, which a gradient estimate had put first. A baseline that needs a number of images gets as many passes as the Shapley values took, or all attribution images if that is fewer. Filters are frozen in the order of each ranking at the same numbers, on test images. The area is the mean height of the ablation curve. Where filters were selected, the same selection ran from the candidates of each ranking. A cheaper ranking got more candidates for its spare passes, as far as selection can spend them. Differences are paired, on the same images, and positive where the Shapley values do better. Each interval holds for one baseline at a time; claims hold for all baselines together."
 
 Form = Callable[[float], str]
 
@@ -22,7 +22,7 @@ def sections(result: Result, *before: Block, lead: str = LEAD) -> list[Section]:
     shown: list[Block | str] = [lead, *before]
     for of, comparison in result.compared.items():
         shown += [*([Heading(of)] if of else []), Bullets(comparison.sentences), *tables(comparison, result.level, of)]
-    title = "Against other answers to which filters matter"
+    title = "Comparison with other filter rankings"
     return [Section("comparison", title, blocks(*shown, Definitions(descriptions(result.compared))))]
 
 
@@ -94,8 +94,8 @@ def agreement(comparison: Comparison, made: Sequence[Baseline], level: float) ->
         caption=f"Baselines: {comparison.order}; area under the curve of {comparison.metric} "
         f"({'lower' if comparison.lower_is_better else 'higher'} is ahead), n = {comparison.sizes or count(comparison.n)}, with {level:.0%} intervals",
         heads=(
-            "Values",
-            "Image passes",
+            "Ranking",
+            "Passes",
             "Images",
             "Rank correlation",
             f"Of the first {count(comparison.k)} (by chance {percent(chance)})",
@@ -119,7 +119,7 @@ def curves(comparison: Comparison, made: Sequence[Baseline], level: float) -> Ta
         for each in made
     )
     counts = [count(point.filters) for point in made[0].points]
-    heads = ("Values", *counts, *((f"{count(made[0].points[-1].filters)}: {comparison.beside}",) if comparison.beside else ()))
+    heads = ("Ranking", *counts, *((f"{count(made[0].points[-1].filters)}: {comparison.beside}",) if comparison.beside else ()))
     numbers: list[CellKind] = ["number"] * (len(heads) - 1)
     return Table(
         key="baseline-curves",
@@ -149,7 +149,7 @@ def selections(made: Sequence[Baseline], level: float) -> Table:
     metrics = [entry.metric for entry in made[0].selections]
     return Table(
         key="selections",
-        caption=f"The same choosing from the candidates of each, report images, with {level:.0%} intervals: "
+        caption=f"The same selection from the candidates of each ranking, test images, with {level:.0%} intervals: "
         + "; then ".join(
             f"{entry.metric} ({'lower' if entry.lower_is_better else 'higher'} is better, n = {count(entry.n)})"
             for entry in made[0].selections
@@ -158,7 +158,7 @@ def selections(made: Sequence[Baseline], level: float) -> Table:
             "Candidates of",
             "Candidates",
             "Frozen",
-            "Passes (values + choosing)",
+            "Passes (values + selection)",
             "Before",
             "After",
             "Change, points",

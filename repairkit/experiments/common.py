@@ -1,4 +1,4 @@
-"""Parts of a report that several kinds of experiments have: what got worse, frozen filters, method, figures and limits."""
+"""Parts of a report that several kinds of experiments have: regressions, frozen filters, method, figures and limits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from repairkit.report.tables import costs, filter_tables, method
 from repairkit.result import Result
 
 REPORT_IMAGES = (
-    "Every share is measured on report images, which had no part in finding or choosing filters. Each share stands with its interval."
+    "Every share is measured on test images, which had no part in attribution or selection. Every share stands with its interval."
 )
 NEVER_LEFT_OUT = "A repair moves errors as well as removing them. This section is never left out."
-NOTHING_WORSE = "Nothing is measurably worse: no paired difference of a repair carries the status ▼ worse. That is no proof that nothing got worse; the intervals say how much could hide."
-NOTHING_CHANGED = "No weights were changed, so nothing got worse."
-PAIRED = "Both columns are judged on the same images. A claim needs an interval that excludes zero and, for a single group, an adjusted p value as well."
+NOTHING_WORSE = "No regression was measured: no paired difference of a repair carries the status ▼ worse. This does not prove that nothing got worse. The intervals say how much could hide."
+PAIRED = "Both columns are judged on the same images. A claim needs an interval that excludes zero. For a single group it needs an adjusted p value as well."
 NOT_COMPARED = "There are no paired differences, because there was nothing to compare."
-FROZEN = "A frozen filter sends on one constant, whatever the image. Only filters whose value was measured by switching them off and on may be frozen."
+FROZEN = "A frozen filter outputs one constant, whatever the image. A filter may be frozen only if its value was measured by switching it off and on."
 NO_METHOD = "The run recorded nothing about its method."
 NONE_FROZEN = "No filter was frozen: the network is unchanged."
 
@@ -28,9 +27,9 @@ def columns(result: Result) -> Definitions:
 
 
 def worse_section(
-    result: Result, *more: Part, title: str = "What got worse", lead: str = NEVER_LEFT_OUT, otherwise: str = NOTHING_WORSE
+    result: Result, *more: Part, title: str = "Regressions", lead: str = NEVER_LEFT_OUT, otherwise: str = NOTHING_WORSE
 ) -> Section:
-    """What got worse, never left out; `otherwise` stands where the verdict lists nothing, and `more` comes after it."""
+    """Regressions, never left out; `otherwise` stands where the verdict lists nothing, and `more` comes after it."""
     listed = Bullets(result.verdict.worse, worse=True) if result.verdict.worse else otherwise
     return Section("worse", title, blocks(lead, listed, *more))
 
@@ -49,7 +48,7 @@ def closing_sections(
     result: Result,
     figures: Sequence[Figure],
     *more: Part,
-    title: str = "How it was found, and what it cost",
+    title: str = "Method and cost",
     otherwise: str = NO_METHOD,
 ) -> list[Section]:
     """Method and cost, with `more` between them; figures; limits."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from repairkit.result import Claim
 
-STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● no claim"}
+STATUS: dict[Claim, str] = {"better": "▲ better", "worse": "▼ worse", "no claim": "● inconclusive"}
 OUTCOME_SYMBOL = {
     "repaired": "▲",
     "no better than the threshold": "●",

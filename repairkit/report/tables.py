@@ -118,7 +118,7 @@ def lower_after_repair(result: Result, label: Label = row_label) -> Table | None
         if entries
     )
     heads = ("Group or aggregate", "Comparison", *_DIFFERENCE_HEADS)
-    caption = f"Everything that a repair made worse, and everything that it lowered without a claim, with {result.level:.0%} intervals"
+    caption = f"All that a repair made worse, and all that it lowered inconclusively, with {result.level:.0%} intervals"
     return Table("lower", caption, heads, ("text", "text", *_DIFFERENCE_KINDS), bodies) if bodies else None
 
 
@@ -149,8 +149,8 @@ def filters_by_fold(result: Result) -> Table | None:
         )
         for (column, layer, channel), chosen_by in sorted(chosen.items(), key=lambda item: -len(item[1]))
     )
-    heads = ("Filter", "Column", "Chosen by", "Folds")
-    return Table("filters-by-fold", "Filters by how many folds chose them", heads, ("code", "text", "number", "text"), (rows,))
+    heads = ("Filter", "Column", "Selected by", "Folds")
+    return Table("filters-by-fold", "Filters by how many folds selected them", heads, ("code", "text", "number", "text"), (rows,))
 
 
 def filters(result: Result) -> Table:
@@ -167,10 +167,10 @@ def filters(result: Result) -> Table:
         )
         for entry in result.frozen
     )
-    heads = ("Filter", *(("Fold",) if folded else ()), "Column", "Constant", "Value ± half-width", "Screen")
+    heads = ("Filter", *(("Fold",) if folded else ()), "Column", "Constant", "Value ± half-width", "Gradient estimate")
     fold_kind: tuple[CellKind, ...] = ("number",) if folded else ()
     kinds: tuple[CellKind, ...] = ("code", *fold_kind, "text", "number", "number", "number")
-    return Table("filters", "Frozen filters (layer:channel) and what they were frozen at", heads, kinds, (rows,) if rows else ())
+    return Table("filters", "Frozen filters (layer:channel) and their constants", heads, kinds, (rows,) if rows else ())
 
 
 def filter_tables(result: Result) -> list[Table]:
@@ -180,17 +180,17 @@ def filter_tables(result: Result) -> list[Table]:
 
 
 def costs(result: Result) -> Table:
-    """Image passes and seconds, part by part."""
+    """Passes and seconds, part by part."""
     rows = tuple(
         (
             Cell(entry.part, kind="text"),
-            Cell(count(entry.passes), f"{count(entry.taken)} taken from an earlier run, not in these seconds" if entry.taken else ""),
+            Cell(count(entry.passes), f"{count(entry.taken)} from an earlier run, not in these seconds" if entry.taken else ""),
             Cell(f"{entry.seconds:,.1f}"),
         )
         for entry in result.costs
     )
     return Table(
-        "costs", "Cost of each part of the run", ("Part", "Image passes", "Seconds"), ("text", "number", "number"), (rows,) if rows else ()
+        "costs", "Cost of each part of the run", ("Part", "Passes", "Seconds"), ("text", "number", "number"), (rows,) if rows else ()
     )
 
 
@@ -201,7 +201,7 @@ def method(result: Result) -> list[str]:
 
 def _guarantee(result: Result, entry: Guaranteed) -> str:
     where = f"{column_label(result, entry.column)}{f' in fold {entry.fold}' if entry.fold else ''}{f' in round {entry.round}' if entry.round > 1 else ''}"
-    scope = "all" if entry.valued == entry.filters else f"{count(entry.valued)} contested and audited of"
+    scope = "all" if entry.valued == entry.filters else f"{count(entry.valued)} candidates and audited filters of"
     separated, certified, missed = (
         " and ".join(f"{count(numbers[end])}{of}" for end, of in ends.items() if end in numbers)
         for numbers, ends in (
@@ -211,9 +211,10 @@ def _guarantee(result: Result, entry: Guaranteed) -> str:
         )
     )
     return (
-        f"Guarantee for {where}: {separated} are truly separated, and {certified} are right up to a tolerance of {percent(entry.tolerance)} "
-        f"of the k-th value, among {scope} {count(entry.filters)} filters{f'; the screen missed at most {missed}' if missed else ''}; "
-        f"any of this is wrong with probability {percent(entry.delta)} at most, for these attribution images. "
+        f"Guarantee for {where}, among {scope} {count(entry.filters)} filters: {separated} are truly separated. "
+        f"{certified} are right up to a tolerance of {percent(entry.tolerance)} of the k-th value. "
+        f"{f'The gradient estimate missed at most {missed}. ' if missed else ''}"
+        f"Any of these claims is wrong with probability at most {percent(entry.delta)}, for these attribution images. "
         f"{'Both ends were decided.' if entry.decided else 'The budget ended it before both ends were decided.'}"
     )
 

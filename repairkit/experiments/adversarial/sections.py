@@ -17,20 +17,20 @@ from repairkit.report.formatting import NONE, count, interval, p_value, percent,
 from repairkit.report.tables import column_label
 from repairkit.result import Share
 
-ADVERSARIES = "A repair that helps against stored images may be worth nothing against someone who attacks the repaired network itself, so each adversary has a row of his own, the weakest first. The network he attacks is the one at the head of the column, unless he keeps what he made against another. Everything is measured on report images, which had no part in finding or choosing filters. A dash means that he wants no class in particular, or that his images were made against the very network of that column."
-DIFFERENCES = "Both columns are judged on the same images. For target success lower is better, so that a fall is ▲\u00a0better. A claim needs an interval that excludes zero and, for a single adversary, an adjusted p value as well."
-FRONTIER = "What freezing more filters would have done to stored adversarial images and to clean ones, for the order in which filters were chosen and for the paper's, the highest value first. Report images, so that nothing was chosen on them."
-STRENGTH = "PGD is run afresh on each network within smaller and larger bounds. At the bound that the filters were chosen for it may succeed on every network; the smallest bound that suffices can still tell them apart."
-SANITY = "Failures of an attack count only if the attack works. On each network, its success must rise with eps and with its steps, an attack without bound must succeed always, and gradients must not vanish:"
-FROZEN = "A frozen filter sends on one constant, whatever the image. Only filters whose value was measured by switching them off and on may be frozen; here a positive value names a culprit."
-CORRELATION = "A correlation of 1 would mean that attacks need the very filters that accuracy needs, and that none could be frozen for free; the paper reports about 0.3. It has no interval here: filters are no random sample of anything, and each value was measured once, so that neither other images nor the noise of the estimates could be in one. Recipes of correlation measure each value twice."
+ADVERSARIES = "A repair that helps against replayed images may be worth nothing against an attack on the repaired network itself. So every threat model has a row of its own, the weakest first. The attacked network is the one at the head of the column, unless the images were made against another network. All shares are measured on test images, which had no part in attribution or selection. A dash has two causes: the attack has no target class, or its images were made against the network of that column."
+DIFFERENCES = "Both columns are judged on the same images. For target success lower is better, so a fall is ▲ better. A claim needs an interval that excludes zero. For a single threat model it needs an adjusted p value as well."
+FRONTIER = "What freezing more filters would have done to replayed and to clean images. One order is the order of selection, the other is the paper's, the highest value first. The images are test images, so nothing was selected on them."
+STRENGTH = "PGD runs anew on each network within smaller and larger bounds. At the bound used in attribution it may succeed on every network. The smallest bound that suffices can still tell the networks apart."
+SANITY = "Failures of an attack count only if the attack works. On each network its success must rise with eps and with its steps. An attack without bound must always succeed, and gradients must not vanish:"
+FROZEN = "A frozen filter outputs one constant, whatever the image. A filter may be frozen only if its value was measured by switching it off and on. Here a positive value marks a harmful filter."
+CORRELATION = "A correlation of 1 would mean that attacks need the very filters that accuracy needs. No filter could then be frozen for free. The paper reports about 0.3. The correlation has no interval here: filters are no random sample, and each value was measured once. Recipes of correlation measure each value twice."
 NOT_REPAIRED = "There are no paired differences, because there was no repaired network to compare with the original."
-NO_STRENGTH = "No attack was run afresh, so nothing is known about how large a change it takes."
+NO_STRENGTH = "No adaptive attack ran, so nothing is known about how large a change it takes."
 GLOSSARY_METRICS = (
     "Target success",
     "Recovered label",
     "Clean accuracy",
-    "Median eps",
+    "Median minimal eps",
     "Noise",
     "Replay",
     "Transfer",
@@ -47,38 +47,38 @@ GLOSSARY_TERMS = (
     "eps",
     "Filter",
     "Value of a filter",
-    "Screen",
-    "Frontier",
-    "Sign test of median eps",
+    "Gradient estimate",
+    "Trade-off curve",
+    "Sign test of minimal eps",
     "Rank correlation",
     "Dropout-trained",
-    "Image pass",
+    "Pass",
 )
 
 
 KNOWS = {
     "noise": "nothing",
     "replay": "the original network",
-    "transfer": "the network his images were made on",
-    "black box": "answers of the network he attacks",
-    "adaptive": "all of the network he attacks",
-    "worst": "as above; his best try counts",
+    "transfer": "the network its images were made on",
+    "black box": "answers of the attacked network",
+    "adaptive": "all of the attacked network",
+    "worst": "as above; the best attack counts",
 }
-"""What each kind of adversary knows, in the order in which they are shown: from the weakest."""
+"""What the attacker of each threat model knows, in the order in which they are shown: from the weakest."""
 SERIES = ("order of choosing", "highest value first")
 
 
 def sections(result: AdversarialResult, figures: Sequence[Figure]) -> list[Section]:
     """The report between the verdict and the glossary; `figures` are those of the result."""
-    by_adversary: list[Part] = [ADVERSARIES, *adversaries(result), Heading("The adversaries"), Definitions(descriptions(result))]
+    by_adversary: list[Part] = [ADVERSARIES, *adversaries(result), Heading("The attacks"), Definitions(descriptions(result))]
     networks: list[Part] = [Heading("The networks"), columns(result)] if result.columns else []
-    sought = [FRONTIER, frontier(result)] if result.frontier else ["No filter was tried, so there is no frontier."]
+    sought = [FRONTIER, frontier(result)] if result.frontier else ["No filter was tried, so there is no trade-off curve."]
     related = f"{correlation(result)} {CORRELATION}" if result.correlation else ""
     return [
         Section(
             "adversaries",
-            "Against which adversary",
-            blocks(*(by_adversary if result.adversaries else ["No adversary was tried."]), *networks),
+            "Threat models",
+            blocks(*(by_adversary if result.adversaries else ["No attack was tried."]), *networks),
         ),
         worse_section(result, lower_after_repair(result), otherwise=_nothing_worse(result)),
         *alternatives_tables.sections(result, alternatives(result)),
@@ -93,7 +93,7 @@ def sections(result: AdversarialResult, figures: Sequence[Figure]) -> list[Secti
 
 def _nothing_worse(result: AdversarialResult) -> str:
     if not result.frozen:
-        return "No filter was frozen, so nothing got worse."
+        return "No filter was frozen, so there are no regressions."
     return "" if tables.claims_worse(result) else NOTHING_WORSE
 
 
@@ -120,9 +120,9 @@ def key_figures(result: AdversarialResult) -> list[KeyFigure]:
     """Replayed success, clean accuracy, and the label recovered from the worst of the attacks run afresh."""
     keys = {kind: next((entry.key for entry in result.adversaries if entry.kind == kind), None) for kind in ("replay", "worst")}
     names = {
-        (SUCCESS, keys["replay"]): "target success, stored images (lower is better)",
+        (SUCCESS, keys["replay"]): "target success, replayed images (lower is better)",
         (CLEAN, None): CLEAN,
-        (RECOVERED, keys["worst"]): "recovered label, worst of the attacks run afresh",
+        (RECOVERED, keys["worst"]): "recovered label, worst of the adaptive attacks",
     }
     effects = {(entry.metric, entry.group): entry for entry in tables.repair_effects(result)}
     return [tables.key_figure(result, effects[key], name) for key, name in names.items() if key in effects]
@@ -131,8 +131,8 @@ def key_figures(result: AdversarialResult) -> list[KeyFigure]:
 def summary(result: AdversarialResult) -> Table:
     """What the command line shows: both measures of each adversary and clean accuracy, columns side by side."""
     table = tables.before_after(result, _labels(result))
-    caption = f"By adversary, with {result.level:.0%} intervals (target success: lower is better; recovered label: higher)"
-    return replace(table, caption=caption, heads=("Adversary and measure", *table.heads[1:]))
+    caption = f"By threat model, with {result.level:.0%} intervals (target success: lower is better; recovered label: higher)"
+    return replace(table, caption=caption, heads=("Threat model and measure", *table.heads[1:]))
 
 
 def quoted(result: AdversarialResult) -> list[Table]:
@@ -175,12 +175,12 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
             rows.append(row(result, "finetuned", Cell(f"{column_label(result, 'finetuned')}, in that run", kind="text"), filters=0))
     heads = (
         "Filters frozen",
-        "n: stored, afresh, clean",
-        "Target success, stored images",
+        "n: replayed, adaptive, clean",
+        "Target success, replayed images",
         "Afterwards",
         "Change",
-        "Recovered label, stored images",
-        "Recovered label, worst of the attacks afresh",
+        "Recovered label, replayed images",
+        "Recovered label, worst of the adaptive attacks",
         "Clean accuracy",
     )
     numbers: list[CellKind] = ["number"] * len(heads)
@@ -191,9 +191,9 @@ def runs(results: Sequence[AdversarialResult]) -> Table:
 def alternatives(result: AdversarialResult) -> Table | None:
     """The repair beside what one could do instead, against the stored images and the worst of the attacks afresh; None where nobody asked."""
     wanted: list[tuple[str, str | None, str]] = [
-        (SUCCESS, "replay", "Target success, stored images (lower is better)"),
-        (RECOVERED, "replay", "Recovered label, stored images"),
-        (RECOVERED, "worst", "Recovered label, worst of the attacks afresh"),
+        (SUCCESS, "replay", "Target success, replayed images (lower is better)"),
+        (RECOVERED, "replay", "Recovered label, replayed images"),
+        (RECOVERED, "worst", "Recovered label, worst of the adaptive attacks"),
         (CLEAN, None, "Clean accuracy"),
     ]
     return alternatives_tables.table(result, wanted)
@@ -213,7 +213,7 @@ def from_weakest(result: AdversarialResult) -> list[Adversary]:
 
 
 def adversaries(result: AdversarialResult) -> list[Table]:
-    """A row for each adversary, columns side by side: how often he gets his target, and how often the label survives him."""
+    """A row for each threat model, columns side by side: how often it reaches its target, and how often the label survives it."""
     found = {(entry.metric, entry.group, entry.column): entry for entry in result.shares}
 
     def row(metric: str, group: str | None, name: str, knows: str, n: int) -> tuple[Cell, ...]:
@@ -221,13 +221,13 @@ def adversaries(result: AdversarialResult) -> list[Table]:
         return (Cell(name, kind="text"), Cell(count(n)), *map(_share_cell, shares), Cell(knows, kind="text"))
 
     sizes = [entry.n for entry in result.shares if entry.metric == CLEAN]
-    clean = (row(CLEAN, None, "Clean images", "(no adversary)", sizes[0]),) if sizes else ()
+    clean = (row(CLEAN, None, "Clean images", "(no attack)", sizes[0]),) if sizes else ()
     numbers: list[CellKind] = ["number"] * len(result.columns)
     return [
         Table(
             key=key,
             caption=f"{caption}, with {result.level:.0%} intervals",
-            heads=("Adversary", "n", *(column.label for column in result.columns), "Knows"),
+            heads=("Threat model", "n", *(column.label for column in result.columns), "Knows"),
             kinds=("text", "number", *numbers, "text"),
             bodies=tuple(body for body in (first, rows) if body),
         )
@@ -244,8 +244,8 @@ def _share_cell(entry: Share | None) -> Cell:
 
 
 def descriptions(result: AdversarialResult) -> list[tuple[str, str]]:
-    """Each adversary's title, and what he does and costs."""
-    return [(entry.title, f"{entry.description.rstrip('.')}; {count(entry.passes)} image passes.") for entry in from_weakest(result)]
+    """Each adversary's title, and what it does and costs."""
+    return [(entry.title, f"{entry.description.rstrip('.')}; {count(entry.passes)} passes.") for entry in from_weakest(result)]
 
 
 def _labels(result: AdversarialResult) -> tables.Label:
@@ -256,7 +256,7 @@ def _labels(result: AdversarialResult) -> tables.Label:
 def differences(result: AdversarialResult) -> list[Table]:
     """A table for each pair of columns, both measures of an adversary below each other."""
     found = tables.differences(result, _labels(result))
-    return [replace(table, heads=("Adversary and measure", *table.heads[1:])) for table in found]
+    return [replace(table, heads=("Threat model and measure", *table.heads[1:])) for table in found]
 
 
 def lower_after_repair(result: AdversarialResult) -> Table | None:
@@ -264,10 +264,8 @@ def lower_after_repair(result: AdversarialResult) -> Table | None:
     found = tables.lower_after_repair(result, _labels(result))
     if found is None:
         return None
-    caption = (
-        f"Everything that a repair made worse, and everything that moved the wrong way without a claim, with {result.level:.0%} intervals"
-    )
-    return replace(found, caption=caption, heads=("Adversary and measure", *found.heads[1:]))
+    caption = f"All that a repair made worse, and all that moved the wrong way inconclusively, with {result.level:.0%} intervals"
+    return replace(found, caption=caption, heads=("Threat model and measure", *found.heads[1:]))
 
 
 def frontier(result: AdversarialResult) -> Table:
@@ -284,7 +282,7 @@ def frontier(result: AdversarialResult) -> Table:
     chosen = {point.filters for point in result.frontier if point.chosen}
     rows = tuple(
         (
-            Cell(f"{count(number)} (chosen)" if number in chosen else count(number), kind="text"),
+            Cell(f"{count(number)} (selected)" if number in chosen else count(number), kind="text"),
             *(cell for series in present for cell in cells(found.get((series, number)))),
         )
         for number in sorted({number for _, number in found})
@@ -292,7 +290,7 @@ def frontier(result: AdversarialResult) -> Table:
     numbers: list[CellKind] = ["number"] * (2 * len(present))
     return Table(
         key="frontier",
-        caption=f"Stored and clean images as filters are frozen, n = {_sizes([point.n for point in result.frontier])} stored and "
+        caption=f"Replayed and clean images as filters are frozen, n = {_sizes([point.n for point in result.frontier])} replayed and "
         f"{_sizes([point.n_clean for point in result.frontier])} clean, with {result.level:.0%} intervals",
         heads=("Frozen", *(f"{series[0].upper()}{series[1:]}: {metric}" for series in present for metric in (SUCCESS, CLEAN))),
         kinds=("text", *numbers),
@@ -319,7 +317,7 @@ def sweep(result: AdversarialResult) -> Table:
     starts = max((point.restarts for point in result.sweep), default=1)
     return Table(
         key="sweep",
-        caption=f"Target success of PGD run afresh within eps of 255 levels, {starts} start{'' if starts == 1 else 's'} within each, "
+        caption=f"Target success of adaptive PGD within eps of 255 levels, {starts} start{'' if starts == 1 else 's'} within each, "
         f"n = {_sizes([point.n for point in result.sweep])}, with {result.level:.0%} intervals",
         heads=("eps, of 255", *(column.label for column in columns)),
         kinds=("text", *numbers),
@@ -350,8 +348,8 @@ def strengths(result: AdversarialResult) -> Table:
     )
     return Table(
         key="strengths",
-        caption="Median eps, and the images that need a larger or a smaller eps than of the original network",
-        heads=("Network", "n", "Median eps, of 255", "Need more", "Need less", "p"),
+        caption="Median minimal eps, and how many images need a larger or smaller eps than on the original network",
+        heads=("Network", "n", "Median minimal eps, of 255", "Need more", "Need less", "p"),
         kinds=("text", "number", "number", "number", "number", "number"),
         bodies=(rows,) if rows else (),
     )

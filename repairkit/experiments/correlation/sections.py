@@ -12,7 +12,7 @@ from repairkit.report.drawing import Figure
 from repairkit.report.formatting import NONE, count, interval, signed
 from repairkit.result import Correlation
 
-CORRELATIONS = "A correlation of 1 would mean that attacks need the very filters that accuracy needs, and that none could be frozen for free. Noise in the values pulls it toward zero, so each value also stands beside itself, measured again."
+CORRELATIONS = "A correlation of 1 would mean that attacks need the very filters that accuracy needs. No filter could then be frozen for free. Noise in the values pulls the correlation toward zero, so each value also stands beside itself, measured again."
 GLOSSARY_METRICS = (
     "Target success",
     "Accuracy",
@@ -20,9 +20,9 @@ GLOSSARY_METRICS = (
 GLOSSARY_TERMS = (
     "Interval of a rank correlation",
     "Filter",
-    "Screen",
+    "Gradient estimate",
     "Rank correlation",
-    "Image pass",
+    "Pass",
 )
 
 

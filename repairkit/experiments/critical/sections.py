@@ -13,17 +13,13 @@ from repairkit.report.formatting import NONE, count, interval, percent, plus_min
 from repairkit.report.tables import aggregates, before_after, differences, point_cells
 from repairkit.result import Extreme
 
-REMOVAL = "The filters of highest value (less the price, where one counts against them) are frozen, measured at the numbers of filters shown, and beside them as many filters drawn at random. Everything is measured on report images, which had no part in finding them. Changes are paired, against the network with nothing frozen."
-VALUES = (
-    "Each value stands with the half-width of its interval. Only filters whose value was measured by switching them off and on are listed."
-)
-LAYERS = "How many of the critical filters, which are those frozen above, lie in each layer, in the order in which the network runs them."
-BEFORE_AFTER = "Every share is measured on report images, which had no part in finding or choosing filters. Beside the repaired class stand those that changed measurably and those that fell most."
+REMOVAL = "The filters of highest value are frozen, at the numbers of filters shown. Where a penalty counts against a filter, its value less the penalty ranks it. Beside them stand as many filters drawn at random. All shares are measured on test images, which had no part in attribution. Changes are paired, against the network with nothing frozen."
+VALUES = "Every value stands with the half-width of its interval. The list holds only filters whose value was measured by switching them off and on."
+LAYERS = "How many of the important filters, which are the filters frozen above, lie in each layer. Layers stand in the order in which the network runs them."
+BEFORE_AFTER = "Every share is measured on test images, which had no part in attribution or selection. Beside the repaired class stand the classes that changed measurably and the classes that fell most."
 NOT_REPAIRED = "No repair was asked for: the weights are the original ones. For a class, --repair freezes the filters of negative value."
-NOTHING_CHANGED = (
-    "No weights were changed, so nothing got worse. What freezing the critical filters would do to the rest is in the removal tables."
-)
-NO_REMOVAL = "No filter was removed: none has a positive value."
+NOTHING_CHANGED = "No weights were changed, so there are no regressions. The ablation tables show what freezing the important filters does to the other classes."
+NO_REMOVAL = "No filter was frozen: none has a positive value."
 GLOSSARY_METRICS = (
     "Class recall",
     "Mean recall of the other classes",
@@ -36,10 +32,10 @@ GLOSSARY_TERMS = (
     "Claim",
     "Filter",
     "Value",
-    "Screen",
-    "Critical filter",
+    "Gradient estimate",
+    "Important filter",
     "Random filters",
-    "Image pass",
+    "Pass",
 )
 
 
@@ -51,11 +47,11 @@ def sections(result: CriticalResult, figures: Sequence[Figure]) -> list[Section]
     by_layer: list[Part] = [LAYERS, layers(result)] if result.layers else ["No filter has a positive value."]
     repaired: list[Part] = [BEFORE_AFTER, before_after(result)] if result.shares else [NOT_REPAIRED]
     return [
-        Section("removal", "What removing them does", blocks(REMOVAL if result.layers else NO_REMOVAL, *removal(result))),
+        Section("removal", "Ablation of the important filters", blocks(REMOVAL if result.layers else NO_REMOVAL, *removal(result))),
         Section("values", "Highest and lowest values", blocks(VALUES, *extremes(result))),
-        Section("layers", "Where they lie", blocks(*by_layer)),
+        Section("layers", "Important filters by layer", blocks(*by_layer)),
         Section("before-after", "Repair: before and after", blocks(*repaired, *differences(result))),
-        worse_section(result) if result.shares else Section("worse", "What got worse", blocks(NOTHING_CHANGED)),
+        worse_section(result) if result.shares else Section("worse", "Regressions", blocks(NOTHING_CHANGED)),
         filters_section(result),
         *comparison_tables.sections(result),
         *closing_sections(result, figures),
@@ -120,9 +116,17 @@ def runs(results: Sequence[CriticalResult]) -> Table:
                 change(result, "critical", "other classes"),
             )
         )
-    heads = ("n", "Filters frozen", "Before", "Critical filters frozen", "Change", "As many random ones", "Other classes, critical filters")
+    heads = (
+        "n",
+        "Filters frozen",
+        "Before",
+        "Important filters frozen",
+        "Change",
+        "As many random ones",
+        "Other classes, important filters",
+    )
     numbers: list[CellKind] = ["number"] * len(heads)
-    caption = f"Removal of critical filters, changes in percentage points, with {results[0].level:.0%} intervals"
+    caption = f"Ablation of important filters, changes in percentage points, with {results[0].level:.0%} intervals"
     return Table("runs", caption, ("Of", *heads), ("text", *numbers), (tuple(rows),))
 
 
@@ -149,7 +153,7 @@ def removal(result: CriticalResult) -> list[Table]:
             Table(
                 key=f"removal-{len(tables) + 1}",
                 caption=f"{metric_label(result, metric)} as filters are frozen, n = {count(n)}, with {result.level:.0%} intervals",
-                heads=("Frozen", "Critical filters", "Change, points", f"Random, mean of {result.draws}", "Change, points"),
+                heads=("Frozen", "Important filters", "Change, points", f"Random, mean of {result.draws}", "Change, points"),
                 kinds=("text", "number", "number", "number", "number"),
                 bodies=(rows,),
             )
@@ -175,13 +179,13 @@ def _values(each: Extreme) -> Table:
         )
         for entry in each.filters
     )
-    price: tuple[tuple[str, CellKind], ...] = (("Price", "number"),) if priced else ()
+    price: tuple[tuple[str, CellKind], ...] = (("Penalty", "number"),) if priced else ()
     columns: tuple[tuple[str, CellKind], ...] = (
-        ("Filter", "code"), ("Value ± half-width", "number"), *price, ("Screen", "number"), ("Samples", "number"), ("Known to be of this end", "text"),
+        ("Filter", "code"), ("Value ± half-width", "number"), *price, ("Gradient estimate", "number"), ("Samples", "number"), ("Known to be of this end", "text"),
     )  # fmt: skip
     return Table(
         key=f"values-{each.end}",
-        caption=f"Values{', ranked by value less price' if priced else ''}: {each.heading}",
+        caption=f"Values{', ranked by value less penalty' if priced else ''}: {each.heading}",
         heads=tuple(head for head, _ in columns),
         kinds=tuple(kind for _, kind in columns),
         bodies=(rows,),

@@ -16,14 +16,14 @@ from repairkit.report.tables import column_label
 from repairkit.result import Difference, Estimate
 
 ACCURACIES = (
-    "Accuracy on report images, which had no part in valuing filters: with nothing frozen, and the mean over the numbers of filters below."
+    "Accuracy on test images, which had no part in attribution: with nothing frozen, and the mean over the numbers of filters below."
 )
 WORSE = "What the dropout-trained network does worse than the original. This section is never left out."
-NOTHING_WORSE = "Nothing is measurably worse: neither accuracy nor a mean change by freezing is measurably lower. That is no proof that nothing is worse; the intervals say how much could hide."
-DIFFERENCES = "The dropout-trained network minus the original, on the same images. A change by freezing is a fall where it is negative; a difference of changes above zero says that the dropout-trained network falls less. The verdict rests on the means over the numbers of filters, which were fixed beforehand."
-REMOVAL = "Of each network its own highest filters, its own lowest and random ones are frozen, measured at the numbers of filters shown. Changes are paired, against the same network with nothing frozen; differences are those of the dropout-trained network minus the original. A claim at one number of filters needs more than the interval beside it, because there are several numbers."
-VALUES = "Each value stands with the half-width of its interval, from an attribution that sought its end. Values of two networks are each in the unit of its own worth."
-RANKINGS = "Of each network the first filters of each ranking are frozen, its own. A difference above zero says that the dropout-trained network falls less. Where a ranking takes little from either network, there is little to tell apart."
+NOTHING_WORSE = "Nothing is measurably worse: neither accuracy nor a mean change by freezing is measurably lower. This does not prove that nothing is worse. The intervals say how much could hide."
+DIFFERENCES = "The dropout-trained network minus the original, on the same images. A negative change by freezing is a fall. A difference of changes above zero means that the dropout-trained network falls less. The verdict rests on the means over the numbers of filters, which were fixed beforehand."
+REMOVAL = "Each network has its own highest filters, its own lowest filters and random filters frozen, at the numbers of filters shown. Changes are paired, against the same network with nothing frozen. Differences are the dropout-trained network minus the original. There are several numbers of filters. A claim at one of them therefore needs more than the interval beside it."
+VALUES = "Every value stands with the half-width of its interval, from the attribution that sought that end. Values of the two networks have different units, because each has its own objective."
+RANKINGS = "In each network the first filters of that network's rankings are frozen. A difference above zero means that the dropout-trained network falls less. Where a ranking costs either network little, there is little to tell apart."
 GLOSSARY_METRICS = (
     "Accuracy",
     "Accuracy with filters frozen",
@@ -37,10 +37,10 @@ GLOSSARY_TERMS = (
     "Claim at one number of filters",
     "Filter",
     "Value",
-    "Screen",
+    "Gradient estimate",
     "Random filters",
     "Dropout-trained",
-    "Image pass",
+    "Pass",
 )
 
 
@@ -70,15 +70,15 @@ def label(metric: str, group: str | None) -> str:
 def sections(result: DropoutResult, figures: Sequence[Figure]) -> list[Section]:
     """The report between the verdict and the glossary; `figures` are those of the result."""
     ranked: list[Block] = (
-        [Heading("Does the finding hang on Shapley values?"), Text(RANKINGS), Bullets(result.rankings.sentences)] if result.rankings else []
+        [Heading("Does the finding depend on the ranking?"), Text(RANKINGS), Bullets(result.rankings.sentences)] if result.rankings else []
     )
     return [
         Section("accuracies", "Accuracy of both networks", blocks(ACCURACIES, accuracies(result) if result.shares else None)),
-        worse_section(result, title="What is worse", lead=WORSE, otherwise=NOTHING_WORSE),
+        worse_section(result, title="Regressions", lead=WORSE, otherwise=NOTHING_WORSE),
         differences_section(differences(result), DIFFERENCES),
         Section(
             "removal",
-            "Filters frozen",
+            "Ablation curves",
             blocks(REMOVAL if result.groups else "No filter was frozen: none was valued in both networks.", *removal(result)),
         ),
         Section("values", "Highest and lowest values", blocks(VALUES, *extremes(result))),
@@ -252,7 +252,7 @@ def extremes(result: DropoutResult) -> list[Table]:
         Table(
             key=f"values-{column}-{each.end}",
             caption=f"{column_label(result, column)}, values: {each.heading}",
-            heads=("Filter", "Value ± half-width", "Screen", "Samples"),
+            heads=("Filter", "Value ± half-width", "Gradient estimate", "Samples"),
             kinds=("code", "number", "number", "number"),
             bodies=(
                 tuple(

@@ -37,11 +37,11 @@ GLOSSARY_TERMS = (
     "Claim",
     "Filter",
     "Value",
-    "Screen",
+    "Gradient estimate",
     "Stability",
     "Threshold moved",
     "Dropout-trained",
-    "Image pass",
+    "Pass",
     "Fold",
 )
 
@@ -71,7 +71,7 @@ def facts(result: FairnessResult) -> list[tuple[str, str]]:
         ("Target data", result.target),
         ("Source data", result.source),
         ("Filters ranked by", result.objective),
-        ("Design", f"{result.folds} folds, every target image reported on once" if result.folds > 1 else "one split, no folds"),
+        ("Design", f"{result.folds} folds, every target image is a test image once" if result.folds > 1 else "one split, no folds"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
@@ -143,10 +143,10 @@ def rounds(result: FairnessResult) -> Table | None:
     fold_kind: tuple[CellKind, ...] = ("number",) if folded else ()
     return Table(
         key="rounds",
-        caption="What each round froze, and where that led on report images",
+        caption="What each round froze, and where that led on test images",
         heads=(
             "Round", *(("Fold",) if folded else ()), "Column", "Frozen in it", "Mean recall after it", "Source accuracy after it",
-            "Image passes", "Choosing stopped because",
+            "Passes", "Selection stopped because",
         ),
         kinds=("text", *fold_kind, "text", "text", "number", "number", "number", "text"),
         bodies=(rows,),

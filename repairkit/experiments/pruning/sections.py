@@ -12,14 +12,14 @@ from repairkit.report.drawing import Figure
 from repairkit.report.formatting import NONE, count, interval, limit, percent, points
 from repairkit.report.tables import column_label, differences, key_figure, point_cells
 
-NETWORKS = "Accuracy is measured on report images, which had no part in finding or choosing filters. Freezing alone makes a network neither smaller nor faster; taking frozen filters out does. Beside accuracy stand the classes that changed measurably and those that fell most."
+NETWORKS = "Accuracy is measured on test images, which had no part in attribution or selection. Freezing alone makes a network neither smaller nor faster; pruning the frozen filters does. Beside accuracy stand the classes that changed measurably and the classes that fell most."
 WORSE = "Pruning may cost a few classes much while accuracy hardly moves. This section is never left out."
-CURVE = "Filters of least absolute value are frozen first, and beside them as many drawn at random from those that may be frozen. Report images, so that nothing was chosen on them."
-TRIES = "The number was chosen on other images, as the largest that held the guard:"
-FROZEN = "A frozen filter sends on one constant, whatever the image. Which filters were frozen at what stands in patch.json, and which channels are gone in pruned.json."
-KEPT = "A filter goes only if all that its signal is added to or multiplied with is frozen too, and one stays where its constant is read through zero padding."
-COMPARISON = "The same filters, constants, worth and images that find, valued in other ways. Those that are made on a number of images get as many image passes as the Shapley values took, or all images that find, where these take fewer. Along the order of each, least absolute value first, the same search found how many filters the guard allows, and these were taken out. For the areas filters are frozen at the same numbers, on report images; the area is the mean height of such a curve, and the order is better whose accuracy falls less. Differences are paired, on the same images, and positive where the Shapley values do better; each interval holds for one baseline at a time, claims of better and worse for all of them together."
-NOTHING_CHANGED = "No weights were changed, so nothing got worse."
+CURVE = "Filters of least absolute value are frozen first. Beside them stand as many filters drawn at random from the filters that may be frozen. The images are test images, so nothing was selected on them."
+TRIES = "The number was selected on the selection images, as the largest that held the guard:"
+FROZEN = "A frozen filter outputs one constant, whatever the image. The file patch.json lists the frozen filters and their constants; pruned.json lists the channels that are gone."
+KEPT = "A filter is pruned only if all that its signal is added to or multiplied with is frozen too. A filter stays where its constant is read through zero padding."
+COMPARISON = "Baselines rank the same filters in other ways, with the same constants, objective and attribution images. A baseline that needs a number of images gets as many passes as the Shapley values took, or all attribution images if that is fewer. Along each ranking, least absolute value first, the same search found how many filters the guard allows, and these filters were pruned. For the areas, filters are frozen at the same numbers on test images. The area is the mean height of the ablation curve; a ranking is better if accuracy falls less. Differences are paired, on the same images, and positive where the Shapley values do better. Each interval holds for one baseline at a time; claims hold for all baselines together."
+NOTHING_CHANGED = "No weights were changed, so there are no regressions."
 GLOSSARY_METRICS = (
     "Class recall",
     "Accuracy",
@@ -34,10 +34,10 @@ GLOSSARY_TERMS = (
     "Claim",
     "Filter",
     "Value",
-    "Screen that ranks",
+    "Gradient estimate that ranks",
     "Random filters",
-    "Taken out",
-    "Image pass",
+    "Pruned filter",
+    "Pass",
 )
 
 
@@ -51,7 +51,7 @@ def sections(result: PruningResult, figures: Sequence[Figure]) -> list[Section]:
         Section(
             "networks", "Before and after", blocks(NETWORKS, networks(result), latencies(result) if result.latencies else None, *compared)
         ),
-        worse_section(result, lead=WORSE) if result.chosen else Section("worse", "What got worse", blocks(NOTHING_CHANGED)),
+        worse_section(result, lead=WORSE) if result.chosen else Section("worse", "Regressions", blocks(NOTHING_CHANGED)),
         Section("curve", "How many filters to freeze", blocks(CURVE, curve(result), TRIES, tries(result))),
         Section("filters", "Filters changed", blocks(FROZEN if result.chosen else NONE_FROZEN, by_layer, *still_there)),
         *comparison_tables.sections(result, *held, lead=COMPARISON),
@@ -112,7 +112,7 @@ def runs(results: Sequence[PruningResult]) -> Table:
                 Cell(points(change.value), interval(change.low, change.high, points)) if change else Cell(NONE),
             )
         )
-    heads = ("Network", "n", "Filters", "Frozen", "Taken out", "Parameters left", "FLOPs left", "Change of accuracy, points")
+    heads = ("Network", "n", "Filters", "Frozen", "Pruned", "Parameters left", "FLOPs left", "Change of accuracy, points")
     numbers: list[CellKind] = ["number"] * (len(heads) - 1)
     caption = f"Pruning, with {results[0].level:.0%} intervals"
     return Table("runs", caption, heads, ("text", *numbers), (tuple(rows),))
@@ -136,7 +136,7 @@ def networks(result: PruningResult) -> Table:
     timed = [f"{each.batch} image{'s' if each.batch > 1 else ''}, ms" for each in result.latencies]
     heads = ("Network", "n", "Accuracy", "Parameters", "FLOPs of an image", *timed)
     numbers: list[CellKind] = ["number"] * (len(heads) - 1)
-    caption = f"What each network is worth and what it costs, with {result.level:.0%} intervals of accuracy"
+    caption = f"Accuracy and cost of each network, with {result.level:.0%} intervals of accuracy"
     return Table("networks", caption, heads, ("text", *numbers), (tuple(rows),))
 
 
@@ -165,7 +165,7 @@ def curve(result: PruningResult) -> Table:
     found = {(point.series, point.filters): point for point in result.curve}
     rows = tuple(
         (
-            Cell(f"{count(number)}{' (chosen)' if number == result.chosen and number else ''}", kind="text"),
+            Cell(f"{count(number)}{' (selected)' if number == result.chosen and number else ''}", kind="text"),
             *point_cells(found["least", number]),
             *point_cells(found["random", number]),
         )
@@ -182,7 +182,7 @@ def curve(result: PruningResult) -> Table:
 
 
 def tries(result: PruningResult) -> Table:
-    """What was tried on the choose images."""
+    """What was tried on the selection images."""
     rows = tuple(
         (
             Cell(count(each.filters), kind="text"),
@@ -194,7 +194,7 @@ def tries(result: PruningResult) -> Table:
     )
     return Table(
         "tries",
-        f"Numbers of filters tried on the images that choose, n = {count(result.parts['choose'])}",
+        f"Numbers of filters tried on the selection images, n = {count(result.parts['choose'])}",
         ("Frozen", "Accuracy", "Bound on its fall, points", "Guard"),
         ("text", "number", "number", "text"),
         (rows,),
@@ -202,7 +202,7 @@ def tries(result: PruningResult) -> Table:
 
 
 def contest(result: PruningResult, held: Contest) -> Table:
-    """What the same search and the same taking out made of every order."""
+    """What the same search and the same pruning made of every order."""
     original = result.footprints[0]
 
     def row(each: PrunedBy) -> tuple[Cell, ...]:
@@ -221,12 +221,12 @@ def contest(result: PruningResult, held: Contest) -> Table:
     own = held.orders[0]
     return Table(
         key="contest",
-        caption=f"How much each order prunes under the same guard (a fall by {limit(result.max_drop)}, on the images that choose), and accuracy then "
-        f"on report images (n = {count(own.n)}, {percent(own.before)} before), with {result.level:.0%} intervals",
+        caption=f"How much each order prunes under the same guard (a fall by {limit(result.max_drop)}, on the selection images), and accuracy then "
+        f"on test images (n = {count(own.n)}, {percent(own.before)} before), with {result.level:.0%} intervals",
         heads=(
             "Least first by",
             "Frozen",
-            "Taken out",
+            "Pruned",
             "Parameters left",
             "FLOPs left",
             "Accuracy",
@@ -245,10 +245,10 @@ def layers(result: PruningResult) -> Table:
         (Cell(each.layer, kind="code"), Cell(count(each.filters)), Cell(count(each.frozen)), Cell(count(each.removed)))
         for each in result.layers
     )
-    return Table("layers", "Filters by layer", ("Layer", "Filters", "Frozen", "Taken out"), ("code", "number", "number", "number"), (rows,))
+    return Table("layers", "Filters by layer", ("Layer", "Filters", "Frozen", "Pruned"), ("code", "number", "number", "number"), (rows,))
 
 
 def kept(result: PruningResult) -> Table:
     """Why frozen filters are still there."""
     rows = tuple((Cell(each.reason, kind="text"), Cell(count(each.filters))) for each in result.kept)
-    return Table("kept", "Frozen filters that could not be taken out", ("Because", "Filters"), ("text", "number"), (rows,))
+    return Table("kept", "Frozen filters that could not be pruned", ("Because", "Filters"), ("text", "number"), (rows,))

@@ -12,24 +12,24 @@ from repairkit.report.drawing import Figure
 from repairkit.report.formatting import NONE, count, interval, percent, signed
 from repairkit.result import Estimate
 
-REPLAY = "Both algorithms are stopped by the same rule at the same tolerance. The fewer filters stay contested until the end, the more a bandit saves; a wide tolerance leaves everybody near the k-th value for long, and it saves little."
-BUDGET = "On a real network neither algorithm of the paper stops by its rule within a budget that people have. So the engines are held against a long reference after the same image passes."
+REPLAY = "Both algorithms are stopped by the same rule at the same tolerance. A bandit saves more when fewer filters stay candidates until the end. A wide tolerance leaves most filters near the k-th value for long, and the bandit then saves little."
+BUDGET = "On a real network neither algorithm of the paper stops by its rule within a practical budget. So the engines are compared with a long reference after the same number of passes."
 GLOSSARY_METRICS = ("Accuracy",)
 GLOSSARY_TERMS = (
     "Interval over filters",
     "Filter",
     "Value",
-    "Screen",
+    "Gradient estimate",
     "Sample",
     "Published rule",
     "Spearman and R²",
-    "Image pass",
+    "Pass",
 )
 
 
 LABELS = {
     "tmab-paper": "TMAB as published",
-    "tmab": "tmab (screen and flips)",
+    "tmab": "tmab (gradient estimates and exact contributions)",
     "monte-carlo": "Monte Carlo",
     "reference": "the reference",
 }
@@ -42,7 +42,7 @@ def sections(result: EfficiencyResult, figures: Sequence[Figure]) -> list[Sectio
     return [
         Section("compared", "Samples and agreement", blocks(lead, *comparisons(result))),
         *comparison_tables.sections(result),
-        *closing_sections(result, figures, title="How it was compared, and what it cost"),
+        *closing_sections(result, figures, title="Method and cost"),
     ]
 
 
@@ -51,7 +51,7 @@ def facts(result: EfficiencyResult) -> list[tuple[str, str]]:
     return [
         ("Model", f"{result.model} ({count(result.filters)} filters)"),
         ("Images", result.images),
-        ("Compared", "when both stop by the published rule" if result.compared_by == "replay" else "after equal image passes"),
+        ("Compared", "when both stop by the published rule" if result.compared_by == "replay" else "after equal passes"),
         ("Sought", f"the {count(result.top)} filters of {'highest' if result.end == 'high' else 'lowest'} value"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
@@ -123,7 +123,7 @@ def _stop(stop: StoppedAlike) -> tuple[Cell, ...]:
 
 def agreements(result: EfficiencyResult) -> Table:
     """A row for each engine."""
-    heads = ("Image passes", "Filters valued", "Spearman", "R²", f"Of the {count(result.top)} sought")
+    heads = ("Passes", "Filters valued", "Spearman", "R²", f"Of the {count(result.top)} sought")
     rows = tuple(
         (
             Cell(LABELS[entry.engine], kind="text"),
@@ -135,7 +135,7 @@ def agreements(result: EfficiencyResult) -> Table:
         )
         for entry in result.agreements
     )
-    caption = f"Agreement with a long reference at equal image passes, with {result.level:.0%} intervals"
+    caption = f"Agreement with a long reference at equal passes, with {result.level:.0%} intervals"
     return Table("agreements", caption, ("Engine", *heads), ("text", "number", "number", "number", "number", "number"), (rows,))
 
 
@@ -144,8 +144,8 @@ def needed(result: EfficiencyResult) -> Table:
     rows = tuple((Cell(f"{entry.tolerance:g}", kind="text"), Cell(count(entry.passes))) for entry in result.needed)
     return Table(
         "needed",
-        "Image passes until TMAB as published stops, extrapolated, at least",
-        ("Tolerance", "Image passes"),
+        "Passes until TMAB as published stops, extrapolated, at least",
+        ("Tolerance", "Passes"),
         ("text", "number"),
         (rows,),
     )

@@ -12,9 +12,9 @@ from repairkit.report.drawing import Figure
 from repairkit.report.formatting import NONE, count, interval, percent
 from repairkit.result import Estimate
 
-DEATHS = "A network that is dead gives every filter that is removed later a marginal contribution of nothing but noise. The paper ends a permutation once the worth is below a fixed value; the last columns say what share of a permutation's evaluations that saves and what share of the worth is then credited to no filter."
-ZONES = "The default engine truncates by size: it draws coalitions that keep at least the share t0 of the filters. With t0 = auto it begins where single filters begin to change the score, which is not where accuracy is high."
-CURVES = "None removed is the whole network, all removed the same constant answer to every image."
+DEATHS = "A network is at chance when its objective value cannot be told from one constant answer. Every filter that is frozen later then has a marginal contribution of pure noise. The paper ends a permutation once the objective value is below a fixed number. The last columns give the share of a permutation's evaluations that this saves, and the share of the objective value that it credits to no filter."
+ZONES = "The default engine truncates by size: it draws coalitions that keep at least the share t0 of the filters. With t0 = auto the live range begins where single filters begin to change the score. Accuracy need not be high there."
+CURVES = "None frozen is the whole network; all frozen is the same constant answer to every image."
 GLOSSARY_METRICS = (
     "Accuracy",
     "Mean recall",
@@ -23,20 +23,20 @@ GLOSSARY_TERMS = (
     "Interval over orders and images",
     "Filter",
     "Truncation",
-    "Dead network",
-    "Live zone",
-    "Image pass",
+    "Network at chance",
+    "Live range",
+    "Pass",
 )
 
 
 def sections(result: TruncationResult, figures: Sequence[Figure]) -> list[Section]:
     """The report between the verdict and the glossary; `figures` are those of the result."""
     return [
-        Section("deaths", "When networks die, and what truncation saves", blocks(DEATHS, deaths(result))),
-        Section("zones", "Where the live zone begins", blocks(ZONES, zones(result))),
-        Section("curves", "Worth as filters are removed", blocks(CURVES, *curves(result))),
+        Section("deaths", "When networks are at chance, and what truncation saves", blocks(DEATHS, deaths(result))),
+        Section("zones", "Where the live range begins", blocks(ZONES, zones(result))),
+        Section("curves", "Objective value as filters are frozen", blocks(CURVES, *curves(result))),
         *comparison_tables.sections(result),
-        *closing_sections(result, figures, title="How it was measured, and what it cost"),
+        *closing_sections(result, figures, title="Method and cost"),
     ]
 
 
@@ -44,7 +44,7 @@ def facts(result: TruncationResult) -> list[tuple[str, str]]:
     """Which networks, on what, and how it was judged."""
     return [
         *((network.name, f"{network.model} ({count(network.filters)} filters; {network.images})") for network in result.networks),
-        ("Orders of removal", f"{result.trajectories} of each network"),
+        ("Orders of ablation", f"{result.trajectories} of each network"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
@@ -71,15 +71,23 @@ def design(result: TruncationResult) -> str:
 
 
 def runs(results: Sequence[TruncationResult]) -> Table:
-    """Several runs below one another: when their networks die."""
+    """Several runs below one another: when their networks reach chance."""
     tables = [deaths(result) for result in results]
     return Table("runs", tables[0].caption, tables[0].heads, tables[0].kinds, tuple(body for table in tables for body in table.bodies))
 
 
 def deaths(result: TruncationResult) -> Table:
-    """When each network dies, and what ending permutations at the paper's worth saves."""
+    """When each network reaches chance, and what ending permutations where the paper does saves."""
     numbers: list[CellKind] = ["number"] * 7
-    heads = ("n", "Dead in half of the orders", "First and last order", "Rises again", "Paper's end", "Evaluations saved", "Worth given up")
+    heads = (
+        "n",
+        "At chance in half of the orders",
+        "First and last order",
+        "Rises again",
+        "Paper's end",
+        "Evaluations saved",
+        "Objective value given up",
+    )
     rows = tuple(
         (
             Cell(label(curve), kind="text"),
@@ -94,13 +102,13 @@ def deaths(result: TruncationResult) -> Table:
         for curve in result.curves
     )
     caption = (
-        f"Share of the filters removed at which networks die, and what truncation saves, in percent, with {result.level:.0%} intervals"
+        f"Share of frozen filters at which networks reach chance, and what truncation saves, in percent, with {result.level:.0%} intervals"
     )
     return Table("deaths", caption, ("Network", *heads), ("text", *numbers), (rows,))
 
 
 def zones(result: TruncationResult) -> Table:
-    """Where the live zone begins."""
+    """Where the live range begins."""
     rows = tuple(
         (
             Cell(network.name, kind="text"),
@@ -111,20 +119,20 @@ def zones(result: TruncationResult) -> Table:
         )
         for network in result.networks
     )
-    heads = ("Network", "t0", "How", "Filters removed there", "Orders that are dead there")
-    return Table("zones", "The live zone beside the orders", heads, ("text", "number", "text", "number", "number"), (rows,))
+    heads = ("Network", "t0", "How", "Filters frozen there", "Orders at chance there")
+    return Table("zones", "The live range beside the orders", heads, ("text", "number", "text", "number", "number"), (rows,))
 
 
 def curves(result: TruncationResult) -> list[Table]:
-    """For each network and metric the worth at every measured share."""
+    """For each network and metric the objective value at every measured share."""
     return [
         Table(
             key=f"curve-{number}",
             caption=(
                 f"{label(curve)}: mean over {result.trajectories} orders, n = {count(curve.n)}, with {result.level:.0%} intervals; "
-                f"chance is {percent(curve.chance)}, and {percent(curve.dead_below)} or less counts as dead"
+                f"chance is {percent(curve.chance)}, and {percent(curve.dead_below)} or less counts as chance"
             ),
-            heads=("Removed", "Filters", "Mean", "5 to 95% of the orders", "Orders that are dead"),
+            heads=("Frozen", "Filters", "Mean", "5 to 95% of the orders", "Orders at chance"),
             kinds=("number", "number", "number", "number", "number"),
             bodies=(
                 tuple(
