@@ -12,7 +12,7 @@ from repairkit.attacks.generate import derived_seed, draw_targets, perturb
 from repairkit.attacks.methods import PGD
 from repairkit.data.images import Indices, LabelledImages
 from repairkit.models.finetuning import finetune
-from repairkit.models.training import TrainingProgress
+from repairkit.models.training_loop import TrainingProgress
 from repairkit.network.classifier import Classifier
 from repairkit.shapley.game import GRADIENT_COST
 
@@ -80,7 +80,7 @@ def train_against(
         batch_size: images per step.
         seed: of order, targets and attacks: same seed, threads and device, same weights.
         look: shown the network after each epoch, see `finetune`.
-        progress: see `repairkit.models.training.TrainingProgress`.
+        progress: see `repairkit.models.training_loop.TrainingProgress`.
 
     Raises:
         UsageError, ModelError: as `finetune`.

@@ -23,7 +23,8 @@ from repairkit.experiments.truncation.recipe import NetworkSection
 from repairkit.experiments.truncation.run import Subject
 from repairkit.files import cache_directory
 from repairkit.models import zoo
-from repairkit.models.training import TrainingProgress, train
+from repairkit.models.training import train
+from repairkit.models.training_loop import TrainingProgress
 from repairkit.network.weights import hash_state, read_weights
 
 

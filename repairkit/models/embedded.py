@@ -20,7 +20,8 @@ from repairkit.data.training_hashes import record_path, write_record
 from repairkit.errors import UsageError
 from repairkit.files import cache_directory
 from repairkit.models import zoo
-from repairkit.models.training import TrainingProgress, train
+from repairkit.models.training import train
+from repairkit.models.training_loop import TrainingProgress
 
 NOTICE = (
     "Embedded default for {architecture}: fitted on scikit-learn's handwritten digits and not on ImageNet, because its weights "

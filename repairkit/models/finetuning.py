@@ -15,7 +15,7 @@ from torch import nn
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError, UsageError
-from repairkit.models.training import Disturb, TrainingLoop, TrainingProgress, check_loss
+from repairkit.models.training_loop import Disturb, TrainingLoop, TrainingProgress, check_loss
 from repairkit.network.classifier import Classifier, try_one
 from repairkit.network.freezing import Constants, bake, baked_rows
 from repairkit.network.tracing import FreezeAt
@@ -55,7 +55,7 @@ def finetune(
         batch_size: images per step; those left over in an epoch wait for the next.
         seed: of order and dropout: same seed and threads, same weights.
         weights: float64 (N,), how often each image is drawn, in proportion and with replacement, in place of once an epoch.
-        disturb: what to make of the images of a step before they are learned; see `repairkit.models.training.Disturb`.
+        disturb: what to make of the images of a step before they are learned; see `repairkit.models.training_loop.Disturb`.
         look: shown the number of each epoch, from 1, and a copy of the classifier at its end, in eval mode without gradients.
         progress: see `TrainingProgress`.
 

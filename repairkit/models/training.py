@@ -6,34 +6,27 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from repairkit.data.images import Indices, LabelledImages
+from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError, UsageError
 from repairkit.evaluation.splits import check_disjoint
 from repairkit.files import write_text
 from repairkit.models import zoo
 from repairkit.models.early_stopping import EarlyStopping, Epoch
-from repairkit.models.filter_dropout import FilterDropout
 from repairkit.models.training_checkpoint import TrainingCheckpoint
+from repairkit.models.training_loop import TrainingLoop, TrainingProgress, measure, settle_norms_of
 from repairkit.network.classifier import Classifier, try_one
 from repairkit.network.head import head_of
 from repairkit.network.weights import hash_state, load_state, read_weights, write_weights
-
-TrainingProgress = Callable[[int, int, Epoch | None], None]
-"""Called after each step with (step, steps, None) and each epoch with its `Epoch`."""
-Disturb = Callable[[Classifier, torch.Tensor, Indices], torch.Tensor]
-"""Called with the classifier as it is, images (k, 3, height, width) in [0, 1] and labels int64 (k,); the images to learn in their place."""
 
 
 @dataclass(frozen=True)
@@ -111,27 +104,25 @@ def train(
     Args:
         images: the training images.
         architecture: torchvision's name.
-        init: weights to start from (a file or a state dict); a classifier head for another number
-            of classes is replaced by a fresh one, and `notes` says so. None starts afresh.
+        init: weights to start from (a file or a state dict). A classifier head for another number of classes is replaced by a fresh one,
+            and `notes` says so. None starts from fresh weights.
         epochs: passes over the images.
         batch_size: images per step.
         learning_rate: its highest value, reached after a tenth of the steps.
         weight_decay: AdamW's.
-        filter_dropout: probability p in [0, 1) of dropping a filter's signal; see this module.
+        filter_dropout: probability p in [0, 1) of dropping a filter's signal (`repairkit.models.filter_dropout`).
         ramp: share of the steps over which p rises from 0.
         size: train on images resized to this many pixels; None keeps theirs.
-        flip: mirror half of the images, drawn anew each epoch.
-        settle_norms: at the end, take the batch norms' statistics from one more pass over the images. In a
-            training of a few hundred steps the running ones lag behind: a MobileNetV3, which moves them by a
-            hundredth a step, then answers at chance in eval mode.
+        flip: mirror half of the images, sampled anew in each epoch.
+        settle_norms: at the end, take the batch norms' statistics from one more pass over the images. In a training of a few hundred steps
+            the running statistics lag behind: a MobileNetV3, whose momentum is a hundredth, then answers at chance.
         seed: fixes fresh weights, order, flips and dropout: same seed and threads, same weights.
-        validation: measured after every epoch, never trained on; `repairkit.models.early_stopping.hold_out` cuts some off.
-        patience: keep the weights of the epoch of highest validation accuracy, and end after so many epochs in a row without a
-            higher one (`repairkit.models.early_stopping` says what that means for the schedule and for dropout that rises). None
-            trains all epochs and keeps the last.
-        checkpoint: where the state is kept after each epoch, and taken up again if it is there. On a CPU, with the same threads, a
-            training that goes on ends with the same bits as one that was never interrupted. The caller removes it.
-        progress: see `TrainingProgress`.
+        validation: measured after every epoch, never trained on; `repairkit.models.early_stopping.hold_out` makes such a part.
+        patience: keep the weights of the epoch of highest validation accuracy, and end after so many epochs in a row without a higher one
+            (see `repairkit.models.early_stopping`). None trains all epochs and keeps the last.
+        checkpoint: keeps the state after each epoch; a training that finds one goes on from it. On a CPU with the same threads it ends with
+            the same bits as an uninterrupted one. The caller removes the checkpoint.
+        progress: see `repairkit.models.training_loop.TrainingProgress`.
         threads: CPU threads; None leaves torch's setting.
         device: where to train.
 
@@ -141,11 +132,7 @@ def train(
         DataError: validation and training share an image, or the checkpoint cannot be read.
         ModelError: the network cannot take images of this size, the loss is not finite, or the network ends at chance.
     """
-    if epochs < 1 or batch_size < 2 or not learning_rate > 0 or not 0 <= filter_dropout < 1 or not 0 <= ramp <= 1:
-        raise UsageError(
-            "expected epochs >= 1, batch size >= 2, learning rate > 0, 0 <= filter dropout < 1 and 0 <= ramp <= 1; "
-            f"got {epochs}, {batch_size}, {learning_rate}, {filter_dropout}, {ramp}"
-        )
+    _check_ranges(epochs, batch_size, learning_rate, filter_dropout, ramp)
     if patience is not None:
         _check_patience(patience, images, validation, dropout_rises_to_the_end=filter_dropout > 0 and ramp == 1, settles=settle_norms)
     started = time.perf_counter()
@@ -176,22 +163,11 @@ def train(
         classifier = Classifier(network, classes=images.classes, size=size).to(device).to(memory_format=torch.channels_last)
         try_one(classifier.eval(), images)
         loop = TrainingLoop(classifier, images, batch_size, learning_rate, weight_decay, epochs, filter_dropout, ramp, flip)
-        configuration = _configuration(settings, images, validation, init, device)
-        history, earlier = _take_up(checkpoint, configuration, loop, stopping)
+        session = _Session(loop, stopping, checkpoint, _configuration(settings, images, validation, init, device), started)
         with _nothing_kept(checkpoint):
-            with closing(loop.epochs(validation, progress)) as to_come:
-                while not (stopping and stopping.ended) and (epoch := next(to_come, None)):
-                    history.append(epoch)
-                    if stopping:
-                        stopping.see(epoch, network)
-                    if checkpoint:
-                        kept = {"loop": loop.state(), "stopping": stopping.state() if stopping else None}
-                        seconds = earlier + time.perf_counter() - started
-                        checkpoint.write(configuration, kept | {"history": [asdict(each) for each in history], "seconds": seconds})
-            if stopping:
-                stopping.restore(network)
+            session.run(validation, progress)
             if settle_norms:
-                _settle_norms(classifier, images, batch_size)
+                settle_norms_of(classifier, images, batch_size)
             _check_learned(classifier.eval(), images)
     return Trained(
         network=network.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False),
@@ -200,13 +176,60 @@ def train(
         trained_on=f"{images.name}, {len(images)} images",
         settings=settings,
         notes=notes,
-        history=tuple(history),
-        seconds=earlier + time.perf_counter() - started,
-        kept_epoch=stopping.best.epoch if stopping and stopping.best else len(history),
+        history=tuple(session.history),
+        seconds=session.seconds,
+        kept_epoch=stopping.best.epoch if stopping and stopping.best else len(session.history),
         ended=f"{patience} epochs in a row brought no higher validation accuracy"
         if stopping and stopping.ended
         else f"all {epochs} epochs were trained",
     )
+
+
+class _Session:
+    """The epochs of one training from its checkpoint to its end; the network holds the weights to keep afterwards."""
+
+    def __init__(
+        self,
+        loop: TrainingLoop,
+        stopping: EarlyStopping | None,
+        checkpoint: TrainingCheckpoint | None,
+        configuration: Mapping[str, object],
+        started: float,
+    ) -> None:
+        self._loop, self._stopping, self._checkpoint, self._configuration = loop, stopping, checkpoint, configuration
+        self.history, earlier = _take_up(checkpoint, configuration, loop, stopping)
+        self._began = started - earlier
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all sessions so far."""
+        return time.perf_counter() - self._began
+
+    def run(self, validation: LabelledImages | None, progress: TrainingProgress | None) -> None:
+        """Train until the last epoch, or until patience runs out."""
+        network, stopping = self._loop.classifier.network, self._stopping
+        with closing(self._loop.epochs(validation, progress)) as epochs:
+            while not (stopping and stopping.ended) and (epoch := next(epochs, None)):
+                self.history.append(epoch)
+                if stopping:
+                    stopping.see(epoch, network)
+                self._save()
+        if stopping:
+            stopping.restore(network)
+
+    def _save(self) -> None:
+        if self._checkpoint:
+            state = {"loop": self._loop.state(), "stopping": self._stopping.state() if self._stopping else None}
+            history = [asdict(epoch) for epoch in self.history]
+            self._checkpoint.write(self._configuration, state | {"history": history, "seconds": self.seconds})
+
+
+def _check_ranges(epochs: int, batch_size: int, learning_rate: float, filter_dropout: float, ramp: float) -> None:
+    if epochs < 1 or batch_size < 2 or not learning_rate > 0 or not 0 <= filter_dropout < 1 or not 0 <= ramp <= 1:
+        raise UsageError(
+            "expected epochs >= 1, batch size >= 2, learning rate > 0, 0 <= filter dropout < 1 and 0 <= ramp <= 1; "
+            f"got {epochs}, {batch_size}, {learning_rate}, {filter_dropout}, {ramp}"
+        )
 
 
 def _facts(images: LabelledImages) -> dict[str, object]:
@@ -301,174 +324,6 @@ def _start(architecture: str, classes: int, init: Path | Mapping[str, torch.Tens
             state[key] = own[key]
     load_state(network, state, where=str(init) if isinstance(init, Path) else "the initial weights")
     return network, tuple(notes)
-
-
-@dataclass
-class TrainingLoop:
-    """The training loop: plain, and the same bits for the same seed.
-
-    With `keep_norms`, for a network that is trained already, only dropout is in training mode: batch norms apply their running
-    statistics and leave them as they are, and no auxiliary head runs (Inception's cannot take images of less than 139 pixels).
-    With `weights` an epoch draws as many images as there are, each in proportion to its weight and put back. `disturb` changes the images of
-    every step before they are learned.
-    """
-
-    classifier: Classifier
-    images: LabelledImages
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    count: int
-    filter_dropout: float
-    ramp: float
-    flip: bool
-    keep_norms: bool = False
-    weights: npt.NDArray[np.float64] | None = None
-    disturb: Disturb | None = None
-
-    def __post_init__(self) -> None:
-        self._per_epoch = max(1, len(self.images) // self.batch_size)
-        self._steps = self.count * self._per_epoch
-        self._done = 0
-        self._optimizer = torch.optim.AdamW(self.classifier.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        warm = max(0.1, 2 / (self._steps + 1))  # one step at least: in ten total steps, OneCycleLR divides a tenth of them by zero
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, self.learning_rate, total_steps=self._steps + 1, pct_start=warm
-        )
-
-    def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on, between two epochs: tensors, numbers and text."""
-        return {
-            "done": self._done,
-            "network": self.classifier.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "random": torch.get_rng_state(),
-            "random on devices": torch.cuda.get_rng_state_all() if self.classifier.mean.is_cuda else [],
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of this training.
-
-        Raises:
-            KeyError, TypeError, ValueError, RuntimeError: it is one of another network or none.
-        """
-        self.classifier.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["random"])
-        torch.cuda.set_rng_state_all(state["random on devices"])
-        self._done = int(state["done"])
-
-    def epochs(self, validation: LabelledImages | None, progress: TrainingProgress | None) -> Generator[Epoch]:
-        """Train, an epoch at a time, those that are still to come; the validation images are measured after each.
-
-        Raises:
-            ModelError: the loss is not finite.
-        """
-        per_epoch, steps, optimizer, schedule = self._per_epoch, self._steps, self._optimizer, self._schedule
-        device = self.classifier.mean.device
-        labels = torch.from_numpy(self.images.labels)
-        example = self.classifier.prepare(self.images.batch(np.arange(1)).to(device))
-        with FilterDropout(self.classifier.network, example) as dropout:
-            for epoch in range(self._done, self.count):
-                began, total, right = time.perf_counter(), 0.0, 0
-                self._enter_training_mode()
-                order = self._order()
-                for index in range(per_epoch):
-                    step = epoch * per_epoch + index
-                    dropout.p = self.filter_dropout * (min(1.0, step / (self.ramp * steps)) if self.ramp else 1.0)
-                    chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-                    target = labels[chosen].to(device)
-                    logits = self._logits(chosen.numpy())
-                    loss = F.cross_entropy(logits, target)
-                    total += check_loss(loss, f"at step {step + 1} of {steps}")
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    nn.utils.clip_grad_norm_(self.classifier.parameters(), 1.0)
-                    optimizer.step()
-                    schedule.step()
-                    right += int((logits.argmax(1) == target).sum())
-                    if progress:
-                        progress(step + 1, steps, None)
-                accuracy, recalls = measure(self.classifier, validation) if validation else (None, {})
-                entry = Epoch(
-                    epoch=epoch + 1,
-                    loss=total / per_epoch,
-                    training_accuracy=right / (per_epoch * min(self.batch_size, len(self.images))),
-                    learning_rate=float(schedule.get_last_lr()[0]),
-                    dropout=dropout.p,
-                    seconds=time.perf_counter() - began,
-                    validation_accuracy=accuracy,
-                    recalls=recalls,
-                )
-                if progress:
-                    progress((epoch + 1) * per_epoch, steps, entry)
-                self._done = epoch + 1
-                yield entry
-
-    def _order(self) -> torch.Tensor:
-        if self.weights is None:
-            return torch.randperm(len(self.images))
-        return torch.multinomial(torch.from_numpy(self.weights), len(self.images), replacement=True)
-
-    def _enter_training_mode(self) -> None:
-        self.classifier.train(not self.keep_norms)
-        for module in self.classifier.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.train()
-
-    def _logits(self, chosen: Indices) -> torch.Tensor:
-        batch = self.images.batch(chosen)
-        if self.flip:
-            mirrored = torch.rand(len(batch)) < 0.5
-            batch[mirrored] = batch[mirrored].flip(3)
-        if self.disturb is not None:
-            batch = self.disturb(self.classifier, batch, self.images.labels[chosen])
-        output = self.classifier(batch.to(self.classifier.mean.device).contiguous(memory_format=torch.channels_last))
-        logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]  # Inception's auxiliary head
-        return logits
-
-
-def check_loss(loss: torch.Tensor, when: str) -> float:
-    """The loss as a number.
-
-    Raises:
-        ModelError: it is NaN or infinite.
-    """
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise ModelError(f"the training loss became {value} {when}; lower the learning rate")
-    return value
-
-
-def _settle_norms(classifier: Classifier, images: LabelledImages, batch_size: int) -> None:
-    """Set the running statistics of every batch norm to their mean over the batches of one pass in training mode."""
-    norms = [module for module in classifier.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's sign for a plain mean over all batches
-    classifier.train()
-    with torch.no_grad():
-        for chosen in np.array_split(np.arange(len(images)), max(1, len(images) // batch_size)):
-            classifier(images.batch(chosen).to(classifier.mean.device).contiguous(memory_format=torch.channels_last))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
-def measure(classifier: Classifier, images: LabelledImages, *, batch_size: int = 128) -> tuple[float, dict[str, float]]:
-    """Accuracy, and recall by group, both in 0 .. 1; the mode of the classifier is restored."""
-    training = classifier.training
-    right = []
-    with torch.inference_mode():
-        classifier.eval()
-        for start in range(0, len(images), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(images)))
-            right.append(classifier(images.batch(indices).to(classifier.mean.device)).argmax(1).cpu().numpy() == images.labels[indices])
-        classifier.train(training)
-    correct = np.concatenate(right)
-    return float(correct.mean()), {group: float(correct[images.groups == group].mean()) for group in images.group_names}
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from repairkit.data.classes import imagenet_classes
 from repairkit.errors import ModelError, UsageError
 from repairkit.models import zoo
 from repairkit.models.class_subset import narrowed
-from repairkit.models.training import measure
+from repairkit.models.training_loop import measure
 from repairkit.network.filters import ConvFilters
 from repairkit.network.weights import hash_state, write_weights
 

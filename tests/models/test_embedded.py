@@ -7,7 +7,7 @@ from repairkit.data import digits
 from repairkit.data.training_hashes import check_unseen, read_record
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import embedded
-from repairkit.models.training import measure
+from repairkit.models.training_loop import measure
 from repairkit.network.filters import ConvFilters
 
 SMALL = {"architecture": "mobilenet_v3_small", "size": 32}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from repairkit.errors import BakeError, ModelError, UsageError
 from repairkit.models.finetuning import finetune
-from repairkit.models.training import measure
+from repairkit.models.training_loop import measure
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import baked_copy

@@ -9,7 +9,7 @@ from torchvision.models import resnet18, squeezenet1_0
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.models import training, zoo
+from repairkit.models import training, training_loop, zoo
 from repairkit.models.early_stopping import EarlyStopping, Epoch, hold_out
 from repairkit.models.filter_dropout import FilterDropout
 from repairkit.models.training import train
@@ -63,7 +63,7 @@ def test_write_leaves_loadable_weights_and_a_record(tmp_path, trained):
     model = zoo.load(path)
     assert model.classifier.classes == ("dark", "bright")
     assert "blobs, 96 images" in model.trained_on
-    accuracy, recalls = training.measure(model.classifier, blobs(32))
+    accuracy, recalls = training_loop.measure(model.classifier, blobs(32))
     assert accuracy == pytest.approx(np.mean(list(recalls.values())))
     assert accuracy > 0.9
     (stage,) = json.loads((tmp_path / "blobs.train.json").read_text())["stages"]
@@ -172,7 +172,7 @@ def test_dropout_ramps_up_and_trains_from_plain_weights(trained):
 
 def test_images_are_resized_for_training_only():
     small = train(blobs(size=48), size=32, **FAST)
-    assert training.measure(training.Classifier(small.network, classes=small.classes, size=32), blobs(32, size=48))[0] > 0.9
+    assert training_loop.measure(training.Classifier(small.network, classes=small.classes, size=32), blobs(32, size=48))[0] > 0.9
 
 
 def test_progress_is_called_for_steps_and_epochs():
@@ -199,7 +199,7 @@ def test_measure_equals_a_literal_count(trained):
     for index in range(30):
         answer = int(classifier(images.batch(np.array([index])))[0].argmax())
         right[images.groups[index]].append(answer == images.labels[index])
-    accuracy, recalls = training.measure(classifier, images, batch_size=7)
+    accuracy, recalls = training_loop.measure(classifier, images, batch_size=7)
     assert recalls == pytest.approx({group: np.mean(values) for group, values in right.items()})
     assert accuracy == pytest.approx(np.mean([value for values in right.values() for value in values]))
 

@@ -13,7 +13,7 @@ from repairkit.data import folders as imagenet
 from repairkit.data.synthetic_faces import target_faces
 from repairkit.errors import ModelError, ModelWarning, UsageError
 from repairkit.models import zoo
-from repairkit.models.training import measure
+from repairkit.models.training_loop import measure
 from repairkit.network.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
 from repairkit.network.filters import ConvFilters
 from repairkit.network.weights import hash_state, write_weights
