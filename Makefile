@@ -43,11 +43,12 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/inception.py --data $(DATA)
 
-# Reports, and tables in README, docs/results.md, recipe headers and reports/paper.md, from the committed result JSON.
+# Reports, and tables in README, docs/results.md, recipe headers and reports/paper.md, from the committed result JSON; the stored texts of tests/golden.
 figures: $(STAMP)
 	$(BIN)/python -m tools.views reports
 	$(BIN)/python -m tools.paper reports
 	$(BIN)/python -m tools.embed README.md docs/results.md recipes/*.toml
+	REPAIRKIT_WRITE_GOLDEN=1 $(BIN)/pytest -q tests/report/test_golden.py
 
 # The two networks that ship with the package, trained anew (about 20 minutes on one core).
 stand-ins: $(STAMP)

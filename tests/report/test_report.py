@@ -19,7 +19,7 @@ from repairkit.report import drawing, figures, formatting, html, markdown, table
 from repairkit.result import Claim, Difference, Guaranteed, Histogram, Result
 from repairkit.run.directory import write_views
 
-COMMITTED = Path(__file__).parent.parent / "reports"
+COMMITTED = Path(__file__).parents[2] / "reports"
 SVG = "{http://www.w3.org/2000/svg}"
 ORDER = {
     "fairness": [

@@ -14,7 +14,7 @@ from repairkit.experiments import report_kinds as kinds
 from repairkit.report import html, markdown
 from repairkit.result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
 
-REPORTS = Path(__file__).parent.parent / "reports"
+REPORTS = Path(__file__).parents[2] / "reports"
 
 
 def selection(metric, value, lead=None, claim=None):
