@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from repairkit.errors import GameError
-from repairkit.shapley import Attribution, Game, exact_values, tmab
+from repairkit.shapley import Attribution, EngineSettings, Game, exact_values, tmab
 from repairkit.shapley.audit import audit_chances
 from repairkit.shapley.confidence import ConfidenceSequence
 from repairkit.shapley.game import GRADIENT_COST
@@ -201,15 +201,15 @@ def study_engines(findings: Findings, game: RandomGame, seed: int, *, delta: flo
     """
     drawn = np.random.default_rng([seed, 1])
     runs = [
-        ("tmab", tmab(game, budget=4_000, top=2, seed=seed, t0=t0, delta=delta), exact_values(game, t0=t0)),
+        ("tmab", tmab(game, EngineSettings(budget=4_000, top_k=2, seed=seed, min_live=t0, delta=delta)), exact_values(game, t0=t0)),
         (
             "monte-carlo",
-            walk(game, bandit=False, budget=20 * 16 * (game.n + 1), batch=16, top=2, seed=seed, delta=delta),
+            walk(game, EngineSettings(engine="monte-carlo", budget=20 * 16 * (game.n + 1), batch=16, top_k=2, seed=seed, delta=delta)),
             exact_values(game),
         ),
     ]
     game.curved = True
-    controlled = tmab(game, budget=4_000, top=2, seed=seed, t0=t0, delta=delta, control=True)
+    controlled = tmab(game, EngineSettings(budget=4_000, top_k=2, seed=seed, min_live=t0, delta=delta, control=True))
     smooth = "smooth scores" if game.family in ("smooth", "signed") else "scores of 0 and 1"
     runs.append((f"tmab with control variates, {smooth}", controlled, exact_values(game, t0=t0)))
     game.curved = False
@@ -244,7 +244,7 @@ def study_guarantee(findings: Findings, game: RandomGame, seed: int, *, delta: f
         game.screen = truth + np.random.default_rng([seed, 2]).normal(size=game.n) * truth.std()  # so poor that it misses many
     budget = SCREEN_ROUND * GRADIENT_COST + 2 * pairs * game.flip_cost(np.arange(game.n))
     contested, audit = (2, 24) if screened else (game.n, None)
-    found = tmab(game, budget=budget, top=2, seed=seed, t0=t0, guarantee=delta, contested=contested, audit=audit)
+    found = tmab(game, EngineSettings(budget=budget, top_k=2, seed=seed, min_live=t0, guarantee=delta, candidates=contested, audit=audit))
     guarantee, game.screen = found.guarantee, None
     kind = "with screen and audit" if screened else "all players"
     findings.add(f"guarantee, {kind}: any interval", delta / 2 if screened else delta, game, missed(found, truth).any())

@@ -25,7 +25,7 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame, prepared_batches
 from repairkit.objectives import Accuracy, Probability
-from repairkit.shapley import tmab
+from repairkit.shapley import EngineSettings, tmab
 
 WEIGHTS = Path("weights/inception_v3_20.safetensors")
 
@@ -107,7 +107,7 @@ def decide(network: nn.Module, device: Device, data: Path, *, pixels: int, budge
         def note(part: str, _made: float, _planned: float, marks: dict[str, float] = marks, started: float = started) -> None:
             marks[part] = time.perf_counter() - started
 
-        found = tmab(game, budget=budget, top=100, end=end, t0=0.9, control=True, progress=note)
+        found = tmab(game, EngineSettings(budget=budget, top_k=100, end=end, min_live=0.9, control=True), progress=note)
         named = np.argsort(np.where(np.isnan(found.value), np.inf, found.value * (1 if end == "low" else -1)))[:100]
         lines.append(
             f"| {end} | {sum(found.passes.values()):,.0f} | {marks['screen']:.0f} | {marks['flips']:.0f} | {int(found.decided[named].sum())} |"

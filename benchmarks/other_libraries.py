@@ -22,7 +22,7 @@ import torch
 from scipy.stats import spearmanr
 from small_network import WholeWorth, circumstances, digits_game, true_values
 
-from repairkit.shapley import Attribution, Game, tmab
+from repairkit.shapley import Attribution, EngineSettings, Game, tmab
 from repairkit.shapley.permutation import walk
 
 BUDGETS = (5, 10, 20, 50)
@@ -55,7 +55,7 @@ def tmab_of_both_ends(worth: WholeWorth, evaluations: int, top: int, seed: int) 
     have their screen.
     """
     runs = [
-        tmab(worth.game, budget=_passes(worth, evaluations) / 2, seed=2 * seed + index, top=top, end=end, control=True)
+        tmab(worth.game, EngineSettings(budget=_passes(worth, evaluations) / 2, seed=2 * seed + index, top_k=top, end=end, control=True))
         for index, end in enumerate(("low", "high"))
     ]
     return combined(runs)
@@ -64,7 +64,9 @@ def tmab_of_both_ends(worth: WholeWorth, evaluations: int, top: int, seed: int) 
 def tmab_of_everyone(worth: WholeWorth, evaluations: int, _top: int, seed: int) -> Found:
     """One run that measures the marginals of all players alike: no screening out, no halving."""
     n = worth.game.n
-    return combined([tmab(worth.game, budget=_passes(worth, evaluations), seed=seed, top=n - 1, contested=n, control=True)])
+    return combined(
+        [tmab(worth.game, EngineSettings(budget=_passes(worth, evaluations), seed=seed, top_k=n - 1, candidates=n, control=True))]
+    )
 
 
 def combined(runs: Sequence[Attribution]) -> Found:
@@ -80,7 +82,7 @@ def combined(runs: Sequence[Attribution]) -> Found:
 
 def monte_carlo(worth: WholeWorth, evaluations: int, top: int, seed: int, *, batch: int = 128) -> Found:
     """The engine `monte-carlo`: permutations, a fresh batch of drawn images for each."""
-    found = walk(worth.game, budget=_passes(worth, evaluations), bandit=False, seed=seed, top=top, batch=batch)
+    found = walk(worth.game, EngineSettings(budget=_passes(worth, evaluations), engine="monte-carlo", seed=seed, top_k=top, batch=batch))
     return Found(found.value, np.ones(worth.game.n, dtype=bool))
 
 

@@ -27,7 +27,7 @@ from passes import add_machine, machine
 
 from repairkit.data import synthetic_faces as drawn
 from repairkit.objectives import Probability, SubgroupRecall
-from repairkit.shapley import Game, tmab
+from repairkit.shapley import EngineSettings, Game, tmab
 from repairkit.shapley.confidence import published_bound
 from repairkit.shapley.permutation import permutation
 from repairkit.shapley.values import Budget, End
@@ -107,7 +107,10 @@ def compare(
     for name, (game, control) in engines.items():
         cells, reached = [], np.inf
         for budget in budgets:
-            runs = [tmab(game, budget=budget, seed=seed, top=top, end=end, t0=flips.t0, control=control) for seed in range(seeds)]
+            runs = [
+                tmab(game, EngineSettings(budget=budget, seed=seed, top_k=top, end=end, min_live=flips.t0, control=control))
+                for seed in range(seeds)
+            ]
             got = [precision_of(run.value[flips.players], truth, errors, top, low=low) for run in runs]
             cells.append(cell(got, each * needed(curve, float(np.mean(got)))))
             reached = min(reached, budget) if np.mean(got) >= level else reached

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         RecallGap,
         SubgroupRecall,
     )
-    from repairkit.shapley import Attribution, FunctionGame, Game, estimate, exact_values
+    from repairkit.shapley import Attribution, EngineSettings, FunctionGame, Game, estimate, exact_values
 
 __version__ = "0.1.0"
 
@@ -32,6 +32,7 @@ __all__ = [
     "Attribution",
     "ClassRecall",
     "ConvFilters",
+    "EngineSettings",
     "FilterId",
     "Freeze",
     "FunctionGame",
@@ -68,7 +69,7 @@ _MODULES = {
         "Probability",
         "SubgroupRecall",
     ),
-    "shapley": ("Attribution", "FunctionGame", "Game", "estimate", "exact_values"),
+    "shapley": ("Attribution", "EngineSettings", "FunctionGame", "Game", "estimate", "exact_values"),
 }
 _MODULE_OF = {name: f"repairkit.{module}" for module, names in _MODULES.items() for name in names}
 

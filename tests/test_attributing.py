@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from engines import tmab
 from games import TableGame, model_game
 from networks import labelled, twelve_filters
 
@@ -12,7 +13,6 @@ from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import attribute, within_memory
 from repairkit.run.ledger import Clock
 from repairkit.run.store import Unfinished
-from repairkit.shapley.tmab import tmab
 
 HALVED = r"memory ran out \(attribution\): passes now carry 8 images"
 
@@ -96,7 +96,7 @@ class Crowded(TableGame):
 @pytest.mark.extended
 def test_all_workers_halve_together():
     def values(game, workers):
-        return tmab(game, budget=2000, top=1, workers=workers).value
+        return tmab(game, budget=2000, top_k=1, workers=workers).value
 
     game = Crowded(4, 4)
     with pytest.warns(ModelWarning) as told:

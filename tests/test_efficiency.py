@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import three_colours
 from bs4 import BeautifulSoup
+from engines import walk
 from games import TableGame, second_order
 from oracles import algorithm_one, truncated_values
 from scipy.stats import spearmanr
@@ -38,7 +39,6 @@ from repairkit.result import Estimate
 from repairkit.run.store import Unfinished
 from repairkit.shapley import FunctionGame
 from repairkit.shapley.permutation import permutation as engine_permutation
-from repairkit.shapley.permutation import walk
 from repairkit.shapley.values import Budget
 
 SMALL = Options(t0=0.0, seed=2, batch=64, budget=2000)
@@ -102,7 +102,7 @@ def test_replays_are_what_the_engine_does():
     game = TableGame(6, 9)
     rows = [permutation(game, 3, index, batch=4) for index in range(400)]
     replayed = replay(rows, 6, bandit=True, top=2, end="high", tolerance=0.05)
-    found = walk(game, budget=1e9, bandit=True, top=2, end="high", tolerance=0.05, delta=DELTA, batch=4, seed=3)
+    found = walk(game, budget=1e9, engine="tmab-paper", top_k=2, end="high", tolerance=0.05, delta=DELTA, batch=4, seed=3)
     assert replayed.stopped
     np.testing.assert_allclose(replayed.values, found.value)
     np.testing.assert_array_equal(replayed.samples, found.samples)
@@ -137,7 +137,7 @@ def test_what_does_not_stop_is_extrapolated_from_the_same_permutations():
     game = TableGame(5, 6)
     rows = np.array([permutation(game, 1, index, batch=2) for index in range(80)])
     halves = rows[0::2], rows[1::2]
-    settings = {"top": 2, "end": "high", "tolerance": 0.1, "repeats": 2}
+    settings = {"top_k": 2, "end": "high", "tolerance": 0.1, "repeats": 2}
     found, extrapolated = compare(halves, most=5000, **settings)
     assert extrapolated
     assert len(found) == 2

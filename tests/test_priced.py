@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from engines import estimate
 from games import model_game
 from networks import coalitions, labelled, twelve_filters
 from oracles import shapley_by_permutations
@@ -12,7 +13,6 @@ from oracles import shapley_by_permutations
 from repairkit.errors import GameError, UsageError
 from repairkit.network.priced import PricedGame
 from repairkit.objectives import Accuracy, Probability, RecallGap
-from repairkit.shapley import estimate
 
 PRICES = np.array([0.0, 0.01, 0.02, 0.0, 0.3, 0.0, 0.05, 0.0, 0.0, 0.0, 0.0, 2.0])
 
@@ -43,7 +43,9 @@ def test_the_values_of_an_engine_are_those_of_the_game_less_the_prices():
         for each in (game, priced)
     )
     np.testing.assert_allclose(plain - exact, PRICES[:5], atol=1e-9)
-    found, less = (estimate(each, engine="tmab", budget=20_000, top=3, end="high", t0=0.5, contested=12, seed=3) for each in (game, priced))
+    found, less = (
+        estimate(each, engine="tmab", budget=20_000, top_k=3, end="high", min_live=0.5, candidates=12, seed=3) for each in (game, priced)
+    )
     np.testing.assert_allclose(found.screen - less.screen, 0.5 * PRICES, atol=1e-9)
     both = np.isfinite(found.value) & np.isfinite(less.value)
     assert (np.abs(found.value - less.value - 0.5 * PRICES)[both] <= (found.half_width + less.half_width)[both]).all()
@@ -53,7 +55,7 @@ def test_the_values_of_an_engine_are_those_of_the_game_less_the_prices():
 def test_the_range_of_a_marginal_holds_the_price_and_workers_play_the_same():
     game, priced = games()
     assert priced.marginal_range == game.marginal_range + 2.0
-    claimed = {"engine": "tmab", "budget": 4_000, "top": 2, "t0": 0.5, "guarantee": 0.1}
+    claimed = {"engine": "tmab", "budget": 4_000, "top_k": 2, "min_live": 0.5, "guarantee": 0.1}
     alone, crew = estimate(priced, **claimed), estimate(priced, workers=2, **claimed)
     np.testing.assert_array_equal(alone.value, crew.value)
 
@@ -87,4 +89,4 @@ def test_a_dead_network_is_told_although_every_filter_has_a_price():
     game = model_game(network, Probability(Accuracy()).on(labelled(12)))
     for dead in (game, PricedGame(game, np.full(12, 0.1))):
         with pytest.raises(GameError, match="live zone"):
-            estimate(dead, engine="tmab", budget=4_000, top=3, end="high", t0=0.5, control=True)
+            estimate(dead, engine="tmab", budget=4_000, top_k=3, end="high", min_live=0.5, control=True)

@@ -19,7 +19,7 @@ from repairkit.network.game import ModelGame, prepared_batches
 from repairkit.objectives import Accuracy, ObjectiveSum, Probability, SubgroupRecall
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork
-from repairkit.shapley import Attribution, estimate
+from repairkit.shapley import Attribution, EngineSettings, estimate
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import POINT_PASSES, ZONE_SIZES, Zone, live_zone
 from repairkit.shapley.stability import SIZES, Stability, stability
@@ -166,26 +166,29 @@ def attribute(
     checkpoint = kept.checkpoint(name) if kept else None
 
     def values() -> Attribution:
-        return estimate(
-            game,
-            engine=options.engine,
-            budget=budget,
-            seed=seed,
-            top=_top(options, game.n),
-            end=end,
-            t0=t0,
-            control=_takes_gradients(options),
-            guarantee=options.guarantee,
-            tolerance=options.tolerance,
-            contested=options.contested,
-            truncation=truncation_of(game, options),
-            ids=game.filters.ids,
-            workers=workers,
-            checkpoint=checkpoint,
-            progress=clock.tell,
-        )
+        settings = _engine_settings(game, options, budget=budget, seed=seed, min_live=t0, end=end)
+        return estimate(game, settings, ids=game.filters.ids, workers=workers, checkpoint=checkpoint, progress=clock.tell)
 
     return within_memory(game, values, kept=kept, name=name)
+
+
+def _engine_settings(
+    game: ModelGame, options: Options, *, budget: float, seed: int = 0, min_live: float = 0.0, end: End | None = None
+) -> EngineSettings:
+    """What the options say of the engine."""
+    return EngineSettings(
+        engine=options.engine,
+        budget=budget,
+        seed=seed,
+        top_k=_top(options, game.n),
+        end=end,
+        min_live=min_live,
+        control=_takes_gradients(options),
+        guarantee=options.guarantee,
+        tolerance=options.tolerance,
+        candidates=options.contested,
+        truncation=truncation_of(game, options),
+    )
 
 
 def check_top(game: ModelGame, options: Options) -> None:
@@ -207,7 +210,7 @@ def check_affordable(game: ModelGame, options: Options) -> None:
     """
     check_top(game, options)
     if options.engine == "tmab" and options.guarantee is None:
-        check_budget(game, options.budget, top=_top(options, game.n), contested=options.contested, control=_takes_gradients(options))
+        check_budget(game, _engine_settings(game, options, budget=options.budget))
 
 
 def _takes_gradients(options: Options) -> bool:

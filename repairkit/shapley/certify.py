@@ -16,6 +16,7 @@ from repairkit.shapley.game import Examples, Floats, Game, Progress
 from repairkit.shapley.guarantee import End, Guarantee, TopKClaims
 from repairkit.shapley.live_range import check_alive
 from repairkit.shapley.sampling import SCREEN_ROUND, Round
+from repairkit.shapley.settings import EngineSettings
 from repairkit.shapley.top_k import Flags, TopKBound, borders
 from repairkit.shapley.values import Attribution, Budget, names
 from repairkit.shapley.workers import WorkerPool
@@ -35,23 +36,15 @@ _STAGE, _AUDIT_STAGE = 101, 102  # second words of the seeds; those of `tmab` wi
 
 def certify(
     game: Game,
+    settings: EngineSettings,
     *,
-    budget: float,
-    seed: int,
-    top: int,
-    end: End,
-    t0: float,
-    delta: float,
-    tolerance: float,
-    contested: int | None,
-    audit: int | None,
     ids: Sequence[object] | None,
     workers: int,
     checkpoint: Checkpoint | None,
     saved: Arrays | None,
     progress: Progress | None,
 ) -> Attribution:
-    """What `tmab` does when it is given a `guarantee`, here `delta`; see there for the other arguments.
+    """What `tmab` does when it is given a guarantee; the settings state end and tolerance.
 
     1. *Screen*, as in `tmab`, with a fifth of the budget. Contested are the players of both ends of
        it, and an audit draws from the others (`audit_chances`). Where both ends are all players,
@@ -71,8 +64,12 @@ def certify(
     `benchmarks/coverage_simulation.py`, in a trial, rounds of 4, 8 and 16 coalitions in as many strata took 1.4, 2.4 and over 4
     times the passes of pairs (medians).
     """
-    per_end = 3 * top if contested is None else contested
-    draws = AUDIT_DRAWS if audit is None else audit
+    if settings.end is None or settings.guarantee is None or settings.tolerance is None:
+        raise UsageError("a guarantee needs an end, a probability and a tolerance; call tmab, which has defaults")
+    budget, seed, top, t0 = settings.budget, settings.seed, settings.top_k, settings.min_live
+    end, delta, tolerance = settings.end, settings.guarantee, settings.tolerance
+    per_end = 3 * top if settings.candidates is None else settings.candidates
+    draws = AUDIT_DRAWS if settings.audit is None else settings.audit
     _check(game, top=top, tolerance=tolerance, per_end=per_end, audit=draws)
     screened = 2 * per_end < game.n
     ledger = Budget(budget)

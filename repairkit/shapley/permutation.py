@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 
@@ -14,28 +13,21 @@ from repairkit.shapley.confidence import Moments, TwoLevels, published_bound, pu
 from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import check_alive
+from repairkit.shapley.settings import EngineSettings
 from repairkit.shapley.values import Attribution, Budget, decide, names
 
 
 def walk(
     game: Game,
+    settings: EngineSettings,
     *,
-    budget: float,
-    bandit: bool,
-    seed: int = 0,
-    top: int = 100,
-    end: End | None = None,
-    delta: float = 0.1,
-    tolerance: float = 1e-4,
-    truncation: float | None = None,
-    batch: int = 128,
     ids: Sequence[object] | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
     """Estimate values by removing players one by one in random order.
 
-    With `bandit` this is Algorithm 1 of Ghorbani & Zou 2020 (truncated multi-armed bandit): after
+    As `tmab-paper` this is Algorithm 1 of Ghorbani & Zou 2020 (truncated multi-armed bandit): after
     every permutation a player stays active only while the k-th value lies inside its confidence
     interval narrowed by the tolerance. All players are removed in every permutation, active or not;
     V is evaluated just before and just after each active one, so that an inactive player's effect
@@ -43,8 +35,8 @@ def walk(
     a fresh batch of examples. A worth that rises while the network dies, as that of an attack may, is never
     truncated.
 
-    Half-widths are the published bound (range 1) with `bandit`, which does not hold for a worth whose
-    marginals exceed 1, and those of a confidence sequence with the true range without. The range term of the published bound
+    Half-widths are the published bound (range 1) for `tmab-paper`, which does not hold for a worth whose
+    marginals exceed 1, and those of a confidence sequence with the true range for `monte-carlo`, where all players stay active. The range term of the published bound
     is about 7 / t after t permutations, so that it rarely stops within a budget; `still_needed` extrapolates
     what it would take.
 
@@ -54,16 +46,8 @@ def walk(
 
     Args:
         game: what is played.
-        budget: image passes, never exceeded.
-        bandit: True for `tmab-paper`, False for `monte-carlo` (all players stay active).
-        seed: permutation t and its examples come from `default_rng([seed, t])`.
-        top: k, how many players of the end are sought; 100 in the paper.
-        end: "high" as in the paper, or "low"; the harmful end by default.
-        delta: failure probability of the published bound, per player; 0.1 in the paper.
-        tolerance: 1e-4 in the paper.
-        truncation: worth below which a permutation ends, None for never; in the paper 0.2 (Inception-v3) and 0.6 (a SqueezeNet of
-            two classes).
-        batch: examples per evaluation; 128 in the paper.
+        settings: budget, what is sought and how; permutation t and its examples come from `default_rng([seed, t])`.
+            Delta is the failure probability of the published bound, per player. Every other engine than `tmab-paper` means `monte-carlo`.
         ids: names of the players.
         checkpoint: where the state is saved between permutations, and taken up again if it is there.
         progress: told after every permutation.
@@ -74,9 +58,13 @@ def walk(
         UsageError: k outside 1 .. n - 1, delta outside (0, 1), a negative tolerance, no examples in a batch, or a truncation above the
             worth of the whole network, which would end every permutation before it begins.
     """
-    sought = check_asked(game, budget=budget, seed=seed, top=top, end=end, delta=delta)
-    _check(tolerance, batch, truncation)
+    bandit = settings.engine == "tmab-paper"
     engine = "tmab-paper" if bandit else "monte-carlo"
+    budget, seed, top, truncation, batch = settings.budget, settings.seed, settings.top_k, settings.truncation, settings.batch
+    delta = 0.1 if settings.delta is None else settings.delta
+    tolerance = 1e-4 if settings.tolerance is None else settings.tolerance
+    sought = settings.sought(game, delta)
+    _check(tolerance, batch, truncation)
     ledger, moments = Budget(budget), Moments(game.n)
     # Sequences, since the number of permutations depends on the data where they are truncated.
     intervals = None if bandit else TwoLevels(game.n, game.marginal_range, delta=delta, valued=game.n)
@@ -222,22 +210,3 @@ def _check(tolerance: float, batch: int, truncation: float | None) -> None:
         raise UsageError(f"batch must be at least 1 example, got {batch}")
     if truncation is not None and not math.isfinite(truncation):
         raise UsageError(f"truncation must be a worth, or None for none, got {truncation}")
-
-
-def check_asked(game: Game, *, budget: float, seed: int, top: int, end: End | None, delta: float) -> End:
-    """Refuse a budget, seed, k, end or delta that cannot be meant; the end that is sought.
-
-    Raises:
-        UsageError: one of them is out of range.
-    """
-    if not 0 < budget < math.inf:
-        raise UsageError(f"budget must be a positive number of image passes, got {budget}")
-    if not isinstance(top, int | np.integer) or not 1 <= top < game.n:
-        raise UsageError(f"top must be at least 1 and less than the {game.n} players of the game, got {top}: those sought are some of them")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise UsageError(f"seed must be a whole number from 0, got {seed}")
-    if end is not None and end not in get_args(End):
-        raise UsageError(f"end must be {' or '.join(map(repr, get_args(End)))}, got {end!r}")
-    if not 0 < delta < 1:
-        raise UsageError(f"delta must lie between 0 and 1, got {delta}; it is the probability of an interval that misses")
-    return end or ("low" if game.harmful < 0 else "high")

@@ -93,10 +93,10 @@ def stability(first: Attribution, second: Attribution, *, ks: Sequence[int] = SI
         UsageError: other filters, another end, or a k below 1.
 
     Example:
-        >>> from repairkit.shapley import FunctionGame, estimate
+        >>> from repairkit.shapley import EngineSettings, FunctionGame, estimate
         >>> halves = [FunctionGame(6, lambda live, w=w: live @ np.array(w) / 9, bounds=(-2, 2))
         ...     for w in ([-5, -4, -3, 0, 1, 2], [-5, -3, 0, -4, 1, 2])]
-        >>> one, other = (estimate(game, engine="monte-carlo", budget=4000, top=2, seed=i) for i, game in enumerate(halves))
+        >>> one, other = (estimate(game, EngineSettings(engine="monte-carlo", budget=4000, top_k=2, seed=i)) for i, game in enumerate(halves))
         >>> print(stability(one, other, ks=[2, 9]))
         two halves of the images, 6 filters, 6 valued by both
           lowest by value: 50% of 2 (chance 33.3%)

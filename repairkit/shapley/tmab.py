@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,8 @@ from repairkit.shapley.confidence import Moments, TwoLevels
 from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import check_alive
-from repairkit.shapley.permutation import check_asked
 from repairkit.shapley.sampling import SCREEN_ROUND, Round
+from repairkit.shapley.settings import EngineSettings
 from repairkit.shapley.values import Attribution, Budget, decide, names
 from repairkit.shapley.workers import WorkerPool
 
@@ -32,18 +32,8 @@ AUDIT = 16
 
 def tmab(
     game: Game,
+    settings: EngineSettings,
     *,
-    budget: float,
-    seed: int = 0,
-    top: int = 40,
-    end: End | None = None,
-    t0: float = 0.0,
-    delta: float = 0.05,
-    contested: int | None = None,
-    audit: int | None = None,
-    control: bool = False,
-    guarantee: float | None = None,
-    tolerance: float | None = None,
     ids: Sequence[object] | None = None,
     workers: int = 1,
     checkpoint: Checkpoint | None = None,
@@ -81,18 +71,7 @@ def tmab(
 
     Args:
         game: what is played.
-        budget: image passes, never exceeded.
-        seed: everything random comes from it.
-        top: how many players of the sought end are wanted.
-        end: "low" or "high"; the harmful end by default.
-        t0: live zone, in [0, 1).
-        delta: probability that a player's interval misses.
-        contested: players of the screen's end that are flipped in the first round; 3 times `top` by
-            default. With `guarantee` as many of each end; half of all players or more means all, without a screen.
-        audit: how many others are flipped as a check of the screen; 16 by default, 64 draws with `guarantee`.
-        control: use the gradients as control variates; for smooth scores, and not with `guarantee`.
-        guarantee: probability that any claim about either end is wrong, in (0, 1), in place of delta; None for no claims.
-        tolerance: of the guarantee, in [0, 1), relative to the k-th value of each end; 0.2 by default.
+        settings: budget, what is sought and how; the engine's name is not looked at.
         ids: names of the players.
         workers: processes that play rounds; any number gives the same bits.
         checkpoint: where the state is saved between rounds, and taken up again if it is there.
@@ -108,42 +87,24 @@ def tmab(
     Example:
         >>> from repairkit.shapley.game import FunctionGame
         >>> game = FunctionGame(4, lambda live: live[:, 0] * 0.5 - live[:, 1] * 0.25, bounds=(-1, 1))
-        >>> found = tmab(game, budget=2000, top=1)
+        >>> found = tmab(game, EngineSettings(budget=2000, top_k=1))
         >>> [found.ids[i] for i in found.culprits()], found.value[1]
         (['player:1'], np.float64(-0.25))
     """
-    sought = check_asked(game, budget=budget, seed=seed, top=top, end=end, delta=delta if guarantee is None else guarantee)
-    _check(t0, contested, audit, control_under_guarantee=control and guarantee is not None)
-    if tolerance is not None and guarantee is None:
-        raise UsageError(f"tolerance belongs to a guarantee, got {tolerance} without one")
-    tolerance = TOLERANCE if tolerance is None else tolerance
-    chosen = {"budget": budget, "seed": seed, "top": top, "end": sought, "t0": t0, "delta": delta, "contested": contested, "audit": audit}
-    claims = {} if guarantee is None else {"guarantee": guarantee, "tolerance": tolerance}
-    saved = _saved(checkpoint, game, {**chosen, "control": control, **claims})
+    guarantee, control, t0 = settings.guarantee, settings.control, settings.min_live
+    delta = 0.05 if settings.delta is None else settings.delta
+    sought = settings.sought(game, delta if guarantee is None else guarantee)
+    _check(settings)
+    saved = _saved(checkpoint, game, settings, sought, delta)
     if guarantee is not None:
-        return certify(
-            game,
-            budget=budget,
-            seed=seed,
-            top=top,
-            end=sought,
-            t0=t0,
-            delta=guarantee,
-            tolerance=tolerance,
-            contested=contested,
-            audit=audit,
-            ids=ids,
-            workers=workers,
-            checkpoint=checkpoint,
-            saved=saved,
-            progress=progress,
-        )
-    first, audited, sizes = _halving(game, top, contested, audit)
+        settings = replace(settings, end=sought, tolerance=_tolerance(settings))
+        return certify(game, settings, ids=ids, workers=workers, checkpoint=checkpoint, saved=saved, progress=progress)
+    first, audited, sizes = _halving(game, settings)
     flips = _flips_of_all_rounds(game, sizes, control=control)
-    check_budget(game, budget, top=top, contested=contested, audit=audit, control=control)
-    ledger = Budget(budget)
+    check_budget(game, settings)
+    ledger = Budget(settings.budget)
     most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
-    plan = _Schedule(seed, t0, sought, control, first, audited, tuple(sizes), most)
+    plan = _Schedule(settings, sought, first, audited, tuple(sizes), most)
     intervals = None if control else TwoLevels(game.n, game.marginal_range, delta=delta, valued=sizes[0])
     play = _State(game, ledger, intervals)
     if saved:
@@ -156,7 +117,7 @@ def tmab(
                 if checkpoint is not None:
                     checkpoint.offer(play.arrays())
                 if progress is not None:
-                    progress("flips" if play.phase else "screen", budget - ledger.left, budget)
+                    progress("flips" if play.phase else "screen", settings.budget - ledger.left, settings.budget)
             if play.phase == 1:
                 flipped = 0 * game.prices if control else game.prices  # flips less gradients have no price any more
                 check_alive(t0, _beyond_prices(play.screen, game.prices), _beyond_prices(play.flips, flipped))
@@ -182,39 +143,38 @@ def tmab(
         value=value,
         half_width=np.where(valued, (1 - t0) * of_each, math.nan),
         samples=moments.count,
-        decided=decide(value, (1 - t0) * of_all, top=top, end=sought),
+        decided=decide(value, (1 - t0) * of_all, top=settings.top_k, end=sought),
         harmful=game.harmful,
         end=sought,
-        top=top,
+        top=settings.top_k,
         t0=t0,
         delta=delta,
-        seed=seed,
+        seed=settings.seed,
         engine="tmab",
         passes=ledger.spent,
         standard_error=np.where(valued, (1 - t0) * standard_error, math.nan),
     )
 
 
-def check_budget(
-    game: Game, budget: float, *, top: int, contested: int | None = None, audit: int | None = None, control: bool = False
-) -> None:
+def check_budget(game: Game, settings: EngineSettings) -> None:
     """Whether the budget pays `tmab` one screen round, two with `control`, and a pair of flips in each round of halving.
 
     Raises:
         BudgetError: it does not; says how many passes would.
     """
-    flips = _flips_of_all_rounds(game, _halving(game, top, contested, audit)[2], control=control)
-    shortest = math.ceil((1 + control) * SCREEN_ROUND * game.gradient_cost + flips)
-    if budget < shortest:
+    flips = _flips_of_all_rounds(game, _halving(game, settings)[2], control=settings.control)
+    shortest = math.ceil((1 + settings.control) * SCREEN_ROUND * game.gradient_cost + flips)
+    if settings.budget < shortest:
         raise BudgetError(
-            f"the budget of {budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
+            f"the budget of {settings.budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
         )
 
 
-def _halving(game: Game, top: int, contested: int | None, audit: int | None) -> tuple[int, int, list[int]]:
+def _halving(game: Game, settings: EngineSettings) -> tuple[int, int, list[int]]:
     """How many the screen names, how many are audited, and how many are flipped in each round."""
-    first = min(game.n, max(top, contested if contested is not None else 3 * top))
-    audited = min(AUDIT if audit is None else audit, game.n - first)
+    top = settings.top_k
+    first = min(game.n, max(top, settings.candidates if settings.candidates is not None else 3 * top))
+    audited = min(AUDIT if settings.audit is None else settings.audit, game.n - first)
     return first, audited, halving_sizes(first, audited, top)
 
 
@@ -250,22 +210,45 @@ def _beyond_prices(observed: Moments, prices: Floats) -> Floats:
     return found
 
 
-def _check(t0: float, contested: int | None, audit: int | None, *, control_under_guarantee: bool) -> None:
-    if not 0 <= t0 < 1:
-        raise UsageError(f"t0 must lie in [0, 1), got {t0}; it is the least share of filters that stays live")
+def _check(settings: EngineSettings) -> None:
+    contested, audit = settings.candidates, settings.audit
+    if not 0 <= settings.min_live < 1:
+        raise UsageError(f"t0 must lie in [0, 1), got {settings.min_live}; it is the least share of filters that stays live")
     if (audit is not None and audit < 0) or (contested is not None and contested < 1):
         raise UsageError(f"contested must be at least 1 and audit not negative, got {contested} and {audit}")
-    if control_under_guarantee:
+    if settings.control and settings.guarantee is not None:
         raise UsageError(
             "a guarantee needs observations of known range, which gradients as control variates do not leave; set control to False"
         )
+    if settings.tolerance is not None and settings.guarantee is None:
+        raise UsageError(f"tolerance belongs to a guarantee, got {settings.tolerance} without one")
 
 
-def _saved(checkpoint: Checkpoint | None, game: Game, chosen: dict[str, object]) -> Arrays | None:
+def _tolerance(settings: EngineSettings) -> float:
+    return TOLERANCE if settings.tolerance is None else settings.tolerance
+
+
+def _saved(checkpoint: Checkpoint | None, game: Game, settings: EngineSettings, sought: End, delta: float) -> Arrays | None:
     """The state that a run with the same settings left, if it left one."""
     if checkpoint is None:
         return None
-    return checkpoint.begin({"engine": "tmab", "game": game.fingerprint(), "players": game.n, **chosen})
+    configuration: dict[str, object] = {
+        "engine": "tmab",
+        "game": game.fingerprint(),
+        "players": game.n,
+        "budget": settings.budget,
+        "seed": settings.seed,
+        "top": settings.top_k,
+        "end": sought,
+        "t0": settings.min_live,
+        "delta": delta,
+        "contested": settings.candidates,
+        "audit": settings.audit,
+        "control": settings.control,
+    }
+    if settings.guarantee is not None:
+        configuration |= {"guarantee": settings.guarantee, "tolerance": _tolerance(settings)}
+    return checkpoint.begin(configuration)
 
 
 def halving_sizes(first: int, audited: int, top: int) -> list[int]:
@@ -285,10 +268,8 @@ def halving_sizes(first: int, audited: int, top: int) -> list[int]:
 class _Schedule:
     """What decides the rounds before any is played; `sizes` are of the halving, `most` the passes of the screen."""
 
-    seed: int
-    t0: float
+    settings: EngineSettings
     sought: End
-    control: bool
     first: int
     audited: int
     sizes: tuple[int, ...]
@@ -320,15 +301,15 @@ class _State:
         """The rounds of this phase that are still to play."""
         if self.phase == 0:
             # As many rounds of gradients as `most` passes pay in all, at least one of each kind.
-            count = max(1 + plan.control, int(plan.most / (SCREEN_ROUND * game.gradient_cost)))
-            return [Round(plan.seed, 0, index, SCREEN_ROUND, plan.t0) for index in range(self.done, count)]
+            count = max(1 + plan.settings.control, int(plan.most / (SCREEN_ROUND * game.gradient_cost)))
+            return [Round(plan.settings.seed, 0, index, SCREEN_ROUND, plan.settings.min_live) for index in range(self.done, count)]
         if not self.pairs:
             self.players = self._contested(plan)
             self._pay(game, plan)
         step = SCREEN_ROUND // 2
         sizes = [2 * min(step, self.pairs - start) for start in range(0, self.pairs, step)]
         return [
-            Round(plan.seed, 1 + self.phase, index, size, plan.t0, self.players, plan.control)
+            Round(plan.settings.seed, 1 + self.phase, index, size, plan.settings.min_live, self.players, plan.settings.control)
             for index, size in list(enumerate(sizes))[self.done :]
         ]
 
@@ -337,16 +318,16 @@ class _State:
         sign = 1 if plan.sought == "low" else -1
         if self.phase == 1:
             order = np.argsort(sign * self.screen.mean, kind="stable")
-            others = np.random.default_rng([plan.seed, 1]).permutation(order[plan.first :])[: plan.audited]
+            others = np.random.default_rng([plan.settings.seed, 1]).permutation(order[plan.first :])[: plan.audited]
             return np.sort(np.concatenate([order[: plan.first], others])).astype(np.int64)
         seen = np.flatnonzero(self.flips.count)
-        estimate = self.flips.mean[seen] + (self.fresh.mean[seen] if plan.control else 0.0)
+        estimate = self.flips.mean[seen] + (self.fresh.mean[seen] if plan.settings.control else 0.0)
         return np.sort(seen[np.argsort(sign * estimate, kind="stable")[: plan.sizes[self.phase - 1]]])
 
     def _pay(self, game: Game, plan: _Schedule) -> None:
         """Spend this phase's share of what is left on pairs of flips (and their gradients, with `control`)."""
         passes = self.ledger.left / (len(plan.sizes) + 1 - self.phase)
-        cost = game.flip_cost(self.players) + game.gradient_cost * plan.control
+        cost = game.flip_cost(self.players) + game.gradient_cost * plan.settings.control
         self.pairs = int((passes + 1e-6) // (2 * cost))
         if self.pairs < 1:
             raise BudgetError(

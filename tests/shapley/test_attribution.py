@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from engines import estimate
 from scipy.stats import norm
 
 from repairkit.errors import BudgetError, DataError
-from repairkit.shapley import FunctionGame, estimate
+from repairkit.shapley import FunctionGame
 from repairkit.shapley.values import Attribution, Budget, decide, read_table
 
 
@@ -129,7 +130,7 @@ def test_an_attribution_survives_its_file_bit_for_bit(tmp_path):
 
 def test_an_attribution_of_a_run_survives_its_file(tmp_path):
     game = FunctionGame(4, lambda live: live @ np.array([0.5, 0.0, -0.25, 0.1]), bounds=(-1, 1))
-    found = estimate(game, budget=2000, top=1, seed=3)
+    found = estimate(game, budget=2000, top_k=1, seed=3)
     found.write(tmp_path / "a.parquet")
     assert bits(Attribution.read(tmp_path / "a.parquet")) == bits(found)
 
@@ -173,7 +174,7 @@ def test_a_table_alone_does_not_say_how_it_was_found(tmp_path):
         Attribution.read(tmp_path / "t.parquet")
 
 
-@pytest.mark.parametrize("change", [{"end": "middle"}, {"top": None}, {"luck": 1}, "no JSON"])
+@pytest.mark.parametrize("change", [{"end": "middle"}, {"top_k": None}, {"luck": 1}, "no JSON"])
 def test_facts_of_something_else_are_refused(tmp_path, change):
     path = tmp_path / "t.parquet"
     example().write(path)

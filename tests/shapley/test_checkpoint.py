@@ -8,15 +8,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+from engines import estimate, tmab
 from games import TableGame, second_order
 
 from repairkit.errors import DataError, UsageError
-from repairkit.shapley import FunctionGame, estimate
+from repairkit.shapley import FunctionGame
 from repairkit.shapley.checkpoint import Checkpoint
-from repairkit.shapley.tmab import tmab
 
-SETTINGS = {"budget": 2500, "top": 2, "contested": 4, "audit": 1, "t0": 0.2}
-CERTIFIED = SETTINGS | {"contested": 2, "audit": 3, "guarantee": 0.1}
+SETTINGS = {"budget": 2500, "top_k": 2, "candidates": 4, "audit": 1, "min_live": 0.2}
+CERTIFIED = SETTINGS | {"candidates": 2, "audit": 3, "guarantee": 0.1}
 
 
 class SlowGame(TableGame):
@@ -128,7 +128,7 @@ def test_walks_are_taken_up_too(tmp_path, engine, stop):
             return super()._scores(coalitions, examples)
 
     def run(game, checkpoint=None):
-        return estimate(game, engine=engine, budget=20_000, top=2, checkpoint=checkpoint)
+        return estimate(game, engine=engine, budget=20_000, top_k=2, checkpoint=checkpoint)
 
     with pytest.raises(KeyboardInterrupt):
         run(Interrupted(6, 5), Checkpoint(tmp_path / "c.npz"))
@@ -145,8 +145,8 @@ def test_walks_are_taken_up_too(tmp_path, engine, stop):
     [
         ("budget", {"budget": 9001}),
         ("seed", {"seed": 1}),
-        ("t0", {"t0": 0.3}),
-        ("top", {"top": 3}),
+        ("t0", {"min_live": 0.3}),
+        ("top", {"top_k": 3}),
         ("guarantee", {"guarantee": 0.05}),
         ("game", {"game": TableGame(8, 6, seed=2)}),
     ],
@@ -162,7 +162,7 @@ def test_a_checkpoint_of_another_function_is_refused(tmp_path, engine):
     """The two games differ by what their functions return, and by nothing else."""
 
     def run(game):
-        return estimate(game, engine=engine, budget=2000, top=2, checkpoint=Checkpoint(tmp_path / "c.npz", every_seconds=0))
+        return estimate(game, engine=engine, budget=2000, top_k=2, checkpoint=Checkpoint(tmp_path / "c.npz", every_seconds=0))
 
     run(second_order(5)[0])
     rng = np.random.default_rng(0)
@@ -183,13 +183,17 @@ def test_a_checkpoint_cut_short_is_named(tmp_path, share):
 
 @pytest.mark.parametrize(
     ("changes", "missing"),
-    [({}, "flips.squares"), ({}, "at"), ({"guarantee": 0.1}, "players"), ({"engine": "monte-carlo", "t0": 0}, "active")],
+    [({}, "flips.squares"), ({}, "at"), ({"guarantee": 0.1}, "players"), ({"engine": "monte-carlo", "min_live": 0}, "active")],
 )
 def test_a_checkpoint_without_one_of_its_arrays_is_named(tmp_path, changes, missing):
     file = tmp_path / "c.npz"
 
     def run():
-        estimate(TableGame(8, 6, seed=1), checkpoint=Checkpoint(file, every_seconds=0), **{"budget": 2500, "top": 2, "t0": 0.2, **changes})
+        estimate(
+            TableGame(8, 6, seed=1),
+            checkpoint=Checkpoint(file, every_seconds=0),
+            **{"budget": 2500, "top_k": 2, "min_live": 0.2, **changes},
+        )
 
     run()
     with np.load(file) as saved:

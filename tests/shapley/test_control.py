@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from engines import estimate, tmab
 
 from repairkit.errors import UsageError
-from repairkit.shapley import FunctionGame, estimate, exact_values, tmab
+from repairkit.shapley import FunctionGame, exact_values
 
 
 def curved_game(n: int = 8) -> FunctionGame:
@@ -24,14 +25,14 @@ class NoisyGradients(FunctionGame):
 @pytest.mark.parametrize("t0", [0.0, 0.6])
 def test_control_variates_estimate_the_same_values(t0):
     game = curved_game()
-    found = tmab(game, budget=60_000, top=game.n - 1, contested=game.n, t0=t0, control=True)
+    found = tmab(game, budget=60_000, top_k=game.n - 1, candidates=game.n, min_live=t0, control=True)
     assert np.abs(found.value - exact_values(game, t0=t0)).max() < 0.004
 
 
 def test_control_variates_need_no_exact_gradient():
     game = curved_game()
     noisy = NoisyGradients(game.n, game._function, bounds=(0, 1))
-    found = tmab(noisy, budget=60_000, top=game.n - 1, contested=game.n, control=True)
+    found = tmab(noisy, budget=60_000, top_k=game.n - 1, candidates=game.n, control=True)
     assert np.abs(found.value - exact_values(game)).max() < 0.02
 
 
@@ -46,7 +47,7 @@ def test_being_picked_for_an_extreme_screen_does_not_carry_over():
                 return noise.normal(0, 1, (len(examples), self.n))
 
         game = Nothing(300, lambda live: np.zeros(len(live)), bounds=(0, 1))
-        found = tmab(game, budget=8_000, top=10, contested=20, audit=0, control=True, seed=seed)
+        found = tmab(game, budget=8_000, top_k=10, candidates=20, audit=0, control=True, seed=seed)
         valued = ~np.isnan(found.value)
         covered.append(np.abs(found.value[valued]) <= found.half_width[valued])
         values.append(found.value[valued].mean() / found.standard_error[valued].mean())
@@ -55,7 +56,7 @@ def test_being_picked_for_an_extreme_screen_does_not_carry_over():
 
 
 def test_the_budget_is_kept_and_counts_the_gradients():
-    found = tmab(curved_game(), budget=3_000, top=2, control=True)
+    found = tmab(curved_game(), budget=3_000, top_k=2, control=True)
     assert sum(found.passes.values()) <= 3_000
     assert found.passes["flips"] > 0
 
@@ -63,4 +64,4 @@ def test_the_budget_is_kept_and_counts_the_gradients():
 @pytest.mark.parametrize("engine", ["tmab-paper", "monte-carlo"])
 def test_only_tmab_has_control_variates(engine):
     with pytest.raises(UsageError, match="control is for tmab"):
-        estimate(curved_game(), engine=engine, budget=1_000, top=1, control=True)
+        estimate(curved_game(), engine=engine, budget=1_000, top_k=1, control=True)

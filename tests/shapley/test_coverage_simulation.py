@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import tmab
 
-from repairkit.shapley import Game, exact_values, tmab
+from repairkit.shapley import Game, exact_values
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_wrong_claims_are_found(simulation):
     game = simulation.RandomGame(0)
     truth = exact_values(game)
     order = [f"player:{player}" for player in np.argsort(truth)]
-    found = tmab(game, budget=4_000, top=2, guarantee=0.05, contested=game.n)
+    found = tmab(game, budget=4_000, top_k=2, guarantee=0.05, candidates=game.n)
     low, high = found.guarantee.low, found.guarantee.high
     wrong = partial(simulation.wrong_end, found, truth=truth)
     assert not wrong(low)
@@ -58,7 +59,7 @@ def test_wrong_claims_are_found(simulation):
 
     game.screen = -truth  # the lowest is found at the high end, so hide it in the middle
     game.screen[np.argmin(truth)] = np.median(truth)
-    audited = tmab(game, budget=9_000, top=2, guarantee=0.05, contested=2, audit=4)
+    audited = tmab(game, budget=9_000, top_k=2, guarantee=0.05, candidates=2, audit=4)
     end = audited.guarantee.low
     assert not simulation.wrong_end(audited, end, truth)
     assert np.argsort(audited.screen)[0] != np.argmin(truth)

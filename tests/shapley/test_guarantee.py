@@ -6,13 +6,14 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from engines import estimate, tmab
 from games import TableGame, model_game, second_order
 from networks import labelled, twelve_filters
 from scipy.stats import binomtest
 
 from repairkit.errors import BudgetError, GameError, UsageError
 from repairkit.objectives import Accuracy, Probability
-from repairkit.shapley import Attribution, FunctionGame, estimate, exact_values, tmab
+from repairkit.shapley import Attribution, FunctionGame, exact_values
 from repairkit.shapley.audit import audit_chances
 from repairkit.shapley.game import GRADIENT_COST
 from repairkit.shapley.guarantee import Guarantee
@@ -36,7 +37,7 @@ class Additive(FunctionGame):
 
 
 def certify(game, **options) -> Attribution:
-    return tmab(game, **{"budget": 50_000, "guarantee": 0.05, "contested": ALL, **options})
+    return tmab(game, **{"budget": 50_000, "guarantee": 0.05, "candidates": ALL, **options})
 
 
 def same(first: Attribution, second: Attribution) -> bool:
@@ -56,7 +57,7 @@ def named(players) -> set[str]:
 @pytest.mark.parametrize("t0", [0.0, 0.5])
 def test_separated_games_are_decided_at_both_ends(t0):
     game = Additive([-0.5, 0.0, 0.4, -0.3, 0.0, 0.05, 0.3, -0.02])
-    found = certify(game, budget=100_000, top=2, t0=t0)
+    found = certify(game, budget=100_000, top_k=2, min_live=t0)
     guarantee = found.guarantee
     assert guarantee.stopped == "decided"
     assert guarantee.low.members == ("player:0", "player:3")
@@ -80,7 +81,7 @@ def test_interactions_and_examples_are_decided_by_their_values():
     game = TableGame(6, 5, seed=11, signed=True)
     single = np.array([0.2, -0.25, 0.0, 0.02, -0.02, 0.0]) @ ((np.arange(64) >> np.arange(6)[:, None]) & 1)
     game.table = 0.45 + np.sign(game.weights)[:, None] * single + 0.1 * game.table
-    found = certify(game, top=1, t0=0.5)
+    found = certify(game, top_k=1, min_live=0.5)
     assert found.guarantee.stopped == "decided"
     assert (found.guarantee.low.members, found.guarantee.high.members) == (("player:1",), ("player:0",))
     assert (np.abs(found.value - exact_values(game, t0=0.5)) <= found.half_width).all()
@@ -88,7 +89,7 @@ def test_interactions_and_examples_are_decided_by_their_values():
 
 def test_a_smaller_tolerance_separates_more():
     game = Additive([-0.4, -0.1, 0.0, 0.0, 0.1, 0.4])
-    loose, strict = (certify(game, top=1, tolerance=tolerance) for tolerance in (0.4, 0.0))
+    loose, strict = (certify(game, top_k=1, tolerance=tolerance) for tolerance in (0.4, 0.0))
     assert loose.guarantee.stopped == strict.guarantee.stopped == "decided"
     assert loose.guarantee.pairs < strict.guarantee.pairs
     assert loose.guarantee.low.separated == ()  # decided within the tolerance, with a rest of overlap
@@ -99,7 +100,7 @@ def test_a_smaller_tolerance_separates_more():
 
 def test_ties_are_listed_as_ties():
     game = Additive([-0.5, -0.3, -0.3, -0.3, 0.0, 0.0, 0.0, 0.3, 0.4, 0.5])
-    found = certify(game, budget=200_000, top=3, tolerance=0.3)
+    found = certify(game, budget=200_000, top_k=3, tolerance=0.3)
     assert found.guarantee.stopped == "decided"
     assert set(found.guarantee.low.ties) == named([1, 2, 3])  # also the one that is not a member
     assert found.guarantee.high.ties == ()
@@ -109,7 +110,7 @@ def test_ties_are_listed_as_ties():
 
 
 def test_a_border_at_zero_is_never_decided():
-    found = certify(Additive([-0.5, 0.0, 0.0, 0.0, 0.5, 0.6]), budget=10_000, top=2)
+    found = certify(Additive([-0.5, 0.0, 0.0, 0.0, 0.5, 0.6]), budget=10_000, top_k=2)
     guarantee = found.guarantee
     assert guarantee.stopped == "budget"
     assert not guarantee.low.decided
@@ -117,7 +118,7 @@ def test_a_border_at_zero_is_never_decided():
     assert guarantee.low.slack == 0
     assert guarantee.low.undecided == 3
     assert np.flatnonzero(~found.decided).tolist() == [1, 2, 3]
-    high = certify(Additive([-0.5, 0.0, 0.0, 0.0, 0.5, 0.6]), budget=10_000, top=2, end="high")
+    high = certify(Additive([-0.5, 0.0, 0.0, 0.0, 0.5, 0.6]), budget=10_000, top_k=2, end="high")
     assert high.decided.all()  # of the end that was asked for
 
 
@@ -142,7 +143,7 @@ def test_excluded_players_come_back(seed, player):
         return -0.3 * live[:, 0] - 1.0 * live[:, 1] * alike - 0.22 * live[:, 2]
 
     game = Remembering(6, worth, bounds=(-1.52, 0))
-    found = certify(game, budget=6_000, top=1, seed=seed, tolerance=0.3)
+    found = certify(game, budget=6_000, top_k=1, seed=seed, tolerance=0.3)
     played = [player in players for players in game.flipped]
     assert found.samples[player] == sum(played)
     assert "out, in" in ", ".join("in" if each else "out" for each in played)
@@ -159,7 +160,7 @@ def test_the_budget_is_never_exceeded(shares, contested):
         game = TableGame(8, 7)
         if shares == "shares":
             game.flip_shares = rng.random(8)
-        found = certify(game, budget=float(budget), top=2, contested=contested)
+        found = certify(game, budget=float(budget), top_k=2, candidates=contested)
         assert game.cost <= budget + 1e-6
         assert sum(found.passes.values()) == pytest.approx(game.cost)
         assert set(found.passes) == ({"flips"} if contested == ALL else {"screen", "flips"})
@@ -173,22 +174,22 @@ def test_the_least_budget_is_named_and_is_enough(contested):
     game = TableGame(9, 7)
     game.flip_shares = np.linspace(0.1, 0.9, 9)
     with pytest.raises(BudgetError, match=r"the budget of 10 image passes is too small: a guarantee needs at least [\d,]+ here") as error:
-        certify(game, budget=10, top=2, contested=contested, audit=3)
+        certify(game, budget=10, top_k=2, candidates=contested, audit=3)
     least = float(re.search(r"at least ([\d,]+)", str(error.value)).group(1).replace(",", ""))
-    assert certify(game, budget=least, top=2, contested=contested, audit=3).guarantee.pairs >= 16
+    assert certify(game, budget=least, top_k=2, candidates=contested, audit=3).guarantee.pairs >= 16
     with pytest.raises(BudgetError):
-        certify(game, budget=least - 1, top=2, contested=contested, audit=3)
+        certify(game, budget=least - 1, top_k=2, candidates=contested, audit=3)
 
 
 def test_same_seed_same_bits():
-    first, again, other = (certify(TableGame(9, 7), budget=4_000, top=2, contested=3, audit=8, seed=seed) for seed in (7, 7, 8))
+    first, again, other = (certify(TableGame(9, 7), budget=4_000, top_k=2, candidates=3, audit=8, seed=seed) for seed in (7, 7, 8))
     assert same(first, again)
     assert not same(first, other)
 
 
 def test_two_workers_give_the_same_bits():
     game = model_game(twelve_filters(), Probability(Accuracy()).on(labelled(40)), batch=16)
-    options = {"budget": 3_000, "top": 2, "contested": 3, "audit": 4}
+    options = {"budget": 3_000, "top_k": 2, "candidates": 3, "audit": 4}
     one, two = (certify(game, workers=workers, **options) for workers in (1, 2))
     assert same(one, two)
     assert one.guarantee.pairs > 16
@@ -212,7 +213,7 @@ def test_the_audit_finds_a_player_that_the_screen_hides():
     chances = dict(zip(outside.tolist(), audit_chances(screen[outside]), strict=True))
     found_it = []
     for seed in range(3):
-        found = certify(game, budget=90_000, top=2, contested=3, seed=seed, audit=16)
+        found = certify(game, budget=90_000, top_k=2, candidates=3, seed=seed, audit=16)
         guarantee = found.guarantee
         valued = set(np.flatnonzero(found.samples).tolist())
         assert guarantee.stopped == "decided"
@@ -236,18 +237,18 @@ def test_the_audit_finds_a_player_that_the_screen_hides():
 
 def test_undecided_draws_count_as_hits():
     game, _ = hidden()
-    found = certify(game, budget=1_500, top=2, contested=3, audit=16)
+    found = certify(game, budget=1_500, top_k=2, candidates=3, audit=16)
     for end in (found.guarantee.low, found.guarantee.high):
         assert (end.audit.hits, end.audit.mass, end.audit.count, end.audit.share) == (16, 1.0, 18, 1.0)
 
 
 def test_half_of_the_players_at_each_end_are_all_and_need_no_screen():
     game = Additive([-0.5, 0.0, 0.0, 0.0, 0.5], screen=np.full(5, np.nan))  # gradients would be refused
-    found = certify(game, top=1, contested=3)
+    found = certify(game, top_k=1, candidates=3)
     assert found.guarantee.contested == found.guarantee.players == 5
     assert found.guarantee.low.audit is None
     assert np.isnan(found.screen).all()
-    assert same(found, certify(game, top=1))
+    assert same(found, certify(game, top_k=1))
 
 
 # ---- what a reader sees ----
@@ -255,7 +256,7 @@ def test_half_of_the_players_at_each_end_are_all_and_need_no_screen():
 
 def test_the_headline_is_the_number_of_truly_separated_filters():
     game, _ = hidden()
-    found = certify(Additive([-0.5, -0.3, 0.0, 0.0, 0.3, 0.5]), top=2, tolerance=0.0, ids=list("abcdef"))
+    found = certify(Additive([-0.5, -0.3, 0.0, 0.0, 0.3, 0.5]), top_k=2, tolerance=0.0, ids=list("abcdef"))
     lines = str(found).splitlines()
     assert lines[0] == "truly separated: 2 of the 2 lowest and 2 of the 2 highest (confidence 0.95, among all 6 filters)"
     assert lines[1] == "right up to the tolerance, 0 of the k-th value: 2 of the 2 lowest and 2 of the 2 highest"
@@ -266,7 +267,7 @@ def test_the_headline_is_the_number_of_truly_separated_filters():
     assert re.fullmatch(r"  a  -0\.50000 \+- 0\.\d{5}  separated", lines[7])
     assert lines[9] == "2 highest:"  # both ends were sought
     assert lines[10].endswith("  separated")
-    audited = str(certify(game, budget=2_000, top=2, contested=3)).splitlines()
+    audited = str(certify(game, budget=2_000, top_k=2, candidates=3)).splitlines()
     assert re.fullmatch(r"truly separated: 0 of .* \(confidence 0.95, among the 6 contested and \d+ audited of 24 filters\)", audited[0])
     assert re.fullmatch(r"stopped after \d+ pairs: the budget is spent", audited[2])
     assert re.fullmatch(r"  lowest: \d+ filters may be misplaced by more at a tolerance of 0", audited[3])
@@ -275,8 +276,8 @@ def test_the_headline_is_the_number_of_truly_separated_filters():
 
 def test_a_guarantee_survives_its_file_bit_for_bit(tmp_path):
     game, _ = hidden()
-    for number, options in enumerate(({"contested": 3, "audit": 5, "budget": 3_000}, {"budget": 3_000})):
-        found = certify(game, top=2, **options)
+    for number, options in enumerate(({"candidates": 3, "audit": 5, "budget": 3_000}, {"budget": 3_000})):
+        found = certify(game, top_k=2, **options)
         found.write(tmp_path / f"{number}.parquet")
         again = Attribution.read(tmp_path / f"{number}.parquet")
         assert same(found, again)
@@ -291,15 +292,15 @@ def test_a_guarantee_survives_its_file_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top": 0}, "top must be at least 1 and less than the 9 players"),
-        ({"top": 9}, "top must be at least 1 and less than the 9 players"),
-        ({"top": 8}, "top must be at most half of the 9 filters, since a guarantee speaks of both ends, got 8"),
-        ({"top": 5}, "top must be at most half of the 9 filters"),
-        ({"top": 3, "contested": 2}, "contested must be at least top for a guarantee, 3 players of each end, got 2"),
+        ({"top_k": 0}, "top must be at least 1 and less than the 9 players"),
+        ({"top_k": 9}, "top must be at least 1 and less than the 9 players"),
+        ({"top_k": 8}, "top must be at most half of the 9 filters, since a guarantee speaks of both ends, got 8"),
+        ({"top_k": 5}, "top must be at most half of the 9 filters"),
+        ({"top_k": 3, "candidates": 2}, "contested must be at least top for a guarantee, 3 players of each end, got 2"),
         ({"guarantee": 0.0}, "delta must lie between 0 and 1"),
         ({"guarantee": 1.0}, "delta must lie between 0 and 1"),
         ({"guarantee": float("nan")}, "delta must lie between 0 and 1"),
-        ({"t0": 1.0}, r"t0 must lie in \[0, 1\)"),
+        ({"min_live": 1.0}, r"t0 must lie in \[0, 1\)"),
         ({"tolerance": -0.1}, r"tolerance must lie in \[0, 1\)"),
         ({"tolerance": 1.0}, r"tolerance must lie in \[0, 1\)"),
         ({"audit": 0}, "an audit takes at least one draw"),
@@ -309,15 +310,15 @@ def test_a_guarantee_survives_its_file_bit_for_bit(tmp_path):
 )
 def test_bad_settings_are_named(options, message):
     with pytest.raises(UsageError, match=message):
-        certify(TableGame(9, 7), **{"top": 2, **options})
+        certify(TableGame(9, 7), **{"top_k": 2, **options})
 
 
 @pytest.mark.parametrize("engine", ["tmab-paper", "monte-carlo"])
 def test_walks_keep_no_guarantee(engine):
     with pytest.raises(UsageError, match=f"{engine} cannot keep a guarantee: .*; use the engine tmab"):
-        estimate(TableGame(6, 5), engine=engine, budget=20_000, top=2, guarantee=0.05)
+        estimate(TableGame(6, 5), engine=engine, budget=20_000, top_k=2, guarantee=0.05)
     with pytest.raises(UsageError, match=f"{engine} makes no screen that could pick 3 contested players"):
-        estimate(TableGame(6, 5), engine=engine, budget=20_000, top=2, contested=3)
+        estimate(TableGame(6, 5), engine=engine, budget=20_000, top_k=2, candidates=3)
 
 
 @pytest.mark.parametrize(
@@ -330,18 +331,18 @@ def test_walks_keep_no_guarantee(engine):
 @pytest.mark.parametrize("contested", [1, ALL])
 def test_a_game_that_breaks_its_word_is_refused(worth, message, contested):
     with pytest.raises(GameError, match=message):
-        certify(FunctionGame(4, worth, bounds=(0, 1)), top=1, contested=contested)
+        certify(FunctionGame(4, worth, bounds=(0, 1)), top_k=1, candidates=contested)
 
 
 def test_a_second_order_game_needs_no_more_than_its_range_term():
     game, values = second_order(6)
-    found = certify(game, budget=20_000, top=1)
+    found = certify(game, budget=20_000, top_k=1)
     np.testing.assert_allclose(found.value, values, atol=1e-9)
     assert (found.half_width <= 2 * game.marginal_range * 30 / found.samples).all()
 
 
 def test_the_budget_pays_a_screen_of_a_fifth():
     game, _ = hidden()
-    found = certify(game, budget=20_000, top=2, contested=3, tolerance=0.0)
+    found = certify(game, budget=20_000, top_k=2, candidates=3, tolerance=0.0)
     assert found.passes["screen"] % (GRADIENT_COST * SCREEN_ROUND) == 0
     assert found.passes["screen"] <= 0.2 * 20_000 < found.passes["screen"] + GRADIENT_COST * SCREEN_ROUND

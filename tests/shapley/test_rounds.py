@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engines import tmab
 from games import TableGame, model_game
 from networks import labelled, twelve_filters
 
@@ -20,7 +21,6 @@ from repairkit.errors import FullMemoryError, ModelError, UsageError
 from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley.game import FunctionGame
 from repairkit.shapley.sampling import Round, draw_round, pair_means
-from repairkit.shapley.tmab import tmab
 from repairkit.shapley.workers import WorkerPool
 
 
@@ -50,7 +50,7 @@ def test_a_round_is_the_mean_of_its_pairs_taken_literally():
 
 
 def test_any_number_of_workers_gives_the_same_bits():
-    found = [tmab(real_game(), budget=1500, top=3, contested=6, audit=2, control=True, workers=workers) for workers in (1, 2, 3)]
+    found = [tmab(real_game(), budget=1500, top_k=3, candidates=6, audit=2, control=True, workers=workers) for workers in (1, 2, 3)]
     for other in found[1:]:
         for name in ("screen", "value", "half_width", "samples", "decided", "standard_error"):
             assert getattr(other, name).tobytes() == getattr(found[0], name).tobytes(), name

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from engines import tmab
 from games import TableGame, model_game, second_order
 from networks import labelled, twelve_filters
 from oracles import mean_worth_at, truncated_values
@@ -14,7 +15,7 @@ from repairkit.objectives import Accuracy
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame
 from repairkit.shapley.sampling import draw_round, pair_means
-from repairkit.shapley.tmab import SCREEN_ROUND, halving_sizes, tmab
+from repairkit.shapley.tmab import SCREEN_ROUND, halving_sizes
 
 
 @pytest.mark.parametrize("t0", [0.0, 0.6])
@@ -53,7 +54,7 @@ def test_one_antithetic_pair_is_exact_on_second_order_games():
     for seed in range(5):
         pair = draw_round(game, seed=seed, stage=2, index=0, size=2, t0=0.0)
         np.testing.assert_allclose(pair_means(game.flips(pair.live, pair.examples, np.arange(7)))[0], values, atol=1e-9)
-    found = tmab(game, budget=SCREEN_ROUND * 3 + 2 * 2 * 8, top=6, contested=7)
+    found = tmab(game, budget=SCREEN_ROUND * 3 + 2 * 2 * 8, top_k=6, candidates=7)
     assert sorted(found.samples) == [1] + [2] * 6
     np.testing.assert_allclose(found.value, values, atol=1e-9)
     np.testing.assert_allclose(found.screen, values, atol=1e-9)
@@ -62,7 +63,7 @@ def test_one_antithetic_pair_is_exact_on_second_order_games():
 @pytest.mark.parametrize("t0", [0.0, 0.5])
 def test_values_are_the_integral_over_the_live_zone(t0):
     game = TableGame(5, 8, seed=3)
-    found = tmab(game, budget=200_000, top=4, contested=5, t0=t0)
+    found = tmab(game, budget=200_000, top_k=4, candidates=5, min_live=t0)
     expected = truncated_values(5, lambda members: float(game.worths[sum(1 << player for player in members)]), t0)
     np.testing.assert_allclose(exact_values(game, t0=t0), expected, atol=1e-12)
     error = 4 * (1 - t0) * 0.6 / np.sqrt(2 * found.samples)
@@ -75,7 +76,7 @@ def test_values_are_the_integral_over_the_live_zone(t0):
 
 def test_signed_weights_are_carried():
     game = TableGame(4, 8, seed=5, signed=True)
-    found = tmab(game, budget=100_000, top=3, contested=4)
+    found = tmab(game, budget=100_000, top_k=3, candidates=4)
     np.testing.assert_allclose(found.value, exact_values(game), atol=0.03)
 
 
@@ -83,19 +84,19 @@ def test_axioms():
     def worth(live):
         return 2.0 * live[:, 0] * live[:, 1] + live[:, 2] - 3.0 * live[:, 4] * live[:, 5]
 
-    found = tmab(FunctionGame(6, worth, bounds=(-3, 3)), budget=2000, top=5, contested=6)
+    found = tmab(FunctionGame(6, worth, bounds=(-3, 3)), budget=2000, top_k=5, candidates=6)
     np.testing.assert_allclose(found.value, [1, 1, 1, 0, -1.5, -1.5], atol=1e-12)  # second order: exact
     assert found.value[3] == 0
-    third = tmab(FunctionGame(6, lambda live: 1.0 * live[:, :3].all(axis=1), bounds=(0, 1)), budget=40_000, top=5, contested=6)
+    third = tmab(FunctionGame(6, lambda live: 1.0 * live[:, :3].all(axis=1), bounds=(0, 1)), budget=40_000, top_k=5, candidates=6)
     np.testing.assert_allclose(third.value, [1 / 3] * 3 + [0] * 3, atol=0.03)
-    doubled = tmab(FunctionGame(6, lambda live: 2 * worth(live), bounds=(-6, 6)), budget=2000, top=5, contested=6)
+    doubled = tmab(FunctionGame(6, lambda live: 2 * worth(live), bounds=(-6, 6)), budget=2000, top_k=5, candidates=6)
     np.testing.assert_allclose(doubled.value, 2 * found.value, atol=1e-12)
 
 
 @pytest.mark.parametrize("t0", [0.0, 0.4])
 def test_one_player_gets_everything(t0):
     game = FunctionGame(2, lambda live: 0.25 + 0.5 * live[:, 0], bounds=(0, 1))
-    found = tmab(game, budget=1000, top=1, t0=t0)
+    found = tmab(game, budget=1000, top_k=1, min_live=t0)
     assert found.value == pytest.approx([0.5 * (1 - t0), 0])
     assert found.screen == pytest.approx([0.5 * (1 - t0), 0])
 
@@ -103,7 +104,7 @@ def test_one_player_gets_everything(t0):
 def test_values_of_a_network_sum_to_what_its_filters_are_worth():
     game = model_game(twelve_filters(seed=2), Accuracy().on(labelled(8)), batch=256)
     for t0 in (0.0, 0.5):
-        found = tmab(game, budget=20_000, top=11, contested=12, t0=t0)
+        found = tmab(game, budget=20_000, top_k=11, candidates=12, min_live=t0)
         exact = exact_values(game, t0=t0)
         np.testing.assert_allclose(found.value, exact, atol=4 * (1 - t0) * 0.5 / np.sqrt(found.samples.min()))
         assert found.value.sum() == pytest.approx(exact.sum(), abs=0.1)
@@ -119,14 +120,14 @@ def ladder(n: int) -> FunctionGame:
 
 @pytest.mark.parametrize(("end", "first"), [("low", range(6)), ("high", range(94, 100))])
 def test_the_sought_end_of_the_screen_is_flipped_and_a_random_sample_of_the_others(end, first):
-    found = tmab(ladder(100), budget=5000, top=2, end=end, audit=8)
+    found = tmab(ladder(100), budget=5000, top_k=2, end=end, audit=8)
     flipped = np.flatnonzero(found.samples)
     assert set(first) <= set(flipped)
     assert len(flipped) == 6 + 8
     np.testing.assert_array_equal(np.isnan(found.value), found.samples == 0)
     np.testing.assert_array_equal(np.isnan(found.half_width), found.samples == 0)
     assert not np.isnan(found.screen).any()
-    others = {tuple(np.flatnonzero(tmab(ladder(100), budget=2000, top=2, end=end, audit=8, seed=seed).samples)) for seed in range(4)}
+    others = {tuple(np.flatnonzero(tmab(ladder(100), budget=2000, top_k=2, end=end, audit=8, seed=seed).samples)) for seed in range(4)}
     assert len(others) == 4
     best = sorted(first, reverse=end == "high")[:2]
     assert found.samples[best].min() == found.samples.max()  # halving keeps the sought end to the last round
@@ -142,7 +143,7 @@ def test_an_audited_player_that_turns_out_extreme_stays():
 
     effect = np.zeros(10)
     effect[9] = -1.0
-    found = tmab(Blind(10, lambda live: live @ effect, bounds=(-1, 0)), budget=3000, top=1, contested=2, audit=8)
+    found = tmab(Blind(10, lambda live: live @ effect, bounds=(-1, 0)), budget=3000, top_k=1, candidates=2, audit=8)
     assert found.samples[9] == found.samples.max()
     assert found.culprits().tolist() == [9]
 
@@ -158,7 +159,7 @@ def test_one_that_dropped_out_comes_back_when_those_that_stayed_fall_behind():
         def _gradients(self, coalitions, examples):
             return np.ones((len(examples), self.n))
 
-    found = tmab(Turning(4, lambda live: live @ np.ones(4), bounds=(-50, 50)), budget=3000, top=1, contested=4, audit=0, end="low")
+    found = tmab(Turning(4, lambda live: live @ np.ones(4), bounds=(-50, 50)), budget=3000, top_k=1, candidates=4, audit=0, end="low")
     assert found.samples[2] == found.samples.max() > found.samples[3]  # of the first round and of the last
     assert found.samples[0] == found.samples[1] < found.samples[2]
     assert np.nanargmin(found.value) == 2
@@ -167,13 +168,13 @@ def test_one_that_dropped_out_comes_back_when_those_that_stayed_fall_behind():
 def test_the_harmful_end_is_sought_by_default():
     for harmful, end in ((-1, "low"), (1, "high")):
         game = FunctionGame(20, lambda live: live @ (np.arange(20) - 9.5), bounds=(-200, 200), harmful=harmful)
-        found = tmab(game, budget=3000, top=2)
+        found = tmab(game, budget=3000, top_k=2)
         assert found.end == end
         assert set(found.culprits(2)) == ({0, 1} if harmful < 0 else {18, 19})
 
 
 def test_a_player_with_only_a_screen_is_never_a_culprit():
-    found = tmab(ladder(100), budget=3000, top=2, end="high", audit=4)  # seeks the other end than the harmful one
+    found = tmab(ladder(100), budget=3000, top_k=2, end="high", audit=4)  # seeks the other end than the harmful one
     assert (found.screen[:20] < 0).all()
     assert set(found.culprits()) <= set(np.flatnonzero(found.samples))
     assert set(found.culprits()) == {player for player in np.flatnonzero(found.samples) if player < 50}
@@ -198,7 +199,7 @@ def test_the_budget_is_never_exceeded(shares):
         game = TableGame(9, 7)
         if shares == "shares":
             game.flip_shares = rng.random(9)
-        found = tmab(game, budget=float(budget), top=2, audit=2)
+        found = tmab(game, budget=float(budget), top_k=2, audit=2)
         assert game.cost <= budget + 1e-6
         assert set(found.passes) == {"screen", "flips"}
         assert sum(found.passes.values()) == pytest.approx(game.cost)
@@ -209,21 +210,21 @@ def test_the_budget_is_never_exceeded(shares):
 @pytest.mark.parametrize(("n", "top", "audit"), [(100, 10, 16), (100, 40, 16), (30, 29, 0), (9, 2, 2), (2, 1, 0)])
 def test_the_least_budget_is_named_and_is_enough(n, top, audit):
     with pytest.raises(BudgetError, match="tmab needs at least") as error:
-        tmab(ladder(n), budget=10, top=top, audit=audit)
+        tmab(ladder(n), budget=10, top_k=top, audit=audit)
     least = float(re.search(r"at least ([\d,]+)", str(error.value)).group(1).replace(",", ""))
     for budget in np.arange(least, 1.8 * least, 45):
-        found = tmab(ladder(n), budget=budget, top=top, audit=audit)
+        found = tmab(ladder(n), budget=budget, top_k=top, audit=audit)
         assert sum(found.passes.values()) <= budget
         assert (found.samples > 0).sum() >= top
     with pytest.raises(BudgetError):
-        tmab(ladder(n), budget=least - 1, top=top, audit=audit)
+        tmab(ladder(n), budget=least - 1, top_k=top, audit=audit)
 
 
 @pytest.mark.parametrize("real", [False, True])
 def test_same_seed_same_bits(real):
     def play(seed: int):
         game = model_game(twelve_filters(), Accuracy().on(labelled(6)), batch=50) if real else TableGame(9, 7)
-        return tmab(game, budget=1500, top=2, audit=2, seed=seed, t0=0.3)
+        return tmab(game, budget=1500, top_k=2, audit=2, seed=seed, min_live=0.3)
 
     first, again, other = play(7), play(7), play(8)
     for field in ("screen", "value", "half_width", "samples", "decided"):
@@ -234,29 +235,29 @@ def test_same_seed_same_bits(real):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top": 0}, "top must be at least 1 and less than the 9 players"),
-        ({"top": 9}, "top must be at least 1 and less than the 9 players"),
+        ({"top_k": 0}, "top must be at least 1 and less than the 9 players"),
+        ({"top_k": 9}, "top must be at least 1 and less than the 9 players"),
         ({"budget": float("nan")}, "budget must be a positive number of image passes, got nan"),
         ({"budget": float("inf")}, "budget must be a positive number of image passes, got inf"),
         ({"end": "lowest"}, "end must be 'low' or 'high', got 'lowest'"),
         ({"ids": ["a", "b"]}, "ids must name each of the 9 players, got 2 names"),
         ({"seed": -1}, "seed must be a whole number from 0, got -1"),
-        ({"top": 2.5}, "top must be at least 1 and less than the 9 players of the game, got 2.5"),
+        ({"top_k": 2.5}, "top must be at least 1 and less than the 9 players of the game, got 2.5"),
         ({"tolerance": 0.1}, "tolerance belongs to a guarantee, got 0.1 without one"),
-        ({"t0": 1.0}, r"t0 must lie in \[0, 1\)"),
-        ({"t0": -0.1}, r"t0 must lie in \[0, 1\)"),
+        ({"min_live": 1.0}, r"t0 must lie in \[0, 1\)"),
+        ({"min_live": -0.1}, r"t0 must lie in \[0, 1\)"),
         ({"delta": 1.0}, "delta must lie between 0 and 1"),
         ({"audit": -1}, "audit not negative"),
-        ({"contested": 0}, "contested must be at least 1"),
+        ({"candidates": 0}, "contested must be at least 1"),
     ],
 )
 def test_bad_settings_are_named(options, message):
     with pytest.raises(UsageError, match=message):
-        tmab(TableGame(9, 7), **{"budget": 5000, "top": 2, **options})
+        tmab(TableGame(9, 7), **{"budget": 5000, "top_k": 2, **options})
 
 
-@pytest.mark.parametrize("options", [{}, {"control": True}, {"guarantee": 0.1}, {"guarantee": 0.1, "contested": 2, "audit": 2}])
+@pytest.mark.parametrize("options", [{}, {"control": True}, {"guarantee": 0.1}, {"guarantee": 0.1, "candidates": 2, "audit": 2}])
 def test_a_network_dead_on_arrival_is_no_network_of_equals(options):
     dead = FunctionGame(9, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
     with pytest.raises(GameError, match=r"the live zone is empty as far as was seen: .* with a share of 0\.4 or more live"):
-        tmab(dead, budget=3000, top=2, t0=0.4, **options)
+        tmab(dead, budget=3000, top_k=2, min_live=0.4, **options)

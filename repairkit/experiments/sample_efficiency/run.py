@@ -29,7 +29,7 @@ from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import game_of, within_memory
 from repairkit.run.ledger import Clock
 from repairkit.run.store import KeptNetwork, Unfinished
-from repairkit.shapley import Attribution, estimate
+from repairkit.shapley import Attribution, EngineSettings, estimate
 from repairkit.shapley.confidence import Moments, published_count
 from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.guarantee import End
@@ -473,14 +473,15 @@ def equal_passes(
                 game,
                 lambda: estimate(
                     game,
-                    engine="tmab",
-                    budget=budget,
-                    seed=seed,
-                    top=efficiency.top,
-                    end=efficiency.end,
-                    t0=t0,
-                    control=options.score == "smooth",
-                    contested=contested,
+                    EngineSettings(
+                        budget=budget,
+                        seed=seed,
+                        top_k=efficiency.top,
+                        end=efficiency.end,
+                        min_live=t0,
+                        control=options.score == "smooth",
+                        candidates=contested,
+                    ),
                     ids=game.filters.ids,
                     workers=workers,
                     checkpoint=kept.checkpoint(name) if kept else None,
