@@ -1,13 +1,12 @@
-"""Cutting: frozen filters taken out of a network, which is narrower then and no longer of its ordinary architecture.
+"""Structural pruning: frozen filters are taken out of a network, whose layers become narrower.
 
-What a frozen filter sends on is the same for every image, so that whoever reads it can do with a constant of its own: what its weights
-make of it is folded into the batch norm after it, or its bias. Torch-Pruning's graph of dependencies (Fang et al. 2023, *DepGraph: Towards
-Any Structural Pruning*) says which rows and columns of which layers go with a filter. It is taken out only where everything that they carry
-is the same for every image: where a residual sum is made of several filters, only with all of them frozen.
+A frozen filter sends on the same constant for every image. What a later layer makes of that constant is folded into its batch norm or bias.
+Torch-Pruning's graph of dependencies (Fang et al. 2023, *DepGraph: Towards Any Structural Pruning*) says which rows and columns of which
+layers go with a filter. A filter is taken out only where all these carry constants; of a residual sum all filters must be frozen.
 
-Behind zero padding a constant is cut short at the borders of the image, so that no bias can stand for it. There one frozen filter stays and
-carries the others: a convolution is linear, and gives to its constant, with their weights added to its own in proportion, what it gave to
-all of theirs. So the network without the filters answers as the one with them frozen, up to rounding; what cannot be had so stays frozen.
+Zero padding cuts a constant short at the borders, so that no bias can replace it. There one frozen filter, the carrier, stays, and the
+weights of the others are added to its own in proportion to their constants. A convolution is linear, so the output is the same up to
+rounding. Filters for which none of this works stay frozen.
 """
 
 from __future__ import annotations
@@ -77,8 +76,7 @@ class DependencyGraph:
         example: one prepared image, shape (1, 3, height, width), that the graph is drawn with.
 
     Raises:
-        ModelError: Torch-Pruning cannot follow the network; or its layers, cut as the graph says, compute something else. The latter is
-            tried by taking one filter out of every layer.
+        ModelError: Torch-Pruning cannot follow the network, or its layers compute something else when one filter of each is taken out.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
@@ -127,32 +125,46 @@ class DependencyGraph:
         """
         frozen = baked_copy(self.network, constants, freeze_at=freeze_at)
         seen = constant_inputs(self.network, constants, self.example, freeze_at=freeze_at)
-        reaches = self._all_reaches(constants)
-        kept = {name: reason for name, reach in reaches.items() if (reason := _why_not(reach, seen))}
-        left = {name: reach for name, reach in reaches.items() if name not in kept}
-        rough = {name: [each for each in reach.inputs if not _even(self._modules[each[0]], seen, *each)] for name, reach in left.items()}
-        carriers = _carriers([each for columns in rough.values() for each in columns], seen)
-        for name, columns in rough.items():
+        groups = self._all_groups(constants)
+        kept = {name: reason for name, group in groups.items() if (reason := _why_not(group, seen))}
+        left = {name: group for name, group in groups.items() if name not in kept}
+        uneven = {name: [each for each in group.inputs if not _even(self._modules[each[0]], seen, *each)] for name, group in left.items()}
+        carriers = _carriers([each for columns in uneven.values() for each in columns], seen)
+        for name, columns in uneven.items():
             if any(carriers[layer] == column for layer, column in columns):
                 kept[name] = CARRIES
             elif not all(_proportional(seen[layer][column], seen[layer][carriers[layer]]) for layer, column in columns):
                 kept[name] = BORDERS
+        gone_outputs, gone_inputs = self._removable(left, kept)
+        outputs, inputs = _sorted(gone_outputs), _sorted(gone_inputs)
+        pruned = copy.deepcopy(frozen)
+        used = {layer: carriers[layer] for layer, column in chain(*uneven.values()) if (layer, column) in gone_inputs}
+        biased = fold(pruned, inputs, seen, used)
+        self._cut(pruned, frozen, outputs, inputs)
+        removed = [name for name in constants if (name.layer, name.channel) in gone_outputs]
+        reasons: dict[str, list[FilterId]] = {}
+        for name, reason in kept.items():
+            if (name.layer, name.channel) not in gone_outputs:
+                reasons.setdefault(reason, []).append(name)
+        return PrunedNetwork(pruned, outputs, inputs, biased, removed, reasons)
+
+    def _removable(self, left: Mapping[FilterId, _Group], kept: dict[FilterId, str]) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
+        """Rows and columns that go; a filter whose layer would be left without any is added to `kept`."""
         rows = {name: output_channels(module) for name, module in self._modules.items()}
-        gone_outputs: set[tuple[str, int]] = set()
-        gone_inputs: set[tuple[str, int]] = set()
-        for name, reach in left.items():
-            losses = Counter(layer for layer, _ in reach.outputs - gone_outputs)
+        outputs: set[tuple[str, int]] = set()
+        inputs: set[tuple[str, int]] = set()
+        for name, group in left.items():
+            losses = Counter(layer for layer, _ in group.outputs - outputs)
             if name not in kept and any(rows[layer] <= loss for layer, loss in losses.items()):
                 kept[name] = LAST
             if name not in kept:
                 rows |= {layer: rows[layer] - loss for layer, loss in losses.items()}
-                gone_outputs |= reach.outputs
-                gone_inputs |= reach.inputs
-        outputs, inputs = _sorted(gone_outputs), _sorted(gone_inputs)
-        pruned = copy.deepcopy(frozen)
-        biased = fold(
-            pruned, inputs, seen, {layer: carriers[layer] for layer, column in chain(*rough.values()) if (layer, column) in gone_inputs}
-        )
+                outputs |= group.outputs
+                inputs |= group.inputs
+        return outputs, inputs
+
+    def _cut(self, pruned: nn.Module, frozen: nn.Module, outputs: Channels, inputs: Channels) -> None:
+        """Cut in place, and compare with the frozen network."""
         try:
             cut(pruned, outputs, inputs)
             with torch.inference_mode():
@@ -162,50 +174,44 @@ class DependencyGraph:
         furthest = float((before - after).abs().max()) if before.shape == after.shape else float("inf")
         if not furthest <= AGREEMENT * max(1.0, float(before.abs().max())):
             raise self._unfollowed(f"cut as its graph of dependencies says, the network answers otherwise, by {furthest:.2g}")
-        gone = [name for name in constants if (name.layer, name.channel) in gone_outputs]
-        reasons: dict[str, list[FilterId]] = {}
-        for name, reason in kept.items():
-            if (name.layer, name.channel) not in gone_outputs:
-                reasons.setdefault(reason, []).append(name)
-        return PrunedNetwork(pruned, outputs, inputs, biased, gone, reasons)
 
-    def _all_reaches(self, names: Iterable[FilterId]) -> dict[FilterId, _Group]:
+    def _all_groups(self, names: Iterable[FilterId]) -> dict[FilterId, _Group]:
         by_layer: dict[str, list[int]] = {}
         for name in names:
             by_layer.setdefault(name.layer, []).append(name.channel)
         return {
-            FilterId(layer, channel): reach
+            FilterId(layer, channel): group
             for layer, channels in by_layer.items()
-            for channel, reach in self._reaches(layer, channels).items()
+            for channel, group in self._groups(layer, channels).items()
         }
 
-    def _reaches(self, layer: str, channels: list[int]) -> dict[int, _Group]:
+    def _groups(self, layer: str, channels: list[int]) -> dict[int, _Group]:
         """What goes with each of these filters of a convolution."""
         module = self._modules[layer]
         found = {channel: _Group({(layer, channel)}, set()) for channel in channels}
         if module not in self._graph.module2node:
             return {
-                channel: _Group(reach.outputs, reach.inputs, "Torch-Pruning does not see its layer") for channel, reach in found.items()
+                channel: _Group(group.outputs, group.inputs, "Torch-Pruning does not see its layer") for channel, group in found.items()
             }
         try:
-            group = self._graph.get_pruning_group(module, self._graph.get_pruner_of_module(module).prune_out_channels, channels)
+            coupled = self._graph.get_pruning_group(module, self._graph.get_pruner_of_module(module).prune_out_channels, channels)
         except Exception as error:  # whatever a network makes it raise
             raise self._unfollowed(error) from error
-        for item in group:
+        for item in coupled:
             target, output = item.dep.target.module, self._graph.is_out_channel_pruning_fn(item.dep.handler)
             name = self._names.get(target)
             for index, root in zip(item.idxs, item.root_idxs, strict=True):
-                reach = found[root]
+                group = found[root]
                 if name is None:
-                    reach.unfit = reach.unfit or _why_not_passed(target)
+                    group.unfit = group.unfit or _why_not_passed(target)
                 elif isinstance(target, nn.BatchNorm2d) or _depthwise(target) or (isinstance(target, nn.Conv2d) and output):
-                    reach.outputs.add((name, index))
+                    group.outputs.add((name, index))
                 elif isinstance(target, nn.Conv2d | nn.Linear) and not output:
-                    reach.inputs.add((name, index))
+                    group.inputs.add((name, index))
                 elif output_channels(target) or isinstance(target, nn.Linear) or list(target.parameters(recurse=False)):
-                    reach.unfit = reach.unfit or f"{type(target).__name__} layers go with it, which are not cut here"
+                    group.unfit = group.unfit or f"{type(target).__name__} layers go with it, which are not cut here"
                 if isinstance(target, nn.Conv2d) and target.groups > 1 and not _depthwise(target):
-                    reach.unfit = reach.unfit or "convolutions in groups go with it, which are not cut here"
+                    group.unfit = group.unfit or "convolutions in groups go with it, which are not cut here"
         return found
 
 
@@ -240,13 +246,10 @@ def _sorted(entries: Iterable[tuple[str, int]]) -> Channels:
 
 
 def constant_inputs(network: nn.Module, constants: Constants, example: Tensor, *, freeze_at: FreezeAt = "post") -> dict[str, Tensor]:
-    """What of the inputs of convolutions and linear layers is the same for every image, with these filters frozen.
+    """Inputs of convolutions and linear layers with these filters frozen, by layer, shape (channels, height, width) or (features,).
 
-    An image of NaN goes through the network: whatever depends on the image is NaN then, and what is finite does not.
-
-    Returns:
-        layer -> its input, shape (channels, height, width) or (features,), NaN where it depends on the image. Layers that run more than
-        once, or on something of another shape, are left out.
+    An image of NaN goes through the network, so that NaN marks what depends on the image. Layers that run more than once, or on another
+    shape, are left out.
     """
     seen: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
@@ -275,11 +278,11 @@ def constant_inputs(network: nn.Module, constants: Constants, example: Tensor, *
     }
 
 
-def _why_not(reach: _Group, seen: Mapping[str, Tensor]) -> str | None:
+def _why_not(group: _Group, seen: Mapping[str, Tensor]) -> str | None:
     """Why a filter cannot go whatever happens to others; None where it can."""
-    if reach.unfit is not None:
-        return reach.unfit
-    same = all(layer in seen and bool(torch.isfinite(seen[layer][column]).all()) for layer, column in reach.inputs)
+    if group.unfit is not None:
+        return group.unfit
+    same = all(layer in seen and bool(torch.isfinite(seen[layer][column]).all()) for layer, column in group.inputs)
     return None if same else DEPENDS
 
 
@@ -315,16 +318,10 @@ def _proportional(value: Tensor, to: Tensor) -> bool:
 
 
 def fold(network: nn.Module, inputs: Channels, seen: Mapping[str, Tensor], carriers: Mapping[str, int] | None = None) -> list[str]:
-    """Let layers do without some of their inputs, in place: what their weights make of them goes elsewhere, the weights to 0.
+    """Replace some inputs of layers in place: their share goes to the carrier's weights, else to batch norm or bias; their weights become 0.
 
-    Args:
-        network: whose layers read the inputs.
-        inputs: layer -> inputs to do without.
-        seen: layer -> its inputs, the same for every image.
-        carriers: layer -> the input whose weights take those of the others; of layers that are not named, batch norm or bias does.
-
-    Returns:
-        Convolutions that were given a bias.
+    `seen` holds the constant inputs of each layer, `carriers` the input that takes over the others. The convolutions that were given a bias
+    are returned.
     """
     norms = {site.layer: site.norm for site in trace(network, freeze_at="post").sites}
     biased: list[str] = []
