@@ -13,6 +13,7 @@ from repairkit.experiments.dropout.run import DropoutTask, find
 from repairkit.experiments.dropout.summary import summarise
 from repairkit.experiments.options import Options
 from repairkit.network.weights import hash_state
+from repairkit.run.context import Run
 
 SMALL = Options(budget=4000, top=3, contested=6, ranking="recall", t0=0.5, seed=1)
 COMPARED = replace(SMALL, budget=1200, compare=suited(fairness=False))
@@ -39,7 +40,7 @@ def redundant():
 @cache
 def found(options=SMALL):
     task = DropoutTask(three_colours.model(), redundant(), three_colours.images())
-    findings = find(task, options)
+    findings = find(task, Run.start(options))
     return (
         task,
         findings,

@@ -40,9 +40,10 @@ from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze
 from repairkit.network.weights import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
+from repairkit.run.context import Run
 from repairkit.run.directory import write_adversarial_run
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.run.ledger import Ledger
+from repairkit.run.store import RunStore
 
 OPTIONS = Options(budget=2500, top=4, contested=8, t0=0.5, target_shares=(0.3, 0.3, 0.4), max_clean_drop=0.05, candidates=8)
 ATTACKS = AttackOptions(
@@ -71,7 +72,7 @@ def result_of(asked, options, attacks, findings) -> AdversarialResult:
 @cache
 def repaired():
     asked = task()
-    findings = repair(asked, OPTIONS, ATTACKS)
+    findings = repair(asked, Run.start(OPTIONS), ATTACKS)
     return asked, findings, result_of(asked, OPTIONS, ATTACKS, findings)
 
 
@@ -138,7 +139,7 @@ def test_freezing_one_culprit_alone_lowers_success_and_freezing_a_colour_does_no
 
 def test_the_papers_ranking_and_prefix_selection_are_options():
     attacks = replace(ATTACKS, ranking="success", effort=replace(ATTACKS.effort, queries=1, adaptive=4))
-    findings = repair(task(), replace(OPTIONS, strategy="prefix"), attacks)
+    findings = repair(task(), Run.start(replace(OPTIONS, strategy="prefix")), attacks)
     result = result_of(task(), OPTIONS, attacks, findings)
     assert result.objective.endswith("(the paper's)")
     assert findings.rounds[0].choice.reason.endswith("under the guard")
@@ -165,7 +166,7 @@ def test_choosing_measures_clipped_margins_toward_the_target_and_the_probability
 
 def test_a_network_that_the_attack_cannot_fool_is_left_alone_and_the_report_says_so():
     asked = task(fragile=False)
-    findings = repair(asked, OPTIONS, ATTACKS)
+    findings = repair(asked, Run.start(OPTIONS), ATTACKS)
     result = result_of(asked, OPTIONS, ATTACKS, findings)
     assert result.verdict.outcome == "cannot be fooled"
     assert "does not fool this network to begin with" in result.verdict.headline
@@ -200,7 +201,7 @@ def test_a_run_with_too_few_fooled_images_ends_before_filters_are_found(monkeypa
 
     monkeypatch.setattr("repairkit.experiments.adversarial.run.attack", nine_of_twelve)
     with pytest.raises(DataError, match="plain colours: the attack takes 9 of 12 and 9 of 12 images to their target"):
-        repair(task(), OPTIONS, replace(ATTACKS, images=(12, 12, 40)))
+        repair(task(), Run.start(OPTIONS), replace(ATTACKS, images=(12, 12, 40)))
 
 
 def test_images_taken_for_their_target_without_any_attack_say_nothing_of_it():
@@ -210,7 +211,7 @@ def test_images_taken_for_their_target_without_any_attack_say_nothing_of_it():
     wrong = replace(clean, labels=np.where(np.arange(20) < 4, 1, clean.labels))
     targets = np.where(np.arange(20) < 4, clean.labels, (clean.labels + 1) % 4)
     idle = Attacked(wrong, targets, np.arange(20) < 4, ATTACKS.method, 0)
-    left = moved(asked.model.classifier, idle, wrong, OPTIONS, Clock(None, 1))
+    left = moved(asked.model.classifier, idle, wrong, Run.start(OPTIONS))
     assert (len(left), fooled([idle]), fooled([left])) == (16, True, False)
 
 
@@ -220,7 +221,7 @@ def test_images_taken_for_their_target_without_any_attack_say_nothing_of_it():
 def test_a_second_round_attacks_the_network_that_the_first_left():
     attacks = replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
     asked, options = task(), replace(OPTIONS, max_filters=2, max_clean_drop=0.1)
-    findings = repair(asked, options, attacks)
+    findings = repair(asked, Run.start(options), attacks)
     first, second = findings.rounds
     assert first.made["attribute"].key != second.made["attribute"].key
     assert first.choice.chosen == second.choice.chosen == 2
@@ -244,7 +245,7 @@ def test_a_filter_that_an_earlier_round_froze_is_not_frozen_again(monkeypatch):
     attribute = rounds.attribute
     monkeypatch.setattr(rounds, "attribute", as_before)
     attacks = replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
-    findings = repair(task(), replace(OPTIONS, strategy="prefix", max_filters=2, max_clean_drop=0.1), attacks)
+    findings = repair(task(), Run.start(replace(OPTIONS, strategy="prefix", max_filters=2, max_clean_drop=0.1)), attacks)
     first, second = ([str(culprit.filter) for culprit in each.patch.culprits] for each in findings.rounds)
     assert len(first) == len(second) == 2
     assert not set(first) & set(second)
@@ -260,8 +261,8 @@ def _clean(asked, options, attacks):
 def test_rounds_and_training_together_go_on_from_the_trained_network(tmp_path):
     attacks = replace(ATTACKS, rounds=2, finetune_epochs=1, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
     asked, options = task(), replace(OPTIONS, max_filters=2, max_clean_drop=0.1)
-    unfinished = Unfinished(tmp_path / "run", configuration(asked, options, attacks), command="again")
-    findings = repair(asked, options, attacks, unfinished=unfinished)
+    unfinished = RunStore(tmp_path / "run", configuration(asked, options, attacks), command="again")
+    findings = repair(asked, Run.start(options, store=unfinished), attacks)
     final = findings.networks["repaired"].network.state_dict()
     for culprit in findings.patch.culprits:
         assert not final["0.weight"][culprit.channel].any()
@@ -269,7 +270,7 @@ def test_rounds_and_training_together_go_on_from_the_trained_network(tmp_path):
     assert result.verdict.headline.startswith(f"Freezing {len(findings.patch.culprits)} filters and 2 epochs of training: ")
     assert any(sentence.startswith("Against fine-tuning alone") for sentence in result.verdict.sentences)
     assert not any(point.chosen for point in result.frontier)
-    again = repair(asked, options, attacks, unfinished=unfinished)
+    again = repair(asked, Run.start(options, store=unfinished), attacks)
     for name, weights in again.networks["repaired"].network.state_dict().items():
         assert torch.equal(weights, final[name])
 
@@ -287,7 +288,9 @@ def test_a_round_that_froze_nothing_trained_nothing():
 
 def test_a_round_on_a_network_that_is_no_longer_fooled_is_not_played():
     findings = repair(
-        task(), replace(OPTIONS, max_clean_drop=0.1), replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
+        task(),
+        Run.start(replace(OPTIONS, max_clean_drop=0.1)),
+        replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4)),
     )
     assert len(findings.rounds) == 1
     assert findings.ended == "in round 2 the attack no longer fooled the network"
@@ -302,7 +305,7 @@ def test_images_are_not_carried_over_to_the_network_that_they_were_made_on():
     asked = replace(task(), dropout=rival, carriers=(other, brittle.model(brittle=False)))
     assert list(asked.named_others) == ["toy", "toy (2)", "dropout-trained toy"]
     attacks = replace(ATTACKS, effort=replace(ATTACKS.effort, carried=8, queries=1, adaptive=4, checked=1))
-    findings = repair(asked, OPTIONS, attacks)
+    findings = repair(asked, Run.start(OPTIONS), attacks)
     result = result_of(asked, OPTIONS, attacks, findings)
     transferred = [attempt for attempt in findings.judged.attempts if attempt.kind == "transfer"]
     carried, (elsewhere,) = ([each for each in transferred if each.elsewhere == other] for other in (False, True))
@@ -345,7 +348,7 @@ def test_carriers_and_rivals_that_cannot_be_are_refused():
 def test_fine_tuning_keeps_the_filters_frozen_and_is_compared_with_fine_tuning_alone(tmp_path):
     attacks = replace(ATTACKS, finetune_epochs=1, effort=replace(ATTACKS.effort, queries=1, adaptive=4))
     asked = task()
-    findings = repair(asked, OPTIONS, attacks)
+    findings = repair(asked, Run.start(OPTIONS), attacks)
     assert list(findings.networks) == ["original", "repaired", "finetuned"]
     for culprit in findings.patch.culprits:
         assert not findings.networks["repaired"].network[0].weight[culprit.channel].any()
@@ -372,7 +375,7 @@ def test_epochs_that_break_the_guard_are_undone_and_the_report_says_so(tmp_path,
     monkeypatch.setattr("repairkit.experiments.adversarial.rounds.finetune", forget)
     attacks = replace(ATTACKS, finetune_epochs=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
     asked = task()
-    findings = repair(asked, OPTIONS, attacks)
+    findings = repair(asked, Run.start(OPTIONS), attacks)
     tuned = findings.rounds[0].tuned
     assert (tuned.kept, findings.trained) == (False, 0)
     assert tuned.bound > 0.5 > tuned.allowed == OPTIONS.max_clean_drop
@@ -406,17 +409,17 @@ def test_the_run_directory_holds_the_images_with_their_targets(tmp_path):
 
 def test_what_was_measured_before_an_interrupt_is_not_measured_again(tmp_path, monkeypatch):
     asked = task()
-    unfinished = Unfinished(tmp_path / "run", configuration(asked, OPTIONS, ATTACKS), command="again")
+    unfinished = RunStore(tmp_path / "run", configuration(asked, OPTIONS, ATTACKS), command="again")
 
     def stop(what, made, planned):
         if what.startswith("eps sweep"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        repair(asked, OPTIONS, ATTACKS, progress=_naming(stop, monkeypatch), unfinished=unfinished)
+        repair(asked, Run.start(OPTIONS, store=unfinished, progress=_naming(stop, monkeypatch)), ATTACKS)
     monkeypatch.undo()
     told = []
-    again = repair(asked, OPTIONS, ATTACKS, progress=lambda what, made, planned: told.append(what), unfinished=unfinished)
+    again = repair(asked, Run.start(OPTIONS, store=unfinished, progress=lambda what, made, planned: told.append(what)), ATTACKS)
     resumed, whole = result_of(asked, OPTIONS, ATTACKS, again), repaired()[2]
     assert (resumed.shares, resumed.differences, resumed.correlation) == (whole.shares, whole.differences, whole.correlation)
     assert {cost.part: cost.passes for cost in resumed.costs} == {cost.part: cost.passes for cost in whole.costs}
@@ -425,15 +428,14 @@ def test_what_was_measured_before_an_interrupt_is_not_measured_again(tmp_path, m
 
 def _naming(stop, monkeypatch):
     """The clock tells the part alone; here what is at work is told as well."""
-    from repairkit.run.ledger import Clock
 
-    tell = Clock.tell
+    tell = Ledger.progress
 
     def telling(self, part, made, planned):
         stop(part, made, planned)
         tell(self, part, made, planned)
 
-    monkeypatch.setattr(Clock, "tell", telling)
+    monkeypatch.setattr(Ledger, "progress", telling)
     return lambda what, made, planned: None
 
 
@@ -522,10 +524,12 @@ def test_restarts_are_those_of_pgd_apgd_and_the_sweep_and_stand_in_their_rows(mo
     monkeypatch.setattr(
         robustness, "_tries", lambda *given: used.append((type(given[3]).__name__, round(given[3].eps * 255, 4), given[5])) or tries(*given)
     )
-    settings = {"carriers": {}, "elsewhere": None, "batch": 32, "seed": 0, "kept": None, "clock": Clock(None, 1)}
+    settings = {"carriers": {}, "elsewhere": None}
     clean = asked.images.subset(attacked_rows(asked, findings.split, OPTIONS, ATTACKS)["report"])
     effort = replace(ATTACKS.effort, restarts=3, adaptive=4, queries=2, checked=1)
-    judged = judge({"original": asked.model.classifier}, made, clean, effort=effort, **settings)
+    run = Run.start(replace(OPTIONS, seed=0, batch=32))
+    with run.phase("evaluation"):
+        judged = judge({"original": asked.model.classifier}, made, clean, effort=effort, run=run, **settings)
     starts = {(name, eps): restarts for name, eps, restarts in reversed(used)}  # the sanity checks come last
     assert (starts["PGD", 16.0], starts["PGD", 0.0625], starts["APGDT", 16.0], starts["Square", 16.0]) == (3, 3, 3, 1)
     said = {attempt.key: attempt.description for attempt in judged.attempts}
@@ -707,7 +711,7 @@ def test_success_minus_accuracy_is_harmful_where_it_is_high():
 @cache
 def instead():
     asked, options = task(), replace(OPTIONS, alternatives=True)
-    findings = repair(asked, options, ATTACKS)
+    findings = repair(asked, Run.start(options), ATTACKS)
     return asked, options, findings, result_of(asked, options, ATTACKS, findings)
 
 
@@ -744,7 +748,7 @@ def test_adversarial_fine_tuning_that_fails_is_left_out_with_the_reason(monkeypa
 
     monkeypatch.setattr(adversarial_training, "train_against", fail)
     asked, options = task(), replace(OPTIONS, alternatives=True)
-    findings = repair(asked, options, ATTACKS)
+    findings = repair(asked, Run.start(options), ATTACKS)
     result = result_of(asked, options, ATTACKS, findings)
     assert list(findings.networks) == ["original", "repaired"]
     entry = next(each for each in result.alternatives if each.column == "adversarially_trained")
@@ -769,9 +773,9 @@ def test_adversarial_fine_tuning_stands_under_the_guard_of_the_repair(monkeypatc
         other = np.eye(4)[np.where(right, images.labels, (images.labels + 1) % 4)]
         return 1e-3 * other
 
-    monkeypatch.setattr(hardening, "outputs", says)
+    monkeypatch.setattr(hardening, "predict_logits", says)
     monkeypatch.setattr(adversarial_training, "train_against", lambda *_, look, **__: look(1, wavering))
-    tried = hardening.harden(asked, {"original": original}, findings.made, split, options, ATTACKS, Clock(None, 1), None)
+    tried = hardening.harden(asked, {"original": original}, findings.made, split, Run.start(options), ATTACKS)
     assert not tried.as_given
     assert paired_drop_bound(turned, np.roll(turned, 1), 0.9) > options.max_clean_drop
 
@@ -781,8 +785,8 @@ def test_adversarial_fine_tuning_stands_under_the_guard_of_the_repair(monkeypatc
             return np.eye(4)[images.labels if classifier is wavering else (images.labels + 1) % 4]
         return (3.0 if classifier is original else 1.0) * np.eye(4)[images.labels]
 
-    monkeypatch.setattr(hardening, "outputs", unsure)
-    tried = hardening.harden(asked, {"original": original}, findings.made, split, options, ATTACKS, Clock(None, 1), None)
+    monkeypatch.setattr(hardening, "predict_logits", unsure)
+    tried = hardening.harden(asked, {"original": original}, findings.made, split, Run.start(options), ATTACKS)
     assert tried.as_given
     assert "clean accuracy from 100.0 to 100.0 %, where the guard bounds the fall by" in tried.chosen
 
@@ -802,17 +806,17 @@ def test_without_it_nothing_changes():
 def test_adversarial_fine_tuning_is_planned_kept_and_shown(tmp_path, monkeypatch):
     asked, options, findings, result = instead()
     assert plan(asked, options, ATTACKS)["alternatives"] == findings.passes["alternatives"]
-    unfinished = Unfinished(tmp_path / "run", configuration(asked, options, ATTACKS), command="again")
+    unfinished = RunStore(tmp_path / "run", configuration(asked, options, ATTACKS), command="again")
 
     def stop(what, made, planned):
         if what.startswith("eps sweep"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        repair(asked, options, ATTACKS, progress=_naming(stop, monkeypatch), unfinished=unfinished)
+        repair(asked, Run.start(options, store=unfinished, progress=_naming(stop, monkeypatch)), ATTACKS)
     monkeypatch.undo()
     monkeypatch.setattr(adversarial_training, "train_against", lambda *_, **__: pytest.fail("trained again"))
-    again = repair(asked, options, ATTACKS, unfinished=unfinished)
+    again = repair(asked, Run.start(options, store=unfinished), ATTACKS)
     for name, weights in findings.networks["adversarially_trained"].network.state_dict().items():
         assert torch.equal(again.networks["adversarially_trained"].network.state_dict()[name], weights)
     assert result_of(asked, options, ATTACKS, again).shares == result.shares
@@ -841,10 +845,10 @@ def test_adversarial_fine_tuning_is_chosen_by_labels_recovered_within_the_guard(
         left = dict(zip(LEARNING_RATES, found, strict=True))
         monkeypatch.setattr(adversarial_training, "train_against", lambda *_, learning_rate, look, **__: look(1, left[learning_rate]))
         networks = {"original": original}
-        tried = hardening.harden(asked, networks, findings.made, split, options, ATTACKS, Clock(None, 1), None)
+        tried = hardening.harden(asked, networks, findings.made, split, Run.start(options), ATTACKS)
         return tried.chosen, networks["adversarially_trained"]
 
-    monkeypatch.setattr(hardening, "outputs", says)
+    monkeypatch.setattr(hardening, "predict_logits", says)
     assert chosen(broken, better)[0].startswith(f"1 epoch of at most {EPOCHS} at a learning rate of {LEARNING_RATES[1]:g}, over 60 images")
     assert chosen(better, broken)[0].startswith(f"1 epoch of at most {EPOCHS} at a learning rate of {LEARNING_RATES[0]:g}")
     about, network = chosen(broken, broken)
@@ -859,7 +863,7 @@ def test_adversarial_fine_tuning_is_chosen_by_labels_recovered_within_the_guard(
 
 def test_a_network_that_cannot_be_fooled_has_nothing_to_be_done_instead():
     asked, options = task(fragile=False), replace(OPTIONS, alternatives=True)
-    findings = repair(asked, options, ATTACKS)
+    findings = repair(asked, Run.start(options), ATTACKS)
     result = result_of(asked, options, ATTACKS, findings)
     assert list(findings.networks) == ["original"]
     assert result.alternatives == []

@@ -32,8 +32,9 @@ from repairkit.experiments.options import Options
 from repairkit.models import finetuning
 from repairkit.network.classifier import Classifier
 from repairkit.result import Difference, Verdict
+from repairkit.run.context import Run
 from repairkit.run.directory import write_fairness_run
-from repairkit.run.store import Unfinished
+from repairkit.run.store import RunStore
 
 
 def target(per_group=30, **changes):
@@ -74,8 +75,10 @@ def test_the_last_layer_learns_with_groups_alike_and_the_source_as_much_as_the_t
     monkeypatch.setattr(alternatives, "STRENGTHS", (0.1,))
     few = target().subset(np.r_[0:40, 60:120])  # darker men are as many as all who are lighter
     fold = two_skins.fold(few, source())
-    layer, number, _ = alternatives._fitted(fold, alternatives.Head(fold.classifier))
-    assert number == 1
+    found = alternatives._fitted(fold, alternatives.Head(fold.classifier))
+    assert found["number"] == 1
+    layer = torch.nn.Linear(found["weight"].shape[1], 2).double()
+    layer.load_state_dict({name: torch.from_numpy(found[name]) for name in ("weight", "bias")})
     entering, labels, weights = [], [], []
     for images in fold.learned_from:
         pixels = torch.from_numpy(np.asarray(images.pixels)).permute(0, 3, 1, 2) / 255
@@ -240,7 +243,7 @@ def test_with_three_classes_thresholds_are_left_out_and_the_rest_is_done():
 
 
 def test_what_is_kept_is_not_fitted_again(tmp_path, monkeypatch, quick):
-    kept = Unfinished(tmp_path / "run", {}, command="again").network("instead-fold-1")
+    kept = RunStore(tmp_path / "run", {}, command="again").within("instead-fold-1")
     splits = tuple(three_way(each, shares=(0.4, 0.3, 0.3), seed=0) for each in (target(), source()))
     first = two_skins.fold(target(), source(), kept=kept, splits=splits)
     one = alternatives_of(first)
@@ -253,7 +256,7 @@ def test_what_is_kept_is_not_fitted_again(tmp_path, monkeypatch, quick):
         np.testing.assert_array_equal(before.source_right, after.source_right)
         assert (before.chosen, before.passes, before.images) == (after.chosen, after.passes, after.images)
     assert [each.seconds for each in one[2:]] == [each.seconds for each in other[2:]]
-    assert first.clock.passes == second.clock.passes == {"alternatives": passes_of(2, *splits)}
+    assert first.run.ledger.passes == second.run.ledger.passes == {"alternatives": passes_of(2, *splits)}
 
 
 # ---- choosing
@@ -289,7 +292,7 @@ def task(**changes) -> Task:
 def run():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alternatives, "LEARNING_RATES", (3e-3, 3e-2))
-        findings = repair(task(), OPTIONS)
+        findings = repair(task(), Run.start(OPTIONS))
         result = summarise(task(), OPTIONS, findings, title="Toy", command="repairkit fairness --alternatives", minutes=0.1, notices=[])
     return findings, result
 
@@ -297,7 +300,7 @@ def run():
 def test_without_the_option_every_bit_is_the_same_and_nothing_is_told(run):
     findings, result = run
     plain_options = replace(OPTIONS, alternatives=False)
-    plain = repair(task(), plain_options)
+    plain = repair(task(), Run.start(plain_options))
     assert plain.tried == []
     assert set(findings.outcomes.correct) - set(plain.outcomes.correct) == {"group_thresholds", "last_layer", "whole_network"}
     for column, right in plain.outcomes.correct.items():
@@ -329,7 +332,7 @@ def test_the_plan_counts_its_passes(folds, run):
 
 def test_with_folds_every_image_is_judged_once_by_what_did_not_see_it(quick):
     options = replace(OPTIONS, folds=3)
-    findings = repair(task(), options)
+    findings = repair(task(), Run.start(options))
     folds, _ = fairness.splits(task(), options)
     result = summarise(task(), options, findings, title="Toy", command="repairkit fairness", minutes=0.1, notices=[])
     (told,) = [each for each in result.alternatives if each.column == "last_layer"]
@@ -386,14 +389,14 @@ def test_both_views_show_the_table_and_read_back(run, tmp_path):
 
 
 def test_an_interrupted_run_comes_to_the_same_end(tmp_path, monkeypatch, run, quick):
-    unfinished = Unfinished(tmp_path / "run", configuration(task(), OPTIONS), command="again")
+    unfinished = RunStore(tmp_path / "run", configuration(task(), OPTIONS), command="again")
 
     def stop(what, _made, _planned):
         if "fine-tuning at 0.03" in what:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        repair(task(), OPTIONS, unfinished=unfinished, progress=stop)
+        repair(task(), Run.start(OPTIONS, store=unfinished, progress=stop))
     rates = []
 
     def watched(*given, **settings):
@@ -401,7 +404,7 @@ def test_an_interrupted_run_comes_to_the_same_end(tmp_path, monkeypatch, run, qu
         return finetuning.finetune(*given, **settings)
 
     monkeypatch.setattr(alternatives, "finetune", watched)
-    findings = repair(task(), OPTIONS, unfinished=unfinished)
+    findings = repair(task(), Run.start(OPTIONS, store=unfinished))
     assert rates == [3e-2]
     for column, right in run[0].outcomes.correct.items():
         np.testing.assert_array_equal(right, findings.outcomes.correct[column])

@@ -11,8 +11,8 @@ from repairkit.errors import FullMemoryError, ModelWarning
 from repairkit.experiments.options import Options
 from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import attribute, within_memory
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 
 HALVED = r"memory ran out \(attribution\): passes now carry 8 images"
 
@@ -38,14 +38,14 @@ class Memory:
 
     def values(self, kept, progress=None):
         options = Options(budget=2000, top=3, contested=6, t0=0.0)
-        return attribute(self.game, options, budget=options.budget, seed=0, t0=0.0, clock=Clock(progress, 1), kept=kept)
+        return attribute(self.game, Run.start(options, store=kept, progress=progress), budget=options.budget, seed=0, t0=0.0)
 
 
 @pytest.fixture
 def kept(tmp_path):
     """A place for an attribution, by name of the network."""
-    unfinished = Unfinished(tmp_path / "run", {}, command="")
-    return unfinished.network
+    unfinished = RunStore(tmp_path / "run", {}, command="")
+    return unfinished.within
 
 
 def test_a_run_whose_passes_were_halved_goes_on_with_the_same_bits(monkeypatch, kept):
@@ -100,7 +100,7 @@ def test_all_workers_halve_together():
 
     game = Crowded(4, 4)
     with pytest.warns(ModelWarning) as told:
-        found = within_memory(game, lambda: values(game, 2), kept=None, name="attribution")
+        found = within_memory(game, lambda: values(game, 2), store=None, name="attribution")
     assert [str(each.message) for each in told] == ["memory ran out (attribution): passes now carry 4 images"]
     assert found.tobytes() == values(TableGame(4, 4), 1).tobytes()
 
@@ -113,5 +113,5 @@ def test_a_single_image_that_does_not_fit_is_an_error(kept):
         raise FullMemoryError("memory ran out")
 
     with pytest.raises(FullMemoryError):
-        within_memory(game, work, kept=kept("a"), name="attribution")
+        within_memory(game, work, store=kept("a"), name="attribution")
     assert kept("a").batch("attribution") is None

@@ -169,10 +169,10 @@ def test_where_memory_is_full_passes_carry_fewer_images(name, monkeypatch):
 
     monkeypatch.setattr(game.filters, "watch", full)
     with pytest.warns(ModelWarning, match=r"memory ran out \(a baseline\): passes now carry 4 images"):
-        found = within_memory(game, maker, kept=None, name="a baseline")
+        found = within_memory(game, maker, store=None, name="a baseline")
     np.testing.assert_allclose(found.value, expected, rtol=1e-5, atol=1e-7)
     assert sizes[0] == 8
     monkeypatch.setattr(game.filters, "watch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory")))
     game.batch = 1
     with pytest.raises(FullMemoryError, match=r"memory ran out in passes of 1 image\(s\)"):
-        within_memory(game, maker, kept=None, name="a baseline")
+        within_memory(game, maker, store=None, name="a baseline")

@@ -23,10 +23,10 @@ from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared
 from repairkit.baselines.evaluation import comparison
 from repairkit.baselines.rankings import BASELINES, DRAWS, suspects
 from repairkit.errors import FullMemoryError, ModelWarning, UsageError
+from repairkit.evaluation import ablation
 from repairkit.evaluation.metrics import Metric
 from repairkit.experiments.adversarial import baselines as beside_repair
 from repairkit.experiments.adversarial import run as repairing
-from repairkit.experiments.adversarial import trade_off as frontier
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical import run as critical
 from repairkit.experiments.critical import summary as critical_summary
@@ -37,8 +37,8 @@ from repairkit.network.freezing import Freeze, baked_copy
 from repairkit.objectives import SubgroupRecall
 from repairkit.repair import choosing
 from repairkit.repair.selection import Choice, eligible
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
 CHEAP = {"budget": 800, "candidates": 4, "max_filters": 2}
@@ -52,7 +52,7 @@ def row(result, name):
 def colours(name, compare=EVERY, **more):
     task = CriticalTask(three_colours.model(), three_colours.images(), three_colours.CLASSES.index(name) if name else None)
     options = replace(SMALL, compare=compare)
-    findings = critical.find(task, options, **more)
+    findings = critical.find(task, Run.start(options, **more))
     return task, findings, critical_summary.summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
 
 
@@ -146,19 +146,13 @@ def test_what_cannot_be_compared_says_why_and_nothing_fails():
     )
     game = model_game(twelve_filters(), SubgroupRecall().on(labelled(9)), batch=4)
     shapley = replace(suspects(comparing.baselines.weight_norm(game)), passes={"flips": 3.0})
-    found = comparing.compare(
-        game, shapley, Options(compare=("leave-one-out", "taylor", "conductance")), seed=0, counts=(0, 1), score=by_harm,
-        order=lambda each: np.argsort(-by_harm(each)), measure=lambda frozen: np.full(9, len(frozen) == 0), clock=Clock(None, 0),
-    )  # fmt: skip
+    found = comparing.compare(game, shapley, Run.start(Options(compare=("leave-one-out", "taylor", "conductance"))), seed=0, counts=(0, 1), score=by_harm, order=lambda each: np.argsort(-by_harm(each)), measure=lambda frozen: np.full(9, len(frozen) == 0))  # fmt: skip
     reasons = {each.name: each.why_not for each in found.contenders}
     assert reasons["leave-one-out"].startswith("leave-one-out of 12 filters costs ")
     assert reasons[AS_DEAR] == "conductance of 12 filters costs 153 image passes for one image, got a budget of 3"
     assert reasons[SHAPLEY] == reasons["taylor"] == reasons[AS_PUBLISHED] == ""
     rich = replace(shapley, passes={"flips": 9 * 153.0})
-    found = comparing.compare(
-        game, rich, Options(compare=("conductance",)), seed=0, counts=(0, 1), score=by_harm,
-        order=lambda each: np.argsort(-by_harm(each)), measure=lambda frozen: np.full(9, len(frozen) == 0), clock=Clock(None, 0),
-    )  # fmt: skip
+    found = comparing.compare(game, rich, Run.start(Options(compare=("conductance",))), seed=0, counts=(0, 1), score=by_harm, order=lambda each: np.argsort(-by_harm(each)), measure=lambda frozen: np.full(9, len(frozen) == 0))  # fmt: skip
     assert found.contenders[-1].why_not == f"{AS_PUBLISHED} takes all 9 images that find already, and the passes pay for more"
 
 
@@ -262,10 +256,7 @@ def orders_of(lengths, counts=(0, 2, 8), names=("weight norm",)):
         frozen.append(list(players))
         return np.arange(9) >= len(players)
 
-    found = comparing.compare(
-        game, shapley, Options(compare=names), seed=5, counts=counts, score=by_harm, measure=measure, clock=Clock(None, 0),
-        order=lambda each: np.argsort(-by_harm(each))[: lengths[0] if each is shapley else lengths[1]].tolist(),
-    )  # fmt: skip
+    found = comparing.compare(game, shapley, Run.start(Options(compare=names)), seed=5, counts=counts, score=by_harm, measure=measure, order=lambda each: np.argsort(-by_harm(each))[: lengths[0] if each is shapley else lengths[1]].tolist())  # fmt: skip
     return found, frozen
 
 
@@ -338,10 +329,7 @@ def test_the_curve_of_random_filters_is_the_mean_of_several_orders():
         return ~np.isin(np.arange(9), players)
 
     shapley = replace(suspects(comparing.baselines.weight_norm(game)), passes={"flips": 3.0})
-    again = comparing.compare(
-        game, shapley, Options(compare=("random",)), seed=5, counts=(0, 4), score=by_harm, measure=measure, clock=Clock(None, 0),
-        order=lambda each: np.argsort(-by_harm(each)).tolist(),
-    )  # fmt: skip
+    again = comparing.compare(game, shapley, Run.start(Options(compare=("random",))), seed=5, counts=(0, 4), score=by_harm, measure=measure, order=lambda each: np.argsort(-by_harm(each)).tolist())  # fmt: skip
     np.testing.assert_allclose(again.contenders[1].right[1], np.mean([measure(players) for players in drawn], axis=0))
     assert random.right[1].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
@@ -384,10 +372,7 @@ def test_every_draw_of_random_filters_keeps_to_those_that_the_order_may_name():
         frozen.append(tuple(players))
         return np.ones(9, dtype=bool)
 
-    comparing.compare(
-        game, shapley, Options(compare=("random",)), seed=5, counts=(0, 4), score=by_harm, measure=measure, clock=Clock(None, 0),
-        order=lambda each: [player for player in np.argsort(-each.value).tolist() if player % 2],
-    )  # fmt: skip
+    comparing.compare(game, shapley, Run.start(Options(compare=("random",))), seed=5, counts=(0, 4), score=by_harm, measure=measure, order=lambda each: [player for player in np.argsort(-each.value).tolist() if player % 2])  # fmt: skip
     drawn = [players for players in frozen if players][1:]
     assert len(set(drawn)) == DRAWS
     assert {player % 2 for players in drawn for player in players} == {1}
@@ -408,7 +393,7 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
     options = replace(SMALL, compare=EVERY)
 
     def unfinished():
-        return Unfinished(tmp_path / "run", critical.configuration(task, options), command="repairkit recall --resume")
+        return RunStore(tmp_path / "run", critical.configuration(task, options), command="repairkit recall --resume")
 
     real = comparing.baselines.leave_one_out
 
@@ -417,13 +402,13 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
 
     monkeypatch.setattr(comparing.baselines, "leave_one_out", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        critical.find(task, options, unfinished=unfinished())
+        critical.find(task, Run.start(options, store=unfinished()))
     kept = tmp_path / "run.unfinished" / "class-1" / "baselines"
     assert sorted(each.name for each in kept.iterdir()) == ["mean-activation", "random", "response-norm", "weight-norm"]
     monkeypatch.setattr(comparing.baselines, "leave_one_out", real)
     for name in ("random", "weight_norm", "response_norm", "mean_activation"):
         monkeypatch.setattr(comparing.baselines, name, lambda *_, **__: pytest.fail("made again"))
-    again = critical.find(task, options, unfinished=unfinished())
+    again = critical.find(task, Run.start(options, store=unfinished()))
     found = critical_summary.summarise(task, options, again, title="t", command="c", minutes=0.1, notices=[])
     assert found.comparison == result.comparison
     assert again.passes == whole.passes
@@ -447,7 +432,7 @@ def test_a_class_is_repaired_from_the_candidates_of_each():
     images = tiny_faces.shrunk(tiny_faces.drawn.target_faces(per_group=20, seed=3), name="tiny faces")
     task = CriticalTask(zoo.load(tiny_faces.spoilt_weights()), images, images.classes.index("male"), repair=True)
     options = replace(SMALL, budget=1600, contested=None, t0=0.97, max_clean_drop=1.0, max_filters=2, candidates=6, compare=("random",))
-    findings = critical.find(task, options)
+    findings = critical.find(task, Run.start(options))
     result = critical_summary.summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
     own = next(entry for entry in result.differences if entry.group == "male")
     ours = row(result, SHAPLEY).selections[0]
@@ -490,15 +475,16 @@ def test_a_fairness_repair_from_a_norm_is_what_its_weights_do():
         task.model.classifier,
         task.target.subset(split.attribute),
         task.source.subset(source.attribute),
-        options,
+        Run.start(options),
         seed=0,
-        clock=Clock(None, 0),
     ).game
     constants = {game.filters.ids[player]: float(game.filters.constants[player]) for player in choice.players}
     network = task.model.classifier.with_network(baked_copy(task.model.classifier.network, constants))
     entry = row(result, "weight norm").selections[1]
-    images = task.source.subset(source.report)
-    assert entry.value == pytest.approx((fairness.outputs(network, images, options).argmax(1) == images.labels).mean())
+    images, run = task.source.subset(source.report), Run.start(options)
+    with run.phase("evaluation"):
+        right = fairness.predict(network, images, run) == images.labels
+    assert entry.value == pytest.approx(right.mean())
     pool = eligible(game.filters, suspects(norm.attributions[0]), choice.candidates)
     assert len(pool) == choice.candidates
     assert set(choice.players) <= set(pool)
@@ -539,8 +525,8 @@ def test_an_unsigned_baseline_accuses_what_matters_most_and_a_signed_one_what_ha
 def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_choosing(tmp_path, monkeypatch):
     options = replace(OPTIONS, compare=("random", "mean activation", "weight norm", "leave-one-out"))
     asked = adversarial_task()
-    unfinished = Unfinished(tmp_path / "run", repairing.configuration(asked, options, ATTACKS), command="repairkit adversarial --resume")
-    findings = repairing.repair(asked, options, ATTACKS, unfinished=unfinished)
+    unfinished = RunStore(tmp_path / "run", repairing.configuration(asked, options, ATTACKS), command="repairkit adversarial --resume")
+    findings = repairing.repair(asked, Run.start(options, store=unfinished), ATTACKS)
     result = adversarial_result(asked, options, ATTACKS, findings)
     ours = row(result, SHAPLEY)
     line = [point for point in result.frontier if point.series == "highest value first"]
@@ -561,20 +547,22 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
 
     with monkeypatch.context() as patch:
         patch.setattr(choosing, "choose", lambda *_, **__: pytest.fail("chosen again"))
-        for module in (frontier, beside_repair):
-            patch.setattr(module, "said_with", lambda *_, **__: pytest.fail("measured again"))
-        resumed = repairing.repair(asked, options, ATTACKS, unfinished=unfinished)
+        for module in (ablation, beside_repair):
+            patch.setattr(module, "predict", lambda *_, **__: pytest.fail("measured again"))
+        resumed = repairing.repair(asked, Run.start(options, store=unfinished), ATTACKS)
     assert adversarial_result(asked, options, ATTACKS, resumed).comparison == result.comparison
     assert resumed.passes == findings.passes
 
-    again = repairing.repair(asked, OPTIONS, ATTACKS)
+    again = repairing.repair(asked, Run.start(OPTIONS), ATTACKS)
     assert again.rounds[0].choice == findings.rounds[0].choice
     assert again.passes == {part: passes for part, passes in findings.passes.items() if part != "baselines"}
 
 
 def test_a_network_that_is_not_fooled_is_not_compared():
     options = replace(OPTIONS, compare=("random",))
-    findings = repairing.repair(adversarial_task(fragile=False), options, replace(ATTACKS, effort=replace(ATTACKS.effort, queries=1)))
+    findings = repairing.repair(
+        adversarial_task(fragile=False), Run.start(options), replace(ATTACKS, effort=replace(ATTACKS.effort, queries=1))
+    )
     assert findings.compared is None
 
 

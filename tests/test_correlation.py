@@ -17,8 +17,9 @@ from repairkit.experiments.correlation.run import find, plan
 from repairkit.experiments.correlation.summary import ACCURACY, BOTH, SUCCESS, cells, correlations, shared_tops, summarise, without_noise
 from repairkit.experiments.options import Options
 from repairkit.result import Correlation
+from repairkit.run.context import Run
 from repairkit.run.directory import write_correlation_run, write_views
-from repairkit.run.store import Unfinished
+from repairkit.run.store import RunStore
 
 OPTIONS = Options(budget=12_000, t0=0.5)
 ATTACKS = AttackOptions(method=PGD(steps=6, step=6 / 255), images=(40, 10, 10))
@@ -42,7 +43,7 @@ def result_of(asked, findings):
 @pytest.fixture(scope="module")
 def measured():
     asked = task()
-    findings = find(asked, OPTIONS, ATTACKS)
+    findings = find(asked, Run.start(OPTIONS), ATTACKS)
     return asked, findings, result_of(asked, findings)
 
 
@@ -80,9 +81,9 @@ def test_filters_without_any_value_are_said_to_be_left_out(measured):
 
 def test_resuming_gives_the_same_bits(measured, tmp_path):
     asked, findings, _ = measured
-    unfinished = Unfinished(tmp_path / "run", {}, command="")
-    first = find(asked, OPTIONS, ATTACKS, unfinished=unfinished)
-    again = find(asked, OPTIONS, ATTACKS, unfinished=Unfinished(tmp_path / "run", {}, command=""))
+    unfinished = RunStore(tmp_path / "run", {}, command="")
+    first = find(asked, Run.start(OPTIONS, store=unfinished), ATTACKS)
+    again = find(asked, Run.start(OPTIONS, store=RunStore(tmp_path / "run", {}, command="")), ATTACKS)
     np.testing.assert_array_equal(first.screens, findings.screens)
     np.testing.assert_array_equal(again.screens, findings.screens)
     assert again.seconds["screens"] > first.seconds["screens"] / 2  # what the first session took counts
@@ -90,7 +91,7 @@ def test_resuming_gives_the_same_bits(measured, tmp_path):
 
 def test_a_network_that_cannot_be_fooled_says_so(tmp_path):
     asked = task(fragile=False)
-    findings = find(asked, replace(OPTIONS, budget=400), ATTACKS)
+    findings = find(asked, Run.start(replace(OPTIONS, budget=400)), ATTACKS)
     result = result_of(asked, findings)
     assert (result.verdict.outcome, result.correlations, result.cells, result.corrected) == ("cannot be fooled", [], [], None)
     assert "reaches its target on 0 of 40 images" in result.verdict.headline

@@ -11,7 +11,8 @@ from bs4 import BeautifulSoup
 
 from repairkit.baselines.rankings import DRAWS
 from repairkit.errors import DataError, ModelError
-from repairkit.evaluation.ablation import grid
+from repairkit.evaluation import ablation
+from repairkit.evaluation.ablation import counts_up_to
 from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.wording import count_filters
 from repairkit.experiments import report_kinds as kinds
@@ -27,7 +28,8 @@ from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.report import html, markdown
 from repairkit.result import Verdict
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
 
@@ -39,7 +41,7 @@ def task_of(name):
 @cache
 def found(name):
     task = task_of(name)
-    findings = find(task, SMALL)
+    findings = find(task, Run.start(SMALL))
     return (
         task,
         findings,
@@ -184,7 +186,7 @@ def test_a_class_is_repaired_by_freezing_its_culprits():
     images = tiny_faces.shrunk(tiny_faces.drawn.target_faces(per_group=30, seed=3), name="tiny faces")
     task = CriticalTask(zoo.load(tiny_faces.spoilt_weights()), images, images.classes.index("male"), repair=True)
     options = replace(SMALL, budget=1600, top=2, contested=None, t0=0.97, max_clean_drop=1.0, max_filters=2, candidates=6)
-    findings = find(task, options)
+    findings = find(task, Run.start(options))
     result = summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
     own = next(entry for entry in result.differences if entry.group == "male")
     assert own.value > 0.2
@@ -245,10 +247,10 @@ def test_an_attribution_is_taken_up_again(tmp_path, monkeypatch):
     task = task_of("green")
 
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(task, SMALL), command="repairkit recall --resume")
+        return RunStore(tmp_path / "run", configuration(task, SMALL), command="repairkit recall --resume")
 
-    first = find(task, SMALL, unfinished=unfinished())
-    again = find(task, SMALL, unfinished=unfinished())
+    first = find(task, Run.start(SMALL, store=unfinished()))
+    again = find(task, Run.start(SMALL, store=unfinished()))
     assert (tmp_path / "run.unfinished" / "class-1" / "attribution.npz").is_file()
     np.testing.assert_array_equal(first.attribution.value, again.attribution.value)
 
@@ -256,17 +258,17 @@ def test_an_attribution_is_taken_up_again(tmp_path, monkeypatch):
 def test_several_classes_share_images_and_control_and_are_else_what_each_is_alone(tmp_path, monkeypatch):
     tasks = [task_of("blue"), task_of("green")]
     measured = []
-    real = critical.right_with
+    real = ablation.predict
 
-    def counted(*arguments):
+    def counted(*arguments, **more):
         measured.append(arguments)
-        return real(*arguments)
+        return real(*arguments, **more)
 
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(tasks[0], SMALL), command="repairkit run --resume")
+        return RunStore(tmp_path / "run", configuration(tasks[0], SMALL), command="repairkit run --resume")
 
-    monkeypatch.setattr(critical, "right_with", counted)
-    first, second = find_each(tasks, SMALL, unfinished=unfinished())
+    monkeypatch.setattr(ablation, "predict", counted)
+    first, second = find_each(tasks, Run.start(SMALL, store=unfinished()))
     points = len(first.removal.counts) - 1
     assert second.removal.counts == first.removal.counts
     assert len(measured) == points * DRAWS + 2 * (points + 1)
@@ -282,11 +284,10 @@ def test_several_classes_share_images_and_control_and_are_else_what_each_is_alon
     assert any("its cost stands in the report of the first" in sentence for sentence in told.method)
 
     # what was kept is not measured again, and the seconds of earlier sessions stay with their class
-    kept = unfinished().seconds()
-    assert kept["control"] == first.seconds["control"]
-    assert kept["evaluation"] == pytest.approx(first.seconds["evaluation"] + second.seconds["evaluation"])
+    for asked, findings in zip(tasks, (first, second), strict=True):
+        assert unfinished().within(f"class-{asked.label}").seconds() == findings.seconds
     measured.clear()
-    again, _ = find_each(tasks, SMALL, unfinished=unfinished())
+    again, _ = find_each(tasks, Run.start(SMALL, store=unfinished()))
     assert len(measured) == 2 * (points + 1)
     assert again.passes == first.passes
     assert again.seconds["attribution"] >= first.seconds["attribution"]
@@ -308,17 +309,17 @@ def test_the_plan_bounds_the_cost():
 
 
 def test_grids_are_increasing_and_end_at_the_most():
-    assert grid(7) == (0, 1, 2, 5, 7)
-    assert grid(100) == (0, 1, 2, 5, 10, 20, 50, 100)
-    assert grid(20, 3, 30) == (0, 1, 2, 3, 5, 10, 20)
+    assert counts_up_to(7) == (0, 1, 2, 5, 7)
+    assert counts_up_to(100) == (0, 1, 2, 5, 10, 20, 50, 100)
+    assert counts_up_to(20, 3, 30) == (0, 1, 2, 3, 5, 10, 20)
 
 
 def test_the_numbers_of_the_papers_figures_are_measured():
     """Figure 1 is of 30 filters, figure 3b of 16; a report says at which numbers it was measured, and does not speak of one by one."""
-    assert 30 in grid(Options().usual_top, *critical.REMOVED)
-    assert 16 in grid(AttackOptions().frontier, *FRONTIER)
+    assert 30 in counts_up_to(Options().usual_top, *critical.REMOVED)
+    assert 16 in counts_up_to(AttackOptions().frontier, *FRONTIER)
     _, findings, result = found("green")
-    assert findings.removal.counts == grid(findings.removal.counts[-1], *critical.REMOVED)
+    assert findings.removal.counts == counts_up_to(findings.removal.counts[-1], *critical.REMOVED)
     sentence = next(sentence for sentence in result.method if sentence.startswith("Removal: "))
     assert f"measured at {count_filters(findings.removal.counts)}, on report images" in sentence
     assert "one by one" not in html.render(kinds.document(result))

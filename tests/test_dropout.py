@@ -13,16 +13,17 @@ from scipy import stats
 from torch import nn
 
 from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.evaluation import ablation
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical.run import find as find_critical
-from repairkit.experiments.dropout import run as dropout
 from repairkit.experiments.dropout.evaluation import SERIES, Removals, accuracy_of, change_of, number_of, verdict
 from repairkit.experiments.dropout.run import DropoutTask, configuration, find, plan
 from repairkit.experiments.dropout.summary import shared_histogram, summarise
 from repairkit.report import html, markdown
+from repairkit.run.context import Run
 from repairkit.run.directory import write_dropout_run
-from repairkit.run.store import Unfinished
+from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution
 
 
@@ -85,7 +86,7 @@ def test_both_networks_see_the_same_images_and_splits_share_none():
 
 def test_values_are_those_of_repairkit_accuracy():
     task, findings, _ = found()
-    alone = find_critical(CriticalTask(task.model, task.images, None), SMALL)
+    alone = find_critical(CriticalTask(task.model, task.images, None), Run.start(SMALL))
     np.testing.assert_array_equal(findings.networks["original"].highest.value, alone.attribution.value)
     np.testing.assert_array_equal(findings.split.report, alone.split.report)
     assert findings.networks["original"].lowest.end == "low"
@@ -95,15 +96,15 @@ def test_what_was_kept_is_taken_up_again(tmp_path, monkeypatch):
     task, findings, _ = found()
 
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(task, SMALL), command="repairkit dropout --resume")
+        return RunStore(tmp_path / "run", configuration(task, SMALL), command="repairkit dropout --resume")
 
-    first = find(task, SMALL, unfinished=unfinished())
+    first = find(task, Run.start(SMALL, store=unfinished()))
     kept = sorted(file.relative_to(tmp_path / "run.unfinished").as_posix() for file in (tmp_path / "run.unfinished").rglob("*.npz"))
-    assert kept == [f"{column}/{name}.npz" for column in ("dropout", "original") for name in ("highest", "lowest", "random")]
+    assert {f"{column}/{name}.npz" for column in ("dropout", "original") for name in ("highest", "lowest")} <= {*kept}
     measured = []
-    real = dropout.right_with
-    monkeypatch.setattr(dropout, "right_with", lambda *arguments: measured.append(1) or real(*arguments))
-    again = find(task, SMALL, unfinished=unfinished())
+    real = ablation.predict
+    monkeypatch.setattr(ablation, "predict", lambda *arguments, **more: measured.append(1) or real(*arguments, **more))
+    again = find(task, Run.start(SMALL, store=unfinished()))
     assert len(measured) == 2 * (1 + 2 * 3)  # no random filter is frozen again
     for column in ("original", "dropout"):
         for each in (first, again):
@@ -112,7 +113,7 @@ def test_what_was_kept_is_taken_up_again(tmp_path, monkeypatch):
                 np.testing.assert_array_equal(each.removals.right[column][series], findings.removals.right[column][series])
     assert again.passes == first.passes
     with pytest.raises(UsageError, match="was made with seed 1, this run has seed 2"):
-        Unfinished(tmp_path / "run", configuration(task, replace(SMALL, seed=2)), command="")
+        RunStore(tmp_path / "run", configuration(task, replace(SMALL, seed=2)), command="")
 
 
 def test_the_plan_bounds_the_cost_and_books_both_ends_of_both_networks():
@@ -130,7 +131,7 @@ def test_the_plan_bounds_the_cost_and_books_both_ends_of_both_networks():
 def test_a_guarantee_speaks_of_both_ends_at_once(tmp_path):
     task, *_ = found()
     options = replace(SMALL, guarantee=0.1, tolerance=0.9, contested=6, budget=6_000, top=2)
-    findings = find(task, options)
+    findings = find(task, Run.start(options))
     assert all(each.highest is each.lowest for each in findings.networks.values())
     result = summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
     assert [entry.column for entry in result.guarantees] == ["original", "dropout"]

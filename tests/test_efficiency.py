@@ -36,7 +36,8 @@ from repairkit.experiments.sample_efficiency.run import (
 from repairkit.experiments.sample_efficiency.summary import lead_of, over_filters, spearman, stop_of, summarise, verdict_of_stops
 from repairkit.report import html, markdown
 from repairkit.result import Estimate
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 from repairkit.shapley import FunctionGame
 from repairkit.shapley.permutation import permutation as engine_permutation
 from repairkit.shapley.values import Budget
@@ -52,14 +53,14 @@ def task():
 
 @cache
 def replayed():
-    findings = measure(task(), SMALL, QUICK)
+    findings = measure(task(), Run.start(SMALL), QUICK)
     return findings, summarise(task(), SMALL, QUICK, findings, title="Replayed", command="repairkit run", minutes=0.1, notices=[])
 
 
 @cache
 def budgeted():
     options = replace(SMALL, t0=0.5)
-    findings = measure(task(), options, BUDGET)
+    findings = measure(task(), Run.start(options), BUDGET)
     return findings, summarise(task(), options, BUDGET, findings, title="Equal", command="repairkit run", minutes=0.1, notices=[])
 
 
@@ -196,7 +197,9 @@ def test_replays_that_did_not_stop_are_counted_and_many_leave_no_interval(droppe
 
 def test_nothing_is_claimed_where_nothing_stops():
     efficiency = replace(QUICK, tolerances=(1e-9,), permutations=20, most=30)
-    result = summarise(task(), SMALL, efficiency, measure(task(), SMALL, efficiency), title="t", command="c", minutes=0.1, notices=[])
+    result = summarise(
+        task(), SMALL, efficiency, measure(task(), Run.start(SMALL), efficiency), title="t", command="c", minutes=0.1, notices=[]
+    )
     assert result.verdict.outcome == "no claim"
     assert result.verdict.headline.startswith("Neither algorithm stopped by its own rule at any tolerance (1e-09)")
     assert result.samples == result.values == {}
@@ -275,7 +278,7 @@ def test_the_plan_is_what_is_spent_at_most():
 
 def test_what_was_kept_is_not_walked_again(tmp_path, monkeypatch):
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(task(), SMALL, QUICK), command="repairkit run --resume")
+        return RunStore(tmp_path / "run", configuration(task(), SMALL, QUICK), command="repairkit run --resume")
 
     walked = []
     real = module.Permutations.observe
@@ -288,10 +291,10 @@ def test_what_was_kept_is_not_walked_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.Permutations, "observe", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        measure(task(), SMALL, QUICK, unfinished=unfinished())
+        measure(task(), Run.start(SMALL, store=unfinished()), QUICK)
     walked.clear()
     monkeypatch.setattr(module.Permutations, "observe", lambda self, game: (walked.append(self.start), real(self, game))[1])
-    again = measure(task(), SMALL, QUICK, unfinished=unfinished())
+    again = measure(task(), Run.start(SMALL, store=unfinished()), QUICK)
     assert walked == list(range(100, 700, 25))
     for one, other in zip(again.stoppings, replayed()[0].stoppings, strict=True):
         np.testing.assert_array_equal(one.resampled, other.resampled)

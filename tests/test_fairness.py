@@ -28,9 +28,9 @@ from repairkit.network.game import ModelGame, prepared_batches
 from repairkit.network.weights import hash_state, write_weights
 from repairkit.repair import attribute as attributing
 from repairkit.repair.attribute import worth_of
+from repairkit.run.context import Run
 from repairkit.run.directory import write_fairness_run
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -152,7 +152,7 @@ def test_folds_that_disagree(monkeypatch):
 
     monkeypatch.setattr(fairness, "repair_one", repaired_to)
     task, options = tiny_faces.task(), tiny_faces.options(folds=3)
-    outcomes = repair(task, options).outcomes
+    outcomes = repair(task, Run.start(options)).outcomes
     target_splits, source = splits(task, options)
     own = [task.target.labels[split.report] == label for split, label in zip(target_splits, says, strict=True)]
     np.testing.assert_array_equal(outcomes.correct["repaired"], np.concatenate(own))
@@ -312,7 +312,7 @@ def again():
     """A run made a second time, and what it told of its progress."""
     told = []
     task, options = tiny_faces.task(), tiny_faces.options(ranking="recall")
-    findings = repair(task, options, progress=lambda what, made, planned: told.append((what, made, planned)))
+    findings = repair(task, Run.start(options, progress=lambda what, made, planned: told.append((what, made, planned))))
     result = summarise(task, options, findings, title="Tiny", command="repairkit fairness", minutes=2, notices=["drawn"])
     return findings, result, told
 
@@ -428,7 +428,7 @@ def test_nan_logits_are_an_error_before_any_attribution(monkeypatch):
         task.model.classifier.network.features[0].weight.mul_(1e38)
     monkeypatch.setattr(attributing, "estimate", lambda *_, **__: pytest.fail("attribution began"))
     with pytest.raises(ModelError, match=r"tiny target: .* logits are NaN or infinite"):
-        repair(task, tiny_faces.options())
+        repair(task, Run.start(tiny_faces.options()))
 
 
 def test_the_paper_s_choices_run_through():
@@ -470,7 +470,7 @@ def test_neither_guard_nor_evidence_is_measured_in_bfloat16(monkeypatch):
         return plain.repairs[0].attribution
 
     monkeypatch.setattr(attributing, "estimate", found_before)
-    findings = repair(task, options)
+    findings = repair(task, Run.start(options))
     assert played == ["bfloat16"]
     # with the same values and culprits, all but what candidates gain is that of a run in float32, to the bit
     assert findings.repairs[0].patch == plain.repairs[0].patch
@@ -542,7 +542,7 @@ def test_three_classes_have_no_threshold(tmp_path):
     classes = ("female", "male", "other")
     write_weights(network, tmp_path / "three.safetensors", architecture="squeezenet1_0", classes=classes, trained_on="nothing")
     target, source = (replace(images, classes=classes) for images in (task.target, task.source))
-    findings = repair(Task(zoo.load(tmp_path / "three.safetensors"), None, target, source), tiny_faces.options())
+    findings = repair(Task(zoo.load(tmp_path / "three.safetensors"), None, target, source), Run.start(tiny_faces.options()))
     assert set(findings.outcomes.correct) == {"original", "repaired"}
     assert findings.thresholds == []
 
@@ -643,8 +643,9 @@ def test_halves_share_nothing(monkeypatch):
     task, options = tiny_faces.task(), tiny_faces.options(stability=True)
     (split,), source = splits(task, options)
     parts = task.target.subset(split.attribute), task.source.subset(source.attribute)
-    clock = Clock(None, 0)
-    found = attributing.agreement_of_halves(task.model.classifier, *parts, options, seed=5, t0=0.9, clock=clock)
+    run = Run.start(options)
+    with run.phase("stability"):
+        found = attributing.agreement_of_halves(task.model.classifier, *parts, run, seed=5, t0=0.9)
     (one, own), (other, others) = asked
     for images, first, second in zip(parts, one.stake.terms, other.stake.terms, strict=True):
         hashes = set(first.images.hashes), set(second.images.hashes)
@@ -655,10 +656,11 @@ def test_halves_share_nothing(monkeypatch):
     assert own["budget"] == others["budget"] == options.budget / 2
     assert own["t0"] == others["t0"] == 0.9
     assert found.overlaps[0].share == 1
-    assert clock.passes == {"stability": sum(map(len, parts)) + 14.0}
+    assert run.ledger.passes == {"stability": sum(map(len, parts)) + 14.0}
     assert own["contested"] == others["contested"] == 200
     chosen = tiny_faces.options(stability=True, contested=30)
-    attributing.agreement_of_halves(task.model.classifier, *parts, chosen, seed=5, t0=0.9, clock=clock)
+    with run.phase("stability"):
+        attributing.agreement_of_halves(task.model.classifier, *parts, replace(run, settings=chosen), seed=5, t0=0.9)
     assert [settings["contested"] for _, settings in asked[2:]] == [30, 30]
 
 
@@ -674,8 +676,10 @@ def test_halves_value_as_many_filters_as_are_compared_where_the_budget_pays_it(t
     classifier = Classifier(nn.Sequential(*layers, nn.Linear(50, 2)), classes=("female", "male")).eval().requires_grad_(False)
 
     def run():
-        kept = Unfinished(tmp_path / "run", {}, command="").network("a")
-        return attributing.agreement_of_halves(classifier, *images, options, seed=5, t0=0.97, clock=Clock(None, 0), kept=kept)
+        kept = RunStore(tmp_path / "run", {}, command="").within("a")
+        own = Run.start(options, store=kept)
+        with own.phase("stability"):
+            return attributing.agreement_of_halves(classifier, *images, own, seed=5, t0=0.97)
 
     found = run()
     assert found.valued[:2] == (valued, valued)
@@ -690,7 +694,7 @@ def test_half_a_budget_that_is_too_small_is_known_before_the_whole_is_spent():
     with pytest.raises(
         BudgetError, match=r"--stability attributes on each half of the images with half the budget: the budget of 350 image"
     ):
-        repair(task, options)
+        repair(task, Run.start(options))
 
 
 def test_images_that_cannot_be_halved_are_known_before_any_work():

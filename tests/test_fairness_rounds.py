@@ -24,8 +24,9 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.weights import hash_state
 from repairkit.repair import choosing
 from repairkit.report import html, markdown
+from repairkit.run.context import Run
 from repairkit.run.directory import write_fairness_run
-from repairkit.run.store import Unfinished
+from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution
 
 CLASSES = ("no", "yes")
@@ -70,7 +71,7 @@ def task():
 @cache
 def found(rounds=2, folds=1):
     options = replace(OPTIONS, rounds=rounds, folds=folds)
-    findings = repair(task(), options)
+    findings = repair(task(), Run.start(options))
     result = summarise(task(), options, findings, title="Rounds", command="repairkit fairness", minutes=0.1, notices=[])
     return findings, result, options
 
@@ -171,11 +172,11 @@ def test_every_round_may_spend_an_equal_share_of_the_guard(monkeypatch):
     allowed, real = [], fairness.choose_once
 
     def noted(*arguments, **options):
-        allowed.append(next(each for each in arguments if isinstance(each, Options)).max_clean_drop)
+        allowed.append(next(each for each in arguments if isinstance(each, Run)).settings.max_clean_drop)
         return real(*arguments, **options)
 
     monkeypatch.setattr(fairness, "choose_once", noted)
-    repair(task(), replace(OPTIONS, max_clean_drop=0.6))
+    repair(task(), Run.start(replace(OPTIONS, max_clean_drop=0.6)))
     assert allowed == [0.3, 0.3]
     with pytest.raises(DataError, match="the 32 images that choose cannot show that accuracy falls by 4 points"):
         splits(task(), replace(OPTIONS, max_clean_drop=0.08))  # 32 images bound a fall by 7 points
@@ -186,7 +187,7 @@ def test_an_interrupted_round_is_taken_up_again(tmp_path, monkeypatch):
     findings, _, options = found()
 
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(task(), options), command="repairkit fairness --resume")
+        return RunStore(tmp_path / "run", configuration(task(), options), command="repairkit fairness --resume")
 
     real, calls = choosing.choose, []
 
@@ -199,12 +200,12 @@ def test_an_interrupted_round_is_taken_up_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(choosing, "choose", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            repair(task(), options, unfinished=unfinished())
+            repair(task(), Run.start(options, store=unfinished()))
     assert (tmp_path / "run.unfinished" / "repaired-fold-1" / "choice.json").is_file()
     assert (tmp_path / "run.unfinished" / "repaired-fold-1" / "round-2" / "attribution.npz").is_file()
     chosen = []
     monkeypatch.setattr(choosing, "choose", lambda *arguments, **more: chosen.append(1) or real(*arguments, **more))
-    again = repair(task(), options, unfinished=unfinished())
+    again = repair(task(), Run.start(options, store=unfinished()))
     assert len(chosen) == 1  # the first round's choice was kept
     assert again.passes == findings.passes
     assert again.repairs[0].patch == findings.repairs[0].patch

@@ -11,13 +11,13 @@ import torch
 from bs4 import BeautifulSoup
 
 from repairkit.errors import DataError, UsageError
+from repairkit.evaluation import ablation
 from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.options import Options
 from repairkit.experiments.pruning import figures as pruning_figures
 from repairkit.experiments.pruning import run as pruning
-from repairkit.experiments.pruning import search as pruning_search
 from repairkit.experiments.pruning.evaluation import verdict
 from repairkit.experiments.pruning.footprint import paired_timings, parameters
 from repairkit.experiments.pruning.result import Latency, LayerWidth, PruningResult
@@ -27,8 +27,9 @@ from repairkit.experiments.pruning.summary import summarise
 from repairkit.models.pruned import load_pruned
 from repairkit.network.filters import FilterId
 from repairkit.report import drawing, figures, html, markdown
+from repairkit.run.context import Run
 from repairkit.run.directory import write_pruning_run
-from repairkit.run.store import Unfinished
+from repairkit.run.store import RunStore
 
 OPTIONS = Options(
     budget=4000, top=2, contested=3, ranking="recall", t0=0.5, seed=1, max_clean_drop=0.1, target_shares=pruning.SHARES, batch=64
@@ -47,7 +48,7 @@ def task_of():
 @cache
 def found():
     task = task_of()
-    findings = prune(task, OPTIONS)
+    findings = prune(task, Run.start(OPTIONS))
     return task, findings, told(task, findings)
 
 
@@ -121,7 +122,7 @@ def test_the_number_is_chosen_on_choose_images_alone(monkeypatch):
     labels = task.images.labels.copy()
     labels[split.report] = (labels[split.report] + 1) % 3
     monkeypatch.setattr(pruning, "split_of", lambda *_: split)
-    again = prune(replace(task, images=replace(task.images, labels=labels)), OPTIONS)
+    again = prune(replace(task, images=replace(task.images, labels=labels)), Run.start(OPTIONS))
     assert again.patch.constants == findings.patch.constants
     assert again.tries == findings.tries
     assert again.right["pruned"].mean() == 0.0
@@ -201,7 +202,7 @@ def test_report_shows_the_three_networks_and_reads_back(tmp_path):
 
 def test_frozen_only_leaves_every_layer_and_says_so():
     task = task_of()
-    findings = prune(task, OPTIONS, remove=False)
+    findings = prune(task, Run.start(OPTIONS), remove=False)
     result = told(task, findings, remove=False)
     assert (result.verdict.outcome, result.removed, [each.key for each in result.columns]) == ("frozen", 0, ["original", "frozen"])
     assert result.footprints[0].parameters == result.footprints[1].parameters
@@ -215,7 +216,7 @@ def test_nothing_is_frozen_where_every_filter_matters(tmp_path, monkeypatch):
     real = pruning.most_within
     monkeypatch.setattr(pruning, "most_within", lambda right, most, allowed: real(lambda count: right(0) & (count == 0), most, allowed))
     task = task_of()
-    findings = prune(task, OPTIONS)
+    findings = prune(task, Run.start(OPTIONS))
     result = told(task, findings)
     assert (result.verdict.outcome, result.chosen, list(findings.networks)) == ("nothing pruned", 0, ["original"])
     assert "the network is unchanged" in result.verdict.headline
@@ -228,7 +229,7 @@ def test_an_interrupted_run_goes_on_with_what_was_measured(tmp_path, monkeypatch
     task, findings, _ = found()
 
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(task, OPTIONS, remove=True), command="repairkit prune --resume")
+        return RunStore(tmp_path / "run", configuration(task, OPTIONS, remove=True), command="repairkit prune --resume")
 
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
@@ -236,10 +237,10 @@ def test_an_interrupted_run_goes_on_with_what_was_measured(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(pruning, "patch_of", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            prune(task, OPTIONS, unfinished=unfinished())
-    real, measured = pruning_search.right_with, []
-    monkeypatch.setattr(pruning_search, "right_with", lambda *arguments: measured.append(len(arguments[2])) or real(*arguments))
-    again = prune(task, OPTIONS, unfinished=unfinished())
+            prune(task, Run.start(OPTIONS, store=unfinished()))
+    real, measured = ablation.predict, []
+    monkeypatch.setattr(ablation, "predict", lambda *given, **more: measured.append(len(more["frozen"])) or real(*given, **more))
+    again = prune(task, Run.start(OPTIONS, store=unfinished()))
     assert len(findings.split.choose) not in measured
     assert again.patch == findings.patch
     assert again.tries == findings.tries
@@ -264,7 +265,7 @@ def test_images_that_cannot_show_that_the_guard_holds():
 def test_a_question_about_one_class_is_refused():
     task = CriticalTask(three_colours.model(), three_colours.images(), 1)
     with pytest.raises(UsageError, match="pruning keeps accuracy on all classes, got a question about green"):
-        prune(task, OPTIONS)
+        prune(task, Run.start(OPTIONS))
 
 
 def test_frozen_filters_are_named_as_everywhere():

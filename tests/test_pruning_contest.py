@@ -15,23 +15,25 @@ from test_pruning import OPTIONS, few_timings, task_of, told
 from repairkit.baselines import compare as comparing
 from repairkit.baselines.compare import SHAPLEY, suited
 from repairkit.errors import ModelError
+from repairkit.evaluation import ablation
 from repairkit.evaluation.metrics import Metric
 from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.pruning import baseline_search as pruning_rivals
 from repairkit.experiments.pruning import run as pruning
-from repairkit.experiments.pruning import search as pruning_search
 from repairkit.experiments.pruning import summary as pruning_summary
 from repairkit.experiments.pruning.baseline_evaluation import confessed, contest
 from repairkit.experiments.pruning.baseline_search import Rival
 from repairkit.experiments.pruning.result import Footprint, PruningResult
 from repairkit.experiments.pruning.run import configuration, plan, prune
 from repairkit.experiments.pruning.search import by_size, valued
+from repairkit.network import predict as predicting
 from repairkit.network.freezing import Freeze
 from repairkit.network.structural_pruning import DependencyGraph
 from repairkit.report import html, markdown
 from repairkit.result import Verdict
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 
 __all__ = ["few_timings"]  # a fixture that every test here uses, too
 COMPARED = replace(OPTIONS, compare=suited(fairness=False))
@@ -41,7 +43,7 @@ NORMS = ("weight norm", "response norm", "mean activation")
 @cache
 def found():
     task = task_of()
-    findings = prune(task, COMPARED)
+    findings = prune(task, Run.start(COMPARED))
     return task, findings, told(task, findings, options=COMPARED)
 
 
@@ -204,10 +206,12 @@ def test_a_filter_that_may_not_be_frozen_is_in_no_order(monkeypatch):
     monkeypatch.setattr(pruning, "least_first", lambda *arguments: np.array([p for p in real(*arguments) if p != 4], dtype=np.int64))
     task, options = task_of(), replace(COMPARED, compare=("taylor", "weight norm"))
     frozen = []
-    real_right = pruning.right_with
-    for module in (pruning, pruning_search, pruning_rivals):
-        monkeypatch.setattr(module, "right_with", lambda *arguments: frozen.append(list(arguments[3])) or real_right(*arguments))
-    findings = prune(task, options)
+    real_predict = predicting.predict
+    for module in (ablation, pruning_rivals):
+        monkeypatch.setattr(
+            module, "predict", lambda *given, **more: frozen.append(list(more.get("frozen", ()))) or real_predict(*given, **more)
+        )
+    findings = prune(task, Run.start(options))
     assert not any(4 in players for players in frozen)
     assert max(map(len, frozen)) == 5
     for contender in findings.compared.contenders:
@@ -225,7 +229,7 @@ def test_the_plan_counts_them_and_the_pruning_is_the_same():
     plain, planned = plan(task, OPTIONS), plan(task, COMPARED)
     assert findings.passes["baselines"] <= planned.pop("baselines")
     assert planned == plain
-    alone = prune(task, OPTIONS)
+    alone = prune(task, Run.start(OPTIONS))
     assert alone.patch == findings.patch
     booked = {part: passes for part, passes in findings.passes.items() if part not in ("baselines", "timing")}
     assert {part: passes for part, passes in alone.passes.items() if part != "timing"} == booked
@@ -234,10 +238,10 @@ def test_the_plan_counts_them_and_the_pruning_is_the_same():
 
 def test_what_was_measured_of_the_baselines_is_kept(tmp_path, monkeypatch):
     task, options = task_of(), replace(COMPARED, compare=("random", "weight norm", "taylor"))
-    whole = prune(task, options)
+    whole = prune(task, Run.start(options))
 
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(task, options, remove=True), command="repairkit prune --resume")
+        return RunStore(tmp_path / "run", configuration(task, options, remove=True), command="repairkit prune --resume")
 
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
@@ -246,21 +250,19 @@ def test_what_was_measured_of_the_baselines_is_kept(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pruning_rivals, "rival_of", lambda name, *rest: interrupted() if name == "taylor" else real(name, *rest))
         with pytest.raises(KeyboardInterrupt):
-            prune(task, options, unfinished=unfinished())
+            prune(task, Run.start(options, store=unfinished()))
     kept = tmp_path / "run.unfinished" / "network" / "baselines"
     assert {each.name for each in kept.iterdir()} == {"random", "weight-norm", "taylor"}
     assert [(kept / name / "pruned.arrays.npz").exists() for name in ("random", "weight-norm", "taylor")] == [True, True, False]
-    measured, parts = [], []
-    real_right, real_outputs = pruning_search.right_with, pruning_rivals.outputs
-    monkeypatch.setattr(pruning_search, "right_with", lambda *arguments: measured.append(len(arguments[2])) or real_right(*arguments))
-    monkeypatch.setattr(
-        pruning_rivals, "outputs", lambda *arguments, **more: parts.append(more.get("part")) or real_outputs(*arguments, **more)
-    )
+    measured, pruned = [], []
+    real = predicting.predict
+    monkeypatch.setattr(ablation, "predict", lambda *given, **more: measured.append(len(given[1])) or real(*given, **more))
+    monkeypatch.setattr(pruning_rivals, "predict", lambda *given, **more: pruned.append(more) or real(*given, **more))
     for name in ("random", "weight_norm", "taylor"):
         monkeypatch.setattr(comparing.baselines, name, lambda *_, **__: pytest.fail("made again"))
-    again = prune(task, options, unfinished=unfinished())
+    again = prune(task, Run.start(options, store=unfinished()))
     assert len(whole.split.choose) not in measured
-    assert parts.count("baselines") == 1
+    assert pruned.count({}) == 1
     first, second = (told(task, each, options=options) for each in (whole, again))
     assert (second.comparison, second.contest) == (first.comparison, first.contest)
     assert {**again.passes, "timing": 0} == {**whole.passes, "timing": 0}
@@ -268,7 +270,7 @@ def test_what_was_measured_of_the_baselines_is_kept(tmp_path, monkeypatch):
 
 def test_frozen_only_is_compared_by_filters_alone():
     task, options = task_of(), replace(COMPARED, compare=("weight norm",))
-    findings = prune(task, options, remove=False)
+    findings = prune(task, Run.start(options), remove=False)
     result = told(task, findings, options=options, remove=False)
     assert {(each.removed, each.parameters, each.flops) for each in result.contest.orders} == {(0, 6 * 4 + 18 + 3, 2 * (6 * 3 * 16 + 18))}
     assert result.contest.sentences[0] == "At the same guard no other order prunes more than that of the Shapley values (3 filters frozen)."
@@ -286,7 +288,7 @@ def test_an_order_whose_filters_cannot_be_taken_out_says_why(monkeypatch):
         return real(self, constants, **more)
 
     monkeypatch.setattr(DependencyGraph, "prune", refuse)
-    findings = prune(task, options)
+    findings = prune(task, Run.start(options))
     result = told(task, findings, options=options)
     assert row(result, "weight norm").why_not == "the network answers otherwise"
     assert [each.name for each in result.contest.orders] == [SHAPLEY, "taylor"]

@@ -25,7 +25,8 @@ from repairkit.experiments.dropout.summary import summarise
 from repairkit.network.game import ModelGame
 from repairkit.report import html, markdown
 from repairkit.result import Estimate
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 
 PLAIN = replace(COMPARED, compare=())
 ROWS = [SHAPLEY, "random", "weight norm", "response norm", "mean activation", "leave-one-out", "taylor", AS_PUBLISHED, AS_DEAR]
@@ -76,7 +77,9 @@ def test_the_first_row_is_the_difference_that_the_verdict_rests_on():
 def test_a_network_is_compared_as_repairkit_accuracy_compares_it():
     task, _, result = found(COMPARED)
     asked = CriticalTask(task.model, task.images, None)
-    alone = summarise_critical(asked, COMPARED, find_critical(asked, COMPARED), title="t", command="c", minutes=0.1, notices=[]).comparison
+    alone = summarise_critical(
+        asked, COMPARED, find_critical(asked, Run.start(COMPARED)), title="t", command="c", minutes=0.1, notices=[]
+    ).comparison
     assert result.comparison is None
     measured = {"baselines": {"__all__": {"claim"}}, "sentences": True}  # claims hold for both networks together there
     assert result.comparisons["original"].model_dump(exclude=measured) == alone.model_dump(exclude=measured)
@@ -198,7 +201,7 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
     task, whole, result = found(COMPARED)
 
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(task, COMPARED), command="repairkit dropout --resume")
+        return RunStore(tmp_path / "run", configuration(task, COMPARED), command="repairkit dropout --resume")
 
     real, made = comparing.baselines.mean_activation, []
 
@@ -210,7 +213,7 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
 
     monkeypatch.setattr(comparing.baselines, "mean_activation", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        find(task, COMPARED, unfinished=unfinished())
+        find(task, Run.start(COMPARED, store=unfinished()))
     kept = {
         column: sorted(each.name for each in (tmp_path / "run.unfinished" / column / "baselines").iterdir()) for column in whole.networks
     }
@@ -219,7 +222,7 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
     monkeypatch.setattr(comparing.baselines, "mean_activation", real)
     for name in ("random", "weight_norm", "response_norm"):
         monkeypatch.setattr(comparing.baselines, name, lambda *_, **__: pytest.fail("made again"))
-    again = find(task, COMPARED, unfinished=unfinished())
+    again = find(task, Run.start(COMPARED, store=unfinished()))
     resumed = summarise(task, COMPARED, again, title="t", command="c", minutes=0.1, notices=[])
     assert (resumed.comparisons, resumed.rankings) == (result.comparisons, result.rankings)
     assert again.passes == whole.passes

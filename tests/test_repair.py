@@ -12,13 +12,15 @@ from scipy.stats import norm
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
+from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import baked_copy
 from repairkit.network.game import prepared_batches
 from repairkit.objectives import Accuracy, SubgroupRecall
 from repairkit.repair.selection import Choice, choose, eligible, removal_curve
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 from repairkit.shapley.values import Attribution
 
 SPOILT = (1, 4, 7)
@@ -402,7 +404,7 @@ def test_an_untraceable_network_chooses_the_same_as_its_traceable_twin(setting):
 
 def test_the_removal_curve_is_that_of_baked_copies(setting):
     players = [7, 1, 0, 4, 9]
-    curve = removal_curve(setting.classifier, setting.filters, players, (0, 1, 3, 5, 8), *setting.worths, batch=16)
+    curve = removal_curve(setting.classifier, setting.filters, players, (0, 1, 3, 5, 8), setting.worths, Run.start(Options(batch=16)))
     assert [count for count, _, _ in curve] == [0, 1, 3, 5]
     for count, target, source in curve:
         expected = setting.measure(players[:count])
@@ -474,22 +476,22 @@ def test_choosing_goes_on_from_what_was_kept_to_the_same_bits(setting, tmp_path,
     )
     options = {"strategy": strategy, "candidates": 6, "max_filters": 4, "max_clean_drop": 0.5}
     whole = choose(*arguments, **options)
-    kept = Unfinished(tmp_path / "run", {}, command="again").network("repaired")
+    kept = RunStore(tmp_path / "run", {}, command="again").within("repaired")
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        choose(*arguments, **options, memory=kept, progress=stop)
+        choose(*arguments, **options, store=kept, progress=stop)
     passes = []
     monkeypatch.setattr(ConvFilters, "forward", counted(ConvFilters.forward, passes))
     monkeypatch.setattr(ConvFilters, "snapshot", counted(ConvFilters.snapshot, passes))
     choose(*arguments, **options)
     afresh = len(passes)
-    assert choose(*arguments, **options, memory=kept) == whole
+    assert choose(*arguments, **options, store=kept) == whole
     assert 0 < len(passes) - afresh < afresh
     before = len(passes)
-    assert choose(*arguments, **options, memory=kept) == whole
+    assert choose(*arguments, **options, store=kept) == whole
     assert len(passes) == before
 
 

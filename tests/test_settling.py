@@ -13,7 +13,7 @@ from dropout_example import redundant
 from repairkit.attacks.generate import derived_seed
 from repairkit.baselines import rankings as baselines
 from repairkit.errors import UsageError
-from repairkit.evaluation.ablation import grid
+from repairkit.evaluation.ablation import counts_up_to
 from repairkit.experiments.classifier_task import CriticalTask, split_of, worth_on
 from repairkit.experiments.critical import run as critical
 from repairkit.experiments.critical.run import configuration, find, plan
@@ -23,8 +23,8 @@ from repairkit.network.freezing import bake
 from repairkit.repair import live_range as settling
 from repairkit.repair.attribute import game_of, zone_of
 from repairkit.repair.live_range import SHARE, Settled, screen_passes, settle, sizes_of
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 from repairkit.shapley.tmab import screen
 
 SETTLED = Options(budget=4000, top=3, contested=6, ranking="recall", t0="settled", seed=1)
@@ -55,27 +55,27 @@ def area_by_hand(model, game, images, index, size):
     """Mean height of accuracy while the three filters of the highest screen in this zone are frozen for good."""
     estimates = screen(game, passes=screen_passes(SETTLED), seed=derived_seed(1, index), t0=size)
     order = sorted((player for player in range(game.n) if estimates[player] > 0), key=lambda player: -estimates[player])[:3]
-    heights = {count: accuracy(frozen_for_good(model, game, order[:count]), images) for count in grid(3)}
+    heights = {count: accuracy(frozen_for_good(model, game, order[:count]), images) for count in counts_up_to(3)}
     return np.trapezoid([*heights.values()], [*heights]) / 3
 
 
 @pytest.mark.parametrize("model", [three_colours.model(), redundant()], ids=["plain", "redundant"])
 def test_the_areas_are_those_of_networks_frozen_for_good(model):
     game, images = game_and_images(model)
-    clock = Clock(None, 0)
-    (zone,), settled = settle([game], images, SETTLED, clock=clock, kept=[None])
-    assert zone.t0 == zone_of(game, replace(SETTLED, t0="auto"), seed=1, clock=Clock(None, 0))[1]
+    run = Run.start(SETTLED)
+    (zone,), settled = settle([game], images, [run])
+    assert zone.t0 == zone_of(game, Run.start(replace(SETTLED, t0="auto")), seed=1)[1]
     assert settled.sizes == sizes_of(zone.t0)
     assert settled.areas == pytest.approx([area_by_hand(model, game, images, *place) for place in enumerate(settled.sizes)])
     assert settled.t0 == min(zip(settled.areas, settled.sizes, strict=True))[1]
     assert settled.images == len(images)
-    assert settled.passes == clock.passes[settling.PART]
+    assert settled.passes == run.ledger.passes[settling.PART]
 
 
 def test_one_zone_for_two_networks_is_of_the_lowest_mean():
     models = (three_colours.model(), redundant())
     games, (images, _) = zip(*map(game_and_images, models), strict=True)
-    zones, both = settle(games, images, SETTLED, clock=Clock(None, 0), kept=[None, None])
+    zones, both = settle(games, images, [Run.start(SETTLED)] * 2)
     assert len({zone.t0 for zone in zones}) == 2
     assert both.sizes == sizes_of(min(zone.t0 for zone in zones))
     by_hand = [[area_by_hand(*pair, images, *place) for place in enumerate(both.sizes)] for pair in zip(models, games, strict=True)]
@@ -93,7 +93,7 @@ def test_accuracy_is_valued_in_the_zone_that_is_settled_and_charged_with_it(monk
     tried = Settled((0.2, 0.6, 0.8), (0.5, 0.4, 0.45), 24, 1234.0)
     real = settling.settle
     monkeypatch.setattr(critical, "settle", lambda *args, **rest: (real(*args, **rest)[0], tried))
-    findings = find(task, SETTLED)
+    findings = find(task, Run.start(SETTLED))
     assert findings.attribution.t0 == 0.6
     assert findings.attribution.passes[settling.PART] == 1234.0
     assert findings.attribution.passes["live zone"] == findings.zone.passes
@@ -118,7 +118,7 @@ def test_baselines_are_given_what_settling_took(monkeypatch):
     planned, given = plan(task, options), plan(task, replace(options, t0=0.5))
     assert planned["baselines"] - given["baselines"] == planned[settling.PART] + planned["live zone"]
     assert set(planned) - set(given) == {"live zone", settling.PART}
-    findings = find(task, options)
+    findings = find(task, Run.start(options))
     assert given_passes == [sum(findings.attribution.passes.values())]
     assert findings.attribution.passes[settling.PART] == findings.passes[settling.PART] == planned[settling.PART]
     valuing = ("live zone", settling.PART, "attribution")
@@ -128,10 +128,10 @@ def test_baselines_are_given_what_settling_took(monkeypatch):
 def test_report_images_have_no_say(monkeypatch):
     """Other images in the report, the same zone and values."""
     task = CriticalTask(redundant(), COLOURS, None)
-    first = find(task, SETTLED)
+    first = find(task, Run.start(SETTLED))
     pixels = COLOURS.pixels.copy()
     pixels[first.split.report] = 255 - pixels[first.split.report]
-    second = find(CriticalTask(redundant(), replace(COLOURS, pixels=pixels), None), SETTLED)
+    second = find(CriticalTask(redundant(), replace(COLOURS, pixels=pixels), None), Run.start(SETTLED))
     assert (first.removal.critical != second.removal.critical).any()
     assert first.settled == second.settled
     np.testing.assert_array_equal(first.attribution.value, second.attribution.value)
@@ -141,11 +141,11 @@ def test_screens_are_kept(tmp_path, monkeypatch):
     task = CriticalTask(redundant(), COLOURS, None)
 
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration(task, SETTLED), command="repairkit accuracy --resume")
+        return RunStore(tmp_path / "run", configuration(task, SETTLED), command="repairkit accuracy --resume")
 
-    first = find(task, SETTLED, unfinished=unfinished())
+    first = find(task, Run.start(SETTLED, store=unfinished()))
     monkeypatch.setattr("repairkit.repair.screens.screen", lambda *_, **__: pytest.fail("a screen was made again"))
-    again = find(task, SETTLED, unfinished=unfinished())
+    again = find(task, Run.start(SETTLED, store=unfinished()))
     assert again.settled == first.settled
 
 
@@ -161,4 +161,4 @@ def test_a_class_has_no_zone_settled():
     with pytest.raises(
         UsageError, match="t0 'settled' is for accuracy and dropout, which leave images alone to settle it on; give a number"
     ):
-        find(CriticalTask(redundant(), COLOURS, 1), SETTLED)
+        find(CriticalTask(redundant(), COLOURS, 1), Run.start(SETTLED))

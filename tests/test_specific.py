@@ -12,7 +12,6 @@ from scipy import stats
 
 from repairkit.baselines import compare as comparing
 from repairkit.errors import BudgetError, ModelWarning, UsageError
-from repairkit.evaluation.ablation import right_with
 from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.statistics import posterior_drop_bound
 from repairkit.experiments.classifier_task import CriticalTask, critical_ones, split_of, worth_on
@@ -27,8 +26,8 @@ from repairkit.experiments.critical.class_ranking import (
     PRICED_AT,
     ROUND,
     SHARE,
-    Elsewhere,
     Specific,
+    class_marginals,
     first_factor,
     planned_screens,
     sampled,
@@ -37,9 +36,10 @@ from repairkit.experiments.critical.class_ranking import (
 from repairkit.experiments.critical.run import find, find_each, plan, plan_each
 from repairkit.experiments.critical.summary import recall_less_others, specificity, summarise
 from repairkit.experiments.options import Options
+from repairkit.network.predict import predict
 from repairkit.repair.attribute import game_of
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 from repairkit.shapley.values import Attribution
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="specific", t0=0.5, seed=1, spare=0.2)
@@ -181,7 +181,7 @@ def test_the_bound_on_a_fall_covers_as_often_as_it_says(lost, gained, classes):
 def test_values_stay_those_of_the_class_and_the_ranking_is_less_by_the_price(never_free):
     """The prices are those of a game by hand: mean sizes of the gradients of the other classes, at the same live zone."""
     task = task_of("green")
-    plain, priced = (find(task, replace(SMALL, ranking=ranking)) for ranking in ("recall", "specific"))
+    plain, priced = (find(task, Run.start(replace(SMALL, ranking=ranking))) for ranking in ("recall", "specific"))
     assert plain.specific is None
     price, found = priced.specific, priced.attribution
     assert (price.spared, price.factor, price.first, price.classes) == (True, 1.0, 1.0, 2)
@@ -216,7 +216,7 @@ def priced_game(task, images):
 
 
 def test_where_the_others_bear_it_the_ranking_is_the_papers():
-    plain, priced = (find(task_of("green"), replace(SMALL, ranking=ranking)) for ranking in ("recall", "specific"))
+    plain, priced = (find(task_of("green"), Run.start(replace(SMALL, ranking=ranking))) for ranking in ("recall", "specific"))
     assert priced.specific.factor == 0
     np.testing.assert_array_equal(plain.attribution.value, priced.attribution.value)
     assert plain.critical.tolist() == priced.critical.tolist()
@@ -268,16 +268,16 @@ def test_screens_are_made_once_for_all_classes_and_taken_up_again(tmp_path, monk
     monkeypatch.setattr(module, "screens_of", lambda *arguments, **named: made.append(1) or whole(*arguments, **named))
 
     def unfinished():
-        return Unfinished(tmp_path / "run", {}, command="repairkit recall --resume")
+        return RunStore(tmp_path / "run", {}, command="repairkit recall --resume")
 
-    first, second = find_each(tasks, SMALL, unfinished=unfinished())
+    first, second = find_each(tasks, Run.start(SMALL, store=unfinished()))
     assert len(made) == 1
     assert PART in first.passes
     assert PART not in second.passes
     assert second.attribution.passes[PART] == first.passes[PART]  # each class is charged with what its values rest on
-    alone = find(tasks[1], SMALL)
+    alone = find(tasks[1], Run.start(SMALL))
     np.testing.assert_array_equal(alone.attribution.value, second.attribution.value)
-    again = find_each(tasks, SMALL, unfinished=unfinished())
+    again = find_each(tasks, Run.start(SMALL, store=unfinished()))
     np.testing.assert_array_equal(again[1].attribution.price, second.attribution.price)
     assert again[0].passes == first.passes
 
@@ -285,7 +285,7 @@ def test_screens_are_made_once_for_all_classes_and_taken_up_again(tmp_path, monk
 def test_a_screen_that_was_made_is_not_made_again(tmp_path, monkeypatch):
     """A run that is stopped between the classes goes on with the next."""
     task = task_of("green")
-    kept = Unfinished(tmp_path / "run", {}, command="repairkit recall --resume")
+    kept = RunStore(tmp_path / "run", {}, command="repairkit recall --resume")
     from repairkit.repair import screens
 
     whole = screens.screen
@@ -299,8 +299,8 @@ def test_a_screen_that_was_made_is_not_made_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(screens, "screen", stopped)
     with pytest.raises(KeyboardInterrupt):
-        find(task, SMALL, unfinished=kept)
-    find(task, SMALL, unfinished=kept)
+        find(task, Run.start(SMALL, store=kept))
+    find(task, Run.start(SMALL, store=kept))
     assert len(made) == 4  # one, the one that was stopped, and two more
 
 
@@ -311,7 +311,7 @@ def test_the_plan_bounds_the_cost_and_shares_the_screens(repair):
     one = plan(tasks[0], options)
     both = plan_each(tasks, options)
     assert (both[PART], both[CHOOSING]) == (one[PART], 2 * one[CHOOSING])
-    findings = find(tasks[0], options)
+    findings = find(tasks[0], Run.start(options))
     for part in (PART, CHOOSING, "attribution"):
         assert findings.passes[part] <= one[part]
     assert findings.passes[PART] == one[PART]
@@ -335,20 +335,18 @@ def test_a_class_outside_the_sample_leaves_the_others_as_they_were(monkeypatch):
     split = split_of(task, SMALL)
     images = task.images.subset(split.attribute)
     game = game_of(task.model.classifier, worth_on(task, images, SMALL), (images,), SMALL)
-    own, others = Elsewhere([1]).of(1, game, images, SMALL, Clock(None, 0))
+    own, others = class_marginals(1, [1], game, images, Run.start(SMALL))
     assert (own.shape, others.shape) == ((6,), (2, 6))
-    for together, alone in zip(
-        Elsewhere([1, 2]).of(2, game, images, SMALL, Clock(None, 0)), Elsewhere([2]).of(2, game, images, SMALL, Clock(None, 0)), strict=True
-    ):
+    for together, alone in zip(*(class_marginals(2, asked, game, images, Run.start(SMALL)) for asked in ([1, 2], [2])), strict=True):
         np.testing.assert_array_equal(together, alone)
 
 
 def test_a_budget_or_top_that_cannot_work_is_told_before_the_screens(monkeypatch):
     monkeypatch.setattr(module, "screens_of", lambda *_, **__: pytest.fail("screens were made"))
     with pytest.raises(BudgetError, match="the budget of 10 image passes is too small: tmab needs at least"):
-        find(task_of("green"), replace(SMALL, budget=10))
+        find(task_of("green"), Run.start(replace(SMALL, budget=10)))
     with pytest.raises(UsageError, match="top must be less than the 6 filters"):
-        find(task_of("green"), replace(SMALL, top=6))
+        find(task_of("green"), Run.start(replace(SMALL, top=6)))
 
 
 def test_what_takes_no_price_refuses_it():
@@ -366,7 +364,7 @@ def test_culprits_of_a_repair_and_of_baselines_are_those_of_the_class_alone(neve
     for where in (critical_module, class_repair):
         monkeypatch.setattr(where, "choose_once", lambda *arguments, **named: suspects.append(arguments[2]) or whole(*arguments, **named))
     task = task_of("green", repair=True)
-    findings = [find(task, replace(options, ranking=ranking)) for ranking in ("specific", "recall")]
+    findings = [find(task, Run.start(replace(options, ranking=ranking))) for ranking in ("specific", "recall")]
     rows = [summarise(task, options, each, title="", command="", minutes=0.1, notices=[]).comparison.baselines for each in findings]
     assert [row.total for row in rows[0]] == [row.total for row in rows[1]]  # what ranks the class had no part in the choice
     assert len(suspects) == 6
@@ -383,7 +381,7 @@ def test_comparing_looks_at_the_class_beyond_the_others_at_the_passes_of_all_tha
     monkeypatch.setattr(
         comparing.baselines, "leave_one_out", lambda *arguments, **named: budgets.append(named["budget"]) or whole(*arguments, **named)
     )
-    findings = find(task, options)
+    findings = find(task, Run.start(options))
     result = summarise(task, options, findings, title="", command="", minutes=0.1, notices=[])
     comparison = result.comparison
     asked = sum(findings.attribution.passes.values())
@@ -409,7 +407,7 @@ def test_a_baseline_in_the_unit_of_the_worth_has_the_price_that_spares_the_other
         return found
 
     monkeypatch.setattr(critical_module, "settled", settle)
-    findings = find(task, options)
+    findings = find(task, Run.start(options))
     assert [name for name, *_ in asked] == ["", "leave-one-out", "taylor"]
     rows = {each.name: each for each in findings.compared.contenders}
     for name, factor, critical in asked[1:]:
@@ -417,10 +415,10 @@ def test_a_baseline_in_the_unit_of_the_worth_has_the_price_that_spares_the_other
         np.testing.assert_allclose(rows[name].scores[0], found.value - factor * findings.specific.sizes)
         assert set(found.passes) == {name, "price"}
         assert rows[name].named == (len(critical) if len(critical) < findings.removal.counts[-1] else None)
-        frozen = right_with(
-            task.model.classifier, findings.filters, task.images.subset(findings.split.report), np.array(critical, dtype=np.int64), 32
-        )
-        np.testing.assert_array_equal(rows[name].right[-1], frozen)
+        images, run = task.images.subset(findings.split.report), Run.start(SMALL)
+        with run.phase("evaluation"):
+            labels = predict(task.model.classifier, images, run, filters=findings.filters, frozen=critical)
+        np.testing.assert_array_equal(rows[name].right[-1], labels == images.labels)
     assert set(rows["weight norm"].attributions[0].passes) == set()
     np.testing.assert_array_equal(rows["weight norm"].scores[0], rows["weight norm"].attributions[0].ranked)
 

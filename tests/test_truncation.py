@@ -38,7 +38,8 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
 from repairkit.objectives import Accuracy
 from repairkit.report import html, markdown
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 
 SHARES = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 SMALL = Options(t0=0.5, seed=3, batch=16)
@@ -52,14 +53,14 @@ def colours():
 
 @cache
 def found():
-    return measure(colours(), SMALL, FEW)
+    return measure(colours(), Run.start(SMALL), FEW)
 
 
 @cache
 def faces():
     subject = Subject("faces", zoo.load(tiny_faces.spoilt_weights()), tiny_faces.target(), subgroups=True)
     few = TruncationOptions(trajectories=3, images=24, shares=(0.05, 0.3))
-    return subject, few, measure(subject, SMALL, few)
+    return subject, few, measure(subject, Run.start(SMALL), few)
 
 
 @cache
@@ -190,7 +191,7 @@ def test_other_processes_are_sent_the_same_piece_of_work():
 
 def test_what_was_kept_is_not_walked_again(tmp_path, monkeypatch):
     def unfinished():
-        return Unfinished(tmp_path / "run", configuration([colours()], SMALL, FEW), command="repairkit run --resume")
+        return RunStore(tmp_path / "run", configuration([colours()], SMALL, FEW), command="repairkit run --resume")
 
     walked = []
     real = module.Trajectory.observe
@@ -203,10 +204,10 @@ def test_what_was_kept_is_not_walked_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.Trajectory, "observe", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        measure_each([colours()], SMALL, FEW, unfinished=unfinished())
+        measure_each([colours()], Run.start(SMALL, store=unfinished()), FEW)
     walked.clear()
     monkeypatch.setattr(module.Trajectory, "observe", lambda self, game: (walked.append(self.index), real(self, game))[1])
-    (again,) = measure_each([colours()], SMALL, FEW, unfinished=unfinished())
+    (again,) = measure_each([colours()], Run.start(SMALL, store=unfinished()), FEW)
     assert walked == list(range(5, 12))
     np.testing.assert_array_equal(again.fan.right, found().fan.right)
     assert again.passes == found().passes
@@ -219,7 +220,7 @@ def test_the_plan_is_what_is_spent():
 
 
 def test_the_live_zone_is_measured_on_the_images_of_the_constants():
-    findings = measure(colours(), replace(SMALL, t0="auto"), replace(FEW, trajectories=2))
+    findings = measure(colours(), Run.start(replace(SMALL, t0="auto")), replace(FEW, trajectories=2))
     assert findings.zone is not None
     assert findings.t0 == findings.zone.t0
     np.testing.assert_array_equal(findings.fan.right, found().fan.right[:2])

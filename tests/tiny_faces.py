@@ -25,6 +25,7 @@ from repairkit.experiments.fairness.summary import summarise
 from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.network.weights import write_weights
+from repairkit.run.context import Run
 
 SIZE = 48
 STAND_IN = zoo.STAND_IN_DIRECTORY / "squeezenet1_0_drawn_faces.safetensors"
@@ -83,7 +84,7 @@ def options(**changes: object) -> Options:
 def small_run(*, dropout: bool = False, **changes: object) -> tuple[Task, Options, Findings, FairnessResult]:
     """One run, made once for all tests of a session; changes are fields of `Options`."""
     work, chosen = task(dropout=dropout), options(**changes)
-    findings = repair(work, chosen)
+    findings = repair(work, Run.start(chosen))
     result = summarise(work, chosen, findings, title="Tiny", command="repairkit fairness", minutes=0.1, notices=["drawn"])
     return work, chosen, findings, result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from repairkit.evaluation.splits import Split, three_way
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
-from repairkit.network.predict import outputs
+from repairkit.network.predict import predict_logits
 from repairkit.network.weights import hash_state
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
+from repairkit.run.ledger import Ledger
+from repairkit.run.store import RunStore
 
 CLASSES = ("female", "male")
 PEOPLE = ("women", "men")
@@ -68,12 +70,15 @@ def fold(
     source: LabelledImages,
     *,
     classifier: Classifier | None = None,
-    kept: KeptNetwork | None = None,
+    kept: RunStore | None = None,
     splits: tuple[Split, Split] | None = None,
     **changes: object,
 ) -> Fold:
     """The first fold of a run on these images."""
     classifier, options = classifier or model().classifier, Options(**{"max_clean_drop": 0.1, "batch": 64} | changes)
     own = splits or tuple(three_way(each, shares=(0.4, 0.3, 0.3), seed=0) for each in (target, source))
-    said = (outputs(classifier, each, options) for each in (target, source))
-    return Fold(classifier, target, source, *own, *said, options, 0, Clock(None, 0), kept)
+    run = Run.start(options, store=kept)
+    asked = replace(run, ledger=Ledger())  # what the network says is paid elsewhere
+    with asked.phase("evaluation"):
+        logits = [predict_logits(classifier, each, asked) for each in (target, source)]
+    return Fold(classifier, target, source, *own, *logits, run, 0)

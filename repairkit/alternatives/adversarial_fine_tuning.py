@@ -17,25 +17,17 @@ from repairkit.errors import RepairkitError
 from repairkit.evaluation.splits import Split, some, ungrouped
 from repairkit.experiments.adversarial.rounds import fall_bound_of
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.game import full_memory
-from repairkit.network.predict import Logits, outputs
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.network.predict import Logits, predict_logits
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
 from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import Floats
 
 
 def harden(
-    task: AdversarialTask,
-    networks: dict[str, Classifier],
-    made: dict[str, Attacked],
-    split: Split,
-    options: Options,
-    attacks: AttackOptions,
-    clock: Clock,
-    unfinished: Unfinished | None,
+    task: AdversarialTask, networks: dict[str, Classifier], made: dict[str, Attacked], split: Split, run: Run, attacks: AttackOptions
 ) -> Tried:
     """What one would do instead is added to the networks: the original trained on clean attribution images, 500 at most, under a short attack.
 
@@ -44,19 +36,12 @@ def harden(
     """
     images = min(MOST_IMAGES, len(split.attribute))
     passes = passes_of_all(attacks.method, images, len(made["choose"]) + len(split.choose))
-    kept = unfinished.network("instead") if unfinished else None
-    found = kept.arrays(HARDENED) if kept else None
-    with clock.part(PART, restored=found is not None):
-        if found is None:
-            try:
-                with full_memory(options.batch):
-                    found = _trained(task, made["choose"], split, options, attacks, clock)
-            except RepairkitError as error:
-                return Tried(HARDENED, images + len(split.choose), 0.0, 0.0, left_out=str(error))
-            if kept is not None:
-                kept.keep_arrays(HARDENED, **found)
-        else:
-            clock.add(PART, passes)
+    run = run.of("instead")
+    try:
+        with run.phase(PART), full_memory(run.settings.batch):
+            found = run.cached(HARDENED, partial(_trained, task, made["choose"], split, run, attacks), ARRAYS)
+    except RepairkitError as error:
+        return Tried(HARDENED, images + len(split.choose), 0.0, 0.0, left_out=str(error))
     epoch, short = int(found["epoch"]), shortened(attacks.method)
     weights = {key.removeprefix("network."): torch.from_numpy(value) for key, value in found.items() if key.startswith("network.")}
     networks[HARDENED] = task.model.classifier.with_weights(weights)
@@ -69,12 +54,12 @@ def harden(
     return Tried(HARDENED, images + len(split.choose), passes, float(found["seconds"]), about, as_given=not epoch)
 
 
-def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Options, attacks: AttackOptions, clock: Clock) -> Arrays:
+def _trained(task: AdversarialTask, stored: Attacked, split: Split, run: Run, attacks: AttackOptions) -> Arrays:
     """The weights (`network.`) that were chosen, their learning rate, the epoch after which they were taken (0: as given) and seconds."""
     began = time.perf_counter()
     clean, guarded = task.images.subset(split.attribute), task.images.subset(split.choose)
-    images = clean.subset(some(ungrouped(clean), MOST_IMAGES, seed=options.seed))
-    said = partial(outputs, options=options, clock=clock, part=PART)
+    images = clean.subset(some(ungrouped(clean), MOST_IMAGES, seed=run.settings.seed))
+    said = partial(predict_logits, run=run)
     original = task.model.classifier
     before = said(original, guarded)
 
@@ -92,7 +77,7 @@ def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Opt
         nonlocal taken
         scored.append(rated(said(now, stored.images), said(now, guarded)))
         tried.append((epoch, rate))
-        if best(scored, options.max_clean_drop) == len(scored) - 1:
+        if best(scored, run.settings.max_clean_drop) == len(scored) - 1:
             taken = {"epoch": np.array(epoch), "rate": np.array(rate), **_state(now)}
 
     passes = passes_of(attacks.method, len(images))
@@ -102,12 +87,12 @@ def _trained(task: AdversarialTask, stored: Attacked, split: Split, options: Opt
             images,
             attacks.method,
             learning_rate=rate,
-            batch_size=options.batch,
-            seed=options.seed,
+            batch_size=run.settings.batch,
+            seed=run.settings.seed,
             look=partial(look, rate=rate),
-            progress=lambda step, steps, _: clock.tell("adversarial fine-tuning", passes * step / steps, passes),
+            progress=lambda step, steps, _: run.ledger.progress("adversarial fine-tuning", passes * step / steps, passes),
         )
-        clock.add(PART, passes)
+        run.spend(passes)
     rows = [(*setting, each.gained, each.accuracy, each.fall) for setting, each in zip(tried, scored, strict=True)]
     return taken | {"tried": np.array(rows), "seconds": np.array(time.perf_counter() - began)}
 

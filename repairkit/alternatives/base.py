@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from repairkit.alternatives.choosing import Scored, best, beyond, score
 from repairkit.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds
@@ -18,16 +18,16 @@ from repairkit.attacks.generate import Booleans
 from repairkit.data.images import LabelledImages, together
 from repairkit.errors import RepairkitError
 from repairkit.evaluation.splits import Split
-from repairkit.experiments.options import Options
 from repairkit.models.finetuning import finetune
 from repairkit.network.classifier import Classifier
 from repairkit.network.game import full_memory
 from repairkit.network.head import Head
-from repairkit.network.predict import Logits, outputs
+from repairkit.network.predict import Logits, predict, predict_logits
 from repairkit.objectives import Accuracy, SubgroupRecall
 from repairkit.repair.selection import GUARD_CONFIDENCE
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
+from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import GRADIENT_COST
 
 PART = "alternatives"
@@ -75,10 +75,8 @@ class Fold:
         target, source: all images.
         split, source_split: their parts.
         target_logits, source_logits: float64 (all images, classes); those of the attribute part may be NaN.
-        options: of the run.
+        run: books passes under "alternatives", and stores what was fitted.
         seed: of this fold.
-        clock: books passes under "alternatives".
-        kept: where what was fitted is kept.
         threshold: that was chosen for everybody, where there are two classes; 0 is that of the network as it was given.
     """
 
@@ -89,10 +87,8 @@ class Fold:
     source_split: Split
     target_logits: Logits
     source_logits: Logits
-    options: Options
+    run: Run
     seed: int
-    clock: Clock
-    kept: KeptNetwork | None = None
     threshold: float = 0.0
 
     @property
@@ -129,8 +125,7 @@ class Fold:
 
     def outputs(self, classifier: Classifier, images: LabelledImages) -> npt.NDArray[np.int64]:
         """What a network says to images, booked here."""
-        said: npt.NDArray[np.int64] = outputs(classifier, images, self.options, self.clock, part=PART).argmax(1)
-        return said
+        return predict(classifier, images, self.run)
 
     def judged(self, classifier: Classifier | None) -> tuple[Booleans, Booleans]:
         """Who is right on the report images by a network, or where there is none by the one that was given."""
@@ -153,7 +148,7 @@ def passes_of(classes: int, split: Split, source: Split) -> float:
 
 def alternatives_of(fold: Fold) -> list[Tried]:
     """Every alternative on this fold; those that cannot be had say why."""
-    with fold.clock.part(PART):
+    with fold.run.phase(PART):
         return [*thresholds(fold), last_layer(fold), whole_network(fold)]
 
 
@@ -165,7 +160,7 @@ def thresholds(fold: Fold) -> list[Tried]:
     attribute = fold.split.attribute
     logits = fold.target_logits.copy()
     began = time.perf_counter()
-    logits[attribute] = outputs(fold.classifier, fold.target.subset(attribute), fold.options, fold.clock, part=PART)
+    logits[attribute] = predict_logits(fold.classifier, fold.target.subset(attribute), fold.run)
     a_pass = (time.perf_counter() - began) / len(attribute)
     chosen_on = sum(map(len, fold.chosen_on))
     moved = Tried(THRESHOLD, chosen_on, float(chosen_on), chosen_on * a_pass, as_given=fold.threshold == 0)
@@ -205,22 +200,13 @@ def _group_thresholds(fold: Fold, margins: npt.NDArray[np.float64]) -> tuple[Gro
 
 def last_layer(fold: Fold) -> Tried:
     """The last layer refitted on the attribution images, by the penalty that does best on the choose images."""
-    began = time.perf_counter()
     passes = float(fold.images)
-    saved = fold.kept.arrays(LAST_LAYER) if fold.kept else None
     try:
         head = Head(fold.classifier)
-        with full_memory(fold.options.batch):
-            layer, chosen, scored = _fitted(fold, head) if saved is None else (head.layer, 0, [])
+        with full_memory(fold.run.settings.batch):
+            saved = fold.run.cached(LAST_LAYER, lambda: _fitted(fold, head), ARRAYS)
     except RepairkitError as error:
         return Tried(LAST_LAYER, fold.images, 0.0, 0.0, left_out=str(error))
-    if saved is None:
-        saved = {name: value.cpu().numpy() for name, value in layer.state_dict().items()}
-        saved |= {"number": np.array(chosen), "scores": _numbers(scored), "seconds": np.array(time.perf_counter() - began)}
-        if fold.kept is not None:
-            fold.kept.keep_arrays(LAST_LAYER, **saved)
-    else:
-        fold.clock.restore(PART, passes)
     number, seconds, scores = int(saved.pop("number")), float(saved.pop("seconds")), saved.pop("scores")
     refitted = None
     if number:
@@ -232,14 +218,15 @@ def last_layer(fold: Fold) -> Tried:
     return Tried(LAST_LAYER, fold.images, passes, seconds, about, as_given=not number, right=right, source_right=source_right)
 
 
-def _fitted(fold: Fold, head: Head) -> tuple[nn.Module, int, list[Scored]]:
-    """The last layer that does best on the choose images, its number among the penalties (0: as it was given), and how all did, that one first."""
-    parts, batch = fold.learned_from, fold.options.batch
+def _fitted(fold: Fold, head: Head) -> Arrays:
+    """The last layer that does best on the choose images, its number among the penalties (0: as it was given), how all did, and seconds."""
+    began = time.perf_counter()
+    parts, batch = fold.learned_from, fold.run.settings.batch
     features = torch.cat([entered for images in parts for entered in _entering(fold, head, images, batch)])
     labels = np.concatenate([images.labels for images in parts])
     layers = [head.layer]
     for strength in STRENGTHS:
-        fold.clock.tell("last layer", 0, 0)
+        fold.run.ledger.progress("last layer", 0, 0)
         layers.append(refit(head, features, labels, fold.weights, strength=strength, start=layers[-1]))
     said: list[list[npt.NDArray[np.int64]]] = []
     for images in fold.chosen_on:
@@ -249,8 +236,9 @@ def _fitted(fold: Fold, head: Head) -> tuple[nn.Module, int, list[Scored]]:
         ]
         said.append(list(np.concatenate(answers, axis=1)))
     scored = [fold.as_given, *(fold.scored(own, source) for own, source in zip(*said, strict=True))]
-    number = best(scored, fold.options.max_clean_drop)
-    return layers[number], number, scored
+    number = best(scored, fold.run.settings.max_clean_drop)
+    weights = {name: value.cpu().numpy() for name, value in layers[number].state_dict().items()}
+    return weights | {"number": np.array(number), "scores": _numbers(scored), "seconds": np.array(time.perf_counter() - began)}
 
 
 def _numbers(scored: Sequence[Scored]) -> npt.NDArray[np.float64]:
@@ -266,8 +254,8 @@ def _scored(rows: npt.NDArray[np.float64]) -> list[Scored]:
 def _entering(fold: Fold, head: Head, images: LabelledImages, batch: int) -> Iterator[torch.Tensor]:
     """What enters the last layer, booked."""
     for features in head.features(fold.classifier, images, batch):
-        fold.clock.add(PART, len(features))
-        fold.clock.tell("last layer", 0, 0)
+        fold.run.spend(len(features))
+        fold.run.ledger.progress("last layer", 0, 0)
         yield features
 
 
@@ -275,11 +263,11 @@ def whole_network(fold: Fold) -> Tried:
     """All weights trained on the attribution images, drawn by their weight; learning rate and epochs are those that do best on the choose images."""
     passes = len(LEARNING_RATES) * EPOCHS * (GRADIENT_COST * sum(map(len, fold.learned_from)) + sum(map(len, fold.chosen_on)))
     try:
-        with full_memory(fold.options.batch):
-            runs = [_run(fold, rate) for rate in LEARNING_RATES]
+        with full_memory(fold.run.settings.batch):
+            runs = [fold.run.cached(f"{WHOLE_NETWORK}-{rate:g}", partial(_run, fold, rate), ARRAYS) for rate in LEARNING_RATES]
     except RepairkitError as error:
         return Tried(WHOLE_NETWORK, fold.images, 0.0, 0.0, left_out=str(error))
-    number = best([fold.as_given, *(_scored(run["scores"])[int(run["epoch"])] for run in runs)], fold.options.max_clean_drop)
+    number = best([fold.as_given, *(_scored(run["scores"])[int(run["epoch"])] for run in runs)], fold.run.settings.max_clean_drop)
     tuned, about = None, ""
     if not number:
         every = [each for run in runs for each in _scored(run["scores"])[1:]]
@@ -296,21 +284,16 @@ def whole_network(fold: Fold) -> Tried:
     return Tried(WHOLE_NETWORK, fold.images, passes, seconds, about, as_given=not number, right=right, source_right=source_right)
 
 
-def _run(fold: Fold, rate: float) -> dict[str, npt.NDArray[np.float64]]:
+def _run(fold: Fold, rate: float) -> Arrays:
     """Fine-tuning at one learning rate: the weights (`network.`) after the best epoch within the guard, its number (0: none), all scores, and seconds."""
-    name = f"{WHOLE_NETWORK}-{rate:g}"
     learned = sum(map(len, fold.learned_from))
-    saved = fold.kept.arrays(name) if fold.kept else None
-    if saved is not None:
-        fold.clock.restore(PART, EPOCHS * (GRADIENT_COST * learned + sum(map(len, fold.chosen_on))))
-        return saved
     began = time.perf_counter()
     scores = [fold.as_given]
     states: dict[int, dict[str, npt.NDArray[np.float64]]] = {0: {}}
 
     def look(epoch: int, now: Classifier) -> None:
         scores.append(fold.scored(*(fold.outputs(now, images) for images in fold.chosen_on)))
-        if (taken := best(scores, fold.options.max_clean_drop)) == epoch:
+        if (taken := best(scores, fold.run.settings.max_clean_drop)) == epoch:
             states.clear()
             states[taken] = {f"network.{key}": value.cpu().numpy() for key, value in now.network.state_dict().items()}
 
@@ -322,19 +305,16 @@ def _run(fold: Fold, rate: float) -> dict[str, npt.NDArray[np.float64]]:
         seed=fold.seed,
         weights=fold.weights,
         look=look,
-        progress=_telling(fold.clock, f"fine-tuning at {rate:g}", GRADIENT_COST * learned * EPOCHS),
+        progress=_telling(fold.run, f"fine-tuning at {rate:g}", GRADIENT_COST * learned * EPOCHS),
     )
-    fold.clock.add(PART, GRADIENT_COST * learned * EPOCHS)
+    fold.run.spend(GRADIENT_COST * learned * EPOCHS)
     ((epoch, state),) = states.items()
-    found = state | {
+    return state | {
         "epoch": np.array(epoch),
         "scores": _numbers(scores),
         "seconds": np.array(time.perf_counter() - began),
     }
-    if fold.kept is not None:
-        fold.kept.keep_arrays(name, **found)
-    return found
 
 
-def _telling(clock: Clock, what: str, planned: float) -> Callable[[int, int, object], None]:
-    return lambda step, steps, _epoch: clock.tell(what, planned * step / steps, planned)
+def _telling(run: Run, what: str, planned: float) -> Callable[[int, int, object], None]:
+    return lambda step, steps, _epoch: run.ledger.progress(what, planned * step / steps, planned)

@@ -1,4 +1,4 @@
-"""Adversarial images: made once against one network, stored as 8-bit pixels with their targets, and cached.
+"""Adversarial images: made once against one network, as 8-bit pixels with their targets.
 
 The attacks themselves are those of torchattacks (`repairkit.attacks.methods`). Whoever makes images here gets
 his network back as it was: modes, gradients and torch's random numbers, also after an error.
@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,16 +23,22 @@ from torch import Tensor, nn
 
 from repairkit.attacks.methods import Method, method_of
 from repairkit.data.images import ChosenPixels, Indices, LabelledImages, Pixels, hash_pixels
-from repairkit.errors import DataError, DataWarning, ModelError, UsageError
-from repairkit.files import cache_directory, damaged, read_arrays, replacing
+from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.files import damaged, read_arrays, replacing
 from repairkit.network.classifier import Classifier, check_logits, check_not_probabilities
 from repairkit.network.weights import hash_state
-from repairkit.shapley.game import GRADIENT_COST, Progress
+from repairkit.run.context import Run
+from repairkit.run.ledger import Progress
+from repairkit.run.store import ARRAYS
+from repairkit.shapley.checkpoint import Arrays
+from repairkit.shapley.game import GRADIENT_COST
 
 Booleans = npt.NDArray[np.bool_]
 
+
 _FILE = {"content": "adversarial images", "remedy": "make them anew"}
-FORMAT = 1  # raise it when the same call makes other images: older cached files are then left aside
+FORMAT = 1
+"""Of a written file; raise it when another is written."""
 
 
 def draw_targets(labels: Indices, classes: int, seed: int) -> Indices:
@@ -77,8 +82,6 @@ class Attacked:
         method: the attack with its parameters.
         seed: of the attack.
         key: hash of all that decides the pixels: network, clean images, labels, targets, method and seed.
-        passes: image passes that the call which made them spent: 0 where they were read, and without those of earlier calls where it went
-            on with what these had left.
 
     Raises:
         DataError: not a target for every image, one outside the classes, or one equal to the label.
@@ -90,7 +93,6 @@ class Attacked:
     method: Method
     seed: int
     key: str = ""
-    passes: float = 0.0
 
     def __post_init__(self) -> None:
         check_targets(self.images, self.targets)
@@ -165,22 +167,16 @@ def attack(
     *,
     batch: int = 32,
     seed: int = 0,
-    cache: Path | None = None,
+    run: Run | None = None,
     progress: Progress | None = None,
 ) -> Attacked:
-    """Make adversarial images against a classifier, or read those that an earlier call made.
+    """Make adversarial images against a classifier.
 
     The network runs in eval mode on the device where it is, and is given back as it was. Pixels are rounded to 8 bits
     within the bound: no channel of a pixel lies further from the clean one than eps * 255 levels, rounded down.
-    For images that carry over from another network, make them against that one and `replay` them on yours.
+    For images that transfer from another network, make them against that one and `replay` them on yours.
 
-    A made set is cached, keyed by the weights, normalisation and size of the classifier, the images' hashes and labels, the
-    targets, the method and the seed. The last bits of a network's gradient depend on batch, threads and device, and PGD takes
-    its sign, so these may change pixels; they are no part of the key: any such set is as good, and it is made once.
-    A network with forward hooks (`Freeze`) computes something else than its weights say, and is not cached.
-
-    Each finished batch is kept beside the cache's file until that stands. An attack that was killed goes on from there, to the
-    same bits, when it is called again with the same batch; what is damaged is made again.
+    In a run each finished batch is stored, and its passes are spent in the phase at work. A run that goes on makes the others, to the same bits.
 
     Cost: `method.passes` image passes for each image (90 for PGD of 30 steps), and one to see whether it was hit.
 
@@ -191,8 +187,8 @@ def attack(
         method: the attack; eps of at least 1 / 255, the least that 8 bits can hold.
         batch: images attacked at once.
         seed: same seed, batch, threads and device: same bits.
-        cache: folder of made images; by default `attacks` in `repairkit.files.cache_directory()`.
-        progress: told of the image passes made, and of those planned, by this call; not when the cache serves.
+        run: where finished batches are stored; None for nowhere.
+        progress: told of the image passes made, and of those planned, by this call; a run shows its own.
 
     Raises:
         UsageError: a batch below 1, or an eps that 8 bits cannot hold.
@@ -200,14 +196,13 @@ def attack(
         ModelError: logits that are not finite, too few for the classes, or probabilities.
 
     Example:
-        >>> import tempfile
         >>> from repairkit.attacks.methods import PGD
         >>> _ = torch.manual_seed(0)
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> images = LabelledImages(pixels=np.full((2, 8, 8, 3), 99, np.uint8), labels=np.array([0, 1]),
         ...     groups=np.array(["a", "a"]), classes=("no", "yes"), name="tiny")
         >>> made = attack(Classifier(network, classes=("no", "yes")), images, draw_targets(images.labels, 2, seed=0),
-        ...     PGD(eps=2 / 255, steps=3), cache=Path(tempfile.mkdtemp()))
+        ...     PGD(eps=2 / 255, steps=3))
         >>> made.targets.tolist(), int(np.abs(made.images.pixels.astype(int) - 99).max())
         ([1, 0], 2)
     """
@@ -217,33 +212,26 @@ def attack(
     pieces = list(batches(np.arange(len(images)), batch))
     check_attackable(classifier, images, targets)
     key = _key(classifier, images, targets, method, seed)
-    file = (cache or cache_directory() / "attacks") / f"{key[:32]}.npz"
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in classifier.modules())
-    if not hooked and (kept := _kept(file, images, key)) is not None:
-        return kept
     goals = targets if method.targeted else images.labels
-    pixels, hit = np.empty(images.pixels.shape, dtype=np.uint8), np.empty(len(images), dtype=np.bool_)
-    parts = file.with_suffix(".part")
-    left = [rows for rows in pieces if hooked or not _taken_up(parts, rows, pixels, hit)]
-    tally = Tally(f"{method.title} attack", sum(map(len, left)) * (method.passes + 1), progress)
-    for rows in left:
-        made = perturb(classifier, images.batch(rows), goals[rows], method, seed=derived_seed(seed, int(rows[0])), tally=tally)
-        pixels[rows] = _on_the_grid(made, images.pixels[rows], levels)
-        hit[rows] = predict(classifier, torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2) / 255, tally=tally) == targets[rows]
-        if not hooked:
-            _keep(parts, rows, pixels, hit)
-    attacked = Attacked(_adversarial(images, pixels, method), targets, hit, method, seed, key, passes=tally.passes)
-    if not hooked:
-        try:
-            attacked.write(file)
-            shutil.rmtree(parts, ignore_errors=True)
-        except OSError as error:
-            warnings.warn(
-                f"the adversarial images could not be cached in {file.parent} ({error.strerror}); they will be made again next time",
-                DataWarning,
-                stacklevel=2,
-            )
-    return attacked
+    tally = Tally(f"{method.title} attack", len(images) * (method.passes + 1), run.ledger.progress if run else progress)
+
+    def made(rows: Indices) -> Arrays:
+        floats = perturb(classifier, images.batch(rows), goals[rows], method, seed=derived_seed(seed, int(rows[0])), tally=tally)
+        pixels = _on_the_grid(floats, images.pixels[rows], levels)
+        labels = predict_pixels(classifier, torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, tally=tally)
+        if run is not None:
+            run.spend(tally.passes)
+            tally.passes = 0.0
+        return {"pixels": pixels, "hit": labels == targets[rows]}
+
+    # a network with hooks (`Freeze`) computes something else than its weights, and so its key, say
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in classifier.modules())
+    batch_results = [
+        made(rows) if run is None or hooked else run.cached(f"adversarial-{key[:16]}-{rows[0]}", partial(made, rows), ARRAYS)
+        for rows in pieces
+    ]
+    pixels, hit = (np.concatenate([each[part] for each in batch_results]) for part in ("pixels", "hit"))
+    return Attacked(_adversarial(images, pixels, method), targets, hit, method, seed, key)
 
 
 def perturb(classifier: Classifier, images: Tensor, goals: Indices, method: Method, *, seed: int, tally: Tally | None = None) -> Tensor:
@@ -271,7 +259,7 @@ def perturb(classifier: Classifier, images: Tensor, goals: Indices, method: Meth
     return made.detach()
 
 
-def predict(classifier: Classifier, images: Tensor, *, tally: Tally | None = None) -> Indices:
+def predict_pixels(classifier: Classifier, images: Tensor, *, tally: Tally | None = None) -> Indices:
     """The class that the classifier, in eval mode, gives each image in [0, 1]; int64 (k,)."""
     with undisturbed(classifier, 0, tally), torch.no_grad():
         labels: Indices = check_logits(classifier(images)).argmax(dim=1).cpu().numpy()
@@ -379,7 +367,6 @@ def _adversarial(clean: LabelledImages, pixels: Pixels | ChosenPixels, method: M
 
 def _key(classifier: Classifier, images: LabelledImages, targets: Indices, method: Method, seed: int) -> str:
     facts: dict[str, Any] = {
-        "format": FORMAT,
         "network": [type(classifier.network).__qualname__, hash_state(classifier.network.state_dict())],
         "preparation": [classifier.mean.flatten().tolist(), classifier.std.flatten().tolist(), classifier.size],
         "images": [images.hashes.tolist(), images.labels.tolist(), targets.tolist()],
@@ -387,40 +374,3 @@ def _key(classifier: Classifier, images: LabelledImages, targets: Indices, metho
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _kept(file: Path, images: LabelledImages, key: str) -> Attacked | None:
-    """What is cached under this key; None where nothing is, or what is there is damaged."""
-    if not file.is_file():
-        return None
-    try:
-        kept = Attacked.read(file)
-    except DataError:
-        return None
-    if kept.key != key or kept.images.pixels.shape != images.pixels.shape:
-        return None
-    return replace(kept, images=_adversarial(images, kept.images.pixels, kept.method))
-
-
-def _part(parts: Path, rows: Indices) -> Path:
-    """A file for each batch, so that keeping one costs no more the more are done."""
-    return parts / f"{rows[0]}-{len(rows)}.npz"
-
-
-def _keep(parts: Path, rows: Indices, pixels: Pixels, hit: Booleans) -> None:
-    """Keep a finished batch of an attack at work; where that cannot be, the warning at its end tells."""
-    with suppress(OSError), replacing(_part(parts, rows)) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, pixels=pixels[rows], hit=hit[rows])
-
-
-def _taken_up(parts: Path, rows: Indices, pixels: Pixels, hit: Booleans) -> bool:
-    """Put in place what an earlier call kept of this batch; False where nothing is, or what is there is damaged."""
-    try:
-        arrays = read_arrays(_part(parts, rows), **_FILE)
-        made, said = arrays["pixels"], arrays["hit"]
-    except (DataError, KeyError):
-        return False
-    if (made.shape, made.dtype, said.shape, said.dtype) != (pixels[rows].shape, pixels.dtype, rows.shape, hit.dtype):
-        return False
-    pixels[rows], hit[rows] = made, said
-    return True

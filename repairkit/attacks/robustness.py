@@ -24,14 +24,15 @@ from repairkit.attacks.generate import (
     check_attackable,
     derived_seed,
     perturb,
-    predict,
+    predict_pixels,
     undisturbed,
 )
 from repairkit.attacks.methods import PGD, Method
 from repairkit.data.images import Indices, LabelledImages
 from repairkit.errors import UsageError
 from repairkit.network.classifier import Classifier
-from repairkit.shapley.game import GRADIENT_COST, Progress
+from repairkit.run.ledger import Progress
+from repairkit.shapley.game import GRADIENT_COST
 
 EPS_GRID = tuple(2.0**power / 255 for power in range(-4, 5))
 """1/16 to 16 of 255, in factors of two."""
@@ -93,7 +94,7 @@ def replay(classifier: Classifier, attacked: Attacked, *, batch: int = 32, progr
     check_attackable(classifier, attacked.images, attacked.targets)
     tally = Tally(f"replay of {attacked.method.title}", len(attacked), progress)
     said = np.concatenate(
-        [predict(classifier, attacked.images.batch(rows), tally=tally) for rows in batches(np.arange(len(attacked)), batch)]
+        [predict_pixels(classifier, attacked.images.batch(rows), tally=tally) for rows in batches(np.arange(len(attacked)), batch)]
     )
     return Outcome(said == attacked.targets, said == attacked.images.labels, tally.passes)
 
@@ -343,7 +344,7 @@ def _tries(
     for restart in range(restarts):
         for rows in batches(left, batch):
             made = perturb(classifier, images.batch(rows), goals[rows], method, seed=derived_seed(seed, restart, int(rows[0])), tally=tally)
-            said = predict(classifier, made, tally=tally)
+            said = predict_pixels(classifier, made, tally=tally)
             hit[rows] |= said == targets[rows]
             recovered[rows] &= said == images.labels[rows]
         left = left[~hit[left] if method.targeted else recovered[left]]

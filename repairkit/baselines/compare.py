@@ -17,10 +17,11 @@ from repairkit.experiments.options import Options
 from repairkit.network.game import ModelGame
 from repairkit.repair.attribute import within_memory
 from repairkit.repair.selection import Choice
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
+from repairkit.run.ledger import Progress
+from repairkit.run.store import ARRAYS, ATTRIBUTION
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import GRADIENT_COST, Floats, Progress
+from repairkit.shapley.game import GRADIENT_COST, Floats
 
 SHAPLEY = "Shapley values"
 PUBLISHED_IMAGES = 100
@@ -31,9 +32,9 @@ PART = "baselines"
 
 Outcomes = npt.NDArray[np.bool_]
 Measure = Callable[[Sequence[int]], Outcomes]
-"""Players to freeze -> for each report image, shape (N,), what is counted of it."""
-Choose = Callable[[Attribution, Options, KeptNetwork | None], Choice]
-"""Values, the options to choose by, where the choice is kept -> the choice."""
+"""Players to freeze -> for each report image, shape (N,), what is counted of it; spends the passes."""
+Choose = Callable[[Attribution, Run], Choice]
+"""Values, and the run whose settings it chooses by -> the choice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,21 +162,19 @@ def by_harm(found: Attribution) -> Floats:
 def compare(
     game: ModelGame,
     shapley: Attribution,
-    options: Options,
+    run: Run,
     *,
     seed: int,
     counts: Sequence[int],
     score: Callable[[Attribution], Floats],
     order: Callable[[Attribution], Sequence[int]],
     measure: Measure,
-    clock: Clock,
     right: Outcomes | None = None,
     random: Floats | None = None,
     choose: Choose | None = None,
     choice: Choice | None = None,
     culprits: Attribution | None = None,
     reserved: Mapping[str, float] | None = None,
-    kept: KeptNetwork | None = None,
 ) -> Compared:
     """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
 
@@ -185,30 +184,24 @@ def compare(
     Args:
         game: filters, constants, images and worth.
         shapley: the values that are compared with.
-        options: `compare` names the baselines.
         seed: of the random order and of draws of images.
         counts: numbers of filters at which the curves are measured, 0 first; an order that names fewer freezes all that it names.
         score: what an order follows; see `by_value` and `by_harm`.
         order: the players of an attribution in the order in which they are frozen.
         measure: what is counted on the report images.
-        clock: books everything under "baselines".
+        run: its settings name the baselines; everything is booked under "baselines".
         right: what the run has measured along the curve of the Shapley values, shape (k, N); measured here by default.
         random: likewise, of random filters: the mean over `DRAWS` orders; measured here by default.
         choose: chooses from an attribution's candidates; None where the run repairs nothing.
         choice: what was chosen from those of the Shapley values; needed to choose from others.
         culprits: the values that `choice` was made from, where they are others than `shapley`.
         reserved: of the passes of a row, those that are spent elsewhere on it, such as on a price; its values get the rest.
-        kept: where attributions, curves and choices are kept as the work goes, baseline by baseline, and taken up again.
     """
     batch = game.batch
     budget, reserved = sum(shapley.passes.values()), reserved or {}
     chosen_from = sum((culprits or shapley).passes.values())
 
-    ours = (
-        _curve(measure, [order(shapley)], counts, clock, kept.within(f"{PART}/shapley") if kept else None)
-        if right is None
-        else right.astype(np.float64)
-    )
+    ours = _curve(measure, [order(shapley)], counts, run.of(f"{PART}/shapley")) if right is None else right.astype(np.float64)
     contenders = [
         Contender(
             SHAPLEY,
@@ -220,33 +213,28 @@ def compare(
             named=_short(order(shapley), counts) if right is None else None,
         )
     ]
-    for row in rows_of(options.compare):
-        own = kept.within(f"{PART}/{folder_of(row)}") if kept else None
+    for row in rows_of(run.settings.compare):
+        own = run.of(f"{PART}/{folder_of(row)}")
         spent = reserved.get(row, 0.0)
         # one of its own, whose passes may shrink for want of memory without a word about the attribution's or the next row's
         game = ModelGame(game.classifier, game.filters, game.stake, batch=batch, precision=game.precision)
-        found = own.attribution() if own else None
-        if found is not None:
-            clock.restore(PART, sum(found.passes.values()))
-        else:
-            try:
-                with clock.part(PART):
-                    found = within_memory(game, partial(_made, row, game, budget - spent, seed, clock.tell), kept=own, name=row)
-                    clock.add(PART, sum(found.passes.values()))
-            except RepairkitError as error:
-                contenders.append(Contender(row, why_not=str(error)))
-                continue
-            if own is not None:
-                own.keep_attribution(found)
-        chosen = choose(found, spending(options, choice, chosen_from - sum(found.passes.values())), own) if choose and choice else None
-        after = _measured(measure, [chosen.players], clock, own, "after")[0].astype(np.float64) if chosen else None
+        try:
+            found = _attribution(row, game, budget - spent, seed, own)
+        except RepairkitError as error:
+            contenders.append(Contender(row, why_not=str(error)))
+            continue
+        chosen = None
+        if choose and choice:
+            spare = chosen_from - sum(found.passes.values())
+            chosen = choose(found, replace(own, settings=spending(run.settings, choice, spare)))
+        after = _measured(measure, [chosen.players], own, "after")[0].astype(np.float64) if chosen else None
         if row == "random" and random is not None:
             curve = random
         else:
             orders = [order(found)]
             if row == "random":  # a curve rests on several orders, as the control of a removal does; choosing on the first
                 orders += [order(replace(found, value=baselines.random_values(game.n, seed=seed, draw=draw))) for draw in range(1, DRAWS)]
-            curve = np.vstack([ours[:1], *_curve(measure, orders, counts[1:], clock, own)])  # with none frozen it is the same network
+            curve = np.vstack([ours[:1], *_curve(measure, orders, counts[1:], own)])  # with none frozen it is the same network
         charged = replace(found, passes=found.passes | {"price": spent}) if spent else found
         named = _short(order(found), counts)
         values = sum(found.passes.values()) if spent else None
@@ -319,6 +307,18 @@ def with_after(compared: Compared, after: Floats) -> Compared:
     return replace(compared, contenders=(replace(first, after=after), *others))
 
 
+def _attribution(row: str, game: ModelGame, budget: float, seed: int, run: Run) -> Attribution:
+    """A baseline's attribution, booked; stored as soon as it is made."""
+
+    def made() -> Attribution:
+        found = within_memory(game, partial(_made, row, game, budget, seed, run.ledger.progress), store=run.store, name=row)
+        run.spend(sum(found.passes.values()))
+        return found
+
+    with run.phase(PART):
+        return run.cached("attribution", made, ATTRIBUTION)
+
+
 def _made(row: str, game: ModelGame, budget: float, seed: int, progress: Progress) -> Attribution:
     """A baseline's attribution at the passes of the Shapley values.
 
@@ -352,30 +352,19 @@ def _short(order: Sequence[int], counts: Sequence[int]) -> int | None:
     return len(order) if len(order) < counts[-1] else None
 
 
-def _curve(measure: Measure, orders: Sequence[Sequence[int]], counts: Sequence[int], clock: Clock, kept: KeptNetwork | None) -> Floats:
+def _curve(measure: Measure, orders: Sequence[Sequence[int]], counts: Sequence[int], run: Run) -> Floats:
     """What is counted of each image with the first so many frozen, or with all that an order names; mean over orders, shape (k, N)."""
     if not counts:  # of a run that froze nothing
         return np.empty((0, 0))
     longest = max(map(len, orders))
     reached = sorted({min(count, longest) for count in counts})
-    found = _measured(measure, [order[:count] for order in orders for count in reached], clock, kept, "curve")
+    found = _measured(measure, [order[:count] for order in orders for count in reached], run, "curve")
     mean: Floats = found.reshape(len(orders), len(reached), -1).mean(axis=0)
     return mean[[reached.index(min(count, longest)) for count in counts]]
 
 
-def _measured(measure: Measure, frozen: Sequence[Sequence[int]], clock: Clock, kept: KeptNetwork | None, name: str) -> Outcomes:
-    """What is counted of each image under each freeze; what an earlier session kept is not measured again."""
-    saved = kept.arrays(name) if kept else None
-    if saved is not None:
-        found: Outcomes = saved["right"]
-        clock.restore(PART, float(found.size))
-        return found
-    rows = []
-    with clock.part(PART):
-        for players in frozen:
-            rows.append(measure(players))
-            clock.add(PART, float(len(rows[-1])))
-            clock.tell(PART, 0, 0)
-    if kept is not None:
-        kept.keep_arrays(name, right=np.stack(rows))
-    return np.stack(rows)
+def _measured(measure: Measure, frozen: Sequence[Sequence[int]], run: Run, name: str) -> Outcomes:
+    """What is counted of each image under each freeze; what an earlier session stored is not measured again."""
+    with run.phase(PART):
+        found: Outcomes = run.cached(name, lambda: {"right": np.stack([measure(players) for players in frozen])}, ARRAYS)["right"]
+    return found

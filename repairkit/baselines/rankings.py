@@ -20,7 +20,8 @@ from repairkit.errors import BudgetError, UsageError
 from repairkit.network.classifier import check_logits
 from repairkit.network.game import ModelGame, full_memory
 from repairkit.objectives import Probability, SubgroupRecall
-from repairkit.shapley.game import GRADIENT_COST, Examples, Floats, Progress
+from repairkit.run.ledger import Progress
+from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
 from repairkit.shapley.values import Attribution, names
 
 BASELINES = {

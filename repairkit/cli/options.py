@@ -21,8 +21,9 @@ from repairkit.experiments.options import LiveZone, Options, Score
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.game import Precision
-from repairkit.network.predict import outputs
+from repairkit.network.predict import predict
 from repairkit.network.tracing import FreezeAt
+from repairkit.run.context import Run
 from repairkit.run.directory import require_free
 from repairkit.run.resources import free_cores, free_memory, images_that_fit
 from repairkit.run.store import check_resumable, place_beside
@@ -74,9 +75,11 @@ def show_passes(
 def speed_of(classifier: Classifier, images: LabelledImages, options: Options) -> float:
     """Image passes a second, by some of the images."""
     some = images.subset(np.arange(min(64, len(images))))
-    outputs(classifier, some, options)
-    started = time.perf_counter()
-    outputs(classifier, some, options)
+    run = Run.start(options)
+    with run.phase("speed"):
+        predict(classifier, some, run)
+        started = time.perf_counter()
+        predict(classifier, some, run)
     return len(some) / (time.perf_counter() - started)
 
 

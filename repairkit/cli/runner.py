@@ -17,7 +17,8 @@ from repairkit.data.images import LabelledImages
 from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.result import Result
-from repairkit.run.store import Unfinished, kept_setting
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore, kept_setting
 
 Findings = TypeVar("Findings")
 Found = TypeVar("Found")
@@ -73,7 +74,8 @@ class Running:
         notices: list[str],
         show_plan: Callable[[], None],
         configuration: Callable[[], Mapping[str, object]],
-        find: Callable[..., Findings],
+        find: Callable[[Run], Findings],
+        settings: Options,
         summarise: Callable[..., Found],
         write: Callable[[Path, Findings, Found], None],
         tell: Callable[[Found, Path], int],
@@ -86,7 +88,8 @@ class Running:
             notices: what a reader must know before any number.
             show_plan: what a dry run puts on stdout.
             configuration: everything that decides the bits of the run.
-            find: called with `progress` and `unfinished`.
+            find: called with the run.
+            settings: of the run.
             summarise: called with the findings, the `notices`, the `command` that gives them again and the `minutes` of all sessions.
             write: the run directory, from the findings and the result.
             tell: of the result and the run directory, as `tell` does; returns the exit code.
@@ -99,11 +102,11 @@ class Running:
         place = self.out or Path("reports") / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}"
         check_place(place, resume=self.resume)
         arguments = list(self.arguments)
-        unfinished = Unfinished(place, configuration(), command=resume_command(arguments, place, out_given=self.out is not None))
-        earlier = sum(unfinished.seconds().values())
-        with unfinished.told():
+        store = RunStore(place, configuration(), command=resume_command(arguments, place, out_given=self.out is not None))
+        earlier = store.all_seconds()
+        with store.with_command():
             with Reporter().running() as reporter:
-                findings = find(progress=reporter, unfinished=unfinished)
+                findings = find(Run.start(settings, store=store, workers=self.workers, progress=reporter))
             result = summarise(
                 findings,
                 notices=notices,
@@ -111,7 +114,7 @@ class Running:
                 minutes=(earlier + time.monotonic() - self.started) / 60,
             )
             write(place, findings, result)
-        unfinished.remove()
+        store.remove()
         return tell(result, place)
 
     def tell(

@@ -1,80 +1,90 @@
-"""Removal of filters: at which numbers, what a network then says to images, and random filters as the control."""
+"""Ablation: freeze the first filters of an order, or random ones, and see which images the network still classifies correctly."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from repairkit.data.images import LabelledImages
 from repairkit.experiments.options import Options
-from repairkit.network.classifier import Classifier, check_logits
+from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.run.ledger import Clock
-from repairkit.shapley.checkpoint import Arrays, Checkpoint
+from repairkit.network.predict import predict
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
 from repairkit.shapley.game import Examples, Floats
 
+Booleans = npt.NDArray[np.bool_]
 
-def grid(most: int, *more: int) -> tuple[int, ...]:
+
+def counts_up_to(most: int, *more: int) -> tuple[int, ...]:
     """Numbers of filters at which a curve is measured: 0, 1, 2, 5, 10, 20, 50, ... and the last, and `more` of them.
 
     Example:
-        >>> grid(40), grid(40, 3, 30), grid(1, 3, 30), grid(0)
+        >>> counts_up_to(40), counts_up_to(40, 3, 30), counts_up_to(1, 3, 30), counts_up_to(0)
         ((0, 1, 2, 5, 10, 20, 40), (0, 1, 2, 3, 5, 10, 20, 30, 40), (0, 1), (0,))
     """
     steps = (factor * 10**power for power in range(7) for factor in (1, 2, 5))
     return tuple(sorted({0, most, *(step for step in (*steps, *more) if step <= most)}))
 
 
-def removed(options: Options, players: int) -> int:
-    """Most filters that the removal curve freezes."""
-    return min(options.top or options.usual_top, max(players // 2, 1))
+def most_frozen(settings: Options, players: int) -> int:
+    """Most filters that an ablation curve freezes."""
+    return min(settings.top or settings.usual_top, max(players // 2, 1))
 
 
-def right_with(classifier: Classifier, filters: ConvFilters, images: LabelledImages, frozen: Examples, batch: int) -> npt.NDArray[np.bool_]:
-    """Who is classified correctly with these filters frozen, bool (N,)."""
-    right: npt.NDArray[np.bool_] = said_with(classifier, filters, images, frozen, batch) == images.labels
+def freeze_first(
+    classifier: Classifier,
+    filters: ConvFilters,
+    order: Examples | Sequence[int],
+    counts: Sequence[int],
+    images: LabelledImages,
+    run: Run,
+    *,
+    labels: Examples | None = None,
+) -> Booleans:
+    """Who is classified correctly with the first so many filters of an order frozen, bool (len(counts), N).
+
+    Passes are spent in the phase at work. With `labels`, who is given these in place of the true ones.
+    """
+    wanted = images.labels if labels is None else labels
+    right = np.empty((len(counts), len(images)), dtype=bool)
+    for row, count in enumerate(counts):
+        right[row] = predict(classifier, images, run, filters=filters, frozen=order[:count]) == wanted
     return right
 
 
-def said_with(classifier: Classifier, filters: ConvFilters, images: LabelledImages, frozen: Examples, batch: int) -> npt.NDArray[np.int64]:
-    """The class that each image is given with these filters frozen, int64 (N,)."""
-    live = np.ones((1, len(filters)), dtype=bool)
-    live[0, frozen] = False
-    said = np.empty(len(images), dtype=np.int64)
-    for start in range(0, len(images), batch):
-        rows = np.arange(start, min(start + batch, len(images)))
-        logits = check_logits(filters.forward(classifier.prepare(images.batch(rows)), live), images.name)
-        said[rows] = logits.argmax(dim=1).cpu().numpy()
-    return said
+def freeze_random(
+    classifier: Classifier,
+    filters: ConvFilters,
+    orders: Sequence[Examples],
+    counts: Sequence[int],
+    images: LabelledImages,
+    run: Run,
+    *,
+    key: str = "random",
+) -> Floats:
+    """The control: the same with the first filters of random orders frozen, mean over the orders; float64 (len(counts), N).
 
-
-class Control:
-    """Who is right with filters drawn at random frozen: the same for every class of one network and split, so that it is measured once.
-
-    Args:
-        checkpoint: where it is kept as the work goes; None for nowhere.
-
-    Attributes:
-        right: shape (N,), in 0 .. 1, mean over the draws, by the number of filters frozen.
+    It is booked under "control", and each number of filters is measured once, whichever part of the run asks first.
     """
 
-    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
-        self._checkpoint = checkpoint
-        self._kept: Arrays = (checkpoint.begin({}) if checkpoint else None) or {}
-        self.right: dict[int, Floats] = {}
+    def mean(count: int) -> dict[str, Floats]:
+        right = [freeze_first(classifier, filters, order, (count,), images, run)[0] for order in orders]
+        return {"right": np.mean(right, axis=0, dtype=np.float64)}
 
-    def at(self, counts: Sequence[int], measure: Callable[[int], Floats], clock: Clock, *, passes: float) -> list[Floats]:
-        """Its rows at these numbers; what is new is measured, and booked on the clock of whoever asks first."""
-        if new := [count for count in counts if count not in self.right]:
-            with clock.part("control", restored=all(str(count) in self._kept for count in new)):
-                for count in new:
-                    self.right[count] = self._kept[str(count)] if str(count) in self._kept else measure(count)
-                    clock.add("control", passes)
-                    clock.tell("control", 0, 0)
-                    if self._checkpoint is not None:
-                        self._kept[str(count)] = self.right[count]
-                        self._checkpoint.offer(self._kept)
-                        self._checkpoint.save()
-        return [self.right[count] for count in counts]
+    keys = {count: f"{key}-{count}" for count in counts}
+    if any(name not in run.shared for name in keys.values()):
+        with run.phase("control"):
+            for count, name in keys.items():
+                run.once(name, partial(mean, count), ARRAYS)
+    rows = [run.shared[name]["right"] for name in keys.values()]
+    return np.stack(rows) if rows else np.empty((0, len(images)))
+
+
+def cost(points: int, images: int) -> float:
+    """Image passes of a curve of so many points."""
+    return float(points * images)

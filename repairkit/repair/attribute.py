@@ -17,8 +17,9 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame, prepared_batches
 from repairkit.objectives import Accuracy, ObjectiveSum, Probability, SubgroupRecall
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.repair.selection import SELECTION
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution, EngineSettings, estimate
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import POINT_PASSES, ZONE_SIZES, Zone, live_zone
@@ -45,17 +46,7 @@ class Attributed:
     stability: Stability | None
 
 
-def attribute_network(
-    classifier: Classifier,
-    target: LabelledImages,
-    source: LabelledImages,
-    options: Options,
-    *,
-    seed: int,
-    clock: Clock,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
-) -> Attributed:
+def attribute_network(classifier: Classifier, target: LabelledImages, source: LabelledImages, run: Run, *, seed: int) -> Attributed:
     """Constants, live zone, agreement of halves and values, as the options ask.
 
     What an earlier session kept of the attributions is not made again; constants and live zone are, to the same bits.
@@ -64,48 +55,45 @@ def attribute_network(
         classifier: the network.
         target: its target's attribution images in this fold.
         source: the source's attribution images.
-        options: every choice.
         seed: of this fold.
-        clock: books what each part costs.
-        workers: processes of the engine.
-        kept: where checkpoints are kept; None for nowhere.
+        run: what it costs is booked there, and its checkpoints are stored.
 
     Raises:
         DataError: a half would have no image of a subgroup.
         BudgetError: the budget, or half of it for the halves, is less than the engine needs.
         GameError: no size of coalition at which the network is alive.
     """
-    chosen = kept is not None and kept.choice() is not None  # then all of this was attributed before
-    with clock.part("calibration"):
-        game = attribution_game(classifier, target, source, options)
-        clock.add("calibration", len(target) + len(source))
-    zone, t0 = zone_of(game, options, seed=seed, clock=clock, kept=kept)
+    chosen = run.has("choice", SELECTION)  # then all of this was attributed before
+    with run.phase("calibration"):
+        game = attribution_game(classifier, target, source, run.settings)
+        run.spend(len(target) + len(source))
+    zone, t0 = zone_of(game, run, seed=seed)
     agreement: Stability | None = None
-    if options.stability:  # first, since half the budget may be too small
-        with clock.part("stability", restored=chosen):
-            agreement = agreement_of_halves(classifier, target, source, options, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
-    with clock.part("attribution", restored=chosen):
-        attribution = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
-        clock.add("attribution", sum(attribution.passes.values()))
+    if run.settings.stability:  # first, since half the budget may be too small
+        with run.phase("stability", restored=chosen):
+            agreement = agreement_of_halves(classifier, target, source, run, seed=seed, t0=t0)
+    with run.phase("attribution", restored=chosen):
+        attribution = attribute(game, run, budget=run.settings.budget, seed=seed, t0=t0)
+        run.spend(sum(attribution.passes.values()))
     return Attributed(game, charged(attribution, zone), zone, agreement)
 
 
-def zone_of(game: ModelGame, options: Options, *, seed: int, clock: Clock, kept: KeptNetwork | None = None) -> tuple[Zone | None, float]:
+def zone_of(game: ModelGame, run: Run, *, seed: int) -> tuple[Zone | None, float]:
     """The live zone where it is to be measured, and its t0; else None and the t0 that was given.
 
     Raises:
         GameError: no size of coalition at which the network is alive.
         UsageError: a zone that is to be settled, which this command has no images for.
     """
-    if options.t0 == "settled":
+    if run.settings.t0 == "settled":
         raise UsageError(f"t0 'settled' is for {SETTLES}, which leave images alone to settle it on; give a number or 'auto'")
-    if options.t0 != "auto":
-        return None, options.t0 or 0.0
-    with clock.part("live zone"):
+    if run.settings.t0 != "auto":
+        return None, run.settings.t0 or 0.0
+    with run.phase("live zone"):
         zone = within_memory(
-            game, lambda: live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of), kept=kept, name="live zone"
+            game, lambda: live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of), store=run.store, name="live zone"
         )
-        clock.add("live zone", zone.passes)
+        run.spend(zone.passes)
     return zone, zone.t0
 
 
@@ -144,17 +132,7 @@ def game_of(classifier: Classifier, worth: ObjectiveSum, calibrated_on: Sequence
 
 
 def attribute(
-    game: ModelGame,
-    options: Options,
-    *,
-    budget: float,
-    seed: int,
-    t0: float,
-    clock: Clock,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
-    name: str = "attribution",
-    end: End | None = None,
+    game: ModelGame, run: Run, *, budget: float, seed: int, t0: float, name: str = "attribution", end: End | None = None
 ) -> Attribution:
     """Values of the filters by the chosen engine, which seeks an end, by default the harmful one; their checkpoint is kept under the name.
 
@@ -162,14 +140,14 @@ def attribute(
         FullMemoryError: no memory for a pass of one image.
         UsageError: more filters are wanted than leave one out.
     """
-    check_top(game, options)
-    checkpoint = kept.checkpoint(name) if kept else None
+    check_top(game, run.settings)
+    checkpoint = run.checkpoint(name)
 
     def values() -> Attribution:
-        settings = _engine_settings(game, options, budget=budget, seed=seed, min_live=t0, end=end)
-        return estimate(game, settings, ids=game.filters.ids, workers=workers, checkpoint=checkpoint, progress=clock.tell)
+        settings = _engine_settings(game, run.settings, budget=budget, seed=seed, min_live=t0, end=end)
+        return estimate(game, settings, ids=game.filters.ids, workers=run.workers, checkpoint=checkpoint, progress=run.ledger.progress)
 
-    return within_memory(game, values, kept=kept, name=name)
+    return within_memory(game, values, store=run.store, name=name)
 
 
 def _engine_settings(
@@ -226,7 +204,7 @@ def truncation_of(game: ModelGame, options: Options) -> float | None:
     return published * len(game.stake.terms) if options.truncation is None else options.truncation
 
 
-def within_memory(game: ModelGame, work: Callable[[], Found], *, kept: KeptNetwork | None, name: str) -> Found:
+def within_memory(game: ModelGame, work: Callable[[], Found], *, store: RunStore | None, name: str) -> Found:
     """What `work` gives; where memory runs out, again with half as many images in a pass, and with a warning.
 
     With a checkpoint only the round at work is played again. The halved number is kept, so that a run that goes on plays all later rounds
@@ -235,8 +213,8 @@ def within_memory(game: ModelGame, work: Callable[[], Found], *, kept: KeptNetwo
     Raises:
         FullMemoryError: no memory for a pass of one image.
     """
-    if kept is not None:
-        game.batch = kept.batch(name) or game.batch
+    if store is not None:
+        game.batch = store.batch(name) or game.batch
     while True:
         try:
             return work()
@@ -244,8 +222,8 @@ def within_memory(game: ModelGame, work: Callable[[], Found], *, kept: KeptNetwo
             if game.batch == 1:
                 raise
         game.batch //= 2  # only here has the error let go of what its pass held
-        if kept is not None:
-            kept.keep_batch(name, game.batch)
+        if store is not None:
+            store.keep_batch(name, game.batch)
         warnings.warn(f"memory ran out ({name}): passes now carry {game.batch} images", ModelWarning, stacklevel=2)
 
 
@@ -255,16 +233,7 @@ def _top(options: Options, n: int) -> int:
 
 
 def agreement_of_halves(
-    classifier: Classifier,
-    target: LabelledImages,
-    source: LabelledImages,
-    options: Options,
-    *,
-    seed: int,
-    t0: float,
-    clock: Clock,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
+    classifier: Classifier, target: LabelledImages, source: LabelledImages, run: Run, *, seed: int, t0: float
 ) -> Stability:
     """How far two attributions agree, each on half of the attribution images, with constants and random numbers of its own.
 
@@ -278,20 +247,17 @@ def agreement_of_halves(
     found = []
     for number, rows in enumerate(zip(halves(target, seed=seed), halves(ungrouped(source), seed=seed), strict=True)):
         parts = target.subset(rows[0]), source.subset(rows[1])
-        game = attribution_game(classifier, *parts, options)
-        clock.add("stability", sum(map(len, parts)))
+        game = attribution_game(classifier, *parts, run.settings)
+        run.spend(sum(map(len, parts)))
         own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
-        for name, wider in (*_wider(options, game.n), ("", options)):
+        for name, wider in (*_wider(run.settings, game.n), ("", run.settings)):
             try:
                 half = attribute(
                     game,
-                    wider,
-                    budget=options.budget / 2,
+                    replace(run, settings=wider),
+                    budget=run.settings.budget / 2,
                     seed=own_seed,
                     t0=t0,
-                    clock=clock,
-                    workers=workers,
-                    kept=kept,
                     name=f"half-{number + 1}{name}",
                 )
                 break
@@ -300,7 +266,7 @@ def agreement_of_halves(
         else:
             raise BudgetError(f"--stability attributes on each half of the images with half the budget: {too_small}")
         found.append(half)
-        clock.add("stability", sum(half.passes.values()))
+        run.spend(sum(half.passes.values()))
     return stability(*found)
 
 

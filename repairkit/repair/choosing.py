@@ -10,17 +10,15 @@ import numpy as np
 
 from repairkit.errors import DataError
 from repairkit.evaluation.statistics import zero_events_bound
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.patch import FrozenFilter, Patch, finite_or_none
 from repairkit.network.tracing import FreezeAt
 from repairkit.objectives import ObjectiveSum
-from repairkit.repair.selection import GUARD_CONFIDENCE, SOURCE_FOR_GAINS, Choice, Guarded, Measure, choose
+from repairkit.repair.selection import GUARD_CONFIDENCE, SELECTION, SOURCE_FOR_GAINS, Choice, Guarded, Measure, choose
 from repairkit.report.formatting import limit
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
 from repairkit.shapley import Attribution
 
 DOWNSTREAM = 0.32
@@ -46,9 +44,7 @@ def choose_once(
     filters: ConvFilters,
     attribution: Attribution,
     worths: tuple[ObjectiveSum, ObjectiveSum],
-    options: Options,
-    clock: Clock,
-    kept: KeptNetwork | None,
+    run: Run,
     *,
     measure: Measure | None = None,
     source_weights: Sequence[float] = (1.0,),
@@ -58,32 +54,33 @@ def choose_once(
 ) -> Choice:
     """The choice by the options on the worths of target and source (what the guard holds), booked under a part of the run.
 
-    One that an earlier session kept is not made again.
+    One that an earlier session finished is not made again.
     """
-    choice = kept.choice() if kept else None
-    with clock.part(part, restored=choice is not None):
-        choice = choice or choose(
+
+    def made() -> Choice:
+        choice = choose(
             classifier,
             filters,
             attribution,
             *worths,
-            strategy=options.strategy,
-            candidates=options.candidates,
-            max_filters=options.max_filters,
-            max_clean_drop=options.max_clean_drop,
+            strategy=run.settings.strategy,
+            candidates=run.settings.candidates,
+            max_filters=run.settings.max_filters,
+            max_clean_drop=run.settings.max_clean_drop,
             measure=measure,
             source_weights=source_weights,
             source_for_gains=source_for_gains,
             guarded=guarded,
-            precision=options.precision,
-            batch=options.batch,
-            progress=clock.tell,
-            memory=kept,
+            precision=run.settings.precision,
+            batch=run.settings.batch,
+            progress=run.ledger.progress,
+            store=run.store,
         )
-        clock.add(part, choice.passes)
-        if kept:
-            kept.keep_choice(choice)
-    return choice
+        run.spend(choice.passes)
+        return choice
+
+    with run.phase(part):
+        return run.cached("choice", made, SELECTION)
 
 
 def without(attribution: Attribution, frozen: Sequence[str]) -> Attribution:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from repairkit.data.images import LabelledImages
-from repairkit.evaluation.ablation import grid, removed, right_with
+from repairkit.evaluation.ablation import counts_up_to, freeze_first, most_frozen
 from repairkit.evaluation.curves import area
 from repairkit.experiments.options import Options
 from repairkit.network.game import ModelGame
 from repairkit.repair.attribute import check_affordable, zone_of, zone_planned
 from repairkit.repair.screens import screens_of
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
 from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
 from repairkit.shapley.live_range import Zone
 from repairkit.shapley.sampling import SCREEN_ROUND
@@ -60,10 +59,7 @@ class Settled:
 def settle(
     games: Sequence[ModelGame],
     images: LabelledImages,
-    options: Options,
-    *,
-    clock: Clock,
-    kept: Sequence[KeptNetwork | None],
+    runs: Sequence[Run],
 ) -> tuple[list[Zone], Settled]:
     """Rank filters by gradients in several live zones, freeze the highest of each on the images that choose, and see where accuracy falls furthest.
 
@@ -75,9 +71,7 @@ def settle(
     Args:
         games: of one network, or of several that are to have one zone in common.
         images: that choose; they find no filter and are in no report.
-        options: budget, batch, and how many filters are frozen at most.
-        clock: books everything, what is done in the zones under `PART`.
-        kept: where screens of each network are kept and taken up again; None for nowhere.
+        runs: of each game; what is done in the zones is booked under `PART`.
 
     Returns:
         The zone that was measured of each network, and what was settled, from the widest of them down.
@@ -86,21 +80,19 @@ def settle(
         UsageError, BudgetError: what the attribution would be refused for, before anything is paid.
         GameError: no size of coalition at which a network is alive.
     """
+    options = runs[0].settings
     for game in games:
         check_affordable(game, options)
-    measured = replace(options, t0="auto")
     zones = [
-        zone
-        for game, own in zip(games, kept, strict=True)
-        if (zone := zone_of(game, measured, seed=options.seed, clock=clock, kept=own)[0])
+        zone for game, run in zip(games, runs, strict=True) if (zone := zone_of(game, run.with_settings(t0="auto"), seed=options.seed)[0])
     ]
-    sizes, most = sizes_of(min(zone.t0 for zone in zones)), removed(options, games[0].n)
-    counts = grid(most)
+    sizes, most = sizes_of(min(zone.t0 for zone in zones)), most_frozen(options, games[0].n)
+    counts = counts_up_to(most)
     areas = []
-    for game, folder in zip(games, kept, strict=True):
-        orders = [_highest(_screen(game, index, size, options, clock, folder), most) for index, size in enumerate(sizes)]
-        with clock.part(PART):
-            areas.append([area(rows, counts).mean() for rows in _heights(game, images, orders, counts, options, clock)])
+    for game, run in zip(games, runs, strict=True):
+        orders = [_highest(_screen(game, index, size, run), most) for index, size in enumerate(sizes)]
+        with run.phase(PART):
+            areas.append([area(rows, counts).mean() for rows in _heights(game, images, orders, counts, run)])
     mean: list[float] = np.mean(areas, axis=0).tolist()
     return zones, Settled(sizes, tuple(mean), len(images), planned(len(images), most, options))
 
@@ -128,7 +120,7 @@ def planned(images: int, most: int, options: Options) -> float:
         >>> planned(100, 40, Options(budget=12_000)), planned(100, 40, Options(budget=1))
         (4780.0, 3628.0)
     """
-    return len(WIDTHS) * screen_passes(options) + images * (1 + len(WIDTHS) * (len(grid(most)) - 1))
+    return len(WIDTHS) * screen_passes(options) + images * (1 + len(WIDTHS) * (len(counts_up_to(most)) - 1))
 
 
 def found_planned(images: int, options: Options) -> dict[str, float]:
@@ -154,13 +146,11 @@ def settled_in_words(settled: Settled) -> str:
     )
 
 
-def _screen(game: ModelGame, index: int, size: float, options: Options, clock: Clock, kept: KeptNetwork | None) -> Floats:
+def _screen(game: ModelGame, index: int, size: float, run: Run) -> Floats:
     """First-order estimates of all values in one zone, with random numbers of its own."""
-    own = kept.within(PART.replace(" ", "-")) if kept else None
-    passes, worths = screen_passes(options), {index: game.stake}
-    screens = screens_of(
-        game.classifier, game.filters, worths, options, passes=passes, t0=size, batch=game.batch, clock=clock, part=PART, kept=own
-    )
+    own = run.of(PART.replace(" ", "-"))
+    passes, worths = screen_passes(run.settings), {index: game.stake}
+    screens = screens_of(game.classifier, game.filters, worths, own, passes=passes, t0=size, batch=game.batch, part=PART)
     found: Floats = screens[0]
     return found
 
@@ -171,15 +161,8 @@ def _highest(screen: Floats, most: int) -> Examples:
     return order[screen[order] > 0].astype(np.int64)
 
 
-def _heights(
-    game: ModelGame, images: LabelledImages, orders: Sequence[Examples], counts: Sequence[int], options: Options, clock: Clock
-) -> list[Floats]:
+def _heights(game: ModelGame, images: LabelledImages, orders: Sequence[Examples], counts: Sequence[int], run: Run) -> list[Floats]:
     """Who is right with the first so many filters of each order frozen, shape (k, N) for each."""
-
-    def right(frozen: Examples) -> Floats:
-        clock.tell(PART, 0, 0)
-        clock.add(PART, len(images))
-        return right_with(game.classifier, game.filters, images, frozen, options.batch).astype(np.float64)
-
-    start = right(np.empty(0, dtype=np.int64))
-    return [np.stack([start, *(right(order[:count]) for count in counts[1:])]) for order in orders]
+    network = game.classifier, game.filters
+    start = freeze_first(*network, (), (0,), images, run)
+    return [np.vstack([start, freeze_first(*network, order, counts[1:], images, run)]).astype(np.float64) for order in orders]

@@ -6,23 +6,29 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from repairkit.errors import UsageError
+from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.statistics import drop_bound, standard_error
+from repairkit.files import write_text
 from repairkit.network.classifier import Classifier, check_logits
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import why_not_bakeable
 from repairkit.network.game import Precision, passes_in, take
+from repairkit.network.predict import predict
 from repairkit.objectives.base import ObjectiveSum
-from repairkit.shapley.game import Examples, Floats, Progress
+from repairkit.run.context import Run
+from repairkit.run.ledger import Progress
+from repairkit.run.store import ARRAYS, Format, RunStore
+from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.values import Attribution
 
 Strategy = Literal["forward", "prefix"]
@@ -86,18 +92,23 @@ class Choice:
         return [step.player for step in self.path[1 : self.chosen + 1] if step.player is not None]
 
 
+def _write_choice(choice: Choice, file: Path) -> None:
+    write_text(file, json.dumps(asdict(choice), indent=1) + "\n")
+
+
+def _read_choice(file: Path) -> Choice:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return Choice(**(content | {"path": tuple(Step(**step) for step in content["path"])}))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} is no choice of this version ({error}); remove it to choose again") from None
+
+
+SELECTION: Format[Choice] = Format(".json", _write_choice, _read_choice)
+"""A finished choice, every bit as it was."""
+
 Measure = Callable[[Tensor, Examples], Floats]
 """What choosing gains in: logits (k, classes) and the examples' numbers (k,), target before source -> float64 (k,); higher is better."""
-
-
-class Memory(Protocol):
-    """Where measurements are kept by name as choosing goes, and found again; see `repairkit.run.store.KeptNetwork`."""
-
-    def arrays(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """What was kept under the name; None where nothing was."""
-
-    def keep_arrays(self, name: str, /, **arrays: npt.NDArray[Any]) -> None:
-        """Keep these under the name."""
 
 
 class Said(NamedTuple):
@@ -130,9 +141,9 @@ class _ChooseImages:
         source_for_gains: int | None = None,
         precision: Precision = "float32",
         batch: int,
-        memory: Memory | None = None,
+        store: RunStore | None = None,
     ) -> None:
-        self.classifier, self.filters, self.batch, self.memory = classifier, filters, batch, memory
+        self.classifier, self.filters, self.batch, self.store = classifier, filters, batch, store
         self.precision: Precision = precision
         self.worth = target + source
         self.labels = np.concatenate([part.images.labels for part in self.worth.terms])
@@ -157,17 +168,17 @@ class _ChooseImages:
         return self._kept(frozen, [], self.source, "float32").at(0)
 
     def _kept(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples, precision: Precision) -> Said:
-        """What networks say, in rows, to the examples `which`, in columns; what is in memory is not asked again."""
+        """What networks say, in rows, to the examples `which`, in columns; what is stored is not asked again."""
         self.passes += len(which) * (1 + float(self.filters.shares[list(candidates)].sum()))
         asked = json.dumps([list(map(int, frozen)), list(map(int, candidates)), which.tolist(), precision])
         name = f"choosing-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
-        saved = self.memory.arrays(name) if self.memory else None
-        if saved is not None:
-            return Said(**saved)
+        stored = self.store.read(name, ARRAYS) if self.store else None
+        if stored is not None:
+            return Said(**stored[0])
         with passes_in(precision, self.filters.device):
             said = self.outputs(frozen, candidates, which)
-        if self.memory is not None:
-            self.memory.keep_arrays(name, **said._asdict())
+        if self.store is not None:
+            self.store.write(name, said._asdict(), ARRAYS, spent=[])
         return said
 
     def outputs(self, frozen: Sequence[int], candidates: Sequence[int], which: Examples) -> Said:
@@ -232,7 +243,7 @@ def choose(
     precision: Precision = "float32",
     batch: int = 32,
     progress: Progress | None = None,
-    memory: Memory | None = None,
+    store: RunStore | None = None,
 ) -> Choice:
     """Choose culprits on images that neither found them nor will report on them.
 
@@ -271,7 +282,7 @@ def choose(
         precision: of the passes that gains are measured in; what the guard holds is measured in float32.
         batch: images per pass.
         progress: told after every step.
-        memory: where each step's measurements are kept and taken up again; of this network, these filters, images and measure alone.
+        store: where each step's measurements are kept and taken up again; of this network, these filters, images and measure alone.
 
     Raises:
         UsageError: an unknown strategy, a negative guard, or no filter allowed.
@@ -295,7 +306,7 @@ def choose(
         source_for_gains=source_for_gains,
         precision=precision,
         batch=batch,
-        memory=memory,
+        store=store,
     )
     follow = _forward if strategy == "forward" else _prefix
     return follow(
@@ -459,29 +470,26 @@ def removal_curve(
     filters: ConvFilters,
     players: Sequence[int],
     counts: Iterable[int],
-    target: ObjectiveSum,
-    source: ObjectiveSum,
-    *,
-    batch: int = 32,
+    worths: tuple[ObjectiveSum, ObjectiveSum],
+    run: Run,
 ) -> tuple[tuple[int, float, float], ...]:
     """What freezing the first so many of these players does, on any images.
 
     Returns:
         (number frozen, worth of the target, worth of the source) for each count that there are players for.
     """
-    right = correct_with(classifier, filters, target, source, batch=batch)
+    target, source = worths
     points = []
     for count in counts:
         if count <= len(players):
-            correct = right(players[:count])
+            correct = correct_with(classifier, filters, players[:count], worths, run)
             points.append((count, float(target.weights @ correct[: len(target)]), float(source.weights @ correct[len(target) :])))
     return tuple(points)
 
 
 def correct_with(
-    classifier: Classifier, filters: ConvFilters, target: ObjectiveSum, source: ObjectiveSum, *, batch: int = 32
-) -> Callable[[Sequence[int]], npt.NDArray[np.bool_]]:
-    """A function that says of every image, those of the target first, whether it is classified correctly with given players frozen."""
-    images = _ChooseImages(classifier, filters, target, source, batch=batch)
-    every = np.concatenate([images.target, images.source])
-    return lambda frozen: images.outputs(frozen, [], every).correct[0]
+    classifier: Classifier, filters: ConvFilters, frozen: Sequence[int], worths: tuple[ObjectiveSum, ObjectiveSum], run: Run
+) -> npt.NDArray[np.bool_]:
+    """Which images are classified correctly with these players frozen, those of the target first; bool (N,)."""
+    images = [part.images for worth in worths for part in worth.terms]
+    return np.concatenate([predict(classifier, each, run, filters=filters, frozen=frozen) == each.labels for each in images])

@@ -1,146 +1,139 @@
-"""The clock of a run: what each part cost, and how far the work has come; noted whenever work is kept."""
+"""The ledger of a run: image passes and seconds by phase, and how far the work has come."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 Progress = Callable[[str, float, float], None]
-"""Called with the part at work, the passes made so far and those planned."""
+"""Called with the phase at work, the image passes made so far, and those planned."""
+Entry = tuple[str, float]
+"""A phase (with its column, as "column/phase") and the image passes that were spent in it."""
 
 
 class Book(Protocol):
-    """Where an unfinished run notes its seconds; see `repairkit.run.store`."""
+    """Where seconds are noted; see `repairkit.run.store.RunStore`."""
 
     def seconds(self) -> dict[str, float]:
-        """By part, of earlier sessions."""
+        """By phase, of earlier sessions."""
 
-    def made(self) -> dict[str, float]:
-        """Passes by part that earlier sessions made for a cache of all runs."""
-
-    def keep_seconds(self, seconds: Mapping[str, float], made: Mapping[str, float]) -> None:
-        """Take note of both, of all sessions."""
+    def keep_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Take note of the seconds of all sessions."""
 
     def follow(self, note: Callable[[], None]) -> None:
-        """Call `note` from now on whenever work is kept."""
+        """Call `note` from now on whenever work is stored."""
 
 
-class Clock:
-    """Seconds and passes by part, and progress passed on with what is at work.
+class Ledger:
+    """Seconds and image passes by phase, and progress.
 
-    Where `column` is set, what is booked is also known to be of that network: see `of`.
+    Passes are spent in the innermost phase at work. Where `column` is set, they are also known to be of that network: see `of`.
 
     Args:
         progress: told of the passes made in this session, and of those planned for it.
-        planned: passes of the whole run.
-        kept: where the seconds by part (and column, as "column/part") are noted whenever work is kept and whenever a part ends, also when it
-            is interrupted; those of earlier sessions of the same run are counted in.
+        planned: passes of the whole run; may be set later.
+        book: where the seconds are noted whenever work is stored and whenever a phase ends, also when it is interrupted; the seconds of
+            earlier sessions are counted in.
+
+    Attributes:
+        column: the network at work, where passes are told apart by network; "" for none.
+        label: what progress puts before the phase; "" for nothing.
 
     Example:
-        >>> clock = Clock(None, 0)
-        >>> for clock.column in ("repaired", "rival"):
-        ...     clock.add("attribution", 30)
-        >>> clock.passes, clock.of("rival")
-        ({'attribution': 60.0}, ({'attribution': 30.0}, {}))
+        >>> ledger = Ledger()
+        >>> for ledger.column in ("repaired", "comparison"):
+        ...     with ledger.phase("attribution"):
+        ...         ledger.spend(30)
+        >>> ledger.passes, ledger.of("comparison")[0]
+        ({'attribution': 60.0}, {'attribution': 30.0})
     """
 
-    def __init__(self, progress: Progress | None, planned: float, *, kept: Book | None = None) -> None:
-        self._seconds: dict[str, float] = kept.seconds() if kept else {}
-        self._passes: dict[str, float] = {}
-        self.column = self.prefix = ""
-        self._progress, self._planned, self._kept = progress, planned, kept
+    def __init__(self, progress: Progress | None = None, planned: float = 0.0, *, book: Book | None = None) -> None:
+        self.planned = planned
+        self.column = self.label = ""
+        self._progress, self._book = progress, book
+        self._seconds: dict[str, float] = book.seconds() if book else {}
+        self._entries: list[Entry] = []
         self._restored = 0.0
-        self._at_work: list[tuple[str, float]] = []
-        self._made_before = kept.made() if kept else {}
-        self._made: dict[str, float] = {}
-        self._cached: dict[str, float] = {}
-        if kept is not None:
-            kept.follow(self.note)
+        self._at_work: list[tuple[str, str, float]] = []
+        if book is not None:
+            book.follow(self.note)
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of all sessions, by part."""
-        return _by_part(self._seconds)
+        """Of all sessions, by phase."""
+        return _by_phase(self._seconds.items())
 
     @property
     def passes(self) -> dict[str, float]:
-        """Image passes by part."""
-        return _by_part(self._passes)
+        """Image passes by phase."""
+        return _by_phase(self._entries)
 
     def of(self, column: str) -> tuple[dict[str, float], dict[str, float]]:
-        """Passes and seconds by part that were booked for one network."""
+        """Passes and seconds by phase of one network."""
         start = f"{column}/"
         passes, seconds = (
-            {key.removeprefix(start): value for key, value in booked.items() if key.startswith(start)}
-            for booked in (self._passes, self._seconds)
+            _by_phase((key, value) for key, value in booked if key.startswith(start)) for booked in (self._entries, self._seconds.items())
         )
         return passes, seconds
 
-    def _key(self, part: str) -> str:
-        return f"{self.column}/{part}" if self.column else part
+    def entries(self, start: int = 0) -> list[Entry]:
+        """All that was spent, in order, from the entry of this number on."""
+        return self._entries[start:]
 
     @contextmanager
-    def part(self, name: str, *, restored: bool = False) -> Iterator[None]:
-        """Book the time of a block under a part; `restored` where its passes were made in an earlier session."""
-        started, before = time.perf_counter(), sum(self._passes.values())
-        key = self._key(name)
-        self._at_work.append((key, started))
-        self.tell(name, 0, 0)
+    def phase(self, name: str, *, restored: bool = False) -> Iterator[None]:
+        """Book the time of a block under a phase; `restored` where its passes were made in an earlier session."""
+        started, before = time.perf_counter(), len(self._entries)
+        key = f"{self.column}/{name}" if self.column else name
+        self._at_work.append((name, key, started))
+        self.progress(name, 0, 0)
         try:
             yield
         finally:
             self._at_work.pop()
             self._seconds[key] = self._seconds.get(key, 0.0) + time.perf_counter() - started
             if restored:
-                self._restored += sum(self._passes.values()) - before
+                self._restored += sum(passes for _, passes in self._entries[before:])
             self.note()
 
+    def spend(self, passes: float) -> None:
+        """Book image passes under the phase at work, or "other" where there is none, and show progress."""
+        name, key, _ = self._at_work[-1] if self._at_work else ("other", "other", 0.0)
+        self._entries.append((key, float(passes)))
+        self.progress(name, 0, 0)
+
+    def restore(self, entries: Sequence[Entry]) -> None:
+        """Book image passes that were spent in an earlier session."""
+        self._entries += entries
+        self._restored += sum(passes for _, passes in entries)
+
     def note(self) -> None:
-        """Write the seconds down, also those of parts at work: a session that is killed leaves them beside the work that it kept."""
-        if self._kept is None:
+        """Write the seconds down, also those of phases at work: a session that is killed leaves them beside the work that it stored."""
+        if self._book is None:
             return
         seconds = dict(self._seconds)
-        for key, started in self._at_work:
+        for _, key, started in self._at_work:
             seconds[key] = seconds.get(key, 0.0) + time.perf_counter() - started
-        made = {part: self._made.get(part, 0.0) + self._made_before.get(part, 0.0) for part in self._made | self._made_before}
-        self._kept.keep_seconds(seconds, made)
+        self._book.keep_seconds(seconds)
 
-    def add(self, part: str, passes: float) -> None:
-        """Book passes under a part."""
-        key = self._key(part)
-        self._passes[key] = self._passes.get(key, 0.0) + passes
-
-    def restore(self, part: str, passes: float) -> None:
-        """Book passes under a part that were made in an earlier session."""
-        self.add(part, passes)
-        self._restored += passes
-
-    def take(self, part: str, made: float, whole: float) -> None:
-        """Book passes for what a cache of all runs may hold: `made` in this session, the rest of the `whole` in an earlier one or by another run."""
-        self.add(part, made)
-        self.restore(part, whole - made)
-        self._made[part] = self._made.get(part, 0.0) + made
-        self._cached[part] = self._cached.get(part, 0.0) + whole - made
-
-    @property
-    def taken(self) -> dict[str, float]:
-        """Passes by part that another run made: they stand among the passes, and their time in no session of this run."""
-        by_others = {part: cached - self._made_before.get(part, 0.0) for part, cached in self._cached.items()}
-        return {part: passes for part, passes in by_others.items() if passes > 0}
-
-    def tell(self, part: str, made: float, _planned: float) -> None:
+    def progress(self, phase: str, made: float, _planned: float) -> None:
         """Pass progress on: all passes made so far, of all that are planned, without those of earlier sessions."""
         if self._progress is not None:
-            total = sum(self._passes.values()) + made - self._restored
-            self._progress(f"{self.prefix}: {part}" if self.prefix else part, total, max(total, self._planned - self._restored))
+            total = sum(passes for _, passes in self._entries) + made - self._restored
+            self._progress(f"{self.label}: {phase}" if self.label else phase, total, max(total, self.planned - self._restored))
+
+    def of_part(self, book: Book | None) -> Ledger:
+        """A ledger of its own for one part of the run, which shows progress in the same place and notes its seconds in this book."""
+        return Ledger(self._progress, book=book)
 
 
-def _by_part(booked: Mapping[str, float]) -> dict[str, float]:
+def _by_phase(booked: Iterable[Entry]) -> dict[str, float]:
     """All columns together."""
     total: dict[str, float] = {}
-    for key, value in booked.items():
-        part = key.rpartition("/")[2]
-        total[part] = total.get(part, 0.0) + value
+    for key, value in booked:
+        phase = key.rpartition("/")[2]
+        total[phase] = total.get(phase, 0.0) + value
     return total

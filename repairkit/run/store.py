@@ -1,46 +1,47 @@
-"""Unfinished runs: what a run keeps beside its directory until that is written, and goes on from."""
+"""The store of a run: finished work is kept beside the run directory until that stands, and a run that goes on takes it from there."""
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from repairkit.errors import DataError, UsageError
-from repairkit.files import replacing, write_text
-from repairkit.repair.selection import Choice, Step
+from repairkit.files import read_arrays, replacing, write_text
+from repairkit.run.ledger import Entry
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, check_same
 from repairkit.shapley.values import Attribution
 
+Value = TypeVar("Value")
 
-class Unfinished:
-    """The work of a run, kept in `<out>.unfinished/` until the run directory stands.
 
-        run.json                the configuration, and the command that goes on
-        seconds.json            seconds of work so far, by part; in the folder of a class where several are asked about
-        made.json               image passes by part that went into the cache of adversarial images, which other runs fill, too
-        repaired-fold-1/        a folder for each network and fold, or for each class that is asked about, or each round against an attack
-            attribution.npz     checkpoint of the attribution; half-1.npz and half-2.npz of those of the halves,
-                                half-1-200.npz where these contest 200 filters and not the usual number
-            batch.json          images of a pass, by attribution, where memory ran out
-            choosing-....arrays.npz  what was measured at each step of choosing
-            choice.json         what it ended with
-            square.arrays.npz   what one part of the evaluation measured; a file for each (in folders correlation, frontier and evaluation)
-            tuned-....arrays.npz  weights that were trained on after a round
-            round-2/            the same of a later round on that network and fold
-            baselines/taylor/   a folder for each baseline that is compared: attribution.parquet, curve.arrays.npz and what it chose or pruned
-        instead-fold-1/         what was fitted instead of a repair: last_layer.arrays.npz, a file for each learning rate of the whole network
-        instead/                likewise against an attack: adversarially_trained.arrays.npz
-        control/random.npz      who is right with random filters frozen, for all classes
+@dataclass(frozen=True)
+class Format(Generic[Value]):
+    """How a result is written to a file of this suffix and read again, every bit as it was."""
 
-    The directory is made when the first checkpoint is saved, so that bad input leaves nothing behind.
+    suffix: str
+    write: Callable[[Value, Path], object]
+    read: Callable[[Path], Value]
+
+
+class RunStore:
+    """Finished work of a run, in `<out>.unfinished/`, which goes when the run directory stands.
+
+        run.json            the settings that decide the result, and the command that goes on
+        PART/               a folder for each part of the run, such as a network and fold; parts have parts
+            KEY.SUFFIX      a finished result, with KEY.spent.json: the image passes that it took
+            KEY.npz         checkpoint of an attribution at work
+            batch.json      images of a pass, by key, where memory ran out
+        seconds.json        seconds of work by phase
+
+    The directory is made when the first result is stored, so that bad input leaves nothing behind.
 
     Args:
         out: the run directory.
@@ -48,26 +49,25 @@ class Unfinished:
         command: what the user types to go on.
 
     Raises:
-        UsageError: the directory is there and was made under another configuration; the message names the key.
+        UsageError: the directory was made under another configuration; the message names the key.
         DataError: it holds no configuration that can be read.
 
     Example:
         >>> import tempfile
         >>> out = Path(tempfile.mkdtemp()) / "run"
-        >>> unfinished = Unfinished(out, {"seed": 3}, command="repairkit fairness --resume")
-        >>> unfinished.network("repaired-fold-1").keep_choice(Choice((), 0, "there is no candidate", 12.0))
-        >>> sorted(file.name for file in unfinished.path.iterdir())
-        ['repaired-fold-1', 'run.json']
-        >>> Unfinished(out, {"seed": 4}, command="repairkit fairness --resume")
+        >>> store = RunStore(out, {"seed": 3}, command="repairkit fairness --resume")
+        >>> store.write("curve", {"right": np.array([True])}, ARRAYS, spent=[("evaluation", 1.0)])
+        >>> store.read("curve", ARRAYS), sorted(file.name for file in store.path.iterdir())
+        (({'right': array([ True])}, [('evaluation', 1.0)]), ['curve.arrays.npz', 'curve.spent.json', 'run.json'])
+        >>> RunStore(out, {"seed": 4}, command="repairkit fairness --resume")
         Traceback (most recent call last):
         repairkit.errors.UsageError: ...run.unfinished was made with seed 3, this run has seed 4; ...
     """
 
     def __init__(self, out: Path, configuration: Mapping[str, object], *, command: str) -> None:
-        self.path = place_beside(out)
+        self.path = self._root = place_beside(out)
         self._record = {"configuration": json.loads(json.dumps(dict(configuration))), "resume": command}
-        self._command = command
-        self._note: Callable[[], None] | None = None
+        self._listeners: list[Callable[[], None]] = []  # one list for all parts
         if self.path.exists():
             earlier = _read(self._file)
             if not isinstance(earlier.get("configuration"), dict):
@@ -76,173 +76,108 @@ class Unfinished:
 
     @property
     def _file(self) -> Path:
-        return self.path / "run.json"
+        return self._root / "run.json"
+
+    def within(self, part: str) -> RunStore:
+        """The store of one part of the work, in a folder below."""
+        other = copy.copy(self)
+        other.path = self.path / part
+        return other
 
     def begin(self) -> None:
-        """Make the directory with its configuration, unless it is there; called before anything is kept, so that the seconds go with it."""
+        """Make the directory with its configuration, unless it is there; called before anything is stored, so that the seconds go with it."""
         if not self._file.exists():
             write_text(self._file, json.dumps(self._record, indent=1) + "\n")
-        if self._note is not None:
-            self._note()
+        for listener in self._listeners:
+            listener()
 
     def follow(self, note: Callable[[], None]) -> None:
-        """Call `note` from now on whenever work is kept, and nothing that was to be called so far."""
-        self._note = note
+        """Call `note` from now on whenever work is stored in any part, and nothing that was to be called so far."""
+        self._listeners[:] = [note]
 
-    def network(self, name: str) -> KeptNetwork:
-        """What is kept of one network on one fold."""
-        return KeptNetwork(self, name)
+    def has(self, key: str, form: Format[Any]) -> bool:
+        """Whether a finished result is stored under the key."""
+        return (self.path / f"{key}{form.suffix}").exists()
 
-    def seconds(self) -> dict[str, float]:
-        """Seconds of work by part in earlier sessions, of all classes together; empty where there was none."""
-        total: dict[str, float] = {}
-        for file in sorted(self.path.rglob("seconds.json")):
-            for part, seconds in _read(file).items():
-                total[part] = total.get(part, 0.0) + seconds
-        return total
+    def read(self, key: str, form: Format[Value]) -> tuple[Value, list[Entry]] | None:
+        """A finished result and the image passes that it took, in order; None where there is none.
 
-    def made(self, *, folder: Path | None = None) -> dict[str, float]:
-        """Image passes by part that earlier sessions made for a cache of all runs."""
-        file = (folder or self.path) / "made.json"
+        Raises:
+            DataError: the file cannot be read.
+        """
+        if not self.has(key, form):
+            return None
+        spent = self.path / f"{key}.spent.json"
+        entries = [(str(phase), float(passes)) for phase, passes in _read(spent)["entries"]] if spent.exists() else []
+        return form.read(self.path / f"{key}{form.suffix}"), entries
+
+    def write(self, key: str, value: Value, form: Format[Value], *, spent: list[Entry]) -> None:
+        """Store a finished result, in place of what was there, with the image passes that it took."""
+        self.begin()
+        if spent:
+            write_text(self.path / f"{key}.spent.json", json.dumps({"entries": spent}) + "\n")
+        form.write(value, self.path / f"{key}{form.suffix}")
+
+    def checkpoint(self, key: str) -> Checkpoint:
+        """The checkpoint of an attribution at work."""
+        return Checkpoint(self.path / f"{key}.npz", prepare=self.begin)
+
+    def batch(self, key: str) -> int | None:
+        """Images of a pass of one attribution since memory ran out; None where it did not."""
+        return self._batches().get(key)
+
+    def keep_batch(self, key: str, batch: int) -> None:
+        """Take note that memory ran out."""
+        self.begin()
+        write_text(self.path / "batch.json", json.dumps(self._batches() | {key: batch}) + "\n")
+
+    def _batches(self) -> dict[str, int]:
+        file = self.path / "batch.json"
         return _read(file) if file.exists() else {}
 
-    def keep_seconds(self, seconds: Mapping[str, float], made: Mapping[str, float] | None = None, *, folder: Path | None = None) -> None:
-        """Take note of the seconds of all sessions, once there is work to go with them, and of the passes `made` for a cache of all runs."""
+    def seconds(self) -> dict[str, float]:
+        """Seconds of this part's work by phase in earlier sessions."""
+        file = self.path / "seconds.json"
+        return _read(file) if file.exists() else {}
+
+    def all_seconds(self) -> float:
+        """Seconds of earlier sessions, of all parts together."""
+        return sum(sum(_read(file).values()) for file in sorted(self._root.rglob("seconds.json")))
+
+    def keep_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Take note of the seconds of this part's work in all sessions, once there is work to go with them."""
         if self._file.exists():
-            write_text((folder or self.path) / "seconds.json", json.dumps(dict(seconds)) + "\n")
-            if made:
-                write_text((folder or self.path) / "made.json", json.dumps(dict(made)) + "\n")
+            write_text(self.path / "seconds.json", json.dumps(dict(seconds)) + "\n")
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """An error or an interrupt on the way out carries the command that goes on, where work was kept."""
+    def with_command(self) -> Iterator[None]:
+        """An error or an interrupt on the way out carries the command that goes on, where work was stored."""
         try:
             yield
         except BaseException as error:
             if self._file.exists():
-                error.add_note(f"what was done so far is kept; to go on: {self._command}")
+                error.add_note(f"what was done so far is kept; to go on: {self._record['resume']}")
             raise
 
     def remove(self) -> None:
         """The run directory stands: nothing is unfinished."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        if self._root.exists():
+            shutil.rmtree(self._root)
 
 
-class KeptNetwork:
-    """What an unfinished run keeps of one network on one fold, or of one class."""
+def _read_arrays(file: Path) -> Arrays:
+    return read_arrays(file, content="arrays of an unfinished run", remedy="compute them again")
 
-    def __init__(self, unfinished: Unfinished, name: str) -> None:
-        self._unfinished = unfinished
-        self._name = name
-        self._folder = unfinished.path / name
 
-    def within(self, name: str) -> KeptNetwork:
-        """What is kept of one part of its work, in a folder below."""
-        return KeptNetwork(self._unfinished, f"{self._name}/{name}")
+def _write_arrays(arrays: Arrays, file: Path) -> None:
+    with replacing(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
-    def checkpoint(self, name: str) -> Checkpoint:
-        """The checkpoint of one of its attributions."""
-        return Checkpoint(self._folder / f"{name}.npz", prepare=self._unfinished.begin)
 
-    def seconds(self) -> dict[str, float]:
-        """Seconds of its own work by part in earlier sessions, where they are kept apart."""
-        file = self._folder / "seconds.json"
-        return _read(file) if file.exists() else {}
-
-    def made(self) -> dict[str, float]:
-        """Image passes of its own work by part that went into a cache of all runs."""
-        return self._unfinished.made(folder=self._folder)
-
-    def keep_seconds(self, seconds: Mapping[str, float], made: Mapping[str, float] | None = None) -> None:
-        """Take note of the seconds of its own work in all sessions, once there is work to go with them."""
-        self._unfinished.keep_seconds(seconds, made, folder=self._folder)
-
-    def follow(self, note: Callable[[], None]) -> None:
-        """Call `note` from now on whenever work is kept, by whichever network."""
-        self._unfinished.follow(note)
-
-    def batch(self, name: str) -> int | None:
-        """Images of a pass of one of its attributions since memory ran out; None where it did not."""
-        return self._batches().get(name)
-
-    def keep_batch(self, name: str, batch: int) -> None:
-        """Take note that memory ran out."""
-        self._unfinished.begin()
-        write_text(self._folder / "batch.json", json.dumps(self._batches() | {name: batch}) + "\n")
-
-    def _batches(self) -> dict[str, int]:
-        file = self._folder / "batch.json"
-        return _read(file) if file.exists() else {}
-
-    def choice(self) -> Choice | None:
-        """The finished choice, every bit as it was; None where choosing did not end.
-
-        Raises:
-            DataError: the file cannot be read.
-        """
-        file = self._folder / "choice.json"
-        if not file.exists():
-            return None
-        content = _read(file)
-        try:
-            return Choice(**(content | {"path": tuple(Step(**step) for step in content["path"])}))
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{file} is no choice of this version ({error}); remove it to choose again") from None
-
-    def keep_choice(self, choice: Choice) -> None:
-        """Keep a finished choice."""
-        self._unfinished.begin()
-        write_text(self._folder / "choice.json", json.dumps(asdict(choice), indent=1) + "\n")
-
-    def attribution(self) -> Attribution | None:
-        """The finished attribution, every bit as it was; None where there is none. One that is made in rounds is kept as a `checkpoint`.
-
-        Raises:
-            DataError: the file cannot be read.
-        """
-        file = self._folder / "attribution.parquet"
-        return Attribution.read(file) if file.exists() else None
-
-    def keep_attribution(self, found: Attribution) -> None:
-        """Keep a finished attribution."""
-        self._unfinished.begin()
-        found.write(self._folder / "attribution.parquet")
-
-    def arrays(self, name: str) -> Arrays | None:
-        """The arrays kept under this name, every bit as they were; None where none were.
-
-        Raises:
-            DataError: the file cannot be read.
-        """
-        file = self._arrays_file(name)
-        if not file.exists():
-            return None
-        try:
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-                return {key: content[key] for key in content.files}
-        except Exception as error:  # noqa: BLE001 - a damaged zip file fails in many ways
-            raise DataError(
-                f"expected arrays of an unfinished run at {file}, it is cut short or is something else ({type(error).__name__}); "
-                "remove it to compute them again"
-            ) from None
-
-    def keep_arrays(self, name: str, /, **arrays: npt.NDArray[Any]) -> None:
-        """Keep arrays of numbers, truth values or text that took long to compute, in place of what was kept under this name.
-
-        Example:
-            >>> import tempfile
-            >>> kept = Unfinished(Path(tempfile.mkdtemp()) / "run", {}, command="repairkit adversarial --resume").network("repaired")
-            >>> kept.keep_arrays("square", hit=np.array([True, False]))
-            >>> kept.arrays("square"), kept.arrays("pgd")
-            ({'hit': array([ True, False])}, None)
-        """
-        self._unfinished.begin()
-        with replacing(self._arrays_file(name)) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
-
-    def _arrays_file(self, name: str) -> Path:
-        return self._folder / f"{name}.arrays.npz"
+ARRAYS: Format[Arrays] = Format(".arrays.npz", _write_arrays, _read_arrays)
+"""Arrays of numbers, truth values or text by name."""
+ATTRIBUTION: Format[Attribution] = Format(".parquet", Attribution.write, Attribution.read)
+"""A finished attribution; one that is made in rounds has a checkpoint."""
 
 
 def place_beside(out: Path) -> Path:

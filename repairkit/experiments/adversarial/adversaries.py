@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from repairkit.attacks.generate import Attacked, attack, batches, derived_seed, draw_targets, predict
+from repairkit.attacks.generate import Attacked, attack, batches, derived_seed, draw_targets, predict_pixels
 from repairkit.attacks.methods import APGDT, DIFGSM, FGSM, MIFGSM, PGD, Method, Square
 from repairkit.attacks.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
 from repairkit.attacks.words import eps_text
@@ -19,8 +19,9 @@ from repairkit.data.images import Indices, LabelledImages
 from repairkit.errors import UsageError
 from repairkit.evaluation.splits import some
 from repairkit.network.classifier import Classifier
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
+from repairkit.shapley.checkpoint import Arrays
 
 Measured = TypeVar("Measured", Outcome, Sweep, Sanity)
 Kind = Literal["noise", "replay", "transfer", "black box", "adaptive", "worst"]
@@ -161,10 +162,7 @@ def judge(
     carriers: Mapping[str, Classifier],
     elsewhere: LabelledImages | None,
     effort: Effort | None,
-    batch: int,
-    seed: int,
-    kept: KeptNetwork | None,
-    clock: Clock,
+    run: Run,
 ) -> Judged:
     """Run every adversary on every network.
 
@@ -179,15 +177,13 @@ def judge(
         carriers: other networks of the same classes, by name.
         elsewhere: images of another data set: attacked as `stored` was, against the original, and with MI-FGSM against the first carrier.
         effort: how much to spend.
-        batch: images of a pass.
-        seed: of subsets and attacks.
-        kept: where finished outcomes are kept, and taken up again.
-        clock: books the passes under "evaluation".
+        run: stores finished outcomes; the passes are spent in the phase at work.
     """
     method = stored.method
     if not isinstance(method, PGD):
         raise UsageError(f"expected images made by PGD, got {method.title}")
-    bench = _Bench(networks, batch, seed, kept, clock)
+    bench = _Bench(networks, run)
+    batch, seed = run.settings.batch, run.settings.seed
     few = some(clean, effort.carried if effort else len(clean), seed=seed)
     carried, aims = clean.subset(few), stored.targets[few]
     bench.add(
@@ -268,23 +264,20 @@ def _afresh(bench: _Bench, images: LabelledImages, targets: Indices, method: PGD
 class _Bench:
     """The networks that are judged, and the attempts on them so far."""
 
-    def __init__(self, networks: Mapping[str, Classifier], batch: int, seed: int, kept: KeptNetwork | None, clock: Clock) -> None:
-        self.networks, self._kept, self._clock = networks, kept, clock
-        self.settings: dict[str, Any] = {"batch": batch, "seed": seed, "progress": clock.tell}
+    def __init__(self, networks: Mapping[str, Classifier], run: Run) -> None:
+        self.networks, self._run = networks, run
+        self.settings: dict[str, Any] = {"batch": run.settings.batch, "seed": run.settings.seed, "progress": run.ledger.progress}
         self.attempts: list[Attempt] = []
 
     def once(self, what: type[Measured], name: str, work: Callable[[], Measured]) -> Measured:
-        """What the work gives, or what an earlier session kept of it."""
-        saved = self._kept.arrays(name) if self._kept else None
-        if saved is not None:
-            found = what(**{field: _revived(value) for field, value in saved.items()})
-            self._clock.restore("evaluation", found.passes)
-            return found
-        found = work()
-        self._clock.add("evaluation", found.passes)
-        if self._kept is not None:
-            self._kept.keep_arrays(name, **{field: np.asarray(value) for field, value in vars(found).items()})
-        return found
+        """What the work gives, or what an earlier session stored of it."""
+
+        def made() -> Arrays:
+            found = work()
+            self._run.spend(found.passes)
+            return {field: np.asarray(value) for field, value in vars(found).items()}
+
+        return what(**{field: _revived(value) for field, value in self._run.cached(name, made, ARRAYS).items()})
 
     def add(
         self,
@@ -325,9 +318,7 @@ class _Bench:
 
     def made(self, against: Classifier, images: LabelledImages, targets: Indices, how: Method) -> Attacked:
         """Adversarial images against one network."""
-        found = attack(against, images, targets, how, **self.settings)
-        self._clock.take("evaluation", found.passes, len(images) * (how.passes + 1))
-        return found
+        return attack(against, images, targets, how, run=self._run, **self.settings)
 
 
 def noise(classifier: Classifier, images: LabelledImages, targets: Indices, eps: float, *, batch: int, seed: int) -> Outcome:
@@ -336,7 +327,7 @@ def noise(classifier: Classifier, images: LabelledImages, targets: Indices, eps:
     for rows in batches(np.arange(len(images)), batch):
         generator = torch.Generator().manual_seed(derived_seed(seed, int(rows[0])))
         pixels = images.batch(rows)
-        said.append(predict(classifier, (pixels + eps * (2 * torch.rand(pixels.shape, generator=generator) - 1)).clamp(0, 1)))
+        said.append(predict_pixels(classifier, (pixels + eps * (2 * torch.rand(pixels.shape, generator=generator) - 1)).clamp(0, 1)))
     found = np.concatenate(said)
     return Outcome(found == targets, found == images.labels, float(len(images)))
 

@@ -11,18 +11,17 @@ from repairkit.attacks.generate import Attacked
 from repairkit.data.images import Indices, LabelledImages
 from repairkit.errors import DataError
 from repairkit.experiments.adversarial.task import LEAST, PARTS, AdversarialTask
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
-from repairkit.network.predict import outputs
-from repairkit.run.ledger import Clock
+from repairkit.network.predict import predict
+from repairkit.run.context import Run
 
 FOOLED = 0.05
 """Share of the adversarial images, but those taken for their target anyway, that must reach it; with no more the attack does not fool the network."""
 
 
-def moved(classifier: Classifier, made: Attacked, clean: LabelledImages, options: Options, clock: Clock) -> Attacked:
+def moved(classifier: Classifier, made: Attacked, clean: LabelledImages, run: Run) -> Attacked:
     """Those adversarial images that the network does not take for their target without any attack: with few classes a mistake often hits it."""
-    already = outputs(classifier, clean, options, clock, part="attack").argmax(1) == made.targets
+    already = predict(classifier, clean, run) == made.targets
     return made.subset(np.flatnonzero(~already))
 
 
@@ -45,32 +44,28 @@ def too_few(made: Sequence[Attacked]) -> str:
 
 
 def of_the_attack(
-    task: AdversarialTask, classifier: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], options: Options, clock: Clock
+    task: AdversarialTask, classifier: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], run: Run
 ) -> list[Attacked]:
     """The images that find and choose, without those that the network takes for their target anyway."""
-    with clock.part("attack"):
-        return [moved(classifier, made[part], task.images.subset(rows[part]), options, clock) for part in PARTS[:2]]
+    with run.phase("attack"):
+        return [moved(classifier, made[part], task.images.subset(rows[part]), run) for part in PARTS[:2]]
 
 
-def won(
-    task: AdversarialTask, original: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], options: Options, clock: Clock
-) -> bool:
+def won(task: AdversarialTask, original: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], run: Run) -> bool:
     """Whether the attack fools the network as it was given.
 
     Raises:
         DataError: it does, but on too few images; says how many must be attacked.
     """
-    if not fooled(of_the_attack(task, original, made, rows, options, clock)):
+    if not fooled(of_the_attack(task, original, made, rows, run)):
         return False
     check_hits([made[part] for part in PARTS[:2]], task.images.name)
     return True
 
 
-def out_of_reach(
-    task: AdversarialTask, repaired: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], options: Options, clock: Clock
-) -> str:
+def out_of_reach(task: AdversarialTask, repaired: Classifier, made: dict[str, Attacked], rows: dict[str, Indices], run: Run) -> str:
     """Why a further round cannot be played against the network that the last one left, in words; "" where it can."""
-    if not fooled(of_the_attack(task, repaired, made, rows, options, clock)):
+    if not fooled(of_the_attack(task, repaired, made, rows, run)):
         return "the attack no longer fooled the network"
     return too_few([made[part] for part in PARTS[:2]])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +14,19 @@ from repairkit.data.images import LabelledImages
 from repairkit.evaluation.splits import Split, ungrouped
 from repairkit.experiments.adversarial.objective import margins, worth_on
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
-from repairkit.experiments.options import Options
 from repairkit.models.finetuning import finetune
 from repairkit.network.classifier import Classifier
-from repairkit.network.filters import ConvFilters
+from repairkit.network.filters import ConvFilters, FilterId
 from repairkit.network.patch import Patch
-from repairkit.network.predict import Logits, outputs
+from repairkit.network.predict import Logits, predict_logits
 from repairkit.objectives import Accuracy
 from repairkit.repair.attribute import attribute, charged, game_of, zone_of
 from repairkit.repair.choosing import choose_once, patch_of, without
 from repairkit.repair.selection import Choice, guard_bound
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
 from repairkit.shapley import Attribution
+from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import GRADIENT_COST
 from repairkit.shapley.live_range import Zone
 
@@ -80,29 +81,26 @@ def find_and_freeze(
     classifier: Classifier,
     made: dict[str, Attacked],
     split: Split,
-    options: Options,
+    run: Run,
     attacks: AttackOptions,
     earlier: list[Round],
-    clock: Clock,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
 ) -> tuple[Round, Classifier]:
     """One round on the network as the earlier rounds left it; every round may spend an equal share of the guard."""
     clean = task.images.subset(split.attribute)
-    with clock.part("calibration"):
-        game = game_of(classifier, worth_on(made["attribute"], clean, options, attacks), (clean,), options)
-        clock.add("calibration", len(clean))
-    seed = options.seed + len(earlier)
-    zone, t0 = zone_of(game, options, seed=seed, clock=clock, kept=kept)
-    with clock.part("attribution"):
-        found = attribute(game, options, budget=options.budget, seed=seed, t0=t0, clock=clock, workers=workers, kept=kept)
-        clock.add("attribution", sum(found.passes.values()))
+    with run.phase("calibration"):
+        game = game_of(classifier, worth_on(made["attribute"], clean, run.settings, attacks), (clean,), run.settings)
+        run.spend(len(clean))
+    seed = run.settings.seed + len(earlier)
+    zone, t0 = zone_of(game, run, seed=seed)
+    with run.phase("attribution"):
+        found = attribute(game, run, budget=run.settings.budget, seed=seed, t0=t0)
+        run.spend(sum(found.passes.values()))
         found = charged(found, zone)
     found = without(found, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
-    choice = choose_against(task, classifier, game.filters, found, made["choose"], split, options, attacks, clock, kept)
-    patch = patch_of(task.model, game.filters, found, choice, game.stake, options.freeze_at)
+    choice = choose_against(task, classifier, game.filters, found, made["choose"], split, run, attacks)
+    patch = patch_of(task.model, game.filters, found, choice, game.stake, run.settings.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
-    halved = game.batch if game.batch < options.batch else None
+    halved = game.batch if game.batch < run.settings.batch else None
     return Round(made, game.filters, found, choice, patch, zone, halved), repaired
 
 
@@ -113,10 +111,8 @@ def choose_against(
     found: Attribution,
     adversarial: Attacked,
     split: Split,
-    options: Options,
+    run: Run,
     attacks: AttackOptions,
-    clock: Clock,
-    kept: KeptNetwork | None,
     part: str = "choosing",
 ) -> Choice:
     """What to freeze of an attribution's culprits, on the adversarial and the clean images that choose; booked under a part of the run."""
@@ -126,9 +122,7 @@ def choose_against(
         filters,
         found,
         (Accuracy().on(ungrouped(adversarial.images)), Accuracy().on(clean)),
-        replace(options, max_clean_drop=options.max_clean_drop / attacks.rounds),
-        clock,
-        kept,
+        run.with_settings(max_clean_drop=run.settings.max_clean_drop / attacks.rounds),
         measure=margins(adversarial, clean),
         source_weights=PRICES,
         guarded="probability",
@@ -143,47 +137,41 @@ def train_on(
     alone: Classifier,
     rounds: list[Round],
     clean: LabelledImages,
-    options: Options,
+    run: Run,
     attacks: AttackOptions,
-    kept: KeptNetwork | None,
 ) -> tuple[Classifier, Classifier]:
     """Both networks trained further on the clean attribution images: the repaired one with its filters frozen, the other as it is.
 
-    What an earlier session trained is kept, since training again need not give the same bits on every device.
+    What an earlier session trained is stored, since training again need not give the same bits on every device.
     """
     frozen = {name: value for each in rounds for name, value in each.patch.constants.items()}
     trained = []
     for name, network, held in (("repaired", repaired, frozen), ("alone", alone, None)):
-        saved = kept.arrays(f"tuned-{name}") if kept else None
-        if saved is not None:
-            tuned = network.with_weights({key: torch.from_numpy(value) for key, value in saved.items()})
-        else:
-            seed = options.seed + len(rounds) - 1
-            tuned = finetune(network, clean, epochs=attacks.finetune_epochs, frozen=held, freeze_at=options.freeze_at, seed=seed)
-            if kept is not None:
-                kept.keep_arrays(f"tuned-{name}", **{key: value.cpu().numpy() for key, value in tuned.network.state_dict().items()})
+        weights = run.cached(f"tuned-{name}", partial(_trained, network, clean, held, run, attacks, len(rounds) - 1), ARRAYS)
+        tuned = network.with_weights({key: torch.from_numpy(value) for key, value in weights.items()})
         trained.append(tuned)
     return trained[0], trained[1]
 
 
+def _trained(
+    network: Classifier, clean: LabelledImages, held: dict[FilterId, float] | None, run: Run, attacks: AttackOptions, earlier: int
+) -> Arrays:
+    """The weights after training on the clean images."""
+    options = {"frozen": held, "freeze_at": run.settings.freeze_at, "seed": run.settings.seed + earlier}
+    tuned = finetune(network, clean, epochs=attacks.finetune_epochs, **options)  # type: ignore[arg-type]
+    return {key: value.cpu().numpy() for key, value in tuned.network.state_dict().items()}
+
+
 def tune(
-    task: AdversarialTask,
-    repaired: Classifier,
-    alone: Classifier,
-    rounds: list[Round],
-    split: Split,
-    options: Options,
-    attacks: AttackOptions,
-    clock: Clock,
-    kept: KeptNetwork | None,
+    task: AdversarialTask, repaired: Classifier, alone: Classifier, rounds: list[Round], split: Split, run: Run, attacks: AttackOptions
 ) -> tuple[Classifier, Classifier, Round]:
     """Both networks trained further, the repaired one as it was where training breaks its guard; and the last round with what was measured."""
     learned, clean = task.images.subset(split.attribute), task.images.subset(split.choose)
-    with clock.part("fine-tuning"):
-        tuned, alone = train_on(task, repaired, alone, rounds, learned, options, attacks, kept)
-        clock.add("fine-tuning", 2 * GRADIENT_COST * attacks.finetune_epochs * len(learned))
-        said = [outputs(each, clean, options, clock, part="fine-tuning") for each in (task.model.classifier, tuned)]
-    held = FineTuned(fall_bound_of(said[0], said[1], clean.labels), options.max_clean_drop * len(rounds) / attacks.rounds)
+    with run.phase("fine-tuning"):
+        tuned, alone = train_on(task, repaired, alone, rounds, learned, run, attacks)
+        run.spend(2 * GRADIENT_COST * attacks.finetune_epochs * len(learned))
+        said = [predict_logits(each, clean, run) for each in (task.model.classifier, tuned)]
+    held = FineTuned(fall_bound_of(said[0], said[1], clean.labels), run.settings.max_clean_drop * len(rounds) / attacks.rounds)
     return (tuned if held.kept else repaired), alone, replace(rounds[-1], tuned=held)
 
 

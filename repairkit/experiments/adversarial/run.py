@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import torch
@@ -13,7 +13,7 @@ from repairkit.alternatives.base import PART, Tried
 from repairkit.attacks.generate import Attacked, Booleans, attack, draw_targets
 from repairkit.baselines.compare import Compared, planned
 from repairkit.data.images import labelled_hash
-from repairkit.evaluation.ablation import grid
+from repairkit.evaluation.ablation import counts_up_to
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.adversarial.adversaries import Judged, judge
 from repairkit.experiments.adversarial.baselines import compare_first
@@ -26,12 +26,11 @@ from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.classifier import Classifier
 from repairkit.network.patch import Patch
-from repairkit.network.predict import outputs
+from repairkit.network.predict import predict
 from repairkit.repair.attribute import zone_planned
 from repairkit.repair.choosing import DOWNSTREAM
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
-from repairkit.shapley.game import GRADIENT_COST, Floats, Progress
+from repairkit.run.context import Run
+from repairkit.shapley.game import GRADIENT_COST, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,6 @@ class AdversarialFindings:
         ended: why no further round was played, in words; empty where all were.
         compared: the first round with baselines; None where nobody asked, or no round was played.
         hardened: what adversarial fine-tuning cost; None where nobody asked, or the attack does not fool the network.
-        taken: of the passes those whose images an earlier run left in the cache, by part.
     """
 
     split: Split
@@ -66,7 +64,6 @@ class AdversarialFindings:
     passes: dict[str, float]
     seconds: dict[str, float]
     hardened: Tried | None = None
-    taken: dict[str, float] = field(default_factory=dict)
 
     @property
     def trained(self) -> int:
@@ -95,13 +92,13 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     steps = options.max_filters
     choosing = scored * (1 + steps + DOWNSTREAM * steps / 2 * options.candidates) + steps * len(split.choose)
     columns = 2 + (task.dropout is not None) + (attacks.finetune_epochs > 0) + options.alternatives
-    points = 2 * len(grid(attacks.frontier, *FRONTIER)) + 1
+    points = 2 * len(counts_up_to(attacks.frontier, *FRONTIER)) + 1
     training = GRADIENT_COST * attacks.finetune_epochs * len(split.attribute) * 2 * attacks.rounds
     training += 2 * len(split.choose) * attacks.rounds if training else 0
     compared = planned(
         options,
         images=sizes["attribute"] + (len(split.attribute) if attacks.ranking == "success - accuracy" else 0),
-        points=len(grid(attacks.frontier, *FRONTIER)),
+        points=len(counts_up_to(attacks.frontier, *FRONTIER)),
         report=sizes["report"] + len(split.report),
         choosing=choosing,
         before=sum(zone_planned(options, 2).values()),
@@ -145,47 +142,23 @@ def configuration(task: AdversarialTask, options: Options, attacks: AttackOption
     }
 
 
-def repair(
-    task: AdversarialTask,
-    options: Options,
-    attacks: AttackOptions,
-    *,
-    progress: Progress | None = None,
-    workers: int = 1,
-    unfinished: Unfinished | None = None,
-) -> AdversarialFindings:
+def repair(task: AdversarialTask, run: Run, attacks: AttackOptions) -> AdversarialFindings:
     """Attack the network, freeze the filters that let the attack through, and judge the result by adversaries of every kind.
 
     Args:
         task: networks and images.
-        options: of finding and choosing; `target_shares` cut the clean images.
+        run: of its settings, `target_shares` cut the clean images.
         attacks: of the adversary and the evaluation.
-        progress: told of what is at work, the passes made and those planned.
-        workers: processes that attribute (`tmab` only); any number gives the same bits.
-        unfinished: where attributions, choices and what adversaries did are kept as the work goes, and taken up again.
     """
-    split = split_of(task, options, attacks)
-    clock = Clock(
-        progress,
-        sum(plan(task, options, attacks).values()),
-        kept=unfinished,
-    )
-    rows = attacked_rows(task, split, options, attacks)
-    targets = draw_targets(task.images.labels, len(task.images.classes), options.seed)
+    split = split_of(task, run.settings, attacks)
+    run.ledger.planned = sum(plan(task, run.settings, attacks).values())
+    rows = attacked_rows(task, split, run.settings, attacks)
+    targets = draw_targets(task.images.labels, len(task.images.classes), run.settings.seed)
 
     def attacked(classifier: Classifier, part: str) -> Attacked:
-        with clock.part("attack"):
-            made = attack(
-                classifier,
-                task.images.subset(rows[part]),
-                targets[rows[part]],
-                attacks.method,
-                batch=options.batch,
-                seed=options.seed,
-                progress=clock.tell,
-            )
-            clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
-        return made
+        given = task.images.subset(rows[part]), targets[rows[part]], attacks.method
+        with run.phase("attack"):
+            return attack(classifier, *given, batch=run.settings.batch, seed=run.settings.seed, run=run.of("attack"))
 
     for each in (task.model, *task.others):
         each.classifier.to(memory_format=torch.channels_last)  # faster on a CPU, gradients too
@@ -197,33 +170,33 @@ def repair(
     frontier: list[FrontierLine] = []
     ended = ""
     hardened: Tried | None = None
-    if won(task, original, made, rows, options, clock):
+    if won(task, original, made, rows, run):
         repaired = alone = original
         for number in range(attacks.rounds):
-            kept = unfinished.network(f"round-{number + 1}") if unfinished else None
-            clock.prefix = f"round {number + 1}" if attacks.rounds > 1 else ""
+            own = run.of(f"round-{number + 1}")
+            run.ledger.label = f"round {number + 1}" if attacks.rounds > 1 else ""
             against = made if number == 0 else {part: attacked(repaired, part) for part in PARTS[:2]}
-            if number and (ended := out_of_reach(task, repaired, against, rows, options, clock)):
+            if number and (ended := out_of_reach(task, repaired, against, rows, run)):
                 ended = f"in round {number + 1} {ended}"
                 break
-            found, repaired = find_and_freeze(task, repaired, against, split, options, attacks, rounds, clock, workers, kept)
+            found, repaired = find_and_freeze(task, repaired, against, split, own, attacks, rounds)
             rounds.append(found)
             if not found.choice.chosen:
                 ended = f"in round {number + 1} no filter was worth freezing"
                 break
             if attacks.finetune_epochs:
-                repaired, alone, rounds[-1] = tune(task, repaired, alone, rounds, split, options, attacks, clock, kept)
-        clock.prefix = ""
-        screens = part_screens(task, rounds[0], made, split, options, clock, unfinished)
-        frontier = list(frontier_of(task, rounds[0], made["report"], split, options, attacks, clock, unfinished))
+                repaired, alone, rounds[-1] = tune(task, repaired, alone, rounds, split, own, attacks)
+        run.ledger.label = ""
+        screens = part_screens(task, rounds[0], made, split, run)
+        frontier = list(frontier_of(task, rounds[0], made["report"], split, run, attacks))
         if any(each.choice.chosen for each in rounds):
             networks |= {"repaired": repaired} | ({"finetuned": alone} if attacks.finetune_epochs else {})
-        hardened = harden(task, networks, made, split, options, attacks, clock, unfinished) if options.alternatives else None
+        hardened = harden(task, networks, made, split, run, attacks) if run.settings.alternatives else None
     if task.dropout is not None:
         networks["dropout"] = task.dropout.classifier
-    with clock.part("evaluation"):
+    with run.phase("evaluation"):
         report = task.images.subset(split.report)
-        right = {name: outputs(each, report, options, clock).argmax(1) == report.labels for name, each in networks.items()}
+        right = {name: predict(each, report, run) == report.labels for name, each in networks.items()}
         judged = judge(
             networks,
             made["report"],
@@ -231,12 +204,9 @@ def repair(
             carriers={name: each.classifier for name, each in task.named_others.items()},
             elsewhere=task.elsewhere,
             effort=attacks.effort if rounds else None,
-            batch=options.batch,
-            seed=options.seed,
-            kept=unfinished.network("evaluation") if unfinished else None,
-            clock=clock,
+            run=run.of("evaluation"),
         )
-    compared = compare_first(task, rounds, frontier, made["report"], split, options, attacks, clock, unfinished)
+    compared = compare_first(task, rounds, frontier, made["report"], split, run, attacks)
     return AdversarialFindings(
-        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, clock.passes, clock.seconds, hardened, clock.taken
+        split, made, rounds, networks, right, judged, frontier, screens, ended, compared, run.ledger.passes, run.ledger.seconds, hardened
     )

@@ -106,10 +106,7 @@ def summarise(
         if findings.rounds
         else [],
         method=(method(task, options, attacks, findings) if findings.rounds else []) + (instead.method(rows) if rows else []),
-        costs=[
-            Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds, taken=findings.taken.get(part, 0.0))
-            for part, seconds in findings.seconds.items()
-        ],
+        costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         alternatives=rows,
         guarantees=[entry for each in findings.rounds for entry in guarantees_of(each.attribution, "repaired", 0)],
         limits=limits(task, options, attacks, findings) + list(instead.LIMITS if rows else ()),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-import numpy as np
-
 from repairkit.attacks.generate import Attacked, Booleans
-from repairkit.evaluation.ablation import grid, said_with
+from repairkit.data.images import LabelledImages
+from repairkit.evaluation.ablation import counts_up_to, freeze_first
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.adversarial.rounds import Round
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
-from repairkit.experiments.options import Options
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
 from repairkit.repair.selection import eligible
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
+from repairkit.shapley.checkpoint import Arrays
 
 Series = Literal["order of choosing", "highest value first"]
 FRONTIER = (3, 16, 30)
@@ -43,14 +45,7 @@ class FrontierLine:
 
 
 def frontier_of(
-    task: AdversarialTask,
-    first: Round,
-    stored: Attacked,
-    split: Split,
-    options: Options,
-    attacks: AttackOptions,
-    clock: Clock,
-    unfinished: Unfinished | None = None,
+    task: AdversarialTask, first: Round, stored: Attacked, split: Split, run: Run, attacks: AttackOptions
 ) -> Iterator[FrontierLine]:
     """Filters frozen in the order of choosing (after the chosen ones those of highest value), and by value alone."""
     classifier, filters = task.model.classifier, first.filters
@@ -61,25 +56,21 @@ def frontier_of(
         "order of choosing": [*chosen, *(player for player in by_value if player not in chosen)],
         "highest value first": by_value,
     }
-    kept = unfinished.network("frontier") if unfinished else None
+    run = run.of("frontier")
     for series, order in orders.items():
         players = order[: attacks.frontier]
-        counts = grid(len(players), *FRONTIER)
+        counts = counts_up_to(len(players), *FRONTIER)
         if series == "order of choosing":
             counts = tuple(sorted({*counts, len(chosen)}))
-        saved = kept.arrays(series.replace(" ", "-")) if kept else None
-        if saved is not None:
-            clock.restore("frontier", float(len(counts) * (len(stored) + len(clean))))
-        else:
-            hits, rights = [], []
-            with clock.part("frontier"):
-                for count in counts:
-                    frozen = np.array(players[:count], dtype=np.int64)
-                    hits.append(said_with(classifier, filters, stored.images, frozen, options.batch) == stored.targets)
-                    rights.append(said_with(classifier, filters, clean, frozen, options.batch) == clean.labels)
-                    clock.add("frontier", len(stored) + len(clean))
-                    clock.tell("frontier", 0, 0)
-            saved = {"hit": np.stack(hits), "clean": np.stack(rights)}
-            if kept is not None:
-                kept.keep_arrays(series.replace(" ", "-"), **saved)
+        with run.phase("frontier"):
+            line = partial(_measured, (classifier, filters, players, counts), stored, clean, run)
+            saved = run.cached(series.replace(" ", "-"), line, ARRAYS)
         yield FrontierLine(series, counts, saved["hit"], saved["clean"], len(chosen) if series == "order of choosing" else None)
+
+
+def _measured(
+    network: tuple[Classifier, ConvFilters, list[int], tuple[int, ...]], stored: Attacked, clean: LabelledImages, run: Run
+) -> Arrays:
+    """Who gets the target and who is right, with the first filters of an order frozen."""
+    hit = freeze_first(*network, stored.images, run, labels=stored.targets)
+    return {"hit": hit, "clean": freeze_first(*network, clean, run)}

@@ -22,7 +22,8 @@ def carry_out(task: AdversarialTask, options: Options, attacks: AttackOptions, r
         notices=model_notices(task.model),
         show_plan=partial(show_passes, task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json),
         configuration=partial(configuration, task, options, attacks),
-        find=partial(find, task, options, attacks),
+        find=lambda run: find(task, run, attacks),
+        settings=options,
         summarise=partial(summarise, task, options, attacks, title=title),
         write=write_correlation_run,
         tell=lambda result, place: running.tell(

@@ -22,9 +22,8 @@ from repairkit.network.filters import ConvFilters
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.repair.attribute import game_of, zone_of, zone_planned
 from repairkit.repair.screens import screens_of
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
-from repairkit.shapley.game import Floats, Progress
+from repairkit.run.context import Run
+from repairkit.shapley.game import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +37,7 @@ class CorrelationFindings:
             where the attack does not fool the network.
         t0: live zone.
         fooled: whether the attack reaches its target often enough for success to be valued.
-        passes, seconds: by part; taken: of the passes those whose images an earlier run left in the cache.
+        passes, seconds: by phase.
     """
 
     made: Attacked
@@ -48,7 +47,6 @@ class CorrelationFindings:
     fooled: bool
     passes: dict[str, float]
     seconds: dict[str, float]
-    taken: dict[str, float]
 
 
 def attacked_count(task: AdversarialTask, attacks: AttackOptions) -> int:
@@ -82,47 +80,29 @@ def configuration(task: AdversarialTask, options: Options, attacks: AttackOption
     }
 
 
-def find(
-    task: AdversarialTask,
-    options: Options,
-    attacks: AttackOptions,
-    *,
-    progress: Progress | None = None,
-    unfinished: Unfinished | None = None,
-) -> CorrelationFindings:
+def find(task: AdversarialTask, run: Run, attacks: AttackOptions) -> CorrelationFindings:
     """Attack the images and value every filter for the attack's success and for accuracy, by gradients, a quarter of the budget each time.
 
     Args:
         task: the network and clean images, all of which are used: nothing is chosen and nothing repaired.
-        options: of the values; `budget` is for all four.
+        run: of its settings, `budget` is for all four values.
         attacks: the method and how many images are attacked (the first of `images`); the rest is not used.
-        progress: told of what is at work, the passes made and those planned.
-        unfinished: where the values are kept.
     """
-    planned = plan(task, options, attacks)
-    clock = Clock(
-        progress,
-        sum(planned.values()),
-        kept=unfinished,
-    )
+    run.ledger.planned = sum(plan(task, run.settings, attacks).values())
     classifier = task.model.classifier.to(memory_format=torch.channels_last)
-    rows = some(task.images, attacked_count(task, attacks), seed=options.seed)
-    targets = draw_targets(task.images.labels, len(task.images.classes), options.seed)
-    with clock.part("attack"):
-        made = attack(
-            classifier, task.images.subset(rows), targets[rows], attacks.method, batch=options.batch, seed=options.seed, progress=clock.tell
-        )
-        clock.take("attack", made.passes, len(made) * (attacks.method.passes + 1))
-        hit = [moved(classifier, made, task.images.subset(rows), options, clock)]
+    rows = some(task.images, attacked_count(task, attacks), seed=run.settings.seed)
+    targets = draw_targets(task.images.labels, len(task.images.classes), run.settings.seed)
+    with run.phase("attack"):
+        given = task.images.subset(rows), targets[rows], attacks.method
+        made = attack(classifier, *given, batch=run.settings.batch, seed=run.settings.seed, run=run.of("attack"))
+        hit = [moved(classifier, made, task.images.subset(rows), run)]
     if fooled(hit):
         check_hits([made], task.images.name)
     success, accuracy = AttackSuccess().on(made.toward_targets), Accuracy().on(task.images)
-    with clock.part("calibration"):
-        game = game_of(classifier, success - accuracy, (task.images,), options)
-        clock.add("calibration", len(task.images))
-    kept = unfinished.network("screens") if unfinished else None
-    _, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
-    screens = screens_of(
-        classifier, game.filters, dict(enumerate([success, accuracy] * 2)), options, passes=options.budget / 4, t0=t0, batch=options.batch, clock=clock, part="screens", kept=kept
-    )  # fmt: skip
-    return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), clock.passes, clock.seconds, clock.taken)
+    with run.phase("calibration"):
+        game = game_of(classifier, success - accuracy, (task.images,), run.settings)
+        run.spend(len(task.images))
+    own = run.of("screens")
+    _, t0 = zone_of(game, own, seed=run.settings.seed)
+    screens = screens_of(classifier, game.filters, dict(enumerate([success, accuracy] * 2)), own, passes=run.settings.budget / 4, t0=t0, batch=run.settings.batch, part="screens")  # fmt: skip
+    return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), run.ledger.passes, run.ledger.seconds)

@@ -56,10 +56,7 @@ def summarise(
         frozen=[],
         histograms=[],
         method=method(options, findings),
-        costs=[
-            Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds, taken=findings.taken.get(part, 0.0))
-            for part, seconds in findings.seconds.items()
-        ],
+        costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         limits=[
             "The values are first-order estimates from gradients, not flips: a filter that matters only where the score is flat is missed.",
             "Filters are no random sample of anything: intervals say how far the correlation of so many filters would scatter if they were.",

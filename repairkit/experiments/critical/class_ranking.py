@@ -16,8 +16,7 @@ from repairkit.network.game import ModelGame
 from repairkit.objectives import ClassRecall, Probability
 from repairkit.repair.screens import screens_of
 from repairkit.report.formatting import limit
-from repairkit.run.ledger import Clock
-from repairkit.run.store import Unfinished
+from repairkit.run.context import Run
 from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
 from repairkit.shapley.sampling import SCREEN_ROUND
 
@@ -90,37 +89,33 @@ def planned_screens(labels: Examples, asked: Sequence[int], options: Options) ->
     return len({*sample, *asked}) * passes_of_each(len(sample), options)
 
 
-class Elsewhere:
-    """First-order marginals of every filter for each class, on the images that find; made once, whichever class asks.
+def class_marginals(label: int, asked: Sequence[int], game: ModelGame, images: LabelledImages, shared: Run) -> tuple[Floats, Floats]:
+    """Mean gradients of the smooth recall by every filter's mask: of this class, shape (n,), and of the sampled others, shape (k, n).
+
+    They are made once for all classes, whichever asks first.
 
     Args:
-        asked: labels of the classes that are asked about.
-        unfinished: where they are kept; None for nowhere.
+        label: of the class.
+        asked: labels of all classes that are asked about.
+        game: players and constants.
+        images: that find.
+        shared: the run that all classes share.
     """
-
-    def __init__(self, asked: Sequence[int], unfinished: Unfinished | None = None) -> None:
-        self._asked, self._unfinished = asked, unfinished
-        self._made: dict[int, Floats] = {}
-
-    def of(self, label: int, game: ModelGame, images: LabelledImages, options: Options, clock: Clock) -> tuple[Floats, Floats]:
-        """Mean gradients of the smooth recall by every filter's mask: of this class, shape (n,), and of the sampled others, shape (k, n)."""
-        sample = sampled(images.labels, options)
-        if not self._made:
-            labels = sorted({*sample, *self._asked})
-            values = screens_of(
-                game.classifier,
-                game.filters,
-                {label: Probability(ClassRecall(label)).on(images.subset(np.flatnonzero(images.labels == label))) for label in labels},
-                options,
-                passes=passes_of_each(len(sample), options),
-                t0=PRICED_AT,
-                batch=game.batch,
-                clock=clock,
-                part=PART,
-                kept=self._unfinished.network("screens-of-classes") if self._unfinished else None,
-            )
-            self._made = dict(zip(labels, values / (1 - PRICED_AT), strict=True))
-        return self._made[label], np.stack([self._made[other] for other in sample if other != label])
+    sample = sampled(images.labels, shared.settings)
+    labels = sorted({*sample, *asked})
+    if PART not in shared.shared:
+        shared.shared[PART] = screens_of(
+            game.classifier,
+            game.filters,
+            {each: Probability(ClassRecall(each)).on(images.subset(np.flatnonzero(images.labels == each))) for each in labels},
+            shared,
+            passes=passes_of_each(len(sample), shared.settings),
+            t0=PRICED_AT,
+            batch=game.batch,
+            part=PART,
+        )
+    values = dict(zip(labels, shared.shared[PART] / (1 - PRICED_AT), strict=True))
+    return values[label], np.stack([values[other] for other in sample if other != label])
 
 
 def first_factor(own: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:

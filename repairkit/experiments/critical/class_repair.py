@@ -9,16 +9,14 @@ import numpy.typing as npt
 
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.classifier_task import CriticalTask
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.game import ModelGame
 from repairkit.network.patch import Patch
-from repairkit.network.predict import outputs
+from repairkit.network.predict import predict
 from repairkit.objectives import Accuracy, ClassRecall, ObjectiveSum
 from repairkit.repair.choosing import choose_once, patch_of
 from repairkit.repair.selection import Choice
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
 from repairkit.shapley import Attribution
 
 
@@ -40,24 +38,15 @@ class ClassRepair:
     repaired: npt.NDArray[np.bool_]
 
 
-def repair_class(
-    task: CriticalTask,
-    label: int,
-    game: ModelGame,
-    lowest: Attribution,
-    split: Split,
-    options: Options,
-    clock: Clock,
-    kept: KeptNetwork | None = None,
-) -> ClassRepair:
+def repair_class(task: CriticalTask, label: int, game: ModelGame, lowest: Attribution, split: Split, run: Run) -> ClassRepair:
     """Freeze culprits of a class: chosen on its recall under a guard on accuracy on the other classes, judged on the report images."""
     classifier = task.model.classifier
-    choice = choose_once(classifier, game.filters, lowest, choose_worths(task, label, split), options, clock, kept)
-    patch = patch_of(task.model, game.filters, lowest, choice, game.stake, options.freeze_at)
+    choice = choose_once(classifier, game.filters, lowest, choose_worths(task, label, split), run)
+    patch = patch_of(task.model, game.filters, lowest, choice, game.stake, run.settings.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network))
     report_on = task.images.subset(split.report)
-    with clock.part("evaluation"):
-        original, after = (outputs(each, report_on, options, clock).argmax(1) == report_on.labels for each in (classifier, repaired))
+    with run.phase("evaluation"):
+        original, after = (predict(each, report_on, run) == report_on.labels for each in (classifier, repaired))
     return ClassRepair(lowest, choice, patch, repaired, original, after)
 
 

@@ -221,7 +221,8 @@ def carry_out(tasks: Sequence[CriticalTask], options: Options, running: Running,
         notices=model_notices(model),
         show_plan=partial(show_passes, model.classifier, images, passes, options, heading=heading, as_json=running.as_json),
         configuration=lambda: configuration(tasks[0], options) | {"class": [task.subject for task in tasks]},
-        find=partial(find_each, tasks, options, workers=running.workers),
+        find=partial(find_each, tasks),
+        settings=options,
         summarise=lambda findings, **made: [
             summarise(task, options, found, title=f"{title}: {task.subject}" if several else title, **made)
             for task, found in zip(tasks, findings, strict=True)

@@ -15,7 +15,7 @@ from repairkit.baselines import rankings as baselines
 from repairkit.baselines.compare import Choose, Compared, by_value, compare, planned, rows_of, with_after
 from repairkit.baselines.rankings import DRAWS, random_order
 from repairkit.data.images import labelled_hash
-from repairkit.evaluation.ablation import Control, grid, removed, right_with
+from repairkit.evaluation.ablation import counts_up_to, freeze_first, freeze_random, most_frozen
 from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.splits import Split
 from repairkit.evaluation.statistics import posterior_drop_bound
@@ -32,10 +32,10 @@ from repairkit.experiments.classifier_task import (
 from repairkit.experiments.critical.class_ranking import (
     CHOOSING,
     PART,
-    Elsewhere,
     Fall,
     Lead,
     Specific,
+    class_marginals,
     first_factor,
     looks,
     planned_choosing,
@@ -47,16 +47,16 @@ from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
+from repairkit.network.predict import predict
 from repairkit.network.priced import PricedGame
 from repairkit.repair.attribute import attribute, charged, check_affordable, game_of, zone_of
 from repairkit.repair.choosing import DOWNSTREAM, choose_once
 from repairkit.repair.live_range import PART as SETTLING
 from repairkit.repair.live_range import Settled, found_planned, settle
 from repairkit.repair.selection import GUARD_CONFIDENCE, Choice
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork, Unfinished
+from repairkit.run.context import Run
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Examples, Floats, Progress
+from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import Zone
 
@@ -106,7 +106,7 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
         DataError: as `split_of`.
     """
     split = split_of(task, options)
-    points = len(grid(options.top or options.usual_top, *REMOVED)) - 1
+    points = len(counts_up_to(options.top or options.usual_top, *REMOVED)) - 1
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
     found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
@@ -158,122 +158,108 @@ def configuration(task: CriticalTask, options: Options) -> dict[str, object]:
     }
 
 
-def find_each(
-    tasks: Sequence[CriticalTask],
-    options: Options,
-    *,
-    progress: Progress | None = None,
-    workers: int = 1,
-    unfinished: Unfinished | None = None,
-) -> list[CriticalFindings]:
+def find_each(tasks: Sequence[CriticalTask], run: Run) -> list[CriticalFindings]:
     """`find` for one class after the other, of one network and images; what `SHARED` names is measured with the first of them."""
-    control = Control(unfinished.network("control").checkpoint("random") if unfinished else None)
-    elsewhere = Elsewhere(labels_of(tasks), unfinished)
-    return [
-        find(task, options, progress=progress, workers=workers, unfinished=unfinished, control=control, elsewhere=elsewhere)
-        for task in tasks
-    ]
+    return [find(task, run, asked=labels_of(tasks)) for task in tasks]
 
 
-def find(
-    task: CriticalTask,
-    options: Options,
-    *,
-    progress: Progress | None = None,
-    workers: int = 1,
-    unfinished: Unfinished | None = None,
-    control: Control | None = None,
-    elsewhere: Elsewhere | None = None,
-) -> CriticalFindings:
+def find(task: CriticalTask, run: Run, *, asked: Sequence[int] = ()) -> CriticalFindings:
     """Value the filters, freeze more and more of the highest beside as many random ones, and repair the class where that is asked for.
 
     Args:
         task: network, images and question.
-        options: every choice; `top` is how many filters of the sought end are wanted and how many are removed.
-        progress: told of what is at work, the passes made and those planned.
-        workers: processes that attribute (`tmab` only); any number gives the same bits.
-        unfinished: where attributions and the choice are kept as the work goes, and taken up again if they are there.
-        control: what other classes of this network and these images have measured already; None for nothing.
-        elsewhere: likewise, what all classes lose with each filter.
+        run: of its settings `top` is how many filters of the sought end are wanted and how many are frozen. Passes of the class are booked
+            apart; what other classes of this network and these images measured in this session is not measured again.
+        asked: labels of all classes that are asked about, where there are several.
     """
-    split = split_of(task, options)
-    control, elsewhere = control or Control(), elsewhere or Elsewhere(labels_of([task]), unfinished)
-    kept = unfinished.network("network" if task.label is None else f"class-{task.label}") if unfinished else None
-    clock = Clock(
-        progress,
-        sum(passes for part, passes in plan(task, options).items() if part not in SHARED or not control.right),
-        kept=kept,
-    )
-    clock.prefix = task.subject or ""
+    split, shared = split_of(task, run.settings), run.of("shared")
+    planned = {part: passes for part, passes in plan(task, run.settings).items() if part not in SHARED or not run.shared}
+    run = run.apart("network" if task.label is None else f"class-{task.label}")
+    shared = replace(shared, ledger=run.ledger)
+    run.ledger.planned, run.ledger.label = sum(planned.values()), task.subject or ""
     classifier = task.model.classifier
-    with clock.part("calibration"):
+    with run.phase("calibration"):
         found_on = task.images.subset(split.attribute)
-        game = game_of(classifier, worth_on(task, found_on, options), (found_on,), options)
-        clock.add("calibration", len(found_on))
-    filters = game.filters
+        game = game_of(classifier, worth_on(task, found_on, run.settings), (found_on,), run.settings)
+        run.spend(len(found_on))
     zone: Zone | None
     zoned = None
-    if task.label is None and options.t0 == "settled":
-        (zone,), zoned = settle([game], task.images.subset(split.choose), options, clock=clock, kept=[kept])
+    if task.label is None and run.settings.t0 == "settled":
+        (zone,), zoned = settle([game], task.images.subset(split.choose), [run])
         t0 = zoned.t0
     else:
-        zone, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
-
-    most = removed(options, len(filters))
+        zone, t0 = zone_of(game, run, seed=run.settings.seed)
 
     def values(game: ModelGame, end: End, name: str) -> Attribution:
-        with clock.part("attribution"):
-            found = attribute(
-                game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, name=name, end=end
-            )
-            clock.add("attribution", sum(found.passes.values()))
+        with run.phase("attribution"):
+            found = attribute(game, run, budget=run.settings.budget, seed=run.settings.seed, t0=t0, name=name, end=end)
+            run.spend(sum(found.passes.values()))
         return charged(found, zone, {SETTLING: zoned.passes} if zoned else None)
 
-    played, price = game, None
-    if task.label is not None and is_specific(task, options):
-        check_affordable(game, options)
-        own, others = elsewhere.of(task.label, game, found_on, options, clock)
-        sizes = np.abs(others).mean(axis=0)
-        lead, fall, unmoved = measures(task, task.label, filters, split, options, clock, part=CHOOSING)
-        with clock.part(CHOOSING):
-            first = first_factor(own, sizes, lead, most=most)
-        played = PricedGame(game, first * sizes)
-        found = values(played, "high", "attribution")
-
-        def ranked_by(factor: float) -> Attribution:
-            return found.priced((1 - t0) * first * sizes, (1 - t0) * factor * sizes)
-
-        with clock.part(CHOOSING):
-            price = settled(
-                lambda factor: critical_ones(ranked_by(factor), most),
-                sizes,
-                fall,
-                unmoved=unmoved,
-                classes=len(others),
-                first=first,
-                options=options,
-            )
-        spent = {PART: _priced(split, [task], options)[PART], CHOOSING: clock.passes[CHOOSING]}
-        attribution = replace(ranked_by(price.factor), passes=found.passes | spent)
+    most = most_frozen(run.settings, game.n)
+    price, batch = None, game.batch
+    if task.label is not None and is_specific(task, run.settings):
+        attribution, price, batch = value_class(task, task.label, game, split, values, (run, shared), asked=asked or [task.label], t0=t0)
     else:
         attribution = values(game, "high", "attribution")
     critical = critical_ones(attribution, most)
     repair = None
     if task.repair and task.label is not None:
-        lowest = values(game, "low", "culprits") if seeks_both(task, options) else attribution
-        repair = repair_class(task, task.label, game, lowest, split, options, clock, kept)
-    removal = remove(task, filters, critical, split, options, clock, control)
-    halved = batch if (batch := min(game.batch, played.batch)) < options.batch else None
-    compared = compare_removal(task, game, price, attribution, removal, repair, split, options, clock, kept) if options.compare else None
+        lowest = values(game, "low", "culprits") if seeks_both(task, run.settings) else attribution
+        repair = repair_class(task, task.label, game, lowest, split, run)
+    removal = remove(task, game.filters, critical, split, run, shared)
+    halved = batch if (batch := min(game.batch, batch)) < run.settings.batch else None
+    compared = compare_removal(task, game, price, attribution, removal, repair, split, run) if run.settings.compare else None
     return CriticalFindings(
-        split, attribution, filters, critical, price, removal, repair, zone, zoned, halved, compared, clock.passes, clock.seconds
-    )
+        split, attribution, game.filters, critical, price, removal, repair, zone, zoned, halved, compared,
+        run.ledger.passes, run.ledger.seconds,
+    )  # fmt: skip
 
 
-def measures(
-    task: CriticalTask, label: int, filters: ConvFilters, split: Split, options: Options, clock: Clock, *, part: str
-) -> tuple[Lead, Fall, float]:
-    """What a class-specific ranking is chosen by, on the images that choose, and the bound on a fall that is none; booked under a part."""
+def value_class(
+    task: CriticalTask,
+    label: int,
+    game: ModelGame,
+    split: Split,
+    values: Callable[[ModelGame, End, str], Attribution],
+    runs: tuple[Run, Run],
+    *,
+    asked: Sequence[int],
+    t0: float,
+) -> tuple[Attribution, Specific, int]:
+    """Values of a class less a price for what the other classes lose, that price, and the images of a pass that memory allowed.
+
+    `values` attributes a game for an end, under a name; `runs` are those of the class, and of what all classes share.
+    """
+    run, shared = runs
+    check_affordable(game, run.settings)
+    own, others = class_marginals(label, asked, game, task.images.subset(split.attribute), shared)
+    sizes, most = np.abs(others).mean(axis=0), most_frozen(run.settings, game.n)
+    lead, fall, unmoved = measures(task, label, game.filters, split, run)
+    with run.phase(CHOOSING):
+        first = first_factor(own, sizes, lead, most=most)
+    played = PricedGame(game, first * sizes)
+    found = values(played, "high", "attribution")
+
+    def ranked_by(factor: float) -> Attribution:
+        return found.priced((1 - t0) * first * sizes, (1 - t0) * factor * sizes)
+
+    with run.phase(CHOOSING):
+        price = settled(
+            lambda factor: critical_ones(ranked_by(factor), most),
+            sizes,
+            fall,
+            unmoved=unmoved,
+            classes=len(others),
+            first=first,
+            options=run.settings,
+        )
+    spent = {PART: _priced(split, [task], run.settings)[PART], CHOOSING: run.ledger.passes[CHOOSING]}
+    return replace(ranked_by(price.factor), passes=found.passes | spent), price, played.batch
+
+
+def measures(task: CriticalTask, label: int, filters: ConvFilters, split: Split, run: Run) -> tuple[Lead, Fall, float]:
+    """What a class-specific ranking is chosen by, on the images that choose, and the bound on a fall that is none."""
     images = task.images.subset(split.choose)
     own = images.labels == label
     elsewhere = np.unique(images.labels[~own])
@@ -283,13 +269,11 @@ def measures(
         return right(np.array([], dtype=np.int64))
 
     def right(frozen: Examples) -> npt.NDArray[np.bool_]:
-        rows = right_with(task.model.classifier, filters, images, frozen, options.batch)
-        clock.add(part, len(images))
-        clock.tell(CHOOSING, 0, 0)
+        rows: npt.NDArray[np.bool_] = predict(task.model.classifier, images, run, filters=filters, frozen=frozen) == images.labels
         return rows
 
     def fallen(rows: npt.NDArray[np.bool_]) -> tuple[float, float]:
-        return posterior_drop_bound(before()[~own], rows[~own], images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)
+        return posterior_drop_bound(before()[~own], rows[~own], images.labels[~own], confidence=GUARD_CONFIDENCE, seed=run.settings.seed)
 
     def beyond(rows: npt.NDArray[np.bool_]) -> float:
         return float(rows[own].mean() - np.mean([rows[images.labels == label].mean() for label in elsewhere]))
@@ -298,7 +282,7 @@ def measures(
         return beyond(before()) - beyond(right(frozen))
 
     none = np.ones(len(images.labels[~own]))
-    unmoved = posterior_drop_bound(none, none, images.labels[~own], confidence=GUARD_CONFIDENCE, seed=options.seed)[1]
+    unmoved = posterior_drop_bound(none, none, images.labels[~own], confidence=GUARD_CONFIDENCE, seed=run.settings.seed)[1]
     return lead, lambda frozen: fallen(right(frozen)), unmoved
 
 
@@ -319,9 +303,7 @@ def compare_removal(
     removal: AblationCurves,
     repair: ClassRepair | None,
     split: Split,
-    options: Options,
-    clock: Clock,
-    kept: KeptNetwork | None = None,
+    run: Run,
 ) -> Compared:
     """The removal curves of baselines beside that of the Shapley values, and where the class is repaired, choosing from their candidates.
 
@@ -334,12 +316,12 @@ def compare_removal(
     own_price: Callable[[Attribution], Specific] | None = None
     if price is not None and task.label is not None:
         label, sizes = task.label, price.sizes
-        reserved = dict.fromkeys(_priced_rows(options), _priced(split, [task], options)[PART] + looks(len(split.choose)))
-        fall, unmoved = measures(task, label, game.filters, split, options, clock, part="baselines")[1:]
+        reserved = dict.fromkeys(_priced_rows(run.settings), _priced(split, [task], run.settings)[PART] + looks(len(split.choose)))
+        fall, unmoved = measures(task, label, game.filters, split, run)[1:]
 
         @cache  # an order and its scores are asked for one after the other
         def own_price(found: Attribution) -> Specific:
-            with clock.part("baselines"):
+            with run.phase("baselines"):
                 return settled(
                     lambda factor: positive(found.value - factor * sizes, removal.counts[-1]),
                     sizes,
@@ -347,7 +329,7 @@ def compare_removal(
                     unmoved=unmoved,
                     classes=price.classes,
                     first=price.first,
-                    options=options,
+                    options=run.settings,
                     whose=found.engine,
                 )
 
@@ -355,9 +337,8 @@ def compare_removal(
     if repair is not None and task.label is not None:
         worths = choose_worths(task, task.label, split)
 
-        def choose(found: Attribution, by: Options, own: KeptNetwork | None) -> Choice:
-            suspects = baselines.suspects(found)
-            return choose_once(task.model.classifier, game.filters, suspects, worths, by, clock, own, part="baselines")
+        def choose(found: Attribution, run: Run) -> Choice:
+            return choose_once(task.model.classifier, game.filters, baselines.suspects(found), worths, run, part="baselines")
 
     def score(found: Attribution) -> Floats:
         if own_price is None or found.engine not in PRICED:
@@ -376,47 +357,28 @@ def compare_removal(
     compared = compare(
         game,
         attribution,
-        options,
-        seed=options.seed,
+        run,
+        seed=run.settings.seed,
         counts=removal.counts,
         score=score,
         order=order,
-        measure=lambda frozen: right_with(task.model.classifier, game.filters, images, np.array(frozen, dtype=np.int64), options.batch),
-        clock=clock,
+        measure=lambda frozen: predict(task.model.classifier, images, run, filters=game.filters, frozen=frozen) == images.labels,
         right=removal.critical,
         random=removal.random,
         choose=choose,
         choice=repair.choice if repair else None,
         culprits=repair.attribution if repair else None,
         reserved=reserved,
-        kept=kept,
     )
     return with_after(compared, repair.repaired.astype(np.float64)) if repair else compared
 
 
-def remove(
-    task: CriticalTask, filters: ConvFilters, highest: Examples, split: Split, options: Options, clock: Clock, control: Control
-) -> AblationCurves:
-    """The removal curves on the report images: the critical filters, highest first, and random ones of all."""
-    images = task.images.subset(split.report)
-    counts = grid(len(highest), *REMOVED)
-    orders = [random_order(len(filters), seed=options.seed, draw=draw) for draw in range(DRAWS)]
-
-    def right(frozen: Examples) -> npt.NDArray[np.bool_]:
-        return right_with(task.model.classifier, filters, images, frozen, options.batch)
-
-    critical = []
-    with clock.part("evaluation"):
-        for count in counts:
-            critical.append(right(highest[:count]))
-            clock.add("evaluation", len(images))
-            clock.tell("evaluation", 0, 0)
-    random = control.at(
-        counts[1:],
-        lambda count: np.mean([right(order[:count]) for order in orders], axis=0, dtype=np.float64),
-        clock,
-        passes=DRAWS * len(images),
-    )
-    return AblationCurves(
-        images.labels, images.classes, task.label, counts, np.stack(critical), np.stack([critical[0].astype(np.float64), *random])
-    )
+def remove(task: CriticalTask, filters: ConvFilters, highest: Examples, split: Split, run: Run, shared: Run) -> AblationCurves:
+    """The ablation curves on the report images: the critical filters, highest first, and random ones of all, which all classes share."""
+    images, classifier = task.images.subset(split.report), task.model.classifier
+    counts = counts_up_to(len(highest), *REMOVED)
+    orders = [random_order(len(filters), seed=run.settings.seed, draw=draw) for draw in range(DRAWS)]
+    with run.phase("evaluation"):
+        critical = freeze_first(classifier, filters, highest, counts, images, run)
+    random = freeze_random(classifier, filters, orders, counts[1:], images, shared)
+    return AblationCurves(images.labels, images.classes, task.label, counts, critical, np.vstack([critical[:1], random]))

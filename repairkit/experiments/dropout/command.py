@@ -230,7 +230,8 @@ def carry_out(task: DropoutTask, options: Options, running: Running, *, title: s
             task.model.classifier, task.images, plan(task, options), options, heading=heading, as_json=running.as_json
         ),
         configuration=partial(configuration, task, options),
-        find=partial(find, task, options, workers=running.workers),
+        find=partial(find, task),
+        settings=options,
         summarise=partial(summarise, task, options, title=title),
         write=write_dropout_run,
         tell=lambda result, place: running.tell(

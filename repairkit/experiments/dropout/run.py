@@ -13,22 +13,22 @@ from repairkit.baselines.compare import Compared, planned
 from repairkit.baselines.rankings import DRAWS, random_order
 from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import DataError, ModelError
-from repairkit.evaluation.ablation import Control, grid, removed, right_with
+from repairkit.evaluation.ablation import counts_up_to, freeze_first, freeze_random, most_frozen
 from repairkit.evaluation.splits import Split, check_disjoint
 from repairkit.experiments.classifier_task import CriticalTask, split_of, worth_on
 from repairkit.experiments.critical.run import compare_removal
 from repairkit.experiments.dropout.evaluation import Removals, Series
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, normalisation_of
+from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
 from repairkit.repair.attribute import attribute, charged, game_of, zone_of
 from repairkit.repair.live_range import PART as SETTLING
 from repairkit.repair.live_range import Settled, found_planned, settle
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork, Unfinished
+from repairkit.run.context import Run
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Examples, Floats, Progress
+from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import Zone
 
@@ -139,7 +139,7 @@ def plan(task: DropoutTask, options: Options) -> dict[str, float]:
         DataError: too few images, as `repairkit.experiments.classifier_task.split_of`.
     """
     split = split_of(task.each()["original"], options)
-    points = len(grid(options.top or options.usual_top)) - 1
+    points = len(counts_up_to(options.top or options.usual_top)) - 1
     ends = 1 if options.guarantee is not None else 2
     zone = found_planned(len(split.choose), options)
     compared = planned(
@@ -170,9 +170,7 @@ def configuration(task: DropoutTask, options: Options) -> dict[str, object]:
     )
 
 
-def find(
-    task: DropoutTask, options: Options, *, progress: Progress | None = None, workers: int = 1, unfinished: Unfinished | None = None
-) -> DropoutFindings:
+def find(task: DropoutTask, run: Run) -> DropoutFindings:
     """Value the filters of both networks, and freeze more and more of the highest, the lowest and random ones of each.
 
     Both networks see the same images, the same coalitions and the same random orders. Where baselines are asked for, the filters that each of them names
@@ -180,135 +178,96 @@ def find(
 
     Args:
         task: networks and images.
-        options: every choice; `top` is how many filters of each end are sought and removed, the budget that of each attribution:
+        run: of its settings `top` is how many filters of each end are sought and frozen, and the budget that of each attribution:
             two for each network, one for each end.
-        progress: told of what is at work, the passes made and those planned.
-        workers: processes that attribute (`tmab` only); any number gives the same bits.
-        unfinished: where attributions, the control and baselines are kept as the work goes, and taken up again if they are there.
     """
     tasks = task.each()
-    split = split_of(tasks["original"], options)
-    clock = Clock(
-        progress,
-        sum(plan(task, options).values()),
-        kept=unfinished,
-    )
-    games, kept, networks = {}, {}, {}
+    split = split_of(tasks["original"], run.settings)
+    run.ledger.planned = sum(plan(task, run.settings).values())
+    runs = {column: run.of(column) for column in tasks}
+    games, networks = {}, {}
     for column, each in tasks.items():
-        clock.prefix = column
-        games[column] = play(each, split, options, clock)
-        kept[column] = unfinished.network(column) if unfinished else None
-    clock.prefix = ""
+        run.ledger.label = column
+        games[column] = play(each, split, run)
+    run.ledger.label = ""
     zoned = None
     measured: dict[str, tuple[Zone | None, float]]
-    if options.t0 == "settled":
-        zones, zoned = settle([*games.values()], task.images.subset(split.choose), options, clock=clock, kept=[*kept.values()])
+    if run.settings.t0 == "settled":
+        zones, zoned = settle([*games.values()], task.images.subset(split.choose), [*runs.values()])
         measured = {column: (zone, zoned.t0) for column, zone in zip(games, zones, strict=True)}
     else:
-        measured = {column: zone_of(game, options, seed=options.seed, clock=clock, kept=kept[column]) for column, game in games.items()}
+        measured = {column: zone_of(game, runs[column], seed=run.settings.seed) for column, game in games.items()}
     for column, game in games.items():
-        clock.prefix = column
-        networks[column] = value_network(game, *measured[column], zoned, options, clock, workers, kept[column])
-    removals = remove(tasks, networks, split, options, clock, unfinished)
+        run.ledger.label = column
+        networks[column] = value_network(game, *measured[column], zoned, runs[column])
+    removals = remove(tasks, networks, split, runs)
     compared = {}
-    for column, each in tasks.items() if options.compare else ():
-        clock.prefix = column
+    for column, each in tasks.items() if run.settings.compare else ():
+        run.ledger.label = column
         network, removal = networks[column], removals.of(column, "highest")
-        compared[column] = compare_removal(each, network.game, None, network.highest, removal, None, split, options, clock, kept[column])
-    return DropoutFindings(split, networks, zoned, removals, compared, clock.passes, clock.seconds)
+        compared[column] = compare_removal(each, network.game, None, network.highest, removal, None, split, runs[column])
+    return DropoutFindings(split, networks, zoned, removals, compared, run.ledger.passes, run.ledger.seconds)
 
 
-def play(task: CriticalTask, split: Split, options: Options, clock: Clock) -> ModelGame:
+def play(task: CriticalTask, split: Split, run: Run) -> ModelGame:
     """The game of one network, with its constants."""
-    with clock.part("calibration"):
+    with run.phase("calibration"):
         found_on = task.images.subset(split.attribute)
-        game = game_of(task.model.classifier, worth_on(task, found_on, options), (found_on,), options)
-        clock.add("calibration", len(found_on))
+        game = game_of(task.model.classifier, worth_on(task, found_on, run.settings), (found_on,), run.settings)
+        run.spend(len(found_on))
     return game
 
 
-def value_network(
-    game: ModelGame,
-    zone: Zone | None,
-    t0: float,
-    settled: Settled | None,
-    options: Options,
-    clock: Clock,
-    workers: int,
-    kept: KeptNetwork | None,
-) -> ValuedNetwork:
+def value_network(game: ModelGame, zone: Zone | None, t0: float, settled: Settled | None, run: Run) -> ValuedNetwork:
     """The values of both ends of one network."""
 
     def values(end: End, name: str) -> Attribution:
-        with clock.part("attribution"):
-            found = attribute(
-                game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, name=name, end=end
-            )
-            clock.add("attribution", sum(found.passes.values()))
+        with run.phase("attribution"):
+            found = attribute(game, run, budget=run.settings.budget, seed=run.settings.seed, t0=t0, name=name, end=end)
+            run.spend(sum(found.passes.values()))
         return charged(found, zone, {SETTLING: settled.passes} if settled else None)
 
     highest = values("high", "highest")
-    lowest = highest if options.guarantee is not None else values("low", "lowest")
-    return ValuedNetwork(highest, lowest, game, zone, game.batch if game.batch < options.batch else None)
+    lowest = highest if run.settings.guarantee is not None else values("low", "lowest")
+    return ValuedNetwork(highest, lowest, game, zone, game.batch if game.batch < run.settings.batch else None)
 
 
-def remove(
-    tasks: Mapping[str, CriticalTask],
-    networks: Mapping[str, ValuedNetwork],
-    split: Split,
-    options: Options,
-    clock: Clock,
-    unfinished: Unfinished | None = None,
-) -> Removals:
-    """The removal curves of both networks on the report images, at the same numbers of filters.
+def remove(tasks: Mapping[str, CriticalTask], networks: Mapping[str, ValuedNetwork], split: Split, runs: Mapping[str, Run]) -> Removals:
+    """The ablation curves of both networks on the report images, at the same numbers of filters.
 
     The most that are frozen is what every order has: as many as were asked for, at most half of all, and only filters that were valued.
     """
     orders: dict[str, dict[Series, Examples]] = {}
-    for column, each in networks.items():
-        most = removed(options, len(each.filters))
-        orders[column] = {"highest": each.highest.extremes(most)["high"], "lowest": each.lowest.extremes(most)["low"]}
-    counts = grid(min(len(order) for both in orders.values() for order in both.values()))
+    for column, network in networks.items():
+        most = most_frozen(runs[column].settings, len(network.filters))
+        orders[column] = {"highest": network.highest.extremes(most)["high"], "lowest": network.lowest.extremes(most)["low"]}
+    counts = counts_up_to(min(len(order) for ends in orders.values() for order in ends.values()))
+    images = next(iter(tasks.values())).images
     right = {}
     for column, task in tasks.items():
-        clock.prefix = column
-        control = Control(unfinished.network(column).checkpoint("random") if unfinished else None)
-        right[column] = remove_one(task, networks[column].filters, orders[column], counts, split, options, clock, control)
-    return Removals(task.images.labels[split.report], task.images.classes, counts, right)
+        run = runs[column]
+        run.ledger.label = column
+        right[column] = remove_one(
+            task.model.classifier, networks[column].filters, orders[column], counts, images.subset(split.report), run
+        )
+    return Removals(images.labels[split.report], images.classes, counts, right)
 
 
 def remove_one(
-    task: CriticalTask,
+    classifier: Classifier,
     filters: ConvFilters,
     orders: Mapping[Series, Examples],
     counts: tuple[int, ...],
-    split: Split,
-    options: Options,
-    clock: Clock,
-    control: Control,
+    images: LabelledImages,
+    run: Run,
 ) -> dict[Series, Floats]:
-    """Who of the report images is right with the first filters of each order frozen, and with random ones; float64 (k, N) in 0 .. 1."""
-    images = task.images.subset(split.report)
-
-    def right(frozen: Examples) -> Floats:
-        return right_with(task.model.classifier, filters, images, frozen, options.batch).astype(np.float64)
-
-    found: dict[Series, Floats] = {}
-    with clock.part("evaluation"):
-        start = right(np.empty(0, dtype=np.int64))
-        clock.add("evaluation", len(images))
-        for series, order in orders.items():
-            rows = [start]
-            for count in counts[1:]:
-                rows.append(right(order[:count]))
-                clock.add("evaluation", len(images))
-                clock.tell("evaluation", 0, 0)
-            found[series] = np.stack(rows)
-    random_orders = [random_order(len(filters), seed=options.seed, draw=draw) for draw in range(DRAWS)]
-    random = control.at(
-        counts[1:],
-        lambda count: np.mean([right(order[:count]) for order in random_orders], axis=0, dtype=np.float64),
-        clock,
-        passes=DRAWS * len(images),
-    )
-    return found | {"random": np.stack([start, *random])}
+    """Who of these images is right with the first filters of each order frozen, and with random ones; float64 (k, N) in 0 .. 1."""
+    with run.phase("evaluation"):
+        start = freeze_first(classifier, filters, (), (0,), images, run)
+        curves: dict[Series, Floats] = {
+            series: np.vstack([start, freeze_first(classifier, filters, order, counts[1:], images, run)]).astype(np.float64)
+            for series, order in orders.items()
+        }
+    random_orders = [random_order(len(filters), seed=run.settings.seed, draw=draw) for draw in range(DRAWS)]
+    random = freeze_random(classifier, filters, random_orders, counts[1:], images, run)
+    return curves | {"random": np.vstack([start, random])}

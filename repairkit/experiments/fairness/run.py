@@ -26,7 +26,7 @@ from repairkit.network.classifier import Classifier, try_one
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
 from repairkit.network.patch import Patch
-from repairkit.network.predict import Logits, outputs
+from repairkit.network.predict import Logits, predict, predict_logits
 from repairkit.objectives import Accuracy, ObjectiveSum, SubgroupRecall
 from repairkit.repair.attribute import attribute_network, zone_planned
 from repairkit.repair.choosing import DOWNSTREAM, check_guard, choose_once, patch_of, without
@@ -39,10 +39,8 @@ from repairkit.repair.selection import (
     eligible,
     removal_curve,
 )
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork, Unfinished
+from repairkit.run.context import Run
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Progress
 from repairkit.shapley.live_range import Zone
 from repairkit.shapley.stability import Stability
 
@@ -264,9 +262,7 @@ def configuration(task: Task, options: Options) -> dict[str, object]:
     )
 
 
-def repair(
-    task: Task, options: Options, *, progress: Progress | None = None, workers: int = 1, unfinished: Unfinished | None = None
-) -> Findings:
+def repair(task: Task, run: Run) -> Findings:
     """Repair the network (and its dropout-trained rival) and judge everything on the report images.
 
     With folds every target image is reported on once, by a network that did not see it; the source's
@@ -274,19 +270,11 @@ def repair(
 
     Args:
         task: networks and images.
-        options: every choice.
-        progress: told of what is at work, the passes made and those planned.
-        workers: processes that attribute (`tmab` only); any number gives the same bits.
-        unfinished: where the work is kept as it goes, and taken up again if it is there; attributions and
-            choices are, the rest is quick and is done again.
+        run: stores attributions and choices; the rest is quick and is done again.
     """
-    folds, source = splits(task, options)
+    folds, source = splits(task, run.settings)
     models = {"repaired": task.model} | ({"dropout_repaired": task.dropout} if task.dropout else {})
-    clock = Clock(
-        progress,
-        sum(plan(task, options).values()),
-        kept=unfinished,
-    )
+    run.ledger.planned = sum(plan(task, run.settings).values())
     report = np.concatenate([fold.report for fold in folds])
     position = {int(index): row for row, index in enumerate(report)}
     correct: dict[str, npt.NDArray[np.bool_]] = {}
@@ -297,31 +285,28 @@ def repair(
     plain: dict[str, tuple[Logits, Logits]] = {}
     for column, model in models.items():
         before = "original" if column == "repaired" else "dropout"
-        clock.column = column
-        with clock.part("evaluation"):
+        run.ledger.column = column
+        with run.phase("evaluation"):
             judged = np.unique(np.concatenate([part for fold in folds for part in (fold.choose, fold.report)]))
             judged_source = np.concatenate([source.choose, source.report])
             plain[before] = (
-                outputs(model.classifier, task.target, options, clock, judged),
-                outputs(model.classifier, task.source, options, clock, judged_source),
+                predict_logits(model.classifier, task.target, run, rows=judged),
+                predict_logits(model.classifier, task.source, run, rows=judged_source),
             )
         correct[before] = (plain[before][0].argmax(1) == task.target.labels)[report]
         source_correct[before] = (plain[before][1].argmax(1) == task.source.labels)[source.report].astype(np.float64)
         after = np.zeros(len(report), dtype=bool)
         after_source = np.zeros(len(source.report))
         for number, split in enumerate(folds):
-            kept = unfinished.network(f"{column}-fold-{number + 1}") if unfinished else None
-            fixed = repair_one(task, model, column, number, split, source, options, clock, workers, kept)
+            fixed = repair_one(task, model, column, number, split, source, run.of(f"{column}-fold-{number + 1}"))
             repairs.append(fixed)
-            with clock.part("evaluation"):
+            with run.phase("evaluation"):
                 rows = [position[int(index)] for index in split.report]
-                after[rows] = (
-                    outputs(fixed.classifier, task.target.subset(split.report), options, clock).argmax(1)
-                    == task.target.labels[split.report]
-                )
-                after_source += outputs(fixed.classifier, source_report, options, clock).argmax(1) == source_report.labels
+                target_report = task.target.subset(split.report)
+                after[rows] = predict(fixed.classifier, target_report, run) == target_report.labels
+                after_source += predict(fixed.classifier, source_report, run) == source_report.labels
         correct[column], source_correct[column] = after, after_source / len(folds)
-    clock.column = ""
+    run.ledger.column = ""
     margins = plain["original"][0][:, 1] - plain["original"][0][:, 0]
     source_margins = plain["original"][1][:, 1] - plain["original"][1][:, 0]
     if len(task.target.classes) == 2:
@@ -334,7 +319,7 @@ def repair(
                 task.target.groups[split.choose],
                 source_margins[source.choose],
                 task.source.labels[source.choose],
-                max_source_drop=options.max_clean_drop,
+                max_source_drop=run.settings.max_clean_drop,
                 confidence=GUARD_CONFIDENCE,
             )
             thresholds.append(choice)
@@ -343,8 +328,8 @@ def repair(
             moved_source += (source_margins[source.report] > choice.threshold) == source_report.labels
         correct["threshold"], source_correct["threshold"] = moved, moved_source / len(folds)
     tried: list[Tried] = []
-    if options.alternatives:
-        tried = instead(task, folds, source, plain["original"], thresholds, options, clock, unfinished)
+    if run.settings.alternatives:
+        tried = instead(task, folds, source, plain["original"], thresholds, run)
         for key in dict.fromkeys(each.key for each in tried):
             own = [each for each in tried if each.key == key]
             if all(each.right is not None for each in own):
@@ -359,22 +344,15 @@ def repair(
         source_margins,
         source.report,
         report,
-        clock.passes,
-        clock.seconds,
+        run.ledger.passes,
+        run.ledger.seconds,
         tried,
-        *clock.of("repaired"),
+        *run.ledger.of("repaired"),
     )
 
 
 def instead(
-    task: Task,
-    folds: list[Split],
-    source: Split,
-    plain: tuple[Logits, Logits],
-    moved: Sequence[ThresholdPoint],
-    options: Options,
-    clock: Clock,
-    unfinished: Unfinished | None,
+    task: Task, folds: list[Split], source: Split, plain: tuple[Logits, Logits], moved: Sequence[ThresholdPoint], run: Run
 ) -> list[Tried]:
     """What one would do instead of repairing the original network, on every fold in turn.
 
@@ -382,63 +360,50 @@ def instead(
     """
     tried = []
     for number, split in enumerate(folds):
-        clock.prefix = f"instead, fold {number + 1}" if options.folds > 1 else "instead"
-        kept = unfinished.network(f"instead-fold-{number + 1}") if unfinished else None
+        run.ledger.label = f"instead, fold {number + 1}" if run.settings.folds > 1 else "instead"
         parts = (task.target, task.source, split, source, *plain)
         threshold = moved[number].threshold if moved else 0.0
-        tried += alternatives_of(Fold(task.model.classifier, *parts, options, options.seed + number, clock, kept, threshold))
-    clock.prefix = ""
+        tried += alternatives_of(
+            Fold(task.model.classifier, *parts, run.of(f"instead-fold-{number + 1}"), run.settings.seed + number, threshold)
+        )
+    run.ledger.label = ""
     return tried
 
 
-def repair_one(
-    task: Task,
-    model: LoadedModel,
-    column: str,
-    number: int,
-    split: Split,
-    source: Split,
-    options: Options,
-    clock: Clock,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
-) -> RepairedNetwork:
+def repair_one(task: Task, model: LoadedModel, column: str, number: int, split: Split, source: Split, run: Run) -> RepairedNetwork:
     """Attribute, choose and freeze on one fold, in rounds; the report images are used for the curves only."""
-    name = f"{column.replace('_', ' ')}, fold {number + 1}" if options.folds > 1 else column.replace("_", " ")
+    name = f"{column.replace('_', ' ')}, fold {number + 1}" if run.settings.folds > 1 else column.replace("_", " ")
     report_worths = SubgroupRecall().on(task.target.subset(split.report)), Accuracy().on(task.source.subset(source.report))
     repaired = model.classifier
     rounds: list[Round] = []
     removal: tuple[tuple[int, float, float], ...] = ()
     compared: Compared | None = None
-    while len(rounds) < options.rounds and (not rounds or rounds[-1].choice.chosen):
-        clock.prefix = f"{name}, round {len(rounds) + 1}" if options.rounds > 1 else name
-        own = kept.within(f"round-{len(rounds) + 1}") if kept and rounds else kept
+    while len(rounds) < run.settings.rounds and (not rounds or rounds[-1].choice.chosen):
+        run.ledger.label = f"{name}, round {len(rounds) + 1}" if run.settings.rounds > 1 else name
+        own = run.of(f"round-{len(rounds) + 1}") if rounds else run
         classifier = repaired
-        found, game, repaired = find_and_freeze(task, model, classifier, number, split, source, options, rounds, clock, workers, own)
+        found, game, repaired = find_and_freeze(task, model, classifier, number, split, source, own, rounds)
         if column == "repaired":
-            with clock.part("evaluation"):
+            with run.phase("evaluation"):
                 players, before = found.choice.players, sum(each.choice.chosen for each in rounds)
                 if not rounds:
-                    worst = eligible(game.filters, found.attribution, max(options.curve, default=0))
-                    removal = removal_curve(classifier, game.filters, worst, (0, *options.curve), *report_worths, batch=options.batch)
+                    worst = eligible(game.filters, found.attribution, max(run.settings.curve, default=0))
+                    removal = removal_curve(classifier, game.filters, worst, (0, *run.settings.curve), report_worths, run)
                 counts = range(1 if rounds else 0, len(players) + 1)  # none of a later round is the last point of the one before
-                path = removal_curve(classifier, game.filters, players, counts, *report_worths, batch=options.batch)
-                clock.add("evaluation", (len(path) + (0 if rounds else len(removal))) * sum(len(part) for part in report_worths))
+                path = removal_curve(classifier, game.filters, players, counts, report_worths, run)
             found = replace(found, path=tuple((before + count, recall, accuracy) for count, recall, accuracy in path))
-            if options.compare:
+            if run.settings.compare:
                 compared = compare(
                     game,
                     found.attribution,
-                    options,
-                    seed=options.seed + number,
-                    counts=sorted({0, *options.curve}),
+                    run,
+                    seed=run.settings.seed + number,
+                    counts=sorted({0, *run.settings.curve}),
                     score=by_harm,
-                    order=partial(_most_suspect, game.filters, max(options.curve, default=0)),
-                    measure=correct_with(classifier, game.filters, *report_worths, batch=options.batch),
-                    clock=clock,
-                    choose=partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source), clock),
+                    order=partial(_most_suspect, game.filters, max(run.settings.curve, default=0)),
+                    measure=partial(_correct_with, classifier, game.filters, report_worths, run),
+                    choose=partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source)),
                     choice=found.choice,
-                    kept=kept,
                 )
         rounds.append(found)
     return RepairedNetwork(number, column, tuple(rounds), repaired, removal, compared)
@@ -449,17 +414,18 @@ def _most_suspect(filters: ConvFilters, most: int, found: Attribution) -> list[i
     return eligible(filters, suspects(found), most)
 
 
+def _correct_with(
+    classifier: Classifier, filters: ConvFilters, worths: tuple[ObjectiveSum, ObjectiveSum], run: Run, frozen: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Which report images are classified correctly with these filters frozen."""
+    return correct_with(classifier, filters, frozen, worths, run)
+
+
 def _choose_among(
-    classifier: Classifier,
-    filters: ConvFilters,
-    worths: tuple[ObjectiveSum, ObjectiveSum],
-    clock: Clock,
-    found: Attribution,
-    options: Options,
-    kept: KeptNetwork | None,
+    classifier: Classifier, filters: ConvFilters, worths: tuple[ObjectiveSum, ObjectiveSum], found: Attribution, run: Run
 ) -> Choice:
-    """The same choosing, from as many of a baseline's candidates as these options say."""
-    return choose_once(classifier, filters, suspects(found), worths, options, clock, kept, part="baselines")
+    """The same choosing, from as many of a baseline's candidates as these settings say."""
+    return choose_once(classifier, filters, suspects(found), worths, run, part="baselines")
 
 
 def choosing_worths(task: Task, split: Split, source: Split) -> tuple[ObjectiveSum, ObjectiveSum]:
@@ -468,17 +434,7 @@ def choosing_worths(task: Task, split: Split, source: Split) -> tuple[ObjectiveS
 
 
 def find_and_freeze(
-    task: Task,
-    model: LoadedModel,
-    classifier: Classifier,
-    number: int,
-    split: Split,
-    source: Split,
-    options: Options,
-    earlier: Sequence[Round],
-    clock: Clock,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
+    task: Task, model: LoadedModel, classifier: Classifier, number: int, split: Split, source: Split, run: Run, earlier: Sequence[Round]
 ) -> tuple[Round, ModelGame, Classifier]:
     """One round on the network as the earlier rounds left it, and the game that was played; every round may spend an equal share of the guard."""
     target_part, source_part = task.target.subset(split.attribute), task.source.subset(source.attribute)
@@ -486,17 +442,14 @@ def find_and_freeze(
         classifier,
         target_part,
         source_part,
-        replace(options, stability=options.stability and not earlier),
-        seed=options.seed + number + options.folds * len(earlier),
-        clock=clock,
-        workers=workers,
-        kept=kept,
+        run.with_settings(stability=run.settings.stability and not earlier),
+        seed=run.settings.seed + number + run.settings.folds * len(earlier),
     )
     filters = found.game.filters
     attribution = without(found.attribution, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
-    guarded = replace(options, max_clean_drop=options.max_clean_drop / options.rounds)
-    choice = choose_once(classifier, filters, attribution, choosing_worths(task, split, source), guarded, clock, kept)
-    patch = patch_of(model, filters, attribution, choice, found.game.stake, options.freeze_at)
+    guarded = run.with_settings(max_clean_drop=run.settings.max_clean_drop / run.settings.rounds)
+    choice = choose_once(classifier, filters, attribution, choosing_worths(task, split, source), guarded)
+    patch = patch_of(model, filters, attribution, choice, found.game.stake, run.settings.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
-    halved = found.game.batch if found.game.batch < options.batch else None
+    halved = found.game.batch if found.game.batch < run.settings.batch else None
     return Round(attribution, choice, patch, (), found.zone, found.stability, halved), found.game, repaired

@@ -10,20 +10,19 @@ import numpy as np
 from repairkit.baselines.compare import PART, Compared, Contender, compare, folder_of
 from repairkit.data.images import LabelledImages
 from repairkit.errors import RepairkitError
-from repairkit.evaluation.ablation import right_with
 from repairkit.evaluation.curves import AblationCurves
-from repairkit.experiments.options import Options
 from repairkit.experiments.pruning.footprint import flops, parameters
 from repairkit.experiments.pruning.search import Booleans, Measured, by_size, most_held, most_within, valued
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import baked_copy
 from repairkit.network.game import ModelGame
-from repairkit.network.predict import outputs
+from repairkit.network.predict import predict
 from repairkit.network.structural_pruning import DependencyGraph
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
 from repairkit.shapley import Attribution
+from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import Examples, Floats
 
 
@@ -53,9 +52,7 @@ def compare_removal(
     order: Examples,
     removal: AblationCurves,
     images: LabelledImages,
-    options: Options,
-    clock: Clock,
-    kept: KeptNetwork | None,
+    run: Run,
 ) -> Compared:
     """The curves of `repairkit.experiments.pruning.run.removal_of` along the orders of baselines: of the filters in `order`, those of least absolute value first."""
     unfit = np.setdiff1d(np.arange(game.n), order)
@@ -68,16 +65,14 @@ def compare_removal(
     return compare(
         game,
         valued(attribution),
-        options,
-        seed=options.seed,
+        run,
+        seed=run.settings.seed,
         counts=removal.counts,
         score=smallness,
         order=partial(by_size, order),
-        measure=lambda frozen: right_with(classifier, game.filters, images, np.array(frozen, dtype=np.int64), options.batch),
-        clock=clock,
+        measure=lambda frozen: predict(classifier, images, run, filters=game.filters, frozen=frozen) == images.labels,
         right=removal.critical,
         random=removal.random,
-        kept=kept,
     )
 
 
@@ -90,9 +85,7 @@ def rivals_of(
     choose_on: LabelledImages,
     before: Booleans,
     report_on: LabelledImages,
-    options: Options,
-    clock: Clock,
-    kept: KeptNetwork | None,
+    run: Run,
 ) -> tuple[Compared, tuple[Rival, ...]]:
     """Prune by the order of every baseline: as many filters as the same guard allows, and as many of these taken out as can be.
 
@@ -104,13 +97,13 @@ def rivals_of(
     for each in compared.contenders[1:]:
         if each.why_not:
             continue
-        own = kept.within(f"{PART}/{folder_of(each.name)}") if kept else None
+        own = run.of(f"{PART}/{folder_of(each.name)}")
         least = np.array(by_size(order, each.attributions[0]), dtype=np.int64)
         try:
-            with clock.part(PART):
-                measured = Measured(classifier, filters, least, choose_on, options, clock, own, part=PART, before=before)
-                players = least[: most_held(most_within(measured.right, len(least), options.max_clean_drop))]
-                rivals.append(rival_of(each.name, classifier, filters, players, dependencies, report_on, options, clock, own))
+            with run.phase(PART):
+                measured = Measured(classifier, filters, least, choose_on, own, before=before)
+                players = least[: most_held(most_within(measured.right, len(least), run.settings.max_clean_drop))]
+                rivals.append(rival_of(each.name, classifier, filters, players, dependencies, report_on, own))
         except RepairkitError as error:
             why_not[each.name] = str(error)
     contenders = [Contender(each.name, why_not=why_not[each.name]) if each.name in why_not else each for each in compared.contenders]
@@ -124,22 +117,18 @@ def rival_of(
     players: Examples,
     dependencies: DependencyGraph | None,
     images: LabelledImages,
-    options: Options,
-    clock: Clock,
-    kept: KeptNetwork | None,
+    run: Run,
 ) -> Rival:
     """The network without these filters, or with them frozen where nothing is to be taken out: who is right, and what it costs to run."""
-    saved = kept.arrays("pruned") if kept else None
-    if saved is not None:
-        clock.restore(PART, len(images))
-    else:
+
+    def pruned_network() -> Arrays:
         constants = {filters.ids[player]: float(filters.constants[player]) for player in players.tolist()}
-        pruned = dependencies.prune(constants, freeze_at=options.freeze_at) if dependencies and constants else None
-        network = pruned.network if pruned else baked_copy(classifier.network, constants, freeze_at=options.freeze_at)
-        right = outputs(classifier.with_network(network), images, options, clock, part=PART).argmax(1) == images.labels
+        pruned = dependencies.prune(constants, freeze_at=run.settings.freeze_at) if dependencies and constants else None
+        network = pruned.network if pruned else baked_copy(classifier.network, constants, freeze_at=run.settings.freeze_at)
+        right = predict(classifier.with_network(network), images, run) == images.labels
         cost = flops(network, classifier.prepare(images.batch(np.array([0]))))
-        saved = {"right": right, "counts": np.array([len(pruned.removed) if pruned else 0, parameters(network), cost])}
-        if kept is not None:
-            kept.keep_arrays("pruned", **saved)
+        return {"right": right, "counts": np.array([len(pruned.removed) if pruned else 0, parameters(network), cost])}
+
+    saved = run.cached("pruned", pruned_network, ARRAYS)
     removed, numbers, operations = saved["counts"].tolist()
     return Rival(name, len(players), removed, saved["right"], numbers, operations)

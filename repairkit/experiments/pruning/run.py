@@ -11,7 +11,7 @@ from repairkit.baselines.compare import PART, Compared, planned, rows_of
 from repairkit.baselines.rankings import DRAWS, random_order
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
-from repairkit.evaluation.ablation import Control, right_with
+from repairkit.evaluation.ablation import freeze_first, freeze_random
 from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.classifier_task import CriticalTask, worth_on
@@ -25,14 +25,13 @@ from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.patch import FrozenFilter, Patch, finite_or_none
-from repairkit.network.predict import outputs
+from repairkit.network.predict import predict
 from repairkit.network.structural_pruning import DependencyGraph, PrunedNetwork
 from repairkit.repair.attribute import attribute, charged, game_of, zone_of, zone_planned
 from repairkit.repair.choosing import check_guard
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork, Unfinished
+from repairkit.run.context import Run
 from repairkit.shapley import Attribution
-from repairkit.shapley.game import Examples, Floats, Progress
+from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.live_range import Zone
 
 SHARES = (0.3, 0.3, 0.4)
@@ -131,15 +130,7 @@ def configuration(task: CriticalTask, options: Options, *, remove: bool) -> dict
     return configuration_of_accuracy(task, options) | {"remove": remove}
 
 
-def prune(
-    task: CriticalTask,
-    options: Options,
-    *,
-    remove: bool = True,
-    progress: Progress | None = None,
-    workers: int = 1,
-    unfinished: Unfinished | None = None,
-) -> PruningFindings:
+def prune(task: CriticalTask, run: Run, *, remove: bool = True) -> PruningFindings:
     """Freeze the filters of least absolute value of accuracy, as many as the choose images allow, and take them out.
 
     Filters are ranked by `least_first`: by the screen of all, and by exact flips where those were made. How many are frozen is chosen by
@@ -147,11 +138,8 @@ def prune(
 
     Args:
         task: the network and images of its classes, asked about accuracy on all.
-        options: of the attribution; `max_clean_drop` is the guard, and what chooses culprits has no use here.
+        run: of its settings `max_clean_drop` is the guard, and what chooses culprits has no use here.
         remove: whether to take frozen filters out of the network.
-        progress: told of what is at work, the passes made and those planned.
-        workers: processes that attribute (`tmab` only); any number gives the same bits.
-        unfinished: where the attribution and what was measured are kept as the work goes, and taken up again if they are there.
 
     Raises:
         UsageError: a task about one class.
@@ -159,35 +147,29 @@ def prune(
     """
     if task.label is not None:
         raise UsageError(f"pruning keeps accuracy on all classes, got a question about {task.subject}; leave the class out")
-    split = split_of(task, options)
+    split = split_of(task, run.settings)
     classifier = task.model.classifier
     dependencies = dependency_graph_of(task) if remove else None
-    kept = unfinished.network("network") if unfinished else None
-    clock = Clock(
-        progress,
-        sum(plan(task, options).values()),
-        kept=unfinished,
-    )
-    with clock.part("calibration"):
+    run.ledger.planned = sum(plan(task, run.settings).values())
+    run = run.of("network")
+    with run.phase("calibration"):
         found_on = task.images.subset(split.attribute)
-        game = game_of(classifier, worth_on(task, found_on, options), (found_on,), options)
-        clock.add("calibration", len(found_on))
+        game = game_of(classifier, worth_on(task, found_on, run.settings), (found_on,), run.settings)
+        run.spend(len(found_on))
     filters = game.filters
-    zone, t0 = zone_of(game, options, seed=options.seed, clock=clock, kept=kept)
-    with clock.part("attribution"):
-        attribution = attribute(
-            game, options, budget=options.budget, seed=options.seed, t0=t0, clock=clock, workers=workers, kept=kept, end="high"
-        )
-        clock.add("attribution", sum(attribution.passes.values()))
+    zone, t0 = zone_of(game, run, seed=run.settings.seed)
+    with run.phase("attribution"):
+        attribution = attribute(game, run, budget=run.settings.budget, seed=run.settings.seed, t0=t0, end="high")
+        run.spend(sum(attribution.passes.values()))
         attribution = charged(attribution, zone)
     order = least_first(filters, attribution)
     choose_on = task.images.subset(split.choose)
     tries: list[Try] = []
-    with clock.part("choosing"):
-        measured = Measured(classifier, filters, order, choose_on, options, clock, kept)
-        tries = most_within(measured.right, len(order), options.max_clean_drop)
+    with run.phase("choosing"):
+        measured = Measured(classifier, filters, order, choose_on, run)
+        tries = most_within(measured.right, len(order), run.settings.max_clean_drop)
         chosen = most_held(tries)
-        patch = patch_of(task.model, filters, attribution, order[:chosen], repr(game.stake), options)
+        patch = patch_of(task.model, filters, attribution, order[:chosen], repr(game.stake), run.settings)
         networks = {"original": classifier}
         pruned = None
         if chosen:
@@ -197,36 +179,33 @@ def prune(
             if pruned.removed:
                 networks["pruned"] = classifier.with_network(pruned.network)
     report_on = task.images.subset(split.report)
-    removal = removal_of(classifier, filters, order, chosen, report_on, options, clock, kept)
-    with clock.part("evaluation"):
-        right = {name: outputs(each, report_on, options, clock).argmax(1) == report_on.labels for name, each in networks.items()}
-    with clock.part("timing"):
+    removal = removal_of(classifier, filters, order, chosen, report_on, run)
+    with run.phase("evaluation"):
+        right = {name: predict(each, report_on, run) == report_on.labels for name, each in networks.items()}
+    with run.phase("timing"):
         image = classifier.prepare(task.images.batch(np.array([0])))
         sizes = {name: parameters(each.network) for name, each in networks.items()}
         work = {name: flops(each.network, image) for name, each in networks.items()}
-        timings = timings_of(classifier, networks["pruned"], report_on, clock) if "pruned" in networks else {}
+        timings = timings_of(classifier, networks["pruned"], report_on, run) if "pruned" in networks else {}
     compared: Compared | None = None
     rivals: tuple[Rival, ...] = ()
-    if options.compare:
-        compared = compare_removal(classifier, game, attribution, order, removal, report_on, options, clock, kept)
-        compared, rivals = rivals_of(
-            classifier, filters, order, compared, dependencies, choose_on, measured.right(0), report_on, options, clock, kept
-        )
-    halved = game.batch if game.batch < options.batch else None
+    if run.settings.compare:
+        compared = compare_removal(classifier, game, attribution, order, removal, report_on, run)
+        compared, rivals = rivals_of(classifier, filters, order, compared, dependencies, choose_on, measured.right(0), report_on, run)
+    halved = game.batch if game.batch < run.settings.batch else None
     return PruningFindings(
         split, attribution, filters, order, tuple(tries), patch, pruned, networks, right, removal, sizes, work, timings, compared, rivals,
-        zone, halved, clock.passes, clock.seconds,
+        zone, halved, run.ledger.passes, run.ledger.seconds,
     )  # fmt: skip
 
 
-def timings_of(original: Classifier, pruned: Classifier, images: LabelledImages, clock: Clock) -> dict[int, Floats]:
+def timings_of(original: Classifier, pruned: Classifier, images: LabelledImages, run: Run) -> dict[int, Floats]:
     """Seconds of both networks in pairs, shape (pairs, 2), by the number of images of a pass."""
     timings: dict[int, Floats] = {}
     for size in BATCHES:
         some = original.prepare(images.batch(np.arange(size) % len(images)))
-        clock.tell("timing", 0, 0)
         timings[size] = paired_timings(original.network, pruned.network, some)
-        clock.add("timing", 2.0 * TAKEN * size * len(timings[size]))
+        run.spend(2.0 * TAKEN * size * len(timings[size]))
     return timings
 
 
@@ -281,31 +260,15 @@ def along(chosen: int, most: int) -> tuple[int, ...]:
 
 
 def removal_of(
-    classifier: Classifier,
-    filters: ConvFilters,
-    order: Examples,
-    chosen: int,
-    images: LabelledImages,
-    options: Options,
-    clock: Clock,
-    kept: KeptNetwork | None,
+    classifier: Classifier, filters: ConvFilters, order: Examples, chosen: int, images: LabelledImages, run: Run
 ) -> AblationCurves:
     """Who is right on the report images with filters frozen, least value first and in random orders of those that may be frozen."""
     counts = along(chosen, len(order))
-    drawn = [random_order(len(filters), seed=options.seed, draw=draw)[::-1] for draw in range(DRAWS)]  # the last place is the least value
+    drawn = [
+        random_order(len(filters), seed=run.settings.seed, draw=draw)[::-1] for draw in range(DRAWS)
+    ]  # the last place is the least value
     orders: Sequence[Examples] = [each[np.isin(each, order)] for each in drawn]
-    least = []
-    with clock.part("evaluation"):
-        for count in counts:
-            least.append(right_with(classifier, filters, images, order[:count], options.batch))
-            clock.add("evaluation", len(images))
-            clock.tell("evaluation", 0, 0)
-    random = Control(kept.checkpoint("random-order") if kept else None).at(
-        counts[1:],
-        lambda count: np.mean(
-            [right_with(classifier, filters, images, each[:count], options.batch) for each in orders], axis=0, dtype=np.float64
-        ),
-        clock,
-        passes=DRAWS * len(images),
-    )
-    return AblationCurves(images.labels, images.classes, None, counts, np.stack(least), np.stack([least[0].astype(np.float64), *random]))
+    with run.phase("evaluation"):
+        least = freeze_first(classifier, filters, order, counts, images, run)
+    random = freeze_random(classifier, filters, orders, counts[1:], images, run, key="random-order")
+    return AblationCurves(images.labels, images.classes, None, counts, least, np.vstack([least[:1], random]))

@@ -9,15 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from repairkit.data.images import LabelledImages
-from repairkit.evaluation.ablation import grid, right_with
+from repairkit.evaluation.ablation import counts_up_to, freeze_first
 from repairkit.evaluation.statistics import paired_drop_bound
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import why_not_bakeable
 from repairkit.repair.selection import GUARD_CONFIDENCE
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples
 
@@ -79,9 +78,9 @@ def by_size(players: Examples, found: Attribution) -> list[int]:
 
 
 class Measured:
-    """Who is right on some images with the first so many of an order frozen; measured once, and kept for a run that goes on.
+    """Who is right on some images with the first so many of an order frozen; measured once, and stored for a run that goes on.
 
-    What it costs is booked under `part`; `before` is who is right with none frozen, where that is known.
+    `before` is who is right with none frozen, where that is known.
     """
 
     def __init__(
@@ -90,33 +89,21 @@ class Measured:
         filters: ConvFilters,
         order: Examples,
         images: LabelledImages,
-        options: Options,
-        clock: Clock,
-        kept: KeptNetwork | None,
+        run: Run,
         *,
-        part: str = "choosing",
         before: Booleans | None = None,
     ) -> None:
-        self._part = part
-        self._of = classifier, filters, order, images
-        self._options, self._clock, self._kept = options, clock, kept
+        self._of, self._run = (classifier, filters, order), run
+        self._images = images
         self._found: dict[int, Booleans] = {} if before is None else {0: before}
 
     def right(self, count: int) -> Booleans:
         """Shape (N,)."""
         if count not in self._found:
-            classifier, filters, order, images = self._of
-            name = f"choose-{count}"
-            saved = self._kept.arrays(name) if self._kept else None
-            if saved is None:
-                saved = {"right": right_with(classifier, filters, images, order[:count], self._options.batch)}
-                self._clock.add(self._part, len(images))
-                if self._kept is not None:
-                    self._kept.keep_arrays(name, **saved)
-            else:
-                self._clock.restore(self._part, len(images))
-            self._clock.tell(self._part, 0, 0)
-            self._found[count] = saved["right"]
+            stored = self._run.cached(
+                f"choose-{count}", lambda: {"right": freeze_first(*self._of, (count,), self._images, self._run)[0]}, ARRAYS
+            )
+            self._found[count] = stored["right"]
         return self._found[count]
 
 
@@ -143,7 +130,7 @@ def most_within(right: Callable[[int], Booleans], most: int, allowed: float) -> 
             found[count] = Try(count, float(after.mean()), bound, held=bound <= allowed + 1e-12)
         return found[count].held
 
-    steps, broken = grid(most), 0
+    steps, broken = counts_up_to(most), 0
     for count in steps[1:]:
         broken = 0 if holds(count) else broken + 1
         if broken == 2:

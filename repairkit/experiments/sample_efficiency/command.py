@@ -21,7 +21,8 @@ def carry_out(task: EfficiencyTask, options: Options, efficiency: EfficiencyOpti
         notices=model_notices(task.model),
         show_plan=partial(show_passes, task.model.classifier, task.images, passes, options, heading=heading, as_json=running.as_json),
         configuration=partial(configuration, task, options, efficiency),
-        find=partial(measure, task, options, efficiency, workers=running.workers),
+        find=lambda run: measure(task, run, efficiency),
+        settings=options,
         summarise=partial(summarise, task, options, efficiency, title=title),
         write=lambda place, findings, result: write_measured_run(place, result, findings.passes),
         tell=lambda result, place: running.tell(

@@ -27,11 +27,12 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
 from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import game_of, within_memory
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork, Unfinished
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
 from repairkit.shapley import Attribution, EngineSettings, estimate
+from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.confidence import Moments, published_count
-from repairkit.shapley.game import Floats, Game, Progress
+from repairkit.shapley.game import Floats, Game
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.permutation import evaluations, still_contested
 from repairkit.shapley.workers import WorkerPool
@@ -363,54 +364,37 @@ def configuration(task: EfficiencyTask, options: Options, efficiency: Efficiency
     }
 
 
-def measure(
-    task: EfficiencyTask,
-    options: Options,
-    efficiency: EfficiencyOptions,
-    *,
-    progress: Progress | None = None,
-    workers: int = 1,
-    unfinished: Unfinished | None = None,
-) -> EfficiencyFindings:
+def measure(task: EfficiencyTask, run: Run, efficiency: EfficiencyOptions) -> EfficiencyFindings:
     """Value the filters of a network by the algorithms that are compared.
 
     Args:
         task: network and images.
-        options: of them `budget`, `t0` and `contested` ("budget"), `score`, `freeze_at`, `precision`, `seed`, `device` and `batch`.
+        run: of its settings, `budget`, `t0` and `contested` ("budget"), `score`, `freeze_at`, `precision`, `seed`, `device` and `batch`.
         efficiency: what is compared.
-        progress: told of what is at work, the passes made and those planned.
-        workers: processes; any number gives the same bits.
-        unfinished: where permutations and attributions are kept as the work goes, and taken up again if they are there.
     """
-    kept = unfinished.network("network") if unfinished else None
-    clock = Clock(
-        progress,
-        sum(plan(task, options, efficiency).values()),
-        kept=kept,
-    )
-    with clock.part("calibration"):
-        images = task.images.subset(some(ungrouped(task.images), efficiency.images, seed=options.seed))
-        objective = Probability(Accuracy()) if options.score == "smooth" else Accuracy()
-        game = game_of(task.model.classifier, objective.on(images), (images,), options)
-        clock.add("calibration", len(images))
+    run.ledger.planned = sum(plan(task, run.settings, efficiency).values())
+    run = run.of("network")
+    with run.phase("calibration"):
+        images = task.images.subset(some(ungrouped(task.images), efficiency.images, seed=run.settings.seed))
+        objective = Probability(Accuracy()) if run.settings.score == "smooth" else Accuracy()
+        game = game_of(task.model.classifier, objective.on(images), (images,), run.settings)
+        run.spend(len(images))
     if efficiency.method == "budget":
         stoppings: list[Stopping] = []
-        equal: EqualPasses | None = equal_passes(game, options, efficiency, clock, workers, kept)
+        equal: EqualPasses | None = equal_passes(game, run, efficiency)
     else:
-        stoppings, equal = stopped(game, options, efficiency, clock, workers, kept), None
-    halved = game.batch if game.batch < options.batch else None
-    return EfficiencyFindings(game.n, len(images), stoppings, equal, halved, clock.passes, clock.seconds)
+        stoppings, equal = stopped(game, run, efficiency), None
+    halved = game.batch if game.batch < run.settings.batch else None
+    return EfficiencyFindings(game.n, len(images), stoppings, equal, halved, run.ledger.passes, run.ledger.seconds)
 
 
-def stopped(
-    game: ModelGame, options: Options, efficiency: EfficiencyOptions, clock: Clock, workers: int = 1, kept: KeptNetwork | None = None
-) -> list[Stopping]:
+def stopped(game: ModelGame, run: Run, efficiency: EfficiencyOptions) -> list[Stopping]:
     """Both algorithms replayed on the same permutations until they stop, at each tolerance from the widest."""
-    rows = walked(game, "permutations", efficiency.permutations, None, options, efficiency, clock=clock, workers=workers, kept=kept)
+    rows = walked(game, "permutations", efficiency.permutations, None, run, efficiency)
     halves = (rows[0::2], rows[1::2])
     settings = {"top": efficiency.top, "end": efficiency.end, "most": efficiency.most}
     found = []
-    with clock.part("replays"):
+    with run.phase("replays"):
         for tolerance in sorted(efficiency.tolerances, reverse=True):
             comparisons, extrapolated = compare(halves, **settings, tolerance=tolerance, repeats=EXTRAPOLATIONS)  # type: ignore[arg-type]
             replays = EXTRAPOLATIONS if extrapolated else RESAMPLES
@@ -423,52 +407,35 @@ def stopped(
     return found
 
 
-def walked(
-    game: ModelGame,
-    part: str,
-    count: int,
-    depth: int | None,
-    options: Options,
-    efficiency: EfficiencyOptions,
-    *,
-    clock: Clock,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
-) -> Floats:
-    """Marginals of that many permutations, float64 (count, n); blocks that are kept are not walked again."""
+def walked(game: ModelGame, part: str, count: int, depth: int | None, run: Run, efficiency: EfficiencyOptions) -> Floats:
+    """Marginals of that many permutations, float64 (count, n); blocks that are stored are not walked again."""
     pieces = [
-        Permutations(options.seed, start, min(start + BLOCK, count), efficiency.evaluated_on, depth) for start in range(0, count, BLOCK)
+        Permutations(run.settings.seed, start, min(start + BLOCK, count), efficiency.evaluated_on, depth)
+        for start in range(0, count, BLOCK)
     ]
     cost = ((game.n if depth is None else min(depth, game.n)) + 1) * efficiency.evaluated_on
-    blocks: dict[int, Floats] = {}
-    for piece in pieces:
-        if kept is not None and (found := kept.arrays(f"{part}-{piece.start}")) is not None:
-            blocks[piece.start] = found["marginals"]
-            clock.restore(part, float(cost * len(found["marginals"])))
+    blocks: dict[int, Arrays] = {}
 
-    def walk() -> None:
-        missing = [piece for piece in pieces if piece.start not in blocks]
-        with WorkerPool(game, workers) as pool:
-            for piece, marginals in zip(missing, pool.run(missing), strict=True):
-                blocks[piece.start] = marginals
-                clock.add(part, float(cost * len(marginals)))
-                clock.tell(part, 0, 0)
-                if kept is not None:
-                    kept.keep_arrays(f"{part}-{piece.start}", marginals=marginals)
+    def walk(missing: Sequence[int]) -> Iterator[Arrays]:
+        with WorkerPool(game, run.workers) as pool:
+            for marginals in pool.run([pieces[number] for number in missing]):
+                yield {"marginals": marginals}
 
-    with clock.part(part):
-        within_memory(game, walk, kept=kept, name=part)
-    return np.concatenate([blocks[piece.start] for piece in pieces])
+    def walk_all() -> None:
+        keys = [f"{part}-{piece.start}" for piece in pieces]
+        run.cached_each(keys, walk, ARRAYS, passes=lambda block: float(cost * len(block["marginals"])), results=blocks)
+
+    with run.phase(part):
+        within_memory(game, walk_all, store=run.store, name=part)
+    return np.concatenate([blocks[number]["marginals"] for number in range(len(pieces))])
 
 
-def equal_passes(
-    game: ModelGame, options: Options, efficiency: EfficiencyOptions, clock: Clock, workers: int = 1, kept: KeptNetwork | None = None
-) -> EqualPasses:
+def equal_passes(game: ModelGame, run: Run, efficiency: EfficiencyOptions) -> EqualPasses:
     """Our engine and Monte Carlo at the same budget and for the same values: those of sizes from t0, where the walk ends too."""
-    t0 = _t0(options)
+    t0 = _t0(run.settings)
 
     def values(name: str, budget: float, seed: int, contested: int | None) -> Attribution:
-        with clock.part(name):
+        with run.phase(name):
             found = within_memory(
                 game,
                 lambda: estimate(
@@ -479,24 +446,24 @@ def equal_passes(
                         top_k=efficiency.top,
                         end=efficiency.end,
                         min_live=t0,
-                        control=options.score == "smooth",
+                        control=run.settings.score == "smooth",
                         candidates=contested,
                     ),
                     ids=game.filters.ids,
-                    workers=workers,
-                    checkpoint=kept.checkpoint(name) if kept else None,
-                    progress=clock.tell,
+                    workers=run.workers,
+                    checkpoint=run.checkpoint(name),
+                    progress=run.ledger.progress,
                 ),
-                kept=kept,
+                store=run.store,
                 name=name,
             )
-            clock.add(name, sum(found.passes.values()))
+            run.spend(sum(found.passes.values()))
         return found
 
-    tmab = values("tmab", options.budget, options.seed, options.contested)
-    count, depth = walks_within(options, efficiency, game.n), depth_of(t0, game.n)
-    rows = walked(game, "monte-carlo", count, depth, options, efficiency, clock=clock, workers=workers, kept=kept)
-    own_seed = int(np.random.default_rng([options.seed, _REFERENCE]).integers(2**31))  # common random numbers would feign agreement
+    tmab = values("tmab", run.settings.budget, run.settings.seed, run.settings.contested)
+    count, depth = walks_within(run.settings, efficiency, game.n), depth_of(t0, game.n)
+    rows = walked(game, "monte-carlo", count, depth, run, efficiency)
+    own_seed = int(np.random.default_rng([run.settings.seed, _REFERENCE]).integers(2**31))  # common random numbers would feign agreement
     reference = values("reference", efficiency.reference, own_seed, game.n)
     needed = {
         tolerance: needed_at_least(

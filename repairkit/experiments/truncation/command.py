@@ -24,7 +24,8 @@ def carry_out(subjects: Sequence[Subject], options: Options, truncation: Truncat
         notices=[*drawn, *model_notices(*(each.model for each in subjects))],
         show_plan=partial(show_plan, subjects, options, truncation, as_json=running.as_json),
         configuration=partial(configuration, subjects, options, truncation),
-        find=partial(measure_each, subjects, options, truncation, workers=running.workers),
+        find=lambda run: measure_each(subjects, run, truncation),
+        settings=options,
         summarise=partial(summarise, subjects, options, truncation, title=title),
         write=lambda place, _findings, result: write_measured_run(place, result, {cost.part: cost.passes for cost in result.costs}),
         tell=lambda result, place: running.tell(

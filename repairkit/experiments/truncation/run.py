@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from repairkit.data.images import Indices, LabelledImages, labelled_hash
@@ -20,9 +19,10 @@ from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.game import ModelGame
 from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.repair.attribute import game_of, within_memory, zone_of, zone_planned
-from repairkit.run.ledger import Clock
-from repairkit.run.store import KeptNetwork, Unfinished
-from repairkit.shapley.game import Floats, Game, Progress
+from repairkit.run.context import Run
+from repairkit.run.store import ARRAYS
+from repairkit.shapley.checkpoint import Arrays
+from repairkit.shapley.game import Floats, Game
 from repairkit.shapley.live_range import Zone
 from repairkit.shapley.workers import WorkerPool
 
@@ -209,38 +209,12 @@ def configuration(subjects: Sequence[Subject], options: Options, truncation: Tru
     )
 
 
-def measure_each(
-    subjects: Sequence[Subject],
-    options: Options,
-    truncation: TruncationOptions,
-    *,
-    progress: Progress | None = None,
-    workers: int = 1,
-    unfinished: Unfinished | None = None,
-) -> list[TruncationFindings]:
+def measure_each(subjects: Sequence[Subject], run: Run, truncation: TruncationOptions) -> list[TruncationFindings]:
     """`measure` for one network after the other."""
-    return [
-        measure(
-            subject,
-            options,
-            truncation,
-            progress=progress,
-            workers=workers,
-            kept=unfinished.network(f"network-{number}") if unfinished else None,
-        )
-        for number, subject in enumerate(subjects, start=1)
-    ]
+    return [measure(subject, run.apart(f"network-{number}"), truncation) for number, subject in enumerate(subjects, start=1)]
 
 
-def measure(
-    subject: Subject,
-    options: Options,
-    truncation: TruncationOptions,
-    *,
-    progress: Progress | None = None,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
-) -> TruncationFindings:
+def measure(subject: Subject, run: Run, truncation: TruncationOptions) -> TruncationFindings:
     """Remove the filters of a network in random orders, and see who is still right.
 
     All trajectories are measured on the same images. So they differ by the order of removal alone, and how far they lie apart is not
@@ -251,59 +225,39 @@ def measure(
 
     Args:
         subject: the network and its images.
-        options: of them `t0` ("auto" measures where the live zone begins), `freeze_at`, `precision`, `seed`, `device` and `batch`.
+        run: of its settings, `t0` ("auto" measures where the live zone begins), `freeze_at`, `precision`, `seed`, `device` and `batch`.
         truncation: how much is measured.
-        progress: told of what is at work, the passes made and those planned.
-        workers: processes that walk; any number gives the same bits.
-        kept: where each trajectory is kept as the work goes, and taken up again if it is there.
     """
-    measured, calibrated = parts_of(subject, options, truncation)
+    measured, calibrated = parts_of(subject, run.settings, truncation)
     classifier = subject.model.classifier
-    clock = Clock(
-        progress,
-        sum(plan(subject, options, truncation).values()),
-        kept=kept,
-    )
-    clock.prefix = subject.name
-    with clock.part("calibration"):
+    run.ledger.planned, run.ledger.label = sum(plan(subject, run.settings, truncation).values()), subject.name
+    with run.phase("calibration"):
         found_on = subject.images.subset(calibrated)
-        calibrating = game_of(classifier, Probability(subject.objective).on(found_on), (found_on,), options)
-        clock.add("calibration", len(found_on))
-    zone, t0 = zone_of(calibrating, options, seed=options.seed, clock=clock, kept=kept)
+        calibrating = game_of(classifier, Probability(subject.objective).on(found_on), (found_on,), run.settings)
+        run.spend(len(found_on))
+    zone, t0 = zone_of(calibrating, run, seed=run.settings.seed)
     images = subject.images.subset(measured)
-    game = ModelGame(classifier, calibrating.filters, Accuracy().on(images), batch=options.batch, precision=options.precision)
+    game = ModelGame(classifier, calibrating.filters, Accuracy().on(images), batch=run.settings.batch, precision=run.settings.precision)
     counts = counts_of(truncation.shares, game.n)
-    with clock.part("trajectories"):
+    with run.phase("trajectories"):
         whole, none = (_scores_without(game, np.arange(count)) > 0 for count in (0, game.n))
-        clock.add("trajectories", 2 * len(images))
-        right: dict[int, npt.NDArray[np.bool_]] = {}
-        pieces = [Trajectory(options.seed, index, counts) for index in range(truncation.trajectories)]
-        within_memory(game, lambda: walk_all(game, pieces, right, clock=clock, workers=workers, kept=kept), kept=kept, name="trajectories")
-    walked = np.stack([np.stack([whole, *right[piece.index], none]) for piece in pieces])
+        run.spend(2 * len(images))
+        right: dict[int, Arrays] = {}
+        pieces = [Trajectory(run.settings.seed, index, counts) for index in range(truncation.trajectories)]
+        within_memory(game, lambda: walk_all(game, pieces, right, run), store=run.store, name="trajectories")
+    walked = np.stack([np.stack([whole, *right[piece.index]["right"], none]) for piece in pieces])
     fan = Fan((0, *counts, game.n), walked, images.labels, images.groups if subject.subgroups else None)
-    halved = game.batch if game.batch < options.batch else None
-    return TruncationFindings(fan, measured, calibrated, zone, t0, halved, clock.passes, clock.seconds)
+    halved = game.batch if game.batch < run.settings.batch else None
+    return TruncationFindings(fan, measured, calibrated, zone, t0, halved, run.ledger.passes, run.ledger.seconds)
 
 
-def walk_all(
-    game: ModelGame,
-    pieces: Sequence[Trajectory],
-    right: dict[int, npt.NDArray[np.bool_]],
-    *,
-    clock: Clock,
-    workers: int = 1,
-    kept: KeptNetwork | None = None,
-) -> None:
-    """Who is right along each trajectory, into `right` by index; those that are there or kept are not walked again."""
-    for piece in pieces:
-        if piece.index not in right and kept is not None and (found := kept.arrays(f"trajectory-{piece.index}")) is not None:
-            right[piece.index] = found["right"]
-            clock.restore("trajectories", float(found["right"].size))
-    missing = [piece for piece in pieces if piece.index not in right]
-    with WorkerPool(game, workers) as pool:
-        for piece, scores in zip(missing, pool.run(missing), strict=True):
-            right[piece.index] = scores > 0
-            clock.add("trajectories", float(scores.size))
-            clock.tell("trajectories", 0, 0)
-            if kept is not None:
-                kept.keep_arrays(f"trajectory-{piece.index}", right=right[piece.index])
+def walk_all(game: ModelGame, pieces: Sequence[Trajectory], right: dict[int, Arrays], run: Run) -> None:
+    """Who is right along each trajectory, into `right` by index; those that are there or stored are not walked again."""
+
+    def walk(missing: Sequence[int]) -> Iterator[Arrays]:
+        with WorkerPool(game, run.workers) as pool:
+            for scores in pool.run([pieces[index] for index in missing]):
+                yield {"right": scores > 0}
+
+    keys = [f"trajectory-{piece.index}" for piece in pieces]
+    run.cached_each(keys, walk, ARRAYS, passes=lambda found: float(found["right"].size), results=right)

@@ -17,11 +17,14 @@ from repairkit.attacks.generate import Attacked, attack, draw_targets
 from repairkit.attacks.methods import APGDT, DIFGSM, FGSM, MIFGSM, PGD, Square, method_of
 from repairkit.attacks.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
 from repairkit.data.images import LabelledImages
-from repairkit.errors import DataError, DataWarning, ModelError, UsageError
+from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import FilterId
 from repairkit.objectives import AttackSuccess
+from repairkit.run.context import Run
+from repairkit.run.store import RunStore
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 QUICK = PGD(steps=4, step=4 / 255)
@@ -190,7 +193,7 @@ def test_made_images_keep_labels_targets_and_where_they_came_from():
 
 def test_a_seed_fixes_every_bit(tmp_path):
     victim, images, targets = setting()
-    made = [attack(victim, images, targets, QUICK, seed=seed, cache=tmp_path / str(number)) for number, seed in enumerate((3, 3, 4))]
+    made = [attack(victim, images, targets, QUICK, seed=seed) for seed in (3, 3, 4)]
     np.testing.assert_array_equal(made[0].images.pixels, made[1].images.pixels)
     assert (made[0].images.pixels != made[2].images.pixels).any()
 
@@ -260,23 +263,7 @@ def test_network_and_random_numbers_are_given_back_as_they_were(work, interrupte
     np.testing.assert_array_equal(np.random.get_state()[1], numbers)  # noqa: NPY002
 
 
-# ---- the cache and the file ----
-
-
-def no_attack(*_args, **_kwargs):
-    raise AssertionError("made anew")
-
-
-def test_made_images_are_made_once(tmp_path, monkeypatch):
-    victim, images, targets = setting()
-    first = attack(victim, images, targets, QUICK, cache=tmp_path)
-    assert first.passes == len(images) * (3 * 4 + 1) == len(images) * (QUICK.passes + 1)
-    monkeypatch.setattr(attacks, "perturb", no_attack)
-    regrouped = replace(images, groups=np.array(["z"] * len(images)))
-    again = attack(victim, regrouped, targets, PGD(steps=4, step=4 / 255), cache=tmp_path, batch=2, progress=no_attack)
-    np.testing.assert_array_equal(again.images.pixels, first.images.pixels)
-    np.testing.assert_array_equal(again.hit, first.hit)
-    assert (again.passes, again.key, again.images.group_names) == (0, first.key, ("z",))
+# ---- the store and the file ----
 
 
 def other_weights(victim, images, targets):
@@ -302,123 +289,57 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_decides_the_images_makes_them_anew(change, tmp_path):
+def test_whatever_decides_the_images_is_in_their_key(change):
     victim, images, targets = setting()
-    first = attack(victim, images, targets, QUICK, cache=tmp_path)
+    first = attack(victim, images, targets, QUICK)
     (victim, images, targets), method, seed = CHANGES[change](victim, images, targets)
     if change == "images":
         targets = draw_targets(images.labels, 5, seed=1)
-    other = attack(victim, images, targets, method, seed=seed, cache=tmp_path)
-    assert other.passes > 0
-    assert other.key != first.key
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "altered", "other"])
-def test_a_damaged_cache_is_made_anew(damage, tmp_path):
-    victim, images, targets = setting()
-    first = attack(victim, images, targets, QUICK, cache=tmp_path)
-    (file,) = tmp_path.iterdir()
-    content = bytearray(file.read_bytes())
-    if damage == "cut":
-        content = content[: len(content) // 2]
-    elif damage == "flipped":
-        content[content.find(b"\x93NUMPY") + 400] ^= 1
-    elif damage == "empty":
-        content = bytearray()
-    file.write_bytes(content)
-    if damage == "altered":
-        with np.load(file) as arrays:
-            altered = dict(arrays) | {"pixels": arrays["pixels"] ^ 1}
-        np.savez(file, **altered)
-    if damage == "other":
-        replace(first, key="0" * 64).write(file)
-    again = attack(victim, images, targets, QUICK, cache=tmp_path)
-    assert again.passes > 0
-    np.testing.assert_array_equal(again.images.pixels, first.images.pixels)
-    assert attack(victim, images, targets, QUICK, cache=tmp_path).passes == 0
+    assert attack(victim, images, targets, method, seed=seed).key != first.key
 
 
 EACH = QUICK.passes + 1
 
 
-def cut_off(victim, images, targets, folder, after: float) -> None:
-    """An attack that ends with an interrupt as soon as it made more than so many image passes; it cleans nothing up, as a kill does not."""
-
-    def progress(_what, made, _planned):
-        if made > after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        attack(victim, images, targets, QUICK, batch=4, cache=folder, progress=progress)
+def in_a_run(folder, victim, images, targets, progress=None):
+    """The images and what making them is booked as."""
+    run = Run.start(Options(), store=RunStore(folder / "run", {}, command="again"), progress=progress)
+    with run.phase("attack"):
+        return attack(victim, images, targets, QUICK, batch=4, run=run), run.ledger.passes
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
-def test_an_attack_that_was_cut_off_goes_on_to_the_same_bits(done, tmp_path):
+def test_an_attack_that_was_cut_off_goes_on_to_the_same_bits(done, tmp_path, monkeypatch):
     victim, images, targets = setting(10)
-    whole = attack(victim, images, targets, QUICK, batch=4, cache=tmp_path / "whole")
-    cut_off(victim, images, targets, tmp_path / "cut", after=done * 4 * EACH)
-    told = []
-    resumed = attack(victim, images, targets, QUICK, batch=4, cache=tmp_path / "cut", progress=lambda *now: told.append(now[1:]))
+    whole = attack(victim, images, targets, QUICK, batch=4)
+
+    def progress(_what, made, _planned):
+        if made > done * 4 * EACH:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_a_run(tmp_path, victim, images, targets, progress)
+    made = []
+    real = attacks.perturb
+    monkeypatch.setattr(attacks, "perturb", lambda *given, **more: made.append(len(given[1])) or real(*given, **more))
+    resumed, passes = in_a_run(tmp_path, victim, images, targets)
     np.testing.assert_array_equal(resumed.images.pixels, whole.images.pixels)
     np.testing.assert_array_equal(resumed.hit, whole.hit)
     assert resumed.key == whole.key
-    assert told[-1] == (resumed.passes, resumed.passes) == ((10 - 4 * done) * EACH,) * 2
-    assert [file.name for file in (tmp_path / "cut").iterdir()] == [f"{whole.key[:32]}.npz"]
-    assert attack(victim, images, targets, QUICK, cache=tmp_path / "cut").passes == 0
-
-
-def test_only_the_same_attack_goes_on(tmp_path):
-    victim, images, targets = setting(10)
-    cut_off(victim, images, targets, tmp_path, after=8 * EACH)
-    assert attack(victim, images, targets, QUICK, batch=4, seed=1, cache=tmp_path).passes == 10 * EACH
-    assert attack(victim, images, targets, QUICK, batch=5, cache=tmp_path).passes == 10 * EACH
-    assert not list(tmp_path.glob("*.part"))
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other", "short"])
-def test_a_damaged_part_is_made_again(damage, tmp_path):
-    victim, images, targets = setting(10)
-    whole = attack(victim, images, targets, QUICK, batch=4, cache=tmp_path / "whole")
-    cut_off(victim, images, targets, tmp_path, after=8 * EACH)
-    part = next(tmp_path.glob("*.part/*"))
-    content = bytearray(part.read_bytes())
-    if damage == "flipped":
-        content[content.find(b"\x93NUMPY") + 400] ^= 1
-    part.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "flipped": content, "other": b"\x93NUMPY", "short": b""}[damage])
-    if damage == "short":
-        np.savez(part, pixels=images.pixels[:1], hit=np.zeros(1, bool))
-    again = attack(victim, images, targets, QUICK, batch=4, cache=tmp_path)
-    assert again.passes == (10 - 4) * EACH
-    np.testing.assert_array_equal(again.images.pixels, whole.images.pixels)
-
-
-def test_a_frozen_network_keeps_no_parts(tmp_path):
-    victim, images, targets = setting(10)
-    cut_off(victim, images, targets, tmp_path, after=8 * EACH)
-    kept = sorted(tmp_path.rglob("*"))
-    with Freeze(victim.network, {FilterId("0", channel): 0.3 for channel in range(6)}):
-        cut_off(victim, images, targets, tmp_path, after=8 * EACH)
-        assert attack(victim, images, targets, QUICK, batch=4, cache=tmp_path).passes == 10 * EACH
-    assert sorted(tmp_path.rglob("*")) == kept
+    assert sum(made) == 10 - 4 * done
+    assert passes == {"attack": 10 * EACH}
 
 
 def test_a_frozen_network_is_not_taken_for_the_one_whose_weights_it_has(tmp_path):
     victim, images, targets = setting()
-    attack(victim, images, targets, QUICK, cache=tmp_path)
+    plain, _ = in_a_run(tmp_path, victim, images, targets)
+    stored = sorted(tmp_path.rglob("*"))
     with Freeze(victim.network, {FilterId("0", channel): 0.3 for channel in range(6)}):
-        frozen = attack(victim, images, targets, QUICK, cache=tmp_path)
-    assert frozen.passes > 0
-    assert attack(victim, images, targets, QUICK, cache=tmp_path).passes == 0
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_images_are_not_lost_where_the_cache_cannot_be_written(tmp_path):
-    victim, images, targets = setting()
-    (tmp_path / "file").write_text("no folder")
-    with pytest.warns(DataWarning, match="could not be cached"):
-        made = attack(victim, images, targets, QUICK, cache=tmp_path / "file")
-    assert made.passes > 0
+        frozen, passes = in_a_run(tmp_path, victim, images, targets)
+        np.testing.assert_array_equal(frozen.images.pixels, attack(victim, images, targets, QUICK, batch=4).images.pixels)
+    assert not np.array_equal(frozen.images.pixels, plain.images.pixels)
+    assert passes == {"attack": len(images) * EACH}
+    assert sorted(tmp_path.rglob("*")) == stored
 
 
 def test_a_file_holds_all_of_it(tmp_path):
@@ -560,7 +481,7 @@ def test_a_label_lost_in_one_restart_is_lost(monkeypatch):
     label, target = int(images.labels[0]), int(targets[0])
     other = ({0, 1, 2} - {label, target}).pop()
     said = iter([other, label, target])
-    monkeypatch.setattr("repairkit.attacks.robustness.predict", lambda *_args, **_kwargs: np.array([next(said)]))
+    monkeypatch.setattr("repairkit.attacks.robustness.predict_pixels", lambda *_args, **_kwargs: np.array([next(said)]))
     twice = afresh(victim, images, targets, QUICK, restarts=2)
     assert (twice.hit.tolist(), twice.recovered.tolist()) == ([False], [False])
     assert afresh(victim, images, targets, QUICK, restarts=5).hit.tolist() == [True]

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 
 from repairkit.errors import DataError, UsageError
-from repairkit.repair.selection import Choice, Step
-from repairkit.run.store import Unfinished, check_resumable, place_beside
+from repairkit.repair.selection import SELECTION, Choice, Step
+from repairkit.run.store import ARRAYS, RunStore, check_resumable, place_beside
 
 
 def unfinished(out, **configuration):
-    return Unfinished(out, {"seed": 0, "curve": (1, 2)} | configuration, command="repairkit fairness --resume")
+    return RunStore(out, {"seed": 0, "curve": (1, 2)} | configuration, command="repairkit fairness --resume")
 
 
 def test_nothing_is_made_before_there_is_work_to_keep(tmp_path):
     work = unfinished(tmp_path / "deeper" / "run")
-    network = work.network("repaired-fold-1")
+    network = work.within("repaired-fold-1")
     checkpoint = network.checkpoint("attribution")
     assert checkpoint.begin({"budget": 1}) is None
-    assert network.choice() is None
+    assert network.read("choice", SELECTION) is None
     work.keep_seconds({"attribution": 1.0})
-    with pytest.raises(KeyError) as error, work.told():
+    with pytest.raises(KeyError) as error, work.with_command():
         raise KeyError
     assert not hasattr(error.value, "__notes__")
     assert work.seconds() == {}
@@ -40,13 +40,13 @@ def test_what_was_kept_is_there_again_every_bit(tmp_path):
     )
     choice = Choice(path, 1, "the limit of 1 filters was reached", 12.300000000000001)
     work = unfinished(tmp_path / "run")
-    work.network("repaired-fold-1").keep_choice(choice)
+    work.within("repaired-fold-1").write("choice", choice, SELECTION, spent=[])
     work.keep_seconds({"choosing": 1.25})
     again = unfinished(tmp_path / "run")
-    restored = again.network("repaired-fold-1").choice()
+    restored, _ = again.within("repaired-fold-1").read("choice", SELECTION)
     assert restored == choice
     assert math.copysign(1, restored.path[1].source) == -1
-    assert again.network("repaired-fold-2").choice() is None
+    assert again.within("repaired-fold-2").read("choice", SELECTION) is None
     assert again.seconds() == {"choosing": 1.25}
     again.remove()
     assert list(tmp_path.iterdir()) == []
@@ -70,7 +70,7 @@ def test_another_configuration_is_refused(tmp_path, configuration, message):
 def test_whatever_ends_a_run_tells_how_to_go_on(tmp_path, error):
     work = unfinished(tmp_path / "run")
     work.begin()
-    with pytest.raises(error) as raised, work.told():
+    with pytest.raises(error) as raised, work.with_command():
         raise error
     assert raised.value.__notes__ == ["what was done so far is kept; to go on: repairkit fairness --resume"]
 
@@ -99,38 +99,38 @@ def test_resuming_is_asked_for_if_and_only_if_there_is_something(tmp_path, monke
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"chosen": 1}', '{"path": [{"filters": 1}]}'])
 def test_a_choice_that_cannot_be_read(tmp_path, content):
     work = unfinished(tmp_path / "run")
-    work.network("a").keep_choice(Choice((), 0, "", 0.0))
+    work.within("a").write("choice", Choice((), 0, "", 0.0), SELECTION, spent=[])
     (work.path / "a" / "choice.json").write_text(content)
     with pytest.raises(DataError, match=r"choice.json.*; remove .*"):
-        work.network("a").choice()
+        work.within("a").read("choice", SELECTION)
 
 
 def test_arrays_that_took_long_are_there_again_every_bit(tmp_path):
-    network = unfinished(tmp_path / "run").network("repaired-fold-1")
-    assert network.arrays("square") is None
+    network = unfinished(tmp_path / "run").within("repaired-fold-1")
+    assert network.read("square", ARRAYS) is None
     kept = {
         "hit": np.array([True, False]),
         "least": np.array([[1 / 3, np.inf], [np.nan, -0.0]]),
         "passes": np.array(7),
         "name": np.array("PGD"),
     }
-    network.keep_arrays("square", **kept)
-    network.keep_arrays("attribution", hit=np.zeros(2))
+    network.write("square", kept, ARRAYS, spent=[])
+    network.write("attribution", {"hit": np.zeros(2)}, ARRAYS, spent=[])
     assert network.checkpoint("attribution").begin({}) is None  # a checkpoint of the same name is another file
-    again = unfinished(tmp_path / "run").network("repaired-fold-1")
-    restored = again.arrays("square")
+    again = unfinished(tmp_path / "run").within("repaired-fold-1")
+    restored, _ = again.read("square", ARRAYS)
     assert restored.keys() == kept.keys()
     for name, array in kept.items():
         assert (restored[name].dtype, restored[name].tobytes()) == (array.dtype, array.tobytes())
-    assert unfinished(tmp_path / "run").network("repaired-fold-2").arrays("square") is None
-    again.keep_arrays("square", hit=np.array([3]))
-    assert {name: array.tolist() for name, array in again.arrays("square").items()} == {"hit": [3]}
+    assert unfinished(tmp_path / "run").within("repaired-fold-2").read("square", ARRAYS) is None
+    again.write("square", {"hit": np.array([3])}, ARRAYS, spent=[])
+    assert {name: array.tolist() for name, array in again.read("square", ARRAYS)[0].items()} == {"hit": [3]}
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "pickle"])
 def test_arrays_that_cannot_be_read(tmp_path, damage):
     work = unfinished(tmp_path / "run")
-    work.network("a").keep_arrays("square", hit=np.arange(100.0))
+    work.within("a").write("square", {"hit": np.arange(100.0)}, ARRAYS, spent=[])
     file = work.path / "a" / "square.arrays.npz"
     content = bytearray(file.read_bytes())
     content[content.find(b"\x93NUMPY") + 400] ^= 1
@@ -140,4 +140,4 @@ def test_arrays_that_cannot_be_read(tmp_path, damage):
     with pytest.raises(
         DataError, match=r"expected arrays of an unfinished run at .*square.arrays.npz, .*; remove it to compute them again"
     ):
-        work.network("a").arrays("square")
+        work.within("a").read("square", ARRAYS)
