@@ -138,7 +138,7 @@ def test_what_does_not_stop_is_extrapolated_from_the_same_permutations():
     game = TableGame(5, 6)
     rows = np.array([permutation(game, 1, index, batch=2) for index in range(80)])
     halves = rows[0::2], rows[1::2]
-    settings = {"top_k": 2, "end": "high", "tolerance": 0.1, "repeats": 2}
+    settings = {"top": 2, "end": "high", "tolerance": 0.1, "repeats": 2}
     found, extrapolated = compare(halves, most=5000, **settings)
     assert extrapolated
     assert len(found) == 2
