@@ -45,6 +45,7 @@ bench: $(STAMP)
 
 # Reports, and tables in README, docs/results.md, recipe headers and reports/paper.md, from the committed result JSON; the stored texts of tests/golden.
 figures: $(STAMP)
+	$(BIN)/python -m tools.result_schema
 	$(BIN)/python -m tools.views reports
 	$(BIN)/python -m tools.paper reports
 	$(BIN)/python -m tools.embed README.md docs/results.md recipes/*.toml

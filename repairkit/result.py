@@ -1,22 +1,22 @@
-"""The result of a run: what `result.json` holds, and all that a report may show.
+"""The result of an experiment: what `result.json` holds, and all that a report may show.
 
-Reports are views of this and do no arithmetic. Every share is in 0 .. 1, every difference is
-`second - first`, and every interval is at the `level` of the result (0.95 unless said).
-Here stands what several kinds of results have; what one kind alone measures stands in its own module, such as `fairness_result`.
+Reports are views of this and do no arithmetic. Every share is in 0 .. 1, every difference is `second - first`, and every interval is at
+the `level` of the result (0.95 unless said). Here stands what several kinds have; what one kind alone measures is its `extra`.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, Final, Generic, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import TypeVar
 
 from repairkit.errors import DataError
 from repairkit.files import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
 Claim = Literal["better", "worse", "no claim"]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,6 +25,9 @@ class Record(BaseModel):
     """A frozen record; unknown keys are errors, so a typo never passes silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Extra = TypeVar("Extra", bound=Record, default=Any)
 
 
 class Column(Record):
@@ -316,43 +319,55 @@ class Reproduction(Record):
     settings: dict[str, str]
 
 
-class Result(Record):
-    """What every kind of report has; a kind adds what it alone measures.
+class NoExtra(Record):
+    """Nothing beside what all kinds have."""
 
-    A new kind is a class in a module of its own, `critical_result` for instance, and its entry in `repairkit.experiments.report_kinds`.
+
+class Result(Record, Generic[Extra]):
+    """What an experiment found out: all that a report may show.
+
+    Every kind of experiment has this one class. What a kind alone measures stands in `extra`, a record of the kind.
 
     Raises:
-        DataError (from `read`): the file is missing, is no JSON, or is not of this schema.
+        DataError (from `read`): the file is missing, is no JSON, or is of another schema.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     kind: str
     title: str
     created: str  # ISO date
-    notices: list[str] = Field(default_factory=list)  # for instance that the faces are drawn
+    notices: list[str] = Field(default_factory=list)  # for instance that the faces are synthetic
     level: float = 0.95
     folds: int = 1
     model: str
-    objective: str  # the worth whose values ranked the filters, in words
+    objective: str  # whose values ranked the filters, in words
     verdict: Verdict
     columns: list[Column]  # networks that are compared; of one network alone, that one
-    groups: list[str]
-    shares: list[Share]
-    differences: list[Difference]
-    frozen: list[FrozenFilter]
-    histograms: list[Histogram]
+    groups: list[str] = Field(default_factory=list)
+    shares: list[Share] = Field(default_factory=list)
+    differences: list[Difference] = Field(default_factory=list)
+    frozen: list[FrozenFilter] = Field(default_factory=list)
+    histograms: list[Histogram] = Field(default_factory=list)
     method: list[str]  # how it was found, one sentence each
     costs: list[Cost]
     alternatives: list[Alternative] = Field(default_factory=list)  # empty unless they were asked for
     guarantees: list[Guaranteed] = Field(default_factory=list)  # empty unless they were asked for
     limits: list[str]
     reproduction: Reproduction
-    comparison: Comparison | None = None  # None unless it was asked for
+    comparisons: dict[str, Comparison] = Field(default_factory=dict)  # with baselines, by column; empty unless they were asked for
+    extra: Extra
 
     @property
     def compared(self) -> dict[str, Comparison]:
-        """What was held against baselines, by the label of its column; of the one network of a report that needs none, ""."""
-        return {"": self.comparison} if self.comparison else {}
+        """The comparisons by the label of their column; of the only network of a report, by ""."""
+        if len(self.comparisons) < 2:
+            return dict(zip([""], self.comparisons.values(), strict=False))
+        return {column.label: self.comparisons[column.key] for column in self.columns if column.key in self.comparisons}
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """That of the only network which was compared; None where none or several were."""
+        return self.compared.get("")
 
     def share(self, column: str, metric: str, group: str | None = None) -> Share:
         """The one entry of that column, metric and group; KeyError if there is none."""
@@ -368,7 +383,28 @@ class Result(Record):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read and check a `result.json`."""
+        check_schema(path)
         return read_record(cls, path)
+
+
+class _Versioned(BaseModel):
+    schema_version: int
+
+
+def check_schema(path: Path) -> None:
+    """Whether a result is of the schema of this version.
+
+    Raises:
+        DataError: it is newer or older, or it is no result.
+    """
+    found = read_record(_Versioned, path).schema_version
+    if found > SCHEMA_VERSION:
+        raise DataError(f"{path} has result schema {found}, this version of repairkit reads {SCHEMA_VERSION}; install a newer repairkit")
+    if found < SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has result schema {found}, this version of repairkit reads {SCHEMA_VERSION}; "
+            "run the experiment again, or convert the file with tools/migrate_results.py of the repository"
+        )
 
 
 def read_record(model: type[Model], path: Path) -> Model:

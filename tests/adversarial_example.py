@@ -4,8 +4,17 @@ import math
 
 import numpy as np
 from report_example import wilson
+from results import changed
 
-from repairkit.experiments.adversarial.result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation, Strength, SweepPoint
+from repairkit.experiments.adversarial.result import (
+    AdversarialExtra,
+    AdversarialResult,
+    Adversary,
+    FrontierPoint,
+    RankCorrelation,
+    Strength,
+    SweepPoint,
+)
 from repairkit.result import Column, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
 
 COLUMNS = {
@@ -141,40 +150,16 @@ def adversarial_result() -> AdversarialResult:
     """The whole example: four networks, nine adversaries, help against stored images and none against those who know the repair."""
     values = [0.031, 0.024, 0.022, 0.019, 0.015, 0.012, 0.011]
     shares = _shares()
-    return AdversarialResult(
-        kind="adversarial",
-        title="Adversarial repair of an invented Inception",
-        created="2031-04-01",
-        notices=["These numbers are invented to show what a report looks like."],
-        model="example_inception (invented, 17,216 filters)",
-        objective="target success on the stored adversarial images minus clean accuracy",
-        images="invented images, 1,600 of 20 classes",
-        parts={
-            "attribute": "640 clean images, 480 of them attacked",
-            "choose": "432 clean images, 320 of them attacked",
-            "report": "528 clean images, 320 of them attacked",
-        },
-        attack="PGD, L-infinity, eps 16/255, 30 steps of 0.8/255, a random start, targets drawn once and never the label",
-        verdict=Verdict(
+    return AdversarialResult(kind="adversarial", title="Adversarial repair of an invented Inception", created="2031-04-01", notices=["These numbers are invented to show what a report looks like."], model="example_inception (invented, 17,216 filters)", objective="target success on the stored adversarial images minus clean accuracy", verdict=Verdict(
             outcome="repaired against stored images",
             headline="Freezing 7 filters takes target success of stored images from 100.0 % to 28.1 %; an adversary who attacks the repaired network "
             "afresh is not held off.",
             sentences=["Worst of the attacks run afresh: the label survives on none of 64 images, before and after."],
             worse=["Clean accuracy fell by 1.1 percentage points, an amount that may be chance (n = 528)."],
-        ),
-        columns=[Column(key=key, label=label, explanation=explanation) for key, (label, explanation) in COLUMNS.items()],
-        groups=list(ADVERSARIES),
-        shares=shares,
-        differences=_differences(shares),
-        frozen=[
+        ), columns=[Column(key=key, label=label, explanation=explanation) for key, (label, explanation) in COLUMNS.items()], groups=list(ADVERSARIES), shares=shares, differences=_differences(shares), frozen=[
             FrozenFilter(fold=0, column="repaired", layer=layer, channel=channel, constant=0.2, value=value, half_width=0.004, screen=value * 0.8)
             for (layer, channel), value in zip(FROZEN, values, strict=True)
-        ],
-        histograms=[_histogram(values)],
-        method=["Engine tmab: a gradient screen of all 17,216 filters, then exact flips of the 120 highest."],
-        costs=[Cost(part="attack", passes=115200, seconds=611.0), Cost(part="evaluation", passes=402000, seconds=2411.5)],
-        limits=["Only changes bounded in L-infinity were tried: nothing is said about patches or rotations."],
-        reproduction=Reproduction(
+        ], histograms=[_histogram(values)], method=["Engine tmab: a gradient screen of all 17,216 filters, then exact flips of the 120 highest."], costs=[Cost(part="attack", passes=115200, seconds=611.0), Cost(part="evaluation", passes=402000, seconds=2411.5)], limits=["Only changes bounded in L-infinity were tried: nothing is said about patches or rotations."], reproduction=Reproduction(
             command="repairkit adversarial --model example_inception",
             seed=0,
             versions={"repairkit": "0.1.0", "torchattacks": "3.5.1"},
@@ -182,18 +167,16 @@ def adversarial_result() -> AdversarialResult:
             machine="an invented machine with two cores",
             minutes=51.2,
             settings={"attack eps": "0.0627", "max-filters": "16", "max_clean_drop": "0.03"},
-        ),
-        adversaries=[
+        ), extra=AdversarialExtra(images="invented images, 1,600 of 20 classes", parts={
+            "attribute": "640 clean images, 480 of them attacked",
+            "choose": "432 clean images, 320 of them attacked",
+            "report": "528 clean images, 320 of them attacked",
+        }, attack="PGD, L-infinity, eps 16/255, 30 steps of 0.8/255, a random start, targets drawn once and never the label", adversaries=[
             Adversary(
                 key=key, kind=kind, title=title, description=description, targeted=counts[0][0] is not None, n=n, passes=n * len(COLUMNS) * 91
             )
             for key, (kind, title, description, n, counts) in ADVERSARIES.items()
-        ],
-        frontier=_frontier(),
-        sweep=_sweep(),
-        strengths=_strengths(),
-        correlation=RankCorrelation(of="attack-success and accuracy values", n=3086, value=0.251, low=0.22, high=0.281),
-    )  # fmt: skip
+        ], frontier=_frontier(), sweep=_sweep(), strengths=_strengths(), correlation=RankCorrelation(of="attack-success and accuracy values", n=3086, value=0.251, low=0.22, high=0.281)))  # fmt: skip
 
 
 def _of(full: AdversarialResult, columns: set[str]) -> dict[str, object]:
@@ -202,31 +185,29 @@ def _of(full: AdversarialResult, columns: set[str]) -> dict[str, object]:
         "columns": [column for column in full.columns if column.key in columns],
         "shares": [share for share in full.shares if share.column in columns],
         "differences": [entry for entry in full.differences if {entry.first, entry.second} <= columns],
-        "sweep": [point for point in full.sweep if point.column in columns],
-        "strengths": [entry for entry in full.strengths if entry.column in columns],
+        "sweep": [point for point in full.extra.sweep if point.column in columns],
+        "strengths": [entry for entry in full.extra.strengths if entry.column in columns],
     }
 
 
 def adversarial_cases() -> dict[str, AdversarialResult]:
     """The example, and what else a run may leave behind."""
     full = adversarial_result()
-    two = full.model_copy(update=_of(full, {"original", "repaired"}))
-    none = full.model_copy(
-        update=_of(full, {"original"})
+    two = changed(full, _of(full, {"original", "repaired"}))
+    none = changed(full, _of(full, {"original"})
         | {
-            "frozen": [], "frontier": [point.model_copy(update={"chosen": False}) for point in full.frontier],
+            "frozen": [], "frontier": [point.model_copy(update={"chosen": False}) for point in full.extra.frontier],
             "verdict": Verdict(outcome="no repair", headline="No filter was worth freezing: the network is unchanged.", sentences=[], worse=[]),
         }
     )  # fmt: skip
     weak = {"noise", "replay"}
     success = {"noise": 0, "replay": 9}
-    unfooled = none.model_copy(
-        update={
+    unfooled = changed(none, {
             "verdict": Verdict(
                 outcome="cannot be fooled", headline="The attack does not fool this network to begin with.", sentences=["Nothing was frozen."],
                 worse=[],
             ),
-            "groups": ["noise", "replay"], "adversaries": [entry for entry in full.adversaries if entry.key in weak],
+            "groups": ["noise", "replay"], "adversaries": [entry for entry in full.extra.adversaries if entry.key in weak],
             "shares": [
                 _share(share.metric, share.group, "original", success[str(share.group)], share.n) if share.metric == "target success" else share
                 for share in none.shares if share.group in {None, *weak} and (share.metric, share.group) != ("recovered label", "replay")
@@ -234,14 +215,11 @@ def adversarial_cases() -> dict[str, AdversarialResult]:
             "histograms": [], "method": [], "frontier": [], "sweep": [], "strengths": [], "correlation": None,
         }
     )  # fmt: skip
-    bare = unfooled.model_copy(
-        update={"adversaries": [], "shares": [], "groups": [], "columns": [], "costs": [], "limits": [], "notices": []}
-    )
-    hard = full.model_copy(
-        update={
-            "strengths": [entry.model_copy(update={"median_eps": None}) for entry in full.strengths],
-            "sweep": [point.model_copy(update={"success": 0.0, "low": 0.0, "high": 0.06}) for point in full.sweep],
-            "frontier": full.frontier[:1],
+    bare = changed(unfooled, {"adversaries": [], "shares": [], "groups": [], "columns": [], "costs": [], "limits": [], "notices": []})
+    hard = changed(full, {
+            "strengths": [entry.model_copy(update={"median_eps": None}) for entry in full.extra.strengths],
+            "sweep": [point.model_copy(update={"success": 0.0, "low": 0.0, "high": 0.06}) for point in full.extra.sweep],
+            "frontier": full.extra.frontier[:1],
         }
     )  # fmt: skip
     return {

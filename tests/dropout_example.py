@@ -7,6 +7,7 @@ from functools import cache
 
 import three_colours
 import torch
+from results import changed
 
 from repairkit.baselines.compare import suited
 from repairkit.experiments.dropout.run import DropoutTask, find
@@ -51,9 +52,10 @@ def found(options=SMALL):
 def dropout_cases():
     """Results of every shape."""
     result = found()[2]
-    nothing = result.model_copy(
-        update={
-            "removal": [point for point in result.removal if not point.filters],
+    nothing = changed(
+        result,
+        {
+            "removal": [point for point in result.extra.removal if not point.filters],
             "differences": result.differences[:1],
             "shares": [share for share in result.shares if share.metric == "accuracy"],
             "groups": [],
@@ -63,22 +65,22 @@ def dropout_cases():
             "costs": [],
             "limits": [],
             "notices": [],
-        }
+        },
     )
-    bare = nothing.model_copy(update={"removal": [], "differences": [], "shares": [], "columns": []})
+    bare = changed(nothing, {"removal": [], "differences": [], "shares": [], "columns": []})
     empty = [
         entry.model_copy(update={"counts": {column: [0] * len(counts) for column, counts in entry.counts.items()}})
-        for entry in result.spreads
+        for entry in result.extra.spreads
     ]
     many = [
         entry.model_copy(update={"counts": {column: [100 * n for n in counts] for column, counts in entry.counts.items()}})
-        for entry in result.spreads
+        for entry in result.extra.spreads
     ]
     return {
         "dropout": result,
         "dropout, compared": found(COMPARED)[2],
         "dropout, nothing frozen": nothing,
         "dropout, bare": bare,
-        "dropout, empty histograms": result.model_copy(update={"spreads": empty}),
-        "dropout, many filters": result.model_copy(update={"spreads": many}),
+        "dropout, empty histograms": changed(result, {"spreads": empty}),
+        "dropout, many filters": changed(result, {"spreads": many}),
     }

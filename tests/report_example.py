@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
+from results import changed
 
-from repairkit.experiments.fairness.result import CurvePoint, Disparity, FairnessResult
+from repairkit.experiments.fairness.result import CurvePoint, Disparity, FairnessExtra, FairnessResult
 from repairkit.result import Alternative, Column, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
 
 SIZES = {"lighter men": 186, "lighter women": 142, "darker men": 158, "darker women": 136}
@@ -166,8 +167,6 @@ def example_result() -> FairnessResult:
         ],
         folds=5,
         model="example_net (invented, 2,976 filters)",
-        target="Drawn faces, balanced over four groups (622 images)",
-        source="Drawn faces, mostly lighter (600 images)",
         objective="mean subgroup recall + source accuracy",
         verdict=Verdict(
             outcome="repaired",
@@ -183,17 +182,7 @@ def example_result() -> FairnessResult:
         groups=list(SIZES),
         shares=_shares(),
         differences=[entry for pair in PAIRS for entry in _differences(*pair)],
-        disparities=[
-            Disparity(
-                column=column,
-                difference=max(by.values()) - min(by.values()),
-                ratio=min(by.values()) / max(by.values()),
-                lowest_group=min(by, key=by.__getitem__),
-            )
-            for column, by in recalls.items()
-        ],
         frozen=_frozen(),
-        curves=_curves(),
         histograms=[_histogram()],
         method=[
             "Engine tmab: a gradient screen of all 2,976 filters, then exact flips of the 40 lowest and of an audit sample of 60.",
@@ -219,6 +208,20 @@ def example_result() -> FairnessResult:
             machine="an invented machine with two cores, no accelerator",
             minutes=3.4,
             settings={"engine": "tmab", "budget": "40,000 image passes", "top": "40", "max-filters": "16", "max-clean-drop": "1 point"},
+        ),
+        extra=FairnessExtra(
+            target="Drawn faces, balanced over four groups (622 images)",
+            source="Drawn faces, mostly lighter (600 images)",
+            disparities=[
+                Disparity(
+                    column=column,
+                    difference=max(by.values()) - min(by.values()),
+                    ratio=min(by.values()) / max(by.values()),
+                    lowest_group=min(by, key=by.__getitem__),
+                )
+                for column, by in recalls.items()
+            ],
+            curves=_curves(),
         ),
     )
 
@@ -248,4 +251,4 @@ def with_alternatives() -> FairnessResult:
         row("last_layer", "Last layer", chosen="penalty 0.1"),
         row("dropout", "Dropout-trained", minutes=None, images=None, training_data=True),
     ]
-    return full.model_copy(update={"alternatives": rows, "shares": [*full.shares, *shares], "differences": [*full.differences, *lost]})
+    return changed(full, {"alternatives": rows, "shares": [*full.shares, *shares], "differences": [*full.differences, *lost]})

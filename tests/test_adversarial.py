@@ -10,6 +10,7 @@ import brittle
 import numpy as np
 import pytest
 import torch
+from results import changed
 from scipy import stats
 
 from repairkit.alternatives import adversarial_fine_tuning as hardening
@@ -172,7 +173,7 @@ def test_a_network_that_the_attack_cannot_fool_is_left_alone_and_the_report_says
     assert "does not fool this network to begin with" in result.verdict.headline
     assert "0 of 30 and 0 of 30 reached their target" in result.verdict.sentences[0]
     assert not any("afresh were run" in sentence for sentence in result.limits)
-    assert (result.frozen, result.frontier, result.sweep, result.correlation, findings.patch) == ([], [], [], None, None)
+    assert (result.frozen, result.extra.frontier, result.extra.sweep, result.extra.correlation, findings.patch) == ([], [], [], None, None)
     assert list(findings.networks) == ["original"]
 
 
@@ -269,7 +270,7 @@ def test_rounds_and_training_together_go_on_from_the_trained_network(tmp_path):
     result = result_of(asked, options, attacks, findings)
     assert result.verdict.headline.startswith(f"Freezing {len(findings.patch.culprits)} filters and 2 epochs of training: ")
     assert any(sentence.startswith("Against fine-tuning alone") for sentence in result.verdict.sentences)
-    assert not any(point.chosen for point in result.frontier)
+    assert not any(point.chosen for point in result.extra.frontier)
     again = repair(asked, Run.start(options, store=unfinished), attacks)
     for name, weights in again.networks["repaired"].network.state_dict().items():
         assert torch.equal(weights, final[name])
@@ -318,7 +319,7 @@ def test_images_are_not_carried_over_to_the_network_that_they_were_made_on():
     assert not any(entry.first == "dropout" and entry.group in own for entry in result.differences)
     assert any(entry.first == "dropout" and entry.group == "replay" for entry in result.differences)
     assert result.groups[-7:] == ["DIFGSM-3", "transfer-mean", "elsewhere-1", "square", "pgd", "apgd", "worst"]
-    assert result.groups == [entry.key for entry in result.adversaries]
+    assert result.groups == [entry.key for entry in result.extra.adversaries]
     for metric in ("target success", "recovered label"):
         before, after = (result.share(column, metric, "transfer-mean") for column in ("original", "repaired"))
         for share in (before, after):
@@ -389,7 +390,7 @@ def test_epochs_that_break_the_guard_are_undone_and_the_report_says_so(tmp_path,
     explained = {column.key: column.explanation for column in result.columns}
     assert "trained" not in explained["repaired"]
     assert "for 2 epochs, with no filter frozen; keeps no guard" in explained["finetuned"]
-    assert [point.filters for point in result.frontier if point.chosen] == [4]
+    assert [point.filters for point in result.extra.frontier if point.chosen] == [4]
     write_adversarial_run(tmp_path / "run", asked, findings, result)
     assert (tmp_path / "run" / "patch.json").exists()
 
@@ -421,7 +422,7 @@ def test_what_was_measured_before_an_interrupt_is_not_measured_again(tmp_path, m
     told = []
     again = repair(asked, Run.start(OPTIONS, store=unfinished, progress=lambda what, made, planned: told.append(what)), ATTACKS)
     resumed, whole = result_of(asked, OPTIONS, ATTACKS, again), repaired()[2]
-    assert (resumed.shares, resumed.differences, resumed.correlation) == (whole.shares, whole.differences, whole.correlation)
+    assert (resumed.shares, resumed.differences, resumed.extra.correlation) == (whole.shares, whole.differences, whole.extra.correlation)
     assert {cost.part: cost.passes for cost in resumed.costs} == {cost.part: cost.passes for cost in whole.costs}
     assert not any("Square" in what or "PGD afresh" in what for what in told)
 
@@ -536,7 +537,7 @@ def test_restarts_are_those_of_pgd_apgd_and_the_sweep_and_stand_in_their_rows(mo
     assert [said[key].rpartition("; ")[2] for key in ("square", "pgd", "apgd")] == ["1 start", "3 starts", "3 starts"]
     points = evaluation.sweep_points(judged.sweeps, 0.95)
     assert {point.restarts for point in points} == {3}
-    assert "3 starts within each" in adversarial_sections.sweep(result.model_copy(update={"sweep": points})).caption
+    assert "3 starts within each" in adversarial_sections.sweep(changed(result, {"sweep": points})).caption
     more, once = (replace(effort, restarts=restarts).passes(made.method, 40, columns=2, carriers=0, elsewhere=0) for restarts in (3, 1))
     each = made.method.passes + 1
     apgd = APGDT(steps=effort.apgd_steps, classes=effort.apgd_classes).passes + 1
@@ -628,7 +629,7 @@ def test_the_claims_that_the_verdict_rests_on_do_not_pay_for_the_other_rows():
 
 def test_attacks_that_do_not_work_make_no_repair():
     _, findings, result = repaired()
-    flagged = [each.model_copy(update={"flags": ["the gradient vanishes"]}) for each in result.strengths]
+    flagged = [each.model_copy(update={"flags": ["the gradient vanishes"]}) for each in result.extra.strengths]
     found = verdict(result.differences, findings.judged.attempts, flagged, filters=4, eps=16 / 255, allowed=0.05, level=0.95)
     assert found.outcome == "repaired against stored images"
     assert "original network: the gradient vanishes; repaired network: the gradient vanishes" in found.sentences[-1]

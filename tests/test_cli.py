@@ -5,6 +5,7 @@ import warnings
 import pytest
 from command_line import call
 from report_example import example_result
+from results import changed
 
 from repairkit import __version__
 from repairkit.cli.console import show_result, show_warning
@@ -14,11 +15,12 @@ from repairkit.errors import DataWarning
 def test_table_shows_every_share_whole(capsys):
     result = example_result()
     tricky = {"lighter men": "[b]lighter[/b] men"}
-    result = result.model_copy(
-        update={
+    result = changed(
+        result,
+        {
             "groups": [tricky.get(group, group) for group in result.groups],
             "shares": [share.model_copy(update={"group": tricky.get(share.group, share.group)}) for share in result.shares],
-        }
+        },
     )
     show_result(result)
     lines = capsys.readouterr().out.splitlines()

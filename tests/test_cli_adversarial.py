@@ -64,8 +64,15 @@ def test_every_kind_of_adversary_has_its_row(finished):
     result = AdversarialResult.read(finished[-1] / "result.json")
     if result.verdict.outcome == "cannot be fooled":
         pytest.fail("the network of this test gives in to the attack")
-    assert [entry.kind for entry in result.adversaries] == ["noise", *["replay"] * 3, *["transfer"] * 4, "black box", "adaptive", "worst"]
-    assert np.isclose([entry.eps * 255 for entry in result.sweep][:9], [2.0**power for power in range(-4, 5)]).all()
+    assert [entry.kind for entry in result.extra.adversaries] == [
+        "noise",
+        *["replay"] * 3,
+        *["transfer"] * 4,
+        "black box",
+        "adaptive",
+        "worst",
+    ]
+    assert np.isclose([entry.eps * 255 for entry in result.extra.sweep][:9], [2.0**power for power in range(-4, 5)]).all()
 
 
 def test_adversarial_fine_tuning_is_one_more_column_where_it_is_asked_for(folders, finished, tmp_path):
@@ -127,5 +134,5 @@ def test_a_small_network_of_digits_is_repaired_against_stored_images_beside_its_
     assert changes["clean accuracy", None, "repaired"].value > -0.03
     assert {"original", "repaired", "dropout"} == {column.key for column in result.columns}
     assert {"mobilenet_v3_small", "dropout-trained squeezenet1_1"} == {
-        entry.title.split(" from ")[1] for entry in result.adversaries if entry.kind == "transfer" and " from " in entry.title
+        entry.title.split(" from ")[1] for entry in result.extra.adversaries if entry.kind == "transfer" and " from " in entry.title
     }

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 from report_example import example_result
+from results import changed
 from test_stability import attribution as tiny_attribution
 from typer.testing import CliRunner
 
@@ -70,7 +71,7 @@ def run(tmp_path):
     found().write(tmp_path / "attribution.parquet")
     for number, name in enumerate(("repaired-fold-2", "dropout_repaired-fold-1", "dropout_repaired-fold-2")):
         found(shift=0.01 * (number + 1)).write(tmp_path / "networks" / name / "attribution.parquet")
-    example_result().model_copy(update={"stability": [AGREEMENT]}).write(tmp_path / "result.json")
+    changed(example_result(), {"stability": [AGREEMENT]}).write(tmp_path / "result.json")
     return tmp_path
 
 

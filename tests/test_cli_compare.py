@@ -74,7 +74,7 @@ def test_a_run_shows_its_baselines(faces, folders, tmp_path, few, command):
     assert result.reproduction.settings["compare"].startswith("('random', 'weight norm'")
     assert any(cost.part == "baselines" for cost in result.costs)
     if command == "prune":
-        assert [each.name for each in result.contest.orders] == expected
+        assert [each.name for each in result.extra.contest.orders] == expected
 
 
 def test_accuracy_is_compared_with_all_that_suit(faces, folders, tmp_path):
@@ -97,7 +97,7 @@ def test_both_networks_of_filter_dropout_show_their_baselines(faces, folders, tm
     assert code == 0, stderr
     result = kinds.read(out / "result.json")
     expected = ["Shapley values", *FEW]
-    assert [row["name"] for row in json.loads(stdout)["rankings"]["rows"]] == [row.name for row in result.rankings.rows] == expected
+    assert [row["name"] for row in json.loads(stdout)["rankings"]["rows"]] == [row.name for row in result.extra.rankings.rows] == expected
     assert {column: [each.name for each in found.baselines] for column, found in result.comparisons.items()} == {
         "original": expected,
         "dropout": expected,

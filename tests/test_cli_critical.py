@@ -32,7 +32,7 @@ def test_recall_leaves_a_whole_directory_and_no_weights(finished_recall):
     result = CriticalResult.read(out / "result.json")
     assert CriticalResult.model_validate_json(stdout) == result
     assert (code, result.verdict.outcome) == (0, "critical filters found")
-    assert result.subject == "male"
+    assert result.extra.subject == "male"
     assert sorted(entry.name for entry in out.iterdir()) == [
         "attribution.parquet", "figures", "report.html", "report.md", "result.json", "run.json",
     ]  # fmt: skip

@@ -43,7 +43,7 @@ def test_a_run_leaves_a_whole_directory(finished):
         "attribution.parquet", "figures", "networks", "report.html", "report.md", "result.json", "run.json",
     ]  # fmt: skip
     assert [entry.name for entry in out.parent.iterdir()] == ["run"]
-    assert (result.players, result.parts["report"]) == (2976, 26)
+    assert (result.extra.players, result.extra.parts["report"]) == (2976, 26)
     assert "(p = 0.5 at the end of training)" in next(column.explanation for column in result.columns if column.key == "dropout")
     parts = {"calibration", "live zone", "settling the live zone", "attribution", "evaluation", "control"}
     assert {cost.part for cost in result.costs} == parts
@@ -77,7 +77,7 @@ def test_an_interrupted_run_goes_on(folders, tmp_path, finished, monkeypatch):
     monkeypatch.setattr(dropout, "remove_one", real)
     code, stdout, _ = compare(folders, "--out", tmp_path / "run", "--resume", "--json")
     assert code == 0
-    assert DropoutResult.model_validate_json(stdout).removal == DropoutResult.read(finished[-1] / "result.json").removal
+    assert DropoutResult.model_validate_json(stdout).extra.removal == DropoutResult.read(finished[-1] / "result.json").extra.removal
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
@@ -120,7 +120,7 @@ def test_a_network_without_weights_is_embedded_and_so_is_its_rival(tmp_path, mon
     assert code == 0
     assert asked == [("squeezenet1_1", 16, 0.0), ("squeezenet1_1", 16, 0.2)]
     result = DropoutResult.model_validate_json(stdout)
-    assert result.images == "handwritten digits (held out), 1,197 images of 10 classes"
+    assert result.extra.images == "handwritten digits (held out), 1,197 images of 10 classes"
     assert "note: toy with 0.2" in stderr
 
 

@@ -16,6 +16,7 @@ import tiny_faces
 import torch
 from command_line import QUICK, call, fairness, one_error
 from report_example import example_result
+from results import changed
 from safetensors.torch import load_file, save_file
 from tiny_faces import STAND_IN
 from torchvision.models import squeezenet1_0
@@ -38,7 +39,7 @@ def test_json_is_alone_on_stdout(finished):
     assert FairnessResult.model_validate_json(stdout) == result
     assert json.loads(stdout) == json.loads((out / "result.json").read_text())
     assert code == (0 if result.verdict.outcome in ("repaired", "no better than the threshold") else 1)
-    assert result.target == f"target, {len(tiny_faces.target())} images"
+    assert result.extra.target == f"target, {len(tiny_faces.target())} images"
     # talk is on stderr, and ends with where to look and what to do next
     assert f"report: {out / 'report.html'}" in stderr
     next_step = f"repairkit apply {out / 'patch.json'} --weights" if code == 0 else "no repair was worth making"
@@ -145,7 +146,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(faces, tmp_path, monkeypatch
 @pytest.mark.parametrize(("outcome", "expected"), [("repaired", 0), ("no better than the threshold", 0), ("no claim", 1), ("no repair", 1)])
 def test_exit_code_says_what_came_of_it(faces, tmp_path, monkeypatch, outcome, expected):
     result = example_result()
-    result = result.model_copy(update={"verdict": result.verdict.model_copy(update={"outcome": outcome})})
+    result = changed(result, {"verdict": result.verdict.model_copy(update={"outcome": outcome})})
     monkeypatch.setattr(command, "repair", lambda *_, **__: None)
     monkeypatch.setattr(command, "summarise", lambda *_, **__: result)
     monkeypatch.setattr(command, "write_fairness_run", lambda out, *_: out.mkdir())
@@ -436,7 +437,9 @@ def test_rounds_are_planned_and_reported(faces, tmp_path):
     out = tmp_path / "run"
     fairness(faces, "--rounds", "2", "--out", out)
     result = FairnessResult.read(out / "result.json")
-    assert [entry.round for entry in result.rounds] == [1, 2][: len(result.rounds)]
-    assert [name for entry in result.rounds for name in entry.filters] == [f"{entry.layer}:{entry.channel}" for entry in result.frozen]
-    assert (out / "networks" / "repaired-fold-1-round-2" / "attribution.parquet").is_file() == (len(result.rounds) == 2)
-    assert call("attribution", out, "--round", str(len(result.rounds)))[0] == 0
+    assert [entry.round for entry in result.extra.rounds] == [1, 2][: len(result.extra.rounds)]
+    assert [name for entry in result.extra.rounds for name in entry.filters] == [
+        f"{entry.layer}:{entry.channel}" for entry in result.frozen
+    ]
+    assert (out / "networks" / "repaired-fold-1-round-2" / "attribution.parquet").is_file() == (len(result.extra.rounds) == 2)
+    assert call("attribution", out, "--round", str(len(result.extra.rounds)))[0] == 0

@@ -31,18 +31,18 @@ def test_a_smaller_network_is_left_behind_and_can_be_loaded(folders, tmp_path):
     result = PruningResult.read(out / "result.json")
     assert PruningResult.model_validate_json(stdout) == result
     assert (code, result.verdict.outcome) == (0, "pruned")
-    assert result.max_drop == 0.2
-    assert 0 < result.removed <= result.chosen == len(json.loads((out / "patch.json").read_text())["culprits"])
-    assert sum(each.removed for each in result.layers) == result.removed
-    assert sum(each.filters for each in result.kept) == result.chosen - result.removed
+    assert result.extra.max_drop == 0.2
+    assert 0 < result.extra.removed <= result.extra.chosen == len(json.loads((out / "patch.json").read_text())["culprits"])
+    assert sum(each.removed for each in result.extra.layers) == result.extra.removed
+    assert sum(each.filters for each in result.extra.kept) == result.extra.chosen - result.extra.removed
     assert f"pruned weights: {out / 'pruned.safetensors'}" in stderr
     assert f"repairkit apply {out / 'patch.json'}" in stderr
     network = load_pruned(out).network
-    assert parameters(network) == result.footprints[-1].parameters < result.footprints[0].parameters
+    assert parameters(network) == result.extra.footprints[-1].parameters < result.extra.footprints[0].parameters
     assert {entry.name for entry in out.parent.iterdir()} == {"run"}
     weights = tmp_path / "frozen.safetensors"
     assert call("apply", out / "patch.json", "--weights", tiny_faces.spoilt_weights(), "--out", weights)[0] == 0
-    assert parameters(zoo.load(weights).classifier.network) == result.footprints[0].parameters
+    assert parameters(zoo.load(weights).classifier.network) == result.extra.footprints[0].parameters
     assert call("report", out)[0] == call("attribution", out)[0] == 0
 
 

@@ -23,7 +23,7 @@ def test_report_writes_the_views_again(finished, tmp_path):
 def test_report_that_cannot_work(tmp_path):
     one_error(*call("report", tmp_path), expected=3, message="expected a result at .*result.json, found none; give the directory of a fin")
     (tmp_path / "result.json").write_text("{}")
-    one_error(*call("report", tmp_path), expected=3, message="is not a result of this version: kind: Field required")
+    one_error(*call("report", tmp_path), expected=3, message="is not a result of this version: schema_version: Field required")
     (tmp_path / "text").write_text("")
     one_error(*call("report", tmp_path / "text"), expected=3, message="expected a result at .*, could not read it")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["result.json", "text"]

@@ -136,7 +136,7 @@ def test_run_a_recipe_of_several_classes(classes, tmp_path):
     assert not [entry for entry in tmp_path.iterdir() if "unfinished" in entry.name or "part" in entry.name]
     assert code == (0 if all(result.verdict.outcome == "critical filters found" for result in results.values()) else 1)
     for name, result in results.items():
-        assert (result.subject, result.title) == (name, f"Filters that recall depends on: {name}")
+        assert (result.extra.subject, result.title) == (name, f"Filters that recall depends on: {name}")
         assert result.verdict.headline in stdout
         assert f"all values: repairkit attribution {out / name}" in stderr
         assert (out / name / "report.html").exists()
@@ -152,7 +152,7 @@ def test_one_class_and_accuracy_have_the_run_directory_to_themselves(classes, tm
     code, stdout, _ = call("run", *classes, "--seed", "4", "--out", out, "--json")
     result = CriticalResult.model_validate_json(stdout)
     assert code == (0 if result.verdict.outcome == "critical filters found" else 1)
-    assert (result.subject, result.title, result.reproduction.seed) == (None, "Filters that recall depends on", 4)
+    assert (result.extra.subject, result.title, result.reproduction.seed) == (None, "Filters that recall depends on", 4)
     assert CriticalResult.read(out / "result.json") == result
 
 
@@ -237,7 +237,7 @@ def test_run_a_recipe_of_truncation(truncation, tmp_path, monkeypatch):
     result = TruncationResult.model_validate_json(stdout)
     assert code == 0
     assert TruncationResult.read(out / "result.json") == result
-    assert [curve.metric for curve in result.curves] == ["mean recall", "accuracy", "accuracy"]
+    assert [curve.metric for curve in result.extra.curves] == ["mean recall", "accuracy", "accuracy"]
     assert {cost.part: cost.passes for cost in result.costs} == planned
     assert "no weights were changed" in stderr
     assert [entry.name for entry in tmp_path.iterdir() if "unfinished" in entry.name] == []
@@ -295,7 +295,7 @@ def test_run_a_recipe_of_sample_efficiency(tmp_path, monkeypatch):
     result = EfficiencyResult.model_validate_json(stdout)
     assert EfficiencyResult.read(tmp_path / "run" / "result.json") == result
     assert code == (0 if result.verdict.outcome == "measured" else 1)
-    assert (result.filters, [stop.tolerance for stop in result.stops]) == (13, [0.3, 0.2])
+    assert (result.extra.filters, [stop.tolerance for stop in result.extra.stops]) == (13, [0.3, 0.2])
     assert {cost.part: cost.passes for cost in result.costs}["permutations"] == 400 * 14 * 4
     assert result.reproduction.settings["tolerances"] == "(0.3, 0.2)"
     assert "no weights were changed" in stderr

@@ -12,6 +12,7 @@ import tiny_faces
 import torch
 from games import model_game
 from networks import labelled, twelve_filters
+from results import changed
 from scipy import stats
 from test_adversarial import ATTACKS, OPTIONS
 from test_adversarial import result_of as adversarial_result
@@ -357,8 +358,8 @@ def test_a_run_that_compares_finds_what_one_that_does_not_compare_finds():
     np.testing.assert_array_equal(alone.removal.critical, compared.removal.critical)
     np.testing.assert_array_equal(alone.removal.random, compared.removal.random)
     assert alone.passes == {part: passes for part, passes in compared.passes.items() if part != "baselines"}
-    assert with_baselines.model_copy(update={"comparison": None, "costs": [], "reproduction": None}) == result.model_copy(
-        update={"costs": [], "reproduction": None}
+    assert changed(with_baselines, {"comparisons": {}, "costs": [], "reproduction": None}) == changed(
+        result, {"costs": [], "reproduction": None}
     )
 
 
@@ -382,7 +383,7 @@ def test_random_filters_are_those_of_the_control_and_measured_once():
     _, findings, result = compared_colours(None)
     contender = next(each for each in findings.compared.contenders if each.name == "random")
     np.testing.assert_array_equal(contender.right, findings.removal.random[: len(contender.right)])
-    control = [point.value for point in result.removal if (point.series, point.metric) == ("random", "accuracy")]
+    control = [point.value for point in result.extra.removal if (point.series, point.metric) == ("random", "accuracy")]
     assert [point.value for point in row(result, "random").points] == pytest.approx(control)
     first = comparing.baselines.random_order(len(findings.filters), seed=SMALL.seed)
     assert np.argsort(-contender.attributions[0].value).tolist() == first.tolist()
@@ -456,7 +457,7 @@ def test_a_fairness_repair_is_compared_on_the_images_of_its_report(folds):
         assert (entry.change, entry.change_low, entry.change_high) == pytest.approx((difference.value, difference.low, difference.high))
     assert ours.frozen == [network.choice.chosen for network in findings.repairs]
     recall, accuracy = (
-        [getattr(point, field) for point in result.curves if point.series == "most negative first"]
+        [getattr(point, field) for point in result.extra.curves if point.series == "most negative first"]
         for field in ("mean_recall", "source_accuracy")
     )
     if folds == 1:
@@ -529,7 +530,7 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
     findings = repairing.repair(asked, Run.start(options, store=unfinished), ATTACKS)
     result = adversarial_result(asked, options, ATTACKS, findings)
     ours = row(result, SHAPLEY)
-    line = [point for point in result.frontier if point.series == "highest value first"]
+    line = [point for point in result.extra.frontier if point.series == "highest value first"]
     assert "leave-one-out names 4 filters alone; where more are frozen, its curve is that of these." in result.comparison.sentences
     assert [point.value for point in ours.points] == pytest.approx([point.success - point.clean for point in line])
     assert [point.filters for point in ours.points] == [point.filters for point in line]

@@ -54,8 +54,8 @@ def test_culprits_are_high_for_the_attack_and_colours_for_accuracy(measured):
     assert min(success[name] for name in brittle.CULPRITS) > 0 > max(success[f"0:{colour}"] for colour in range(3))
     assert min(accuracy[f"0:{colour}"] for colour in range(3)) > max(abs(accuracy[name]) for name in brittle.CULPRITS)
     assert result.verdict.outcome == "measured"
-    assert result.correlations[0].value < 0
-    assert {each.of: each.value for each in result.correlations}[SUCCESS] > 0.5
+    assert result.extra.correlations[0].value < 0
+    assert {each.of: each.value for each in result.extra.correlations}[SUCCESS] > 0.5
 
 
 def test_both_times_have_random_numbers_of_their_own_and_are_booked(measured):
@@ -76,7 +76,7 @@ def test_filters_without_any_value_are_said_to_be_left_out(measured):
         found = result_of(asked, replace(findings, screens=screens))
         told = [line for line in found.method if "exactly 0" in line]
         assert [line.split(" ", 1)[0] for line in told] == (["2"] if unmoved else [])
-        assert found.correlations[0].n == players - unmoved
+        assert found.extra.correlations[0].n == players - unmoved
 
 
 def test_resuming_gives_the_same_bits(measured, tmp_path):
@@ -93,7 +93,12 @@ def test_a_network_that_cannot_be_fooled_says_so(tmp_path):
     asked = task(fragile=False)
     findings = find(asked, Run.start(replace(OPTIONS, budget=400)), ATTACKS)
     result = result_of(asked, findings)
-    assert (result.verdict.outcome, result.correlations, result.cells, result.corrected) == ("cannot be fooled", [], [], None)
+    assert (result.verdict.outcome, result.extra.correlations, result.extra.cells, result.extra.corrected) == (
+        "cannot be fooled",
+        [],
+        [],
+        None,
+    )
     assert "reaches its target on 0 of 40 images" in result.verdict.headline
     write_views(result, tmp_path)
 

@@ -50,7 +50,7 @@ def found(name):
 
 
 def points(result, series, metric):
-    return {point.filters: point for point in result.removal if (point.series, point.metric) == (series, metric)}
+    return {point.filters: point for point in result.extra.removal if (point.series, point.metric) == (series, metric)}
 
 
 @pytest.mark.parametrize("name", ["green", "blue"])
@@ -85,7 +85,7 @@ def test_the_three_parts_share_no_image_and_only_report_is_reported_on():
     task, findings, result = found("green")
     parts = [set(rows.tolist()) for rows in vars(findings.split).values()]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(task.images)
-    assert result.parts == {"attribute": 48, "choose": 24, "report": 48}
+    assert result.extra.parts == {"attribute": 48, "choose": 24, "report": 48}
 
 
 def test_the_verdict_says_what_falls_and_what_does_not():
@@ -98,15 +98,15 @@ def test_the_verdict_says_what_falls_and_what_does_not():
 
 def test_accuracy_of_all_classes():
     _, findings, result = found(None)
-    assert {point.metric for point in result.removal} == {"accuracy"}
-    assert result.subject is None
-    assert result.chance == pytest.approx(1 / 3)
+    assert {point.metric for point in result.extra.removal} == {"accuracy"}
+    assert result.extra.subject is None
+    assert result.extra.chance == pytest.approx(1 / 3)
     named = {findings.attribution.ids[player] for player in findings.attribution.extremes()["high"]}
     assert named == set(three_colours.CRITICAL.values())
     curve = points(result, "critical", "accuracy")
     assert curve[0].value == 1.0
     assert curve[2].value == pytest.approx(1 / 3)
-    assert sum(entry.critical for entry in result.layers) == 2
+    assert sum(entry.critical for entry in result.extra.layers) == 2
 
 
 def removed(critical, random):
@@ -147,7 +147,7 @@ def test_a_repair_tells_all_that_was_found_of_removal_but_that_nothing_changed()
 def test_filters_by_layer_are_those_that_are_frozen():
     """Of the highest, those that do not raise accuracy are neither frozen nor counted; nor are more than were frozen."""
     _, findings, result = found(None)
-    assert sum(entry.critical for entry in result.layers) == findings.removal.counts[-1] == 2
+    assert sum(entry.critical for entry in result.extra.layers) == findings.removal.counts[-1] == 2
     value = np.array([0.0, 0.3, -0.1, np.nan, np.nan, np.nan])
     one = replace(findings.attribution, value=value)
     assert critical.critical_ones(one, 5).tolist() == [1]
@@ -170,10 +170,10 @@ def test_report_shows_every_point_and_reads_back(name, tmp_path):
     assert all(link["href"][1:] in identifiers for link in page.select("a[href^='#']"))
     markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
-    for point in result.removal:
+    for point in result.extra.removal:
         assert f"{100 * point.value:.1f}%" in text
         assert f"{100 * point.value:.1f}% ({100 * point.low:.1f} to {100 * point.high:.1f})" in written
-    for entry in (entry for extreme in result.extremes for entry in extreme.filters):
+    for entry in (entry for extreme in result.extra.extremes for entry in extreme.filters):
         assert f"{entry.layer}:{entry.channel}" in text
         assert f"`{entry.layer}:{entry.channel}`" in written
     assert "No weights were changed, so there are no regressions" in text

@@ -54,7 +54,7 @@ def test_each_network_loses_what_freezing_its_own_filters_takes(column, end):
         signals = model.classifier.network[:2](model.classifier.prepare(find_on.batch(np.arange(len(find_on)))))
     means = signals.mean(dim=(0, 2, 3))
     series = {"high": "highest", "low": "lowest"}[end]
-    points = {p.filters: p for p in result.removal if (p.column, p.series) == (column, series)}
+    points = {p.filters: p for p in result.extra.removal if (p.column, p.series) == (column, series)}
     start = literal_accuracy(model, report_on, [], means)
     assert sorted(points) == [0, 1, 2, 3]
     for number, point in points.items():
@@ -64,7 +64,7 @@ def test_each_network_loses_what_freezing_its_own_filters_takes(column, end):
 
 def test_the_rival_bears_what_the_original_does_not():
     _, _, result = found()
-    value = {(p.column, p.series, p.filters): p.value for p in result.removal}
+    value = {(p.column, p.series, p.filters): p.value for p in result.extra.removal}
     assert value["original", "highest", 1] == pytest.approx(2 / 3)
     assert value["original", "highest", 2] == pytest.approx(1 / 3)
     assert value["dropout", "highest", 2] == pytest.approx(2 / 3)  # blue falls, green has another filter
@@ -80,8 +80,8 @@ def test_both_networks_see_the_same_images_and_splits_share_none():
     task, findings, result = found()
     parts = [set(rows.tolist()) for rows in vars(findings.split).values()]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(task.images)
-    assert result.parts == {"attribute": 48, "choose": 24, "report": 48}
-    assert {p.n for p in result.removal} == {48}
+    assert result.extra.parts == {"attribute": 48, "choose": 24, "report": 48}
+    assert {p.n for p in result.extra.removal} == {48}
 
 
 def test_values_are_those_of_repairkit_accuracy():
@@ -157,13 +157,13 @@ def test_the_run_directory_holds_every_attribution(tmp_path):
 
 def test_histograms_share_their_edges_and_hold_every_filter():
     _, findings, result = found()
-    values, screens = result.spreads
+    values, screens = result.extra.spreads
     for column, network in findings.networks.items():
         flipped = [v for v in zip(network.highest.value, network.lowest.value, strict=True) if not np.isnan(v).all()]
         assert sum(values.counts[column]) == len(flipped)
         expected, _ = np.histogram(network.highest.screen, bins=screens.edges)
         assert screens.counts[column] == expected.tolist()
-        assert sum(screens.counts[column]) == result.players == 6
+        assert sum(screens.counts[column]) == result.extra.players == 6
     a, b = np.array([-1.0, 0.0, np.nan]), np.array([0.5, 3.0])
     both = shared_histogram("toy", {"a": a, "b": b})
     assert (both.edges[0], both.edges[-1]) == (-1.0, 3.0)
@@ -285,9 +285,9 @@ def test_report_shows_both_networks_and_reads_back(tmp_path):
     markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == titles
-    for point in (point for point in result.removal if point.filters):
+    for point in (point for point in result.extra.removal if point.filters):
         assert f"{100 * point.value:.1f}% ({100 * point.low:.1f} to {100 * point.high:.1f})" in written
-    for both in result.extremes.values():
+    for both in result.extra.extremes.values():
         for entry in (entry for each in both for entry in each.filters):
             assert f"{entry.layer}:{entry.channel}" in text
     names = {"spread-1", "spread-2", "highest", "lowest", "random"}

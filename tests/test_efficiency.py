@@ -10,6 +10,7 @@ from bs4 import BeautifulSoup
 from engines import walk
 from games import TableGame, second_order
 from oracles import algorithm_one, truncated_values
+from results import changed
 from scipy.stats import spearmanr
 
 from repairkit.errors import BudgetError, UsageError
@@ -162,16 +163,16 @@ def test_the_published_bound_needs_what_its_range_term_takes():
 
 def test_the_report_of_replays_has_each_tolerance_and_the_paper_beside():
     findings, result = replayed()
-    assert [stop.tolerance for stop in result.stops] == [0.3, 0.1, 1e-9]
-    assert [(stop.stopped, stop.extrapolated) for stop in result.stops] == [(True, False), (True, False), (False, True)]
+    assert [stop.tolerance for stop in result.extra.stops] == [0.3, 0.1, 1e-9]
+    assert [(stop.stopped, stop.extrapolated) for stop in result.extra.stops] == [(True, False), (True, False), (False, True)]
     first = findings.stoppings[1].found[0]
-    shown = result.stops[1]
+    shown = result.extra.stops[1]
     assert shown.share.value == pytest.approx(np.mean(shown.ways))
     assert shown.share.low <= shown.share.value <= shown.share.high
     assert shown.share.low < shown.share.high
-    assert result.shown == "stopped at a tolerance of 0.1"
-    np.testing.assert_array_equal(result.samples["tmab-paper"], first.tmab.samples)
-    np.testing.assert_allclose(result.values["monte-carlo"], first.plain.values, rtol=1e-5)
+    assert result.extra.shown == "stopped at a tolerance of 0.1"
+    np.testing.assert_array_equal(result.extra.samples["tmab-paper"], first.tmab.samples)
+    np.testing.assert_allclose(result.extra.values["monte-carlo"], first.plain.values, rtol=1e-5)
     assert shown.rank.value == pytest.approx(first.rank)
     assert shown.r_squared.value == pytest.approx(first.r_squared)
     headline = result.verdict.headline
@@ -191,7 +192,7 @@ def test_replays_that_did_not_stop_are_counted_and_many_leave_no_interval(droppe
     verdict = verdict_of_stops([stop], 0.95)
     assert any(f"{dropped} of 100 at 0.1" in sentence for sentence in verdict.sentences) == (dropped > 0)
     assert ("(no interval: 3 of 100 replays did not stop)" in verdict.headline) == (not interval)
-    result = replayed()[1].model_copy(update={"stops": [stop]})
+    result = changed(replayed()[1], {"stops": [stop]})
     assert ("3 of 100 replays did not stop" in html.render(kinds.document(result))) == (not interval)
 
 
@@ -202,14 +203,14 @@ def test_nothing_is_claimed_where_nothing_stops():
     )
     assert result.verdict.outcome == "no claim"
     assert result.verdict.headline.startswith("Neither algorithm stopped by its own rule at any tolerance (1e-09)")
-    assert result.samples == result.values == {}
+    assert result.extra.samples == result.extra.values == {}
     assert "Not drawn: the algorithms did not stop." in BeautifulSoup(html.render(kinds.document(result)), "html.parser").get_text()
 
 
 def test_equal_passes_are_equal_and_held_against_flips_of_every_filter():
     findings, result = budgeted()
     assert findings.equal is not None
-    tmab, plain = result.agreements
+    tmab, plain = result.extra.agreements
     assert plain.passes <= SMALL.budget
     assert plain.passes == findings.passes["monte-carlo"]
     assert tmab.passes <= SMALL.budget
@@ -221,9 +222,9 @@ def test_equal_passes_are_equal_and_held_against_flips_of_every_filter():
     assert plain.r_squared.value == pytest.approx(r_squared(findings.equal.values, reference))
     assert tmab.sought.value == 1.0  # the two filters that a class each hangs on
     assert tmab.rank.low <= tmab.rank.value <= tmab.rank.high
-    assert result.rank_lead.value == pytest.approx(tmab.rank.value - plain.rank.value)
-    assert f"a difference of {result.rank_lead.value:+.3f} (" in result.verdict.headline
-    assert [entry.tolerance for entry in result.needed] == list(BUDGET.tolerances)
+    assert result.extra.rank_lead.value == pytest.approx(tmab.rank.value - plain.rank.value)
+    assert f"a difference of {result.extra.rank_lead.value:+.3f} (" in result.verdict.headline
+    assert [entry.tolerance for entry in result.extra.needed] == list(BUDGET.tolerances)
     assert "extrapolated from the values of the reference and at least" in result.verdict.sentences[1]
 
 
@@ -259,12 +260,12 @@ def test_both_views_show_it_and_it_reads_back(made, tmp_path):
     assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == [
         heading.get_text(strip=True) for heading in page.find_all("h2")
     ]
-    for pair in [(stop.rank, stop.r_squared) for stop in result.stops if stop.rank] + [
-        (entry.rank, entry.r_squared) for entry in result.agreements
+    for pair in [(stop.rank, stop.r_squared) for stop in result.extra.stops if stop.rank] + [
+        (entry.rank, entry.r_squared) for entry in result.extra.agreements
     ]:
         for found in pair:
             assert f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})".replace("-", "−") in written
-    assert len(page.select("#figure-values circle[style]")) == 6 * (len(result.values) - 1)
+    assert len(page.select("#figure-values circle[style]")) == 6 * (len(result.extra.values) - 1)
 
 
 def test_the_plan_is_what_is_spent_at_most():

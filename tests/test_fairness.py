@@ -577,10 +577,10 @@ def test_stability_is_in_the_findings_the_result_and_the_costs(thorough):
     assert min(found.valued[:2]) >= options.top
     assert {(overlap.by, overlap.end) for overlap in found.overlaps} >= {("screen", "low"), ("screen", "high")}
     assert 0.2 < found.rank_correlation["screen"] < 1  # the halves see other images and other coalitions
-    assert [(entry.column, entry.by, entry.end) for entry in result.stability] == [
+    assert [(entry.column, entry.by, entry.end) for entry in result.extra.stability] == [
         ("repaired", *kind) for kind in dict.fromkeys((overlap.by, overlap.end) for overlap in found.overlaps)
     ]
-    for entry in result.stability:
+    for entry in result.extra.stability:
         for overlap in entry.overlaps:
             (own,) = [each for each in found.overlaps if (each.by, each.end, each.k) == (entry.by, entry.end, overlap.k)]
             assert (overlap.share, overlap.low, overlap.high, overlap.chance) == (own.share, own.share, own.share, own.chance)
@@ -598,7 +598,7 @@ def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
     again = Attribution.read(tmp_path / "run" / "attribution.parquet")
     assert again.table().equals(findings.repairs[0].attribution.table())
     assert (again.t0, again.passes) == (findings.repairs[0].zone.t0, findings.repairs[0].attribution.passes)
-    assert FairnessResult.read(tmp_path / "run" / "result.json").stability == result.stability
+    assert FairnessResult.read(tmp_path / "run" / "result.json").stability == result.extra.stability
     for view in ("report.html", "report.md"):
         assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
 

@@ -114,14 +114,16 @@ def test_the_patch_of_all_rounds_makes_the_repaired_weights_from_the_original_on
 
 def test_the_report_says_what_each_round_froze_and_where_it_led(tmp_path):
     findings, result, options = found()
-    assert [(entry.round, entry.filters) for entry in result.rounds] == [(1, [LOUD]), (2, [HIDDEN])]
-    first, second = result.rounds
+    assert [(entry.round, entry.filters) for entry in result.extra.rounds] == [(1, [LOUD]), (2, [HIDDEN])]
+    first, second = result.extra.rounds
     assert second.mean_recall == pytest.approx(result.share("repaired", "mean recall").value)
     assert first.mean_recall == pytest.approx(found(rounds=1)[1].share("repaired", "mean recall").value)
-    assert all(entry.passes > 0 for entry in result.rounds)
-    assert [entry.filters for entry in result.curves if entry.series == "repaired"] == [0, 1, 2]
-    assert [entry.chosen for entry in result.curves if entry.series == "repaired"] == [False, False, True]
-    assert all(before.mean_recall < after.mean_recall for before, after in pairwise([e for e in result.curves if e.series == "repaired"]))
+    assert all(entry.passes > 0 for entry in result.extra.rounds)
+    assert [entry.filters for entry in result.extra.curves if entry.series == "repaired"] == [0, 1, 2]
+    assert [entry.chosen for entry in result.extra.curves if entry.series == "repaired"] == [False, False, True]
+    assert all(
+        before.mean_recall < after.mean_recall for before, after in pairwise([e for e in result.extra.curves if e.series == "repaired"])
+    )
     assert len(result.frozen) == 2
     assert any(sentence.startswith("Rounds: up to 2.") for sentence in result.method)
     assert any("Repaired in round 2: 1 frozen" in sentence for sentence in result.method)
@@ -160,7 +162,7 @@ def test_every_fold_has_its_rounds():
         (1, [1, 1]),
         (2, [1, 1]),
     ]
-    assert [(entry.fold, entry.round) for entry in result.rounds] == [(fold, number) for fold in (1, 2, 3) for number in (1, 2)]
+    assert [(entry.fold, entry.round) for entry in result.extra.rounds] == [(fold, number) for fold in (1, 2, 3) for number in (1, 2)]
     seeds = [each.attribution.seed for network in findings.repairs for each in network.rounds]
     assert len(set(seeds)) == len(seeds)
     planned = plan(task(), options)

@@ -9,6 +9,7 @@ import pytest
 import three_colours
 import torch
 from bs4 import BeautifulSoup
+from results import changed
 
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation import ablation
@@ -66,11 +67,15 @@ def test_what_accuracy_hangs_on_stays_and_what_nobody_reads_goes():
     assert {str(name) for name in findings.pruned.removed} == frozen
     left = 6 - len(frozen)
     assert result.verdict.outcome == "pruned"
-    assert [each.parameters for each in result.footprints] == [6 * 4 + 18 + 3, 6 * 4 + 18 + 3, left * 4 + left * 3 + 3]
+    assert [each.parameters for each in result.extra.footprints] == [6 * 4 + 18 + 3, 6 * 4 + 18 + 3, left * 4 + left * 3 + 3]
     # of 4 x 4 positions; two operations for each multiplication
-    assert [each.flops for each in result.footprints] == [2 * (6 * 3 * 16 + 18), 2 * (6 * 3 * 16 + 18), 2 * (left * 3 * 16 + left * 3)]
+    assert [each.flops for each in result.extra.footprints] == [
+        2 * (6 * 3 * 16 + 18),
+        2 * (6 * 3 * 16 + 18),
+        2 * (left * 3 * 16 + left * 3),
+    ]
     assert {column: right.mean() for column, right in findings.right.items()} == dict.fromkeys(("original", "frozen", "pruned"), 1.0)
-    assert (result.removed, result.chosen, result.kept) == (len(frozen), len(frozen), [])
+    assert (result.extra.removed, result.extra.chosen, result.extra.kept) == (len(frozen), len(frozen), [])
     np.testing.assert_array_equal(findings.right["pruned"], np.ones(len(findings.split.report), dtype=bool))
     assert task.model.classifier.network[0].out_channels == 6
 
@@ -81,7 +86,7 @@ def test_a_time_is_claimed_only_where_its_interval_excludes_the_original():
         Latency(batch=1, pairs=31, original=0.004, pruned=0.003, ratio=0.85, low=0.7, high=1.1),
         Latency(batch=32, pairs=31, original=0.06, pruned=0.05, ratio=0.8, low=0.75, high=0.9),
     ]
-    said = verdict(result.differences, result.footprints, times, filters=6, frozen=2, removed=2, attempted=True, level=0.95).sentences
+    said = verdict(result.differences, result.extra.footprints, times, filters=6, frozen=2, removed=2, attempted=True, level=0.95).sentences
     assert (
         "No difference in the time of a pass of 1 image can be shown (0.85 of the original's; 95% interval: 0.70 to 1.10; 31 pairs on this machine)."
         in said
@@ -91,7 +96,7 @@ def test_a_time_is_claimed_only_where_its_interval_excludes_the_original():
 
 def test_what_stands_beside_the_bars_of_wide_layers_fits_into_the_figure():
     _, _, result = found()
-    wide = result.model_copy(update={"layers": [LayerWidth(layer="features.12", filters=1024, frozen=24, removed=24)]})
+    wide = changed(result, {"layers": [LayerWidth(layer="features.12", filters=1024, frozen=24, removed=24)]})
     figure = next(figure for figure in pruning_figures.draw(wide) if figure.key == "layers")
     (beside,) = re.findall(r'<text class="m" x="([\d.]+)"[^>]*>1,000 of 1,024</text>', figure.body)
     assert float(beside) + 7 * len("1,000 of 1,024") <= drawing.WIDTH
@@ -112,7 +117,7 @@ def test_filters_come_by_absolute_value_and_by_the_screen_where_there_is_none():
     assert findings.order.tolist() == sorted(range(6), key=lambda player: abs(attribution.value[player]))
     own = replace(attribution, value=np.array([np.nan, -0.5, 0.1, np.nan, 0.0, -0.3]), screen=np.array([0.2, 9, 9, -0.4, 9, 9.0]))
     assert least_first(findings.filters, own).tolist() == [4, 2, 0, 5, 3, 1]
-    assert result.flipped == int((~np.isnan(attribution.value[findings.order[: findings.chosen]])).sum())
+    assert result.extra.flipped == int((~np.isnan(attribution.value[findings.order[: findings.chosen]])).sum())
 
 
 def test_the_number_is_chosen_on_choose_images_alone(monkeypatch):
@@ -163,7 +168,7 @@ def test_a_run_directory_holds_what_rebuilds_the_network(tmp_path):
     loaded = load_pruned(tmp_path / "run", network=three_colours.network())
     images = task.images.batch(np.arange(20))
     torch.testing.assert_close(loaded(images), findings.networks["frozen"](images), rtol=1e-5, atol=1e-5)
-    assert parameters(loaded.network) == result.footprints[-1].parameters
+    assert parameters(loaded.network) == result.extra.footprints[-1].parameters
 
 
 def test_report_shows_the_three_networks_and_reads_back(tmp_path):
@@ -182,7 +187,7 @@ def test_report_shows_the_three_networks_and_reads_back(tmp_path):
         for row in page.find(id="networks-caption").find_parent("table").select("tbody tr")
     }
     assert list(rows) == ["Original", "Frozen", "Pruned"]
-    assert rows["Pruned"][2:4] == [f"{result.footprints[2].parameters:,}", f"{result.footprints[2].flops:,}"]
+    assert rows["Pruned"][2:4] == [f"{result.extra.footprints[2].parameters:,}", f"{result.extra.footprints[2].flops:,}"]
     assert rows["Frozen"][-1] == "—"
     assert {(entry.first, entry.second) for entry in result.differences} == {
         ("original", "frozen"),
@@ -193,10 +198,10 @@ def test_report_shows_the_three_networks_and_reads_back(tmp_path):
     markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == titles
-    for point in result.curve:
+    for point in result.extra.curve:
         assert f"{100 * point.value:.1f}% ({100 * point.low:.1f} to {100 * point.high:.1f})" in written
     figure = (tmp_path / "figures" / "curve.svg").read_text()
-    assert f"chosen: {result.chosen}" in figure
+    assert f"chosen: {result.extra.chosen}" in figure
     assert 'class="chosen"' in figure
 
 
@@ -204,9 +209,9 @@ def test_frozen_only_leaves_every_layer_and_says_so():
     task = task_of()
     findings = prune(task, Run.start(OPTIONS), remove=False)
     result = told(task, findings, remove=False)
-    assert (result.verdict.outcome, result.removed, [each.key for each in result.columns]) == ("frozen", 0, ["original", "frozen"])
-    assert result.footprints[0].parameters == result.footprints[1].parameters
-    assert result.latencies == []
+    assert (result.verdict.outcome, result.extra.removed, [each.key for each in result.columns]) == ("frozen", 0, ["original", "frozen"])
+    assert result.extra.footprints[0].parameters == result.extra.footprints[1].parameters
+    assert result.extra.latencies == []
     assert findings.patch.constants == found()[1].patch.constants
     assert "none was to be taken out" in result.verdict.headline
     assert BeautifulSoup(html.render(kinds.document(result)), "html.parser").find(id="networks-caption")
@@ -218,7 +223,7 @@ def test_nothing_is_frozen_where_every_filter_matters(tmp_path, monkeypatch):
     task = task_of()
     findings = prune(task, Run.start(OPTIONS))
     result = told(task, findings)
-    assert (result.verdict.outcome, result.chosen, list(findings.networks)) == ("nothing pruned", 0, ["original"])
+    assert (result.verdict.outcome, result.extra.chosen, list(findings.networks)) == ("nothing pruned", 0, ["original"])
     assert "the network is unchanged" in result.verdict.headline
     assert "No weights were changed, so there are no regressions" in html.render(kinds.document(result))
     write_pruning_run(tmp_path / "run", task, findings, result)

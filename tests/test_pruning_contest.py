@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import cache
 
@@ -21,10 +20,9 @@ from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.pruning import baseline_search as pruning_rivals
 from repairkit.experiments.pruning import run as pruning
-from repairkit.experiments.pruning import summary as pruning_summary
 from repairkit.experiments.pruning.baseline_evaluation import confessed, contest
 from repairkit.experiments.pruning.baseline_search import Rival
-from repairkit.experiments.pruning.result import Footprint, PruningResult
+from repairkit.experiments.pruning.result import Footprint
 from repairkit.experiments.pruning.run import configuration, plan, prune
 from repairkit.experiments.pruning.search import by_size, valued
 from repairkit.network import predict as predicting
@@ -52,7 +50,7 @@ def row(result, name):
 
 
 def order_of(result, name):
-    return next(each for each in result.contest.orders if each.name == name)
+    return next(each for each in result.extra.contest.orders if each.name == name)
 
 
 def by_hand(task, findings, players, rows):
@@ -192,7 +190,7 @@ def test_claims_hold_for_all_rivals_together():
 def test_every_baseline_prunes_by_its_own_least_values():
     _, findings, result = found()
     assert [each.name for each in findings.rivals] == [each.name for each in findings.compared.contenders[1:]]
-    assert [each.name for each in result.contest.orders] == [each.name for each in result.comparison.baselines]
+    assert [each.name for each in result.extra.contest.orders] == [each.name for each in result.comparison.baselines]
     for contender in findings.compared.contenders[1:]:
         assert by_size(np.arange(6), contender.attributions[0]) == sorted(range(6), key=lambda p: abs(contender.attributions[0].value[p]))
     whats = {each.name: each.what for each in result.comparison.baselines}
@@ -233,7 +231,7 @@ def test_the_plan_counts_them_and_the_pruning_is_the_same():
     assert alone.patch == findings.patch
     booked = {part: passes for part, passes in findings.passes.items() if part not in ("baselines", "timing")}
     assert {part: passes for part, passes in alone.passes.items() if part != "timing"} == booked
-    assert told(task, alone).contest is told(task, alone).comparison is None
+    assert told(task, alone).extra.contest is told(task, alone).comparison is None
 
 
 def test_what_was_measured_of_the_baselines_is_kept(tmp_path, monkeypatch):
@@ -264,7 +262,7 @@ def test_what_was_measured_of_the_baselines_is_kept(tmp_path, monkeypatch):
     assert len(whole.split.choose) not in measured
     assert pruned.count({}) == 1
     first, second = (told(task, each, options=options) for each in (whole, again))
-    assert (second.comparison, second.contest) == (first.comparison, first.contest)
+    assert (second.comparison, second.extra.contest) == (first.comparison, first.extra.contest)
     assert {**again.passes, "timing": 0} == {**whole.passes, "timing": 0}
 
 
@@ -272,8 +270,13 @@ def test_frozen_only_is_compared_by_filters_alone():
     task, options = task_of(), replace(COMPARED, compare=("weight norm",))
     findings = prune(task, Run.start(options), remove=False)
     result = told(task, findings, options=options, remove=False)
-    assert {(each.removed, each.parameters, each.flops) for each in result.contest.orders} == {(0, 6 * 4 + 18 + 3, 2 * (6 * 3 * 16 + 18))}
-    assert result.contest.sentences[0] == "At the same guard no other order prunes more than that of the Shapley values (3 filters frozen)."
+    assert {(each.removed, each.parameters, each.flops) for each in result.extra.contest.orders} == {
+        (0, 6 * 4 + 18 + 3, 2 * (6 * 3 * 16 + 18))
+    }
+    assert (
+        result.extra.contest.sentences[0]
+        == "At the same guard no other order prunes more than that of the Shapley values (3 filters frozen)."
+    )
     assert findings.rivals[0].frozen == found()[1].rivals[1].frozen
 
 
@@ -291,7 +294,7 @@ def test_an_order_whose_filters_cannot_be_taken_out_says_why(monkeypatch):
     findings = prune(task, Run.start(options))
     result = told(task, findings, options=options)
     assert row(result, "weight norm").why_not == "the network answers otherwise"
-    assert [each.name for each in result.contest.orders] == [SHAPLEY, "taylor"]
+    assert [each.name for each in result.extra.contest.orders] == [SHAPLEY, "taylor"]
 
 
 def test_both_views_show_every_order(tmp_path):
@@ -301,28 +304,16 @@ def test_both_views_show_every_order(tmp_path):
         line.th.get_text(): [cell.get_text() for cell in line.find_all("td")]
         for line in page.find(id="contest-caption").find_parent("table").select("tbody tr")
     }
-    assert list(shown) == [each.name for each in result.contest.orders]
+    assert list(shown) == [each.name for each in result.extra.contest.orders]
     entry = order_of(result, "weight norm")
     assert shown["weight norm"][:2] == [str(entry.frozen), str(entry.removed)]
     section = page.find(id="comparison").parent
-    assert section.select_one("li").get_text() == result.contest.sentences[0]
+    assert section.select_one("li").get_text() == result.extra.contest.sentences[0]
     captions = [each["id"] for each in page.select("caption[id]")]
     assert len(captions) == len(set(captions))
     markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\", "")
-    assert written.index(result.contest.sentences[0]) < written.index(result.comparison.sentences[0])
+    assert written.index(result.extra.contest.sentences[0]) < written.index(result.comparison.sentences[0])
     assert f"| weight norm | {entry.frozen} | {entry.removed} |" in written
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result
-
-
-def test_a_result_of_before_there_was_a_comparison_reads_and_shows_none(tmp_path):
-    _, _, result = found()
-    content = json.loads(result.model_dump_json())
-    del content["contest"], content["comparison"]
-    (tmp_path / "result.json").write_text(json.dumps(content))
-    old = kinds.read(tmp_path / "result.json")
-    assert isinstance(old, PruningResult)
-    assert old.contest is None
-    assert "Comparison with other" not in html.render(kinds.document(old))
-    assert pruning_summary.compared(replace(found()[1], compared=None), OPTIONS) is None

@@ -7,6 +7,7 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from dropout_example import COMPARED, found
+from results import changed
 from scipy import stats
 from test_dropout import literal_accuracy
 
@@ -33,7 +34,7 @@ ROWS = [SHAPLEY, "random", "weight norm", "response norm", "mean activation", "l
 
 
 def ranked(result, name):
-    return next(row for row in result.rankings.rows if row.name == name)
+    return next(row for row in result.extra.rankings.rows if row.name == name)
 
 
 def literal_curves(name):
@@ -68,10 +69,10 @@ def test_a_ranking_takes_from_each_network_what_freezing_its_first_filters_takes
 
 def test_the_first_row_is_the_difference_that_the_verdict_rests_on():
     _, _, result = found(COMPARED)
-    assert [row.name for row in result.rankings.rows] == ROWS
+    assert [row.name for row in result.extra.rankings.rows] == ROWS
     entry = next(each for each in result.differences if (each.metric, each.group) == (change_of("highest"), None))
-    assert result.rankings.rows[0].difference == Estimate(value=entry.value, low=entry.low, high=entry.high)
-    assert result.rankings.n == entry.n
+    assert result.extra.rankings.rows[0].difference == Estimate(value=entry.value, low=entry.low, high=entry.high)
+    assert result.extra.rankings.n == entry.n
 
 
 def test_a_network_is_compared_as_repairkit_accuracy_compares_it():
@@ -170,7 +171,9 @@ def test_a_ranking_that_one_network_lacks_has_no_row_and_says_why():
     assert rankings(nothing) is None
     unsuited = replace(COMPARED, compare=("fairprune",))
     result = found(unsuited)[2]
-    assert result.rankings.sentences[1] == "No other ranking could be made, so nothing is said of whether this hangs on Shapley values."
+    assert (
+        result.extra.rankings.sentences[1] == "No other ranking could be made, so nothing is said of whether this hangs on Shapley values."
+    )
     page = BeautifulSoup(html.render(kinds.document(result)), "html.parser").find(id="comparison").parent.get_text(" ", strip=True)
     for label in ("Original", "Dropout-trained"):
         assert f"Not compared ({label}): fairprune compares subgroups, got " in page
@@ -192,8 +195,8 @@ def test_the_plan_counts_both_networks():
 def test_a_run_that_compares_finds_what_one_that_does_not_compare_finds():
     result, plain = found(COMPARED)[2], found(PLAIN)[2]
     same = {"comparisons": {}, "rankings": None, "costs": [], "reproduction": None}
-    assert result.model_copy(update=same) == plain.model_copy(update=same)
-    assert (plain.comparisons, plain.rankings) == ({}, None)
+    assert changed(result, same) == changed(plain, same)
+    assert (plain.comparisons, plain.extra.rankings) == ({}, None)
     assert "Comparison with other" not in html.render(kinds.document(plain)) + markdown.render(kinds.document(plain))
 
 
@@ -224,7 +227,7 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
         monkeypatch.setattr(comparing.baselines, name, lambda *_, **__: pytest.fail("made again"))
     again = find(task, Run.start(COMPARED, store=unfinished()))
     resumed = summarise(task, COMPARED, again, title="t", command="c", minutes=0.1, notices=[])
-    assert (resumed.comparisons, resumed.rankings) == (result.comparisons, result.rankings)
+    assert (resumed.comparisons, resumed.extra.rankings) == (result.comparisons, result.extra.rankings)
     assert again.passes == whole.passes
     assert all(isinstance(each.game, ModelGame) for each in again.networks.values())
 
@@ -244,7 +247,7 @@ def test_both_views_show_the_rankings_and_each_network(tmp_path):
             assert f"{100 * shown.value:+.1f}".replace("-", "−") in text
         assert "Original, baselines: highest value first; area under the curve of accuracy (lower is ahead), n = 48" in text
         assert "Dropout-trained, accuracy, times 100, with so many filters frozen" in text
-        assert result.rankings.sentences[1] in text
+        assert result.extra.rankings.sentences[1] in text
     captions = [found["id"] for found in page.find_all(id=lambda name: name and name.endswith("caption"))]
     assert len(captions) == len(set(captions))
     assert {file.stem for file in (tmp_path / "figures").iterdir()} >= {"baselines-original", "baselines-dropout-trained"}

@@ -157,7 +157,7 @@ def test_result_round_trip(tmp_path):
         (None, "found none; give the directory of a finished run"),
         (b"{", "is not a result of this version: the file: Invalid JSON"),
         (b"\xff\xfe", "could not read it|Invalid JSON"),
-        (b"{}", "is not a result of this version: kind: Field required; run the repair again"),
+        (b"{}", "is not a result of this version: schema_version: Field required; run the repair again"),
     ],
 )
 def test_results_that_cannot_be_read(tmp_path, content, message):

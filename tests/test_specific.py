@@ -205,8 +205,8 @@ def test_values_stay_those_of_the_class_and_the_ranking_is_less_by_the_price(nev
     assert result.objective == "recall of green, less 1 times the mean size of what it is to other classes"
     assert any("1 times the mean size, over the 2 other classes" in sentence for sentence in result.method)
     assert {entry.part for entry in result.costs} >= {PART, CHOOSING}
-    assert [each.end for each in result.extremes] == ["high"]
-    assert all(entry.price is not None for entry in result.extremes[0].filters)
+    assert [each.end for each in result.extra.extremes] == ["high"]
+    assert all(entry.price is not None for entry in result.extra.extremes[0].filters)
 
 
 def priced_game(task, images):

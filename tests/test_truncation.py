@@ -228,10 +228,10 @@ def test_the_live_zone_is_measured_on_the_images_of_the_constants():
 
 def test_the_report_has_each_order_once_and_says_when_networks_die():
     result = report()
-    assert [(curve.network, curve.metric) for curve in result.curves] == [
+    assert [(curve.network, curve.metric) for curve in result.extra.curves] == [
         ("colours", "accuracy"), ("faces", "mean recall"), ("faces", "accuracy"),
     ]  # fmt: skip
-    for curve, fan in zip(result.curves, (found().fan, faces()[2].fan, faces()[2].fan), strict=True):
+    for curve, fan in zip(result.extra.curves, (found().fan, faces()[2].fan, faces()[2].fan), strict=True):
         assert len(curve.trajectories) == len(fan.right)
         worths = np.array(curve.trajectories)
         if curve.metric == "accuracy":
@@ -239,11 +239,11 @@ def test_the_report_has_each_order_once_and_says_when_networks_die():
         for position, point in enumerate(curve.points):
             assert point.mean == pytest.approx(worths[:, position].mean(), abs=1e-5)
             assert point.low <= point.mean <= point.high
-    death = result.curves[0].death
+    death = result.extra.curves[0].death
     assert f"colours is dead in half of 3 random orders once {100 * death.value:.3g} % of its 6 filters" in result.verdict.headline
     assert result.verdict.outcome == "measured"
     assert any("saves" in sentence and "credits" in sentence for sentence in result.verdict.sentences)
-    assert result.networks[0].dead_in_zone == Judged(found().fan, "accuracy").dead_at(0.5)
+    assert result.extra.networks[0].dead_in_zone == Judged(found().fan, "accuracy").dead_at(0.5)
 
 
 def test_both_views_show_every_number(tmp_path):
@@ -260,7 +260,7 @@ def test_both_views_show_every_number(tmp_path):
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
     assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == titles
-    for curve, point in itertools.chain.from_iterable(((curve, point) for point in curve.points) for curve in result.curves):
+    for curve, point in itertools.chain.from_iterable(((curve, point) for point in curve.points) for curve in result.extra.curves):
         cell = f"{100 * point.mean:.1f}% ({100 * point.low:.1f} to {100 * point.high:.1f})"
         assert cell in written, (curve.network, point.share)
         assert f"{100 * point.band_low:.1f} to {100 * point.band_high:.1f}" in text

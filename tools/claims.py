@@ -104,7 +104,9 @@ def transfer_success(result: AdversarialResult) -> Measured:
     if any(difference.group == TRANSFERRED for difference in result.differences):
         mean = change_of("target success", TRANSFERRED, by=-0.37)(result)
         return Measured(f"{mean.text}, mean of the transfer attacks", reached=mean.reached)
-    titles = {adversary.key: adversary.title for adversary in result.adversaries if adversary.kind == "transfer" and adversary.targeted}
+    titles = {
+        adversary.key: adversary.title for adversary in result.extra.adversaries if adversary.kind == "transfer" and adversary.targeted
+    }
     changes = {change.group: change for change in result.differences if change.group in titles and _of_repair(change, "target success")}
     if not changes:
         return Measured("no transfer attack was made", reached=False)
@@ -115,13 +117,13 @@ def transfer_success(result: AdversarialResult) -> Measured:
 
 def accuracy_after_ablation(result: CriticalResult) -> Measured:
     """Accuracy with up to 40 filters frozen; with 30 (or the most below 30 that was measured) it must be at most twice chance."""
-    curve = {point.filters: point for point in result.removal if (point.series, point.metric) == ("critical", "accuracy")}
+    curve = {point.filters: point for point in result.extra.removal if (point.series, point.metric) == ("critical", "accuracy")}
     judged = max(n for n in curve if n <= 30)
     shown = sorted({20, 30, 40} & curve.keys()) or [judged]
     text = "; ".join(f"{n} frozen: {percent(curve[n].value)} ({interval(curve[n].low, curve[n].high, percent)})" for n in shown)
     return Measured(
-        f"{percent(curve[0].value)} → {text}; n = {count(curve[0].n)}, chance {percent(result.chance)}{live_range(result)}",
-        reached=curve[judged].value <= 2 * result.chance,
+        f"{percent(curve[0].value)} → {text}; n = {count(curve[0].n)}, chance {percent(result.extra.chance)}{live_range(result)}",
+        reached=curve[judged].value <= 2 * result.extra.chance,
     )
 
 
@@ -133,10 +135,10 @@ def live_range(result: Result) -> str:
 
 def rank_correlation(result: CorrelationResult) -> Measured:
     """The rank correlation with an interval over filters; the paper's where the interval holds it or the estimate is near."""
-    if not result.correlations:
+    if not result.extra.correlations:
         return Measured(result.verdict.outcome, reached=False)
-    first = result.correlations[0]
-    corrected = "" if result.corrected is None else f", {_number(result.corrected)} corrected for noise"
+    first = result.extra.correlations[0]
+    corrected = "" if result.extra.corrected is None else f", {_number(result.extra.corrected)} corrected for noise"
     return Measured(
         f"{_number(first.value)} ({interval(first.low, first.high, _number)} as if its {count(first.n)} filters were drawn at random){corrected}",
         reached=first.low <= 0.3 <= first.high or abs(first.value - 0.3) <= 0.1,
@@ -156,13 +158,13 @@ def class_recalls(results: Sequence[CriticalResult]) -> Measured:
     texts, reached = [], []
     for result in results:
         curves = {
-            metric: [point for point in result.removal if (point.series, point.metric) == ("critical", metric)]
+            metric: [point for point in result.extra.removal if (point.series, point.metric) == ("critical", metric)]
             for metric in ("recall", "other classes")
         }
         before, after, others = curves["recall"][0], curves["recall"][-1], curves["other classes"][-1]
         change = f"{points(others.change)} points, {interval(others.change_low, others.change_high, points)}"
         texts.append(
-            f"{result.subject} {percent(before.value)} → {percent(after.value)} ({interval(after.low, after.high, percent)}; n = {count(after.n)}) "
+            f"{result.extra.subject} {percent(before.value)} → {percent(after.value)} ({interval(after.low, after.high, percent)}; n = {count(after.n)}) "
             f"with {after.filters} frozen, the others {change}"
         )
         reached.append(after.value < before.value / 2 and abs(others.change) < 0.03)
@@ -194,7 +196,7 @@ def share_at_chance(network: str, *, by: float) -> Callable[[TruncationResult], 
 
     def measure(result: TruncationResult) -> Measured:
         curves = {
-            curve.network: curve for curve in reversed(result.curves) if network in curve.network
+            curve.network: curve for curve in reversed(result.extra.curves) if network in curve.network
         }  # the objective's curve stands first
         if not curves:
             return Measured(f"no {network} among its networks", reached=None)
@@ -203,15 +205,15 @@ def share_at_chance(network: str, *, by: float) -> Callable[[TruncationResult], 
             for name, curve in reversed(curves.items())
         )
         reached = all(curve.death.value < by + 0.0005 for curve in curves.values())
-        return Measured(f"at chance in half of {result.trajectories} orders: {text}", reached=reached)
+        return Measured(f"at chance in half of {result.extra.trajectories} orders: {text}", reached=reached)
 
     return measure
 
 
 def sample_share(result: EfficiencyResult) -> Measured:
     """Samples of TMAB over those of Monte Carlo, both stopped by the paper's rule; judged at the narrowest tolerance."""
-    if result.compared_by == "budget":
-        needed = "; ".join(f"{need.passes:.2g} image passes at a tolerance of {need.tolerance:g}" for need in result.needed)
+    if result.extra.compared_by == "budget":
+        needed = "; ".join(f"{need.passes:.2g} image passes at a tolerance of {need.tolerance:g}" for need in result.extra.needed)
         return Measured(f"not stopped by the paper's rule, which takes at least {needed}", reached=None)
     shares = {stop.tolerance: stop.share for stop in _stopped(result) if stop.share}
     if not shares:
@@ -219,15 +221,15 @@ def sample_share(result: EfficiencyResult) -> Measured:
     text = "; ".join(
         f"{percent(share.value)} ({interval(share.low, share.high, percent)}){_at(result, at)}" for at, share in shares.items()
     )
-    return Measured(f"{text}; {count(result.filters)} filters", reached=next(iter(shares.values())).value <= 0.087)
+    return Measured(f"{text}; {count(result.extra.filters)} filters", reached=next(iter(shares.values())).value <= 0.087)
 
 
 def agreement(statistic: str, *, at_least: float) -> Callable[[EfficiencyResult], Measured]:
     """How far values agree (`rank` or `r_squared`): TMAB's with Monte Carlo's, or with a long reference where neither stops."""
 
     def measure(result: EfficiencyResult) -> Measured:
-        if result.compared_by == "budget":
-            tmab = next(entry for entry in result.agreements if entry.engine == "tmab")
+        if result.extra.compared_by == "budget":
+            tmab = next(entry for entry in result.extra.agreements if entry.engine == "tmab")
             estimate = text(getattr(tmab, statistic), result)
             return Measured(f"{estimate} of tmab after {count(tmab.passes)} image passes with a long reference", reached=None)
         if not (stopped := _stopped(result)):
@@ -236,18 +238,18 @@ def agreement(statistic: str, *, at_least: float) -> Callable[[EfficiencyResult]
         return Measured(f"{text(value, result)}{_at(result, stopped[0].tolerance)}", reached=value.value >= at_least)
 
     def text(value: Estimate, result: EfficiencyResult) -> str:
-        return f"{_three(value.value)} ({interval(value.low, value.high, _three)}; n = {count(result.filters)} filters)"
+        return f"{_three(value.value)} ({interval(value.low, value.high, _three)}; n = {count(result.extra.filters)} filters)"
 
     return measure
 
 
 def _stopped(result: EfficiencyResult) -> list[StoppedAlike]:
     """The tolerances at which both algorithms stopped: measured ones before extrapolated ones, the narrowest of each first."""
-    return sorted((stop for stop in result.stops if stop.stopped), key=lambda stop: (stop.extrapolated, stop.tolerance))
+    return sorted((stop for stop in result.extra.stops if stop.stopped), key=lambda stop: (stop.extrapolated, stop.tolerance))
 
 
 def _at(result: EfficiencyResult, tolerance: float) -> str:
-    extrapolated = any(stop.extrapolated for stop in result.stops if stop.tolerance == tolerance)
+    extrapolated = any(stop.extrapolated for stop in result.extra.stops if stop.tolerance == tolerance)
     return f" at a tolerance of {tolerance:g}{', extrapolated' if extrapolated else ''}"
 
 

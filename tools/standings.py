@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from repairkit.experiments import report_kinds as kinds
-from repairkit.experiments.critical.result import CriticalResult
+from repairkit.experiments.critical.result import CriticalExtra
 from repairkit.report import markdown
 from repairkit.report.formatting import NONE, interval, points
 from repairkit.report.tables import LOWER_IS_BETTER
@@ -96,17 +96,18 @@ def alternative_table(results: Sequence[tuple[str, Result]]) -> str:
 
 def repeated(place: str, result: Result, others: Sequence[tuple[str, Result]]) -> list[str]:
     """Where the same ablation curves stand against more baselines: a claim among fewer is easier and no second piece of evidence."""
-    if not isinstance(result, CriticalResult) or not result.comparison:
+    extra = result.extra
+    if not isinstance(extra, CriticalExtra) or not result.comparison:
         return []
 
-    def compared(ablation: CriticalResult) -> int:
+    def compared(ablation: Result) -> int:
         return sum(ranking.lead is not None for ranking in ablation.comparison.baselines) if ablation.comparison else 0
 
     return [
         f"The measurements of {place} are those of {other_place}, which has {compared(other)} baselines; here there are {compared(result)}. "
         "A claim that stands here alone is one among fewer."
         for other_place, other in others
-        if isinstance(other, CriticalResult) and compared(other) > compared(result) and other.removal == result.removal
+        if isinstance(other.extra, CriticalExtra) and compared(other) > compared(result) and other.extra.removal == extra.removal
     ]
 
 

@@ -19,7 +19,7 @@ from repairkit.cli.console import FILE_WIDTH, plain_table
 from repairkit.errors import DataError, UsageError
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.fairness import sections as fairness_sections
-from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.result import Agreement, FairnessExtra
 from repairkit.network.patch import finite_or_none
 from repairkit.report import formatting
 from repairkit.result import Result
@@ -122,8 +122,8 @@ def show(found: Attribution, top: int | None, result: Result | None, network: st
         console.print(f"{found.heading(end, len(players))}:", soft_wrap=True)
         if len(players):
             console.print(_rows(found, end, players.tolist()))
-    if isinstance(result, FairnessResult) and (stability := _stability(result, network)):
-        content = fairness_sections.stability(result.model_copy(update={"stability": stability}))
+    if result is not None and (stability := _stability(result, network)):
+        content = fairness_sections.stability(result.model_copy(update={"extra": result.extra.model_copy(update={"stability": stability})}))
         if content is not None:
             console.print(f"{content.caption}:", soft_wrap=True)
             console.print(plain_table(content))
@@ -146,5 +146,7 @@ def _rows(found: Attribution, end: End, players: list[int]) -> Table:
     return table
 
 
-def _stability(result: Result | None, network: str) -> list[Any]:
-    return [entry for entry in result.stability if entry.column == network] if isinstance(result, FairnessResult) else []
+def _stability(result: Result | None, network: str) -> list[Agreement]:
+    if result is None or not isinstance(result.extra, FairnessExtra):
+        return []
+    return [entry for entry in result.extra.stability if entry.column == network]

@@ -14,7 +14,7 @@ from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.filters import FilterId
 from repairkit.network.patch import finite_or_none
-from repairkit.result import Extreme, Guaranteed, Histogram, Reproduction, ValuedFilter
+from repairkit.result import Comparison, Extreme, Guaranteed, Histogram, Reproduction, ValuedFilter
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End, TopKClaims
 
@@ -119,3 +119,8 @@ def top_filters(found: Attribution, end: End, most: int | None = None) -> Extrem
             for player in players
         ],
     )
+
+
+def by_column(column: str, comparison: Comparison | None) -> dict[str, Comparison]:
+    """The comparison of one column; empty where there is none."""
+    return {} if comparison is None else {column: comparison}

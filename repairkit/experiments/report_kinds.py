@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +42,7 @@ from repairkit.report.document import Document
 from repairkit.report.drawing import Figure
 from repairkit.report.glossary import glossary
 from repairkit.report.tables import reproduction
-from repairkit.result import Result, read_record
+from repairkit.result import Result, check_schema, read_record
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,15 @@ def read(path: Path) -> Result:
     Raises:
         DataError: the file is missing, is no JSON, or is of no kind of this version.
     """
+    check_schema(path)
     kind = read_record(_Named, path).kind
     if kind not in KINDS:
         raise DataError(f"{path} is a result of the kind {kind!r}, expected {' or '.join(KINDS)}; render it with the version that wrote it")
     return KINDS[kind].result.read(path)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of `result.json`, whatever the kind."""
+    extras: list[Any] = [kind.result.model_fields["extra"].annotation for kind in KINDS.values()]
+    model: Any = Result.__class_getitem__(reduce(or_, extras))
+    return {**model.model_json_schema(mode="serialization"), "title": "result.json of repairkit"}

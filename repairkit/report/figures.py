@@ -106,7 +106,7 @@ def _by_series(points: Iterable[CurvePoint]) -> dict[str, list[CurvePoint]]:
 def _removal(result: FairnessResult) -> drawing.Figure:
     """Mean recall and source accuracy against the number of frozen filters."""
     title = "Removal curve: filters frozen one by one"
-    curves = {name: found for name, found in _by_series(result.curves).items() if len({point.filters for point in found}) > 1}
+    curves = {name: found for name, found in _by_series(result.extra.curves).items() if len({point.filters for point in found}) > 1}
     if not curves:
         return drawing.Figure("removal", title, "Not drawn: the run recorded no removal curve, because no filter was tried.")
     legend, y = drawing.legend([(drawing.style_of(name), tables.column_label(result, name)) for name in curves], 14)
@@ -229,15 +229,15 @@ def _tradeoff(result: FairnessResult) -> drawing.Figure:
     found = {(s.metric, s.column): s for s in result.shares if s.group is None}
     keys = [c.key for c in result.columns if ("mean recall", c.key) in found and ("source accuracy", c.key) in found]
     pairs = {key: (found["source accuracy", key], found["mean recall", key]) for key in keys}
-    curves = _by_series(result.curves)
+    curves = _by_series(result.extra.curves)
     if not pairs:
         return drawing.Figure("tradeoff", title, "Not drawn: the run recorded no mean recall with a source accuracy.")
     names = list(dict.fromkeys([*pairs, *curves]))
     legend, y = drawing.legend([(drawing.style_of(name), tables.column_label(result, name)) for name in names], 14)
     horizontal = [bound for source, _ in pairs.values() for bound in (source.low, source.high)]
     vertical = [bound for _, recall in pairs.values() for bound in (recall.low, recall.high)]
-    x = drawing.Scale.around([*horizontal, *map(_source_accuracy, result.curves)], 48, drawing.WIDTH - 10, top=1.0)
-    scale = drawing.Scale.around([*vertical, *map(_mean_recall, result.curves)], y + 250, y + 16, top=1.0)
+    x = drawing.Scale.around([*horizontal, *map(_source_accuracy, result.extra.curves)], 48, drawing.WIDTH - 10, top=1.0)
+    scale = drawing.Scale.around([*vertical, *map(_mean_recall, result.extra.curves)], y + 250, y + 16, top=1.0)
     body = (
         legend + drawing.text(8, y + 4, "mean recall", css="m") + drawing.text(drawing.WIDTH - 10, y + 4, "better ↗", css="m", anchor="end")
     )

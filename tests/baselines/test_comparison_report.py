@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from report_example import example_result
+from results import changed
 
 from repairkit.baselines import figures as comparison_figures
 from repairkit.experiments import report_kinds as kinds
@@ -61,7 +62,7 @@ COMPARISON = Comparison(
 
 @pytest.fixture
 def result():
-    return example_result().model_copy(update={"comparison": COMPARISON})
+    return changed(example_result(), {"comparisons": {"repaired": COMPARISON}})
 
 
 def test_both_views_show_every_number_and_why_one_is_missing(result, tmp_path):

@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from dropout_example import dropout_cases
 from markdown_it import MarkdownIt
 from report_example import example_result, with_alternatives
+from results import changed
 
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.fairness import sections as fairness_sections
@@ -79,7 +80,7 @@ def renamed(result: FairnessResult, name: str) -> FairnessResult:
     """The result with one string in every place that comes from the user."""
     text = result.model_dump_json()
     data = FairnessResult.model_validate_json(text).model_dump()
-    data["title"] = data["model"] = data["target"] = data["objective"] = name
+    data["title"] = data["model"] = data["extra"]["target"] = data["objective"] = name
     data["notices"], data["limits"], data["method"] = [name], [name], [name]
     data["verdict"] |= {"headline": name, "sentences": [name], "worse": [name]}
     data["columns"][1] |= {"label": name, "explanation": name}
@@ -88,8 +89,8 @@ def renamed(result: FairnessResult, name: str) -> FairnessResult:
         entry["group"] = name if entry["group"] == "darker women" else entry["group"]
     for entry in data["frozen"]:
         entry["layer"] = name
-    data["disparities"][0]["lowest_group"] = data["costs"][0]["part"] = data["histograms"][0]["title"] = name
-    data["curves"][0]["series"] = name
+    data["extra"]["disparities"][0]["lowest_group"] = data["costs"][0]["part"] = data["histograms"][0]["title"] = name
+    data["extra"]["curves"][0]["series"] = name
     data["reproduction"] |= {"command": name, "settings": {name: name}}
     return FairnessResult.model_validate(data)
 
@@ -97,49 +98,52 @@ def renamed(result: FairnessResult, name: str) -> FairnessResult:
 def edge_cases() -> dict[str, FairnessResult]:
     full = example_result()
     keep = {"original", "repaired", "threshold"}
-    no_dropout = full.model_copy(
-        update={
+    no_dropout = changed(
+        full,
+        {
             "columns": [c for c in full.columns if c.key in keep],
             "shares": [s for s in full.shares if s.column in keep],
             "differences": [d for d in full.differences if {d.first, d.second} <= keep],
-            "disparities": [d for d in full.disparities if d.column in keep],
+            "disparities": [d for d in full.extra.disparities if d.column in keep],
             "frozen": [f for f in full.frozen if f.column in keep],
-        }
+        },
     )
     verdict = full.verdict.model_copy(
         update={"outcome": "no repair", "headline": "No filter was worth freezing.", "sentences": [], "worse": []}
     )
     alone = {"original"}
-    none = full.model_copy(
-        update={
+    none = changed(full, {
             "verdict": verdict, "frozen": [], "curves": [], "histograms": [], "differences": [], "disparities": [], "costs": [],
             "limits": [], "method": [], "notices": [], "columns": full.columns[:1], "shares": [s for s in full.shares if s.column in alone],
         }
     )  # fmt: skip
-    bare = none.model_copy(update={"columns": [], "shares": [], "groups": []})
+    bare = changed(none, {"columns": [], "shares": [], "groups": []})
     groups = [f"{group} of a place with a name that goes on and on, number {i}" for i in range(3) for group in full.groups]
-    many = full.model_copy(
-        update={
+    many = changed(
+        full,
+        {
             "groups": groups,
             "shares": [s.model_copy(update={"group": g}) for g in groups for s in full.shares if s.group == "darker men"]
             + [s for s in full.shares if not s.group],
-        }
+        },
     )
-    flat = full.model_copy(
-        update={
+    flat = changed(
+        full,
+        {
             "curves": [CurvePoint(series="repaired", filters=0, mean_recall=0.8, source_accuracy=0.9)],
             "histograms": [
                 Histogram(title="no filter", edges=[], counts=[], culprits=[]),
                 Histogram(title="zeros", edges=[0.0, 1.0], counts=[0], culprits=[]),
                 Histogram(title="one point", edges=[0.0, 0.0], counts=[3], culprits=[0.0]),
             ],
-        }
+        },
     )
-    perfect = full.model_copy(
-        update={
+    perfect = changed(
+        full,
+        {
             "shares": [s.model_copy(update={"value": 1.0, "low": 1.0, "high": 1.0}) for s in full.shares],
-            "curves": [c.model_copy(update={"mean_recall": 1.0, "source_accuracy": 1.0}) for c in full.curves],
-        }
+            "curves": [c.model_copy(update={"mean_recall": 1.0, "source_accuracy": 1.0}) for c in full.extra.curves],
+        },
     )
     halves = [
         Agreement(
@@ -149,10 +153,10 @@ def edge_cases() -> dict[str, FairnessResult]:
         for column in ("repaired", "dropout_repaired")
         for by, end, sizes in (("value", "low", (25, 50)), ("screen", "low", (25, 50, 200)), ("screen", "high", (25, 50, 200)))
     ]  # fmt: skip
-    cases = {"full": full, "one fold": full.model_copy(update={"folds": 1}), "no dropout": no_dropout, "no repair": none}
+    cases = {"full": full, "one fold": changed(full, {"folds": 1}), "no dropout": no_dropout, "no repair": none}
     cases |= {
-        "stability": full.model_copy(update={"stability": halves}),
-        "only stability": none.model_copy(update={"stability": halves[:1]}),
+        "stability": changed(full, {"stability": halves}),
+        "only stability": changed(none, {"stability": halves[:1]}),
     }
     cases["alternatives"] = with_alternatives()
     return cases | {"bare": bare, "many groups": many, "flat": flat, "perfect": perfect}
@@ -353,7 +357,7 @@ def with_claims(claims: dict[tuple[str, str], Claim], worse: tuple[str, ...] = (
         for (group, second), claim in claims.items()
     ]  # fmt: skip
     full = example_result()
-    return full.model_copy(update={"differences": entries, "verdict": full.verdict.model_copy(update={"worse": list(worse)})})
+    return changed(full, {"differences": entries, "verdict": full.verdict.model_copy(update={"worse": list(worse)})})
 
 
 @pytest.mark.parametrize(
@@ -400,13 +404,13 @@ def test_stability_is_a_table_where_it_was_measured():
     assert (rows[0][3].text, rows[0][4].text, rows[1][4].text) == ("—", "−0.07", "—")
     page = soup_of(html.render(kinds.document(CASES["stability"])))
     assert page.find(id="stability-caption").get_text().startswith("Filters that both halves of the attribution images name")
-    once = fairness_sections.stability(CASES["stability"].model_copy(update={"folds": 1}))
+    once = fairness_sections.stability(changed(CASES["stability"], {"folds": 1}))
     assert once.bodies[0][0][1].detail == "by chance 0.8"
 
 
 def test_results_from_before_stability_can_be_read():
     content = example_result().model_dump(mode="json")
-    del content["stability"]
+    del content["extra"]["stability"]
     assert FairnessResult.model_validate(content) == example_result()
 
 
@@ -423,7 +427,7 @@ def test_every_frozen_filter_is_listed_with_value_and_half_width():
 def test_unknown_half_width_and_screen_are_said_to_be_so():
     full = example_result()
     entry = full.frozen[0].model_copy(update={"half_width": None, "screen": None})
-    row = [cell.text for cell in tables.filters(full.model_copy(update={"frozen": [entry]})).bodies[0][0]]
+    row = [cell.text for cell in tables.filters(changed(full, {"frozen": [entry]})).bodies[0][0]]
     assert row[-2].endswith("± unknown")
     assert row[-1] == "—"
 
@@ -437,7 +441,7 @@ def test_alternative_texts_state_the_finding():
             sign = "+" if entry.value > 0 else "−"
             assert f"{entry.group or entry.metric} {sign}{abs(100 * entry.value):.1f} points" in figure.alt
             assert figure.finding in figure.alt
-    chosen = next(point for point in result.curves if point.chosen)
+    chosen = next(point for point in result.extra.curves if point.chosen)
     assert f"as chosen, mean recall is {100 * chosen.mean_recall:.1f}%" in drawn["removal"].alt
 
 
@@ -458,7 +462,7 @@ def test_recall_marks_lie_on_one_linear_scale():
 
 def test_histogram_draws_every_full_bin_and_every_culprit():
     histogram = Histogram(title="h", edges=[-1.0, 0.0, 1.0, 2.0], counts=[1, 0, 4], culprits=[-0.5, 1.5])
-    drawn = figures.draw(example_result().model_copy(update={"histograms": [histogram]}))[2]
+    drawn = figures.draw(changed(example_result(), {"histograms": [histogram]}))[2]
     bars = marks(drawn, "bar")
     assert len(bars) == 2
     assert float(bars[1].get("height")) == pytest.approx(4 * float(bars[0].get("height")), rel=0.01)
@@ -469,7 +473,7 @@ def test_histogram_draws_every_full_bin_and_every_culprit():
 
 def test_wide_range_of_counts_is_drawn_and_labelled_in_logarithms():
     histogram = Histogram(title="h", edges=[0.0, 1.0, 2.0, 3.0], counts=[1, 10, 100], culprits=[])
-    drawn = figures.draw(example_result().model_copy(update={"histograms": [histogram]}))[2]
+    drawn = figures.draw(changed(example_result(), {"histograms": [histogram]}))[2]
     heights = [float(bar.get("height")) for bar in marks(drawn, "bar")]
     assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=0.05)
     assert "filters (log scale)" in drawn.body
@@ -477,8 +481,8 @@ def test_wide_range_of_counts_is_drawn_and_labelled_in_logarithms():
 
 def test_the_line_of_the_threshold_runs_through_what_was_tried_and_not_back_to_the_choice():
     result = example_result()
-    tried = [point for point in result.curves if point.series == "threshold" and not point.chosen]
-    assert len(tried) < len([point for point in result.curves if point.series == "threshold"])
+    tried = [point for point in result.extra.curves if point.series == "threshold" and not point.chosen]
+    assert len(tried) < len([point for point in result.extra.curves if point.series == "threshold"])
     figure = next(figure for figure in figures.draw(result) if figure.key == "tradeoff")
     css = f"line s{drawing.style_of('threshold')}"
     (line,) = (element for element in ElementTree.fromstring(figure.svg()).iter() if element.get("class") == css)  # noqa: S314  (our own drawing)
@@ -576,7 +580,7 @@ def test_a_guarantee_is_stated_beside_the_method():
         decided=False,
     )
     everyone = entry.model_copy(update={"fold": 0, "valued": 2976, "missed": {}, "decided": True})
-    result = example_result().model_copy(update={"guarantees": [entry, everyone]})
+    result = changed(example_result(), {"guarantees": [entry, everyone]})
     sentences = tables.method(result)[-2:]
     numbers = [re.findall(r"\d[\d.,]*\d%?|\d%?", sentence) for sentence in sentences]
     claims = ["12", "40", "3", "40", "40", "31", "20.0%"]

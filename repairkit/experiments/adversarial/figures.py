@@ -54,7 +54,7 @@ def _effect(result: AdversarialResult, metric: str) -> str:
 
 def _series(result: AdversarialResult) -> dict[str, list[FrontierPoint]]:
     """The points of each order that was tried, fewest filters first."""
-    found = {series: sorted((p for p in result.frontier if p.series == series), key=lambda point: point.filters) for series in SERIES}
+    found = {series: sorted((p for p in result.extra.frontier if p.series == series), key=lambda point: point.filters) for series in SERIES}
     return {series: points for series, points in found.items() if points}
 
 
@@ -63,10 +63,10 @@ def _read(point: FrontierPoint) -> str:
 
 
 def _frontier_finding(result: AdversarialResult) -> str:
-    chosen = next((point for point in result.frontier if point.chosen), None)
+    chosen = next((point for point in result.extra.frontier if point.chosen), None)
     if chosen is None:
         return "No number of frozen filters was chosen."
-    start = next((point for point in result.frontier if point.filters == 0), None)
+    start = next((point for point in result.extra.frontier if point.filters == 0), None)
     return " ".join(
         f"{when}, replayed success is {formatting.percent(point.success)} at a clean accuracy of {formatting.percent(point.clean)}."
         for when, point in (("With none frozen", start), (f"As chosen, with {chosen.filters} frozen", chosen))
@@ -81,16 +81,16 @@ def _frontier(result: AdversarialResult) -> drawing.Figure:
     if not series:
         return drawing.Figure("frontier", title, "Not drawn: no filter was tried.")
     legend, y = drawing.legend([(_STYLE[name], name) for name in series], 14)
-    marked = [point for point in result.frontier if point.chosen or point.filters == 0]
+    marked = [point for point in result.extra.frontier if point.chosen or point.filters == 0]
     x = drawing.Scale.around(
-        [*(p.clean for p in result.frontier), *(end for p in marked for end in (p.clean_low, p.clean_high))],
+        [*(p.clean for p in result.extra.frontier), *(end for p in marked for end in (p.clean_low, p.clean_high))],
         48,
         drawing.WIDTH - 14,
         top=1.0,
     )
     top, bottom = y + 24, y + 278
     scale = drawing.Scale.around(
-        [0.0, *(p.success for p in result.frontier), *(end for p in marked for end in (p.success_low, p.success_high))],
+        [0.0, *(p.success for p in result.extra.frontier), *(end for p in marked for end in (p.success_low, p.success_high))],
         bottom,
         top,
         top=1.0,
@@ -107,7 +107,7 @@ def _frontier(result: AdversarialResult) -> drawing.Figure:
                 body += drawing.line(x(point.clean_low), at_y, x(point.clean_high), at_y, css)
                 body += drawing.line(at_x, scale(point.success_low), at_x, scale(point.success_high), css)
         body += drawing.curve(_STYLE[name], [(x(p.clean), scale(p.success)) for p in points])
-    for point in result.frontier:
+    for point in result.extra.frontier:
         if point.chosen:
             body += drawing.tag("circle", css="chosen", cx=x(point.clean), cy=scale(point.success), r=9, fill="none")
     body += _numbers(series, x, scale)
@@ -145,12 +145,12 @@ def _frozen(result: AdversarialResult) -> drawing.Figure:
     """Replayed success and clean accuracy against the number of frozen filters."""
     title = "Target success and clean accuracy as filters are frozen"
     series = _series(result)
-    most = max((point.filters for point in result.frontier), default=0)
+    most = max((point.filters for point in result.extra.frontier), default=0)
     if not most:
         return drawing.Figure("frozen", title, "Not drawn: no filter was tried.")
     legend, y = drawing.legend([(_STYLE[name], name) for name in series], 14)
     x = drawing.Scale.around([0.0, float(most)], 48, drawing.WIDTH - 10, pad=0.02)
-    chosen = [point for point in result.frontier if point.chosen][:1]
+    chosen = [point for point in result.extra.frontier if point.chosen][:1]
     success = [(_STYLE[name], [(p.filters, p.success_low, p.success, p.success_high) for p in points]) for name, points in series.items()]
     clean = [(_STYLE[name], [(p.filters, p.clean_low, p.clean, p.clean_high) for p in points]) for name, points in series.items()]
     body = legend
@@ -167,15 +167,15 @@ def _frozen(result: AdversarialResult) -> drawing.Figure:
 def _sweep(result: AdversarialResult) -> drawing.Figure:
     """Target success of the attack run afresh against its bound, on a logarithmic axis."""
     title = "Target success of PGD run afresh against eps"
-    columns = [column for column in result.columns if any(point.column == column.key for point in result.sweep)]
+    columns = [column for column in result.columns if any(point.column == column.key for point in result.extra.sweep)]
     if not columns:
         return drawing.Figure("sweep", title, "Not drawn: no attack was run afresh within several bounds.")
     legend, y = drawing.legend([(drawing.style_of(column.key), column.label) for column in columns], 14)
-    bounds = sorted({point.eps for point in result.sweep})
+    bounds = sorted({point.eps for point in result.extra.sweep})
     x = drawing.Scale.around([math.log2(eps) for eps in bounds], 48, drawing.WIDTH - 14, pad=0.03)
     curves, said = [], []
     for column in columns:
-        points = sorted((point for point in result.sweep if point.column == column.key), key=lambda point: point.eps)
+        points = sorted((point for point in result.extra.sweep if point.column == column.key), key=lambda point: point.eps)
         curves.append((drawing.style_of(column.key), [(math.log2(p.eps), p.low, p.success, p.high) for p in points]))
         said.append(f"{column.label}: {'; '.join(f'{eps_text(p.eps)} {formatting.percent(p.success)}' for p in points)}.")
     body = legend + figures.panel(x, y, "Target success", curves, height=220)
@@ -183,7 +183,7 @@ def _sweep(result: AdversarialResult) -> drawing.Figure:
     body += drawing.numbers_below([(x(math.log2(eps)), eps_text(eps)) for eps in bounds], y)
     body += drawing.text((48 + drawing.WIDTH) / 2, y + 18, "eps, of 255 levels (log scale)", css="m", anchor="middle")
     medians = [
-        f"{tables.column_label(result, entry.column)} {adversarial_sections.median_eps(result, entry)}" for entry in result.strengths
+        f"{tables.column_label(result, entry.column)} {adversarial_sections.median_eps(result, entry)}" for entry in result.extra.strengths
     ]
     finding = (
         f"Median eps of 255 levels, which gets half of the targets: {'; '.join(medians)}." if medians else "No median eps was recorded."

@@ -70,14 +70,13 @@ class RankCorrelation(Record):
     high: float | None = None
 
 
-class AdversarialResult(Result):
+class AdversarialExtra(Record):
     """What freezing filters does against adversaries, each kind in a row of its own.
 
     `groups` are the keys of the adversaries. Shares and differences have the metrics "target success" and "recovered label" of each group,
     and "clean accuracy" of none.
     """
 
-    kind: Literal["adversarial"]
     images: str
     parts: dict[str, str]  # what each part of the clean images and of the adversarial ones is, and how many
     attack: str  # that filters were found and chosen against, in words
@@ -86,3 +85,6 @@ class AdversarialResult(Result):
     sweep: list[SweepPoint]
     strengths: list[Strength]
     correlation: RankCorrelation | None
+
+
+AdversarialResult = Result[AdversarialExtra]

@@ -72,13 +72,13 @@ def sections(result: AdversarialResult, figures: Sequence[Figure]) -> list[Secti
     """The report between the verdict and the glossary; `figures` are those of the result."""
     by_adversary: list[Part] = [ADVERSARIES, *adversaries(result), Heading("The attacks"), Definitions(descriptions(result))]
     networks: list[Part] = [Heading("The networks"), columns(result)] if result.columns else []
-    sought = [FRONTIER, frontier(result)] if result.frontier else ["No filter was tried, so there is no trade-off curve."]
-    related = f"{correlation(result)} {CORRELATION}" if result.correlation else ""
+    sought = [FRONTIER, frontier(result)] if result.extra.frontier else ["No filter was tried, so there is no trade-off curve."]
+    related = f"{correlation(result)} {CORRELATION}" if result.extra.correlation else ""
     return [
         Section(
             "adversaries",
             "Threat models",
-            blocks(*(by_adversary if result.adversaries else ["No attack was tried."]), *networks),
+            blocks(*(by_adversary if result.extra.adversaries else ["No attack was tried."]), *networks),
         ),
         worse_section(result, lower_after_repair(result), otherwise=_nothing_worse(result)),
         *alternatives_tables.sections(result, alternatives(result)),
@@ -98,19 +98,19 @@ def _nothing_worse(result: AdversarialResult) -> str:
 
 
 def _strength_section(result: AdversarialResult) -> Section:
-    measured = blocks(STRENGTH, strengths(result)) if result.strengths else blocks(NO_STRENGTH)
-    checks = blocks(SANITY, Bullets(sanity(result))) if result.strengths else []
-    return Section("strength", "How large a change it takes", [*measured, *blocks(sweep(result) if result.sweep else None), *checks])
+    measured = blocks(STRENGTH, strengths(result)) if result.extra.strengths else blocks(NO_STRENGTH)
+    checks = blocks(SANITY, Bullets(sanity(result))) if result.extra.strengths else []
+    return Section("strength", "How large a change it takes", [*measured, *blocks(sweep(result) if result.extra.sweep else None), *checks])
 
 
 def facts(result: AdversarialResult) -> list[tuple[str, str]]:
     """What was repaired, against what, on which images, and how it was judged."""
     return [
         ("Model", result.model),
-        ("Images", result.images),
-        ("Attack", result.attack),
+        ("Images", result.extra.images),
+        ("Attack", result.extra.attack),
         ("Filters ranked by", result.objective),
-        *((f"Part: {part}", what) for part, what in result.parts.items()),
+        *((f"Part: {part}", what) for part, what in result.extra.parts.items()),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
@@ -118,7 +118,7 @@ def facts(result: AdversarialResult) -> list[tuple[str, str]]:
 
 def key_figures(result: AdversarialResult) -> list[KeyFigure]:
     """Replayed success, clean accuracy, and the label recovered from the worst of the attacks run afresh."""
-    keys = {kind: next((entry.key for entry in result.adversaries if entry.kind == kind), None) for kind in ("replay", "worst")}
+    keys = {kind: next((entry.key for entry in result.extra.adversaries if entry.kind == kind), None) for kind in ("replay", "worst")}
     names = {
         (SUCCESS, keys["replay"]): "target success, replayed images (lower is better)",
         (CLEAN, None): CLEAN,
@@ -204,12 +204,12 @@ described = alternatives_tables.described
 
 def design(result: AdversarialResult) -> str:
     """On which images, attacked how, in a few words."""
-    return f"{result.images}; {result.attack}"
+    return f"{result.extra.images}; {result.extra.attack}"
 
 
 def from_weakest(result: AdversarialResult) -> list[Adversary]:
     """The adversaries by kind, from the weakest; within a kind as the result has them."""
-    return sorted(result.adversaries, key=lambda entry: list(KNOWS).index(entry.kind))
+    return sorted(result.extra.adversaries, key=lambda entry: list(KNOWS).index(entry.kind))
 
 
 def adversaries(result: AdversarialResult) -> list[Table]:
@@ -249,7 +249,7 @@ def descriptions(result: AdversarialResult) -> list[tuple[str, str]]:
 
 
 def _labels(result: AdversarialResult) -> tables.Label:
-    titles = {entry.key: entry.title for entry in result.adversaries}
+    titles = {entry.key: entry.title for entry in result.extra.adversaries}
     return lambda metric, group: metric if group is None else f"{titles.get(group, group)}: {metric}"
 
 
@@ -270,8 +270,8 @@ def lower_after_repair(result: AdversarialResult) -> Table | None:
 
 def frontier(result: AdversarialResult) -> Table:
     """Replayed success and clean accuracy as filters are frozen, a row for each number frozen."""
-    found: dict[tuple[str, int], FrontierPoint] = {(point.series, point.filters): point for point in result.frontier}
-    present = [series for series in SERIES if any(point.series == series for point in result.frontier)]
+    found: dict[tuple[str, int], FrontierPoint] = {(point.series, point.filters): point for point in result.extra.frontier}
+    present = [series for series in SERIES if any(point.series == series for point in result.extra.frontier)]
 
     def cells(point: FrontierPoint | None) -> tuple[Cell, Cell]:
         if point is None:
@@ -279,7 +279,7 @@ def frontier(result: AdversarialResult) -> Table:
         success = Cell(percent(point.success), interval(point.success_low, point.success_high, percent))
         return success, Cell(percent(point.clean), interval(point.clean_low, point.clean_high, percent))
 
-    chosen = {point.filters for point in result.frontier if point.chosen}
+    chosen = {point.filters for point in result.extra.frontier if point.chosen}
     rows = tuple(
         (
             Cell(f"{count(number)} (selected)" if number in chosen else count(number), kind="text"),
@@ -290,8 +290,8 @@ def frontier(result: AdversarialResult) -> Table:
     numbers: list[CellKind] = ["number"] * (2 * len(present))
     return Table(
         key="frontier",
-        caption=f"Replayed and clean images as filters are frozen, n = {_sizes([point.n for point in result.frontier])} replayed and "
-        f"{_sizes([point.n_clean for point in result.frontier])} clean, with {result.level:.0%} intervals",
+        caption=f"Replayed and clean images as filters are frozen, n = {_sizes([point.n for point in result.extra.frontier])} replayed and "
+        f"{_sizes([point.n_clean for point in result.extra.frontier])} clean, with {result.level:.0%} intervals",
         heads=("Frozen", *(f"{series[0].upper()}{series[1:]}: {metric}" for series in present for metric in (SUCCESS, CLEAN))),
         kinds=("text", *numbers),
         bodies=(rows,) if rows else (),
@@ -304,21 +304,21 @@ def _sizes(numbers: Sequence[int]) -> str:
 
 def sweep(result: AdversarialResult) -> Table:
     """Target success of PGD run afresh, a row for each bound, networks side by side."""
-    found = {(point.column, point.eps): point for point in result.sweep}
-    columns = [column for column in result.columns if any(point.column == column.key for point in result.sweep)]
+    found = {(point.column, point.eps): point for point in result.extra.sweep}
+    columns = [column for column in result.columns if any(point.column == column.key for point in result.extra.sweep)]
 
     def cell(column: str, eps: float) -> Cell:
         point = found.get((column, eps))
         return Cell(NONE) if point is None else Cell(percent(point.success), interval(point.low, point.high, percent))
 
-    bounds = sorted({point.eps for point in result.sweep})
+    bounds = sorted({point.eps for point in result.extra.sweep})
     rows = tuple((Cell(eps_text(eps), kind="text"), *(cell(column.key, eps) for column in columns)) for eps in bounds)
     numbers: list[CellKind] = ["number"] * len(columns)
-    starts = max((point.restarts for point in result.sweep), default=1)
+    starts = max((point.restarts for point in result.extra.sweep), default=1)
     return Table(
         key="sweep",
         caption=f"Target success of adaptive PGD within eps of 255 levels, {starts} start{'' if starts == 1 else 's'} within each, "
-        f"n = {_sizes([point.n for point in result.sweep])}, with {result.level:.0%} intervals",
+        f"n = {_sizes([point.n for point in result.extra.sweep])}, with {result.level:.0%} intervals",
         heads=("eps, of 255", *(column.label for column in columns)),
         kinds=("text", *numbers),
         bodies=(rows,) if rows else (),
@@ -329,7 +329,7 @@ def median_eps(result: AdversarialResult, entry: Strength) -> str:
     """The least bound that gets half of the targets; where none does, that it lies above the largest that was tried."""
     if entry.median_eps is not None:
         return eps_text(entry.median_eps)
-    tried = [point.eps for point in result.sweep if point.column == entry.column]
+    tried = [point.eps for point in result.extra.sweep if point.column == entry.column]
     return f"above {eps_text(max(tried))}" if tried else NONE
 
 
@@ -344,7 +344,7 @@ def strengths(result: AdversarialResult) -> Table:
             Cell(NONE if entry.lost is None else count(entry.lost)),
             Cell(p_value(entry.p_value)),
         )
-        for entry in result.strengths
+        for entry in result.extra.strengths
     )
     return Table(
         key="strengths",
@@ -359,13 +359,13 @@ def sanity(result: AdversarialResult) -> list[str]:
     """For each network what is suspicious about the attack that measured it, or that nothing is."""
     return [
         f"{column_label(result, entry.column)}: {'; '.join(entry.flags) or f'nothing suspicious in {count(entry.checked)} images'}."
-        for entry in result.strengths
+        for entry in result.extra.strengths
     ]
 
 
 def correlation(result: AdversarialResult) -> str:
     """The rank correlation in a sentence; "" where it was not measured."""
-    found = result.correlation
+    found = result.extra.correlation
     if found is None:
         return ""
     return f"Spearman's rank correlation of {found.of}: {signed(f'{found.value:.2f}')}, n = {count(found.n)} filters."

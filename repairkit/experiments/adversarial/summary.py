@@ -18,7 +18,7 @@ from repairkit.evaluation.statistics import wilson
 from repairkit.experiments.adversarial import evaluation
 from repairkit.experiments.adversarial.adversaries import Attempt
 from repairkit.experiments.adversarial.objective import CEILING
-from repairkit.experiments.adversarial.result import AdversarialResult, Adversary, FrontierPoint, RankCorrelation
+from repairkit.experiments.adversarial.result import AdversarialExtra, AdversarialResult, Adversary, FrontierPoint, RankCorrelation
 from repairkit.experiments.adversarial.rounds import PRICES
 from repairkit.experiments.adversarial.run import AdversarialFindings
 from repairkit.experiments.adversarial.screens import CORRELATED_SHARE
@@ -26,7 +26,7 @@ from repairkit.experiments.adversarial.task import PARTS, AdversarialTask, Attac
 from repairkit.experiments.adversarial.verdict import epochs_of, not_fooled
 from repairkit.experiments.adversarial.verdict import verdict as conclude
 from repairkit.experiments.options import Options
-from repairkit.experiments.records import COLUMNS, SCORES, guarantees_of, make_reproduction, value_histogram
+from repairkit.experiments.records import COLUMNS, SCORES, by_column, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.formatting import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Verdict
 
@@ -123,19 +123,22 @@ def summarise(
             | {f"attack {name}": str(value) for name, value in attacks.method.record().items()}
             | {f"effort {name}": str(value) for name, value in vars(attacks.effort).items()},
         ),
-        images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
-        parts={
-            part: f"{len(getattr(findings.split, part)):,} clean images, {len(findings.made[part]):,} of them attacked" for part in PARTS
-        },
-        attack=attack_in_words(attacks),
-        adversaries=adversaries,
-        frontier=list(frontier(findings, level)),
-        sweep=evaluation.sweep_points(findings.judged.sweeps, level),
-        strengths=strengths,
-        correlation=None
-        if findings.screens is None or (found := rank_correlation(findings.screens, level, BOTH_VALUES)) is None
-        else RankCorrelation(of=found.of, n=found.n, value=found.value),
-        comparison=compared(options, attacks, findings),
+        comparisons=by_column("repaired", compared(options, attacks, findings)),
+        extra=AdversarialExtra(
+            images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
+            parts={
+                part: f"{len(getattr(findings.split, part)):,} clean images, {len(findings.made[part]):,} of them attacked"
+                for part in PARTS
+            },
+            attack=attack_in_words(attacks),
+            adversaries=adversaries,
+            frontier=list(frontier(findings, level)),
+            sweep=evaluation.sweep_points(findings.judged.sweeps, level),
+            strengths=strengths,
+            correlation=None
+            if findings.screens is None or (found := rank_correlation(findings.screens, level, BOTH_VALUES)) is None
+            else RankCorrelation(of=found.of, n=found.n, value=found.value),
+        ),
     )
 
 

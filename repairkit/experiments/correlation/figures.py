@@ -19,13 +19,13 @@ def draw(result: CorrelationResult) -> list[drawing.Figure]:
 def _ranks(result: CorrelationResult) -> drawing.Figure:
     """A square for each tenth of both rankings, its area the number of filters there."""
     title = "Filters by their rank in either value"
-    if not result.cells:
+    if not result.extra.cells:
         return drawing.Figure("ranks", title, "Not drawn: the attack does not fool the network.")
-    tenths = len(result.cells)
+    tenths = len(result.extra.cells)
     left, top, step = 60.0, 14.0, 32.0
-    most = max(max(row) for row in result.cells)
+    most = max(max(row) for row in result.extra.cells)
     body = ""
-    for row, counts in enumerate(result.cells):
+    for row, counts in enumerate(result.extra.cells):
         for column, number in enumerate(counts):
             side = (step - 2) * (number / most) ** 0.5
             x, y = left + (column + 0.5) * step - side / 2, top + (tenths - row - 0.5) * step - side / 2
@@ -41,14 +41,14 @@ def _ranks(result: CorrelationResult) -> drawing.Figure:
     )
     body += drawing.text(left - 6, (top + bottom) / 2 - 6, "value for", css="m", anchor="end")
     body += drawing.text(left - 6, (top + bottom) / 2 + 10, "accuracy", css="m", anchor="end")
-    diagonal = sum(result.cells[i][i] for i in range(tenths))
-    total = sum(map(sum, result.cells))
+    diagonal = sum(result.extra.cells[i][i] for i in range(tenths))
+    total = sum(map(sum, result.extra.cells))
     finding = f"{formatting.percent(diagonal / total)} of the filters lie in the same tenth of both rankings; {formatting.percent(1 / tenths)} would by chance."
     corners = {
-        "highest in both": result.cells[-1][-1],
-        "lowest in both": result.cells[0][0],
-        "highest for the attack and lowest for accuracy": result.cells[0][-1],
-        "lowest for the attack and highest for accuracy": result.cells[-1][0],
+        "highest in both": result.extra.cells[-1][-1],
+        "lowest in both": result.extra.cells[0][0],
+        "highest for the attack and lowest for accuracy": result.extra.cells[0][-1],
+        "lowest for the attack and highest for accuracy": result.extra.cells[-1][0],
     }
     detail = "Filters in the outer tenths: " + "; ".join(f"{name}, {formatting.count(number)}" for name, number in corners.items()) + "."
     return drawing.Figure("ranks", title, finding, detail, bottom + 42, body)

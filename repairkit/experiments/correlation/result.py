@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from repairkit.result import Correlation, Record, Result
 
 
@@ -15,10 +13,9 @@ class SharedTop(Record):
     chance: float  # expected where the values have nothing to do with each other
 
 
-class CorrelationResult(Result):
+class CorrelationExtra(Record):
     """Whether attacks need the filters that accuracy needs: how alike both values rank the filters of one network."""
 
-    kind: Literal["correlation"]
     images: str
     attack: str
     players: int
@@ -26,3 +23,6 @@ class CorrelationResult(Result):
     corrected: float | None  # the first, for the noise that the others show; None where noise is all there is
     tops: list[SharedTop]
     cells: list[list[int]]  # filters by tenth of the ranking by accuracy (rows, lowest first) and by attack success (columns)
+
+
+CorrelationResult = Result[CorrelationExtra]

@@ -28,9 +28,11 @@ GLOSSARY_TERMS = (
 
 def sections(result: CorrelationResult, figures: Sequence[Figure]) -> list[Section]:
     """The report between the verdict and the glossary; `figures` are those of the result."""
-    found = [CORRELATIONS, summary(result)] if result.correlations else ["Nothing was measured: the attack does not fool the network."]
+    found = (
+        [CORRELATIONS, summary(result)] if result.extra.correlations else ["Nothing was measured: the attack does not fool the network."]
+    )
     return [
-        Section("correlations", "How alike both values rank the filters", blocks(*found, tops(result) if result.tops else None)),
+        Section("correlations", "How alike both values rank the filters", blocks(*found, tops(result) if result.extra.tops else None)),
         *comparison_tables.sections(result),
         *closing_sections(result, figures),
     ]
@@ -40,9 +42,9 @@ def facts(result: CorrelationResult) -> list[tuple[str, str]]:
     """What was asked, on what."""
     return [
         ("Model", result.model),
-        ("Filters", count(result.players)),
-        ("Images", result.images),
-        ("Attack", result.attack),
+        ("Filters", count(result.extra.players)),
+        ("Images", result.extra.images),
+        ("Attack", result.extra.attack),
         ("Intervals", f"{result.level:.0%}, over filters"),
         ("Date", result.created),
     ]
@@ -55,8 +57,8 @@ def key_figures(_result: CorrelationResult) -> list[KeyFigure]:
 
 def summary(result: CorrelationResult) -> Table:
     """What the command line shows."""
-    rows = tuple((Cell(each.of, kind="text"), Cell(count(each.n)), _value(each)) for each in result.correlations)
-    corrected = (Cell("attack success and accuracy, corrected for noise", kind="text"), Cell(NONE), Cell(_text(result.corrected)))
+    rows = tuple((Cell(each.of, kind="text"), Cell(count(each.n)), _value(each)) for each in result.extra.correlations)
+    corrected = (Cell("attack success and accuracy, corrected for noise", kind="text"), Cell(NONE), Cell(_text(result.extra.corrected)))
     return Table(
         key="correlations",
         caption=f"Spearman's rank correlation over filters, with {result.level:.0%} intervals as if filters were drawn at random",
@@ -68,18 +70,22 @@ def summary(result: CorrelationResult) -> Table:
 
 def quoted(result: CorrelationResult) -> list[Table]:
     """What README and recipes show of one run."""
-    return [summary(result), *([tops(result)] if result.tops else [])]
+    return [summary(result), *([tops(result)] if result.extra.tops else [])]
 
 
 def design(result: CorrelationResult) -> str:
     """On which images, in a few words."""
-    return result.images
+    return result.extra.images
 
 
 def runs(results: Sequence[CorrelationResult]) -> Table:
     """Several networks side by side."""
     rows = tuple(
-        (Cell(each.title, kind="text"), _value(each.correlations[0]) if each.correlations else Cell(NONE), Cell(_text(each.corrected)))
+        (
+            Cell(each.title, kind="text"),
+            _value(each.extra.correlations[0]) if each.extra.correlations else Cell(NONE),
+            Cell(_text(each.extra.corrected)),
+        )
         for each in results
     )
     caption = f"Spearman's rank correlation of attack success and accuracy, with {results[0].level:.0%} intervals as if filters were drawn at random"
@@ -88,7 +94,7 @@ def runs(results: Sequence[CorrelationResult]) -> Table:
 
 def tops(result: CorrelationResult) -> Table:
     """How many of the highest filters are the same."""
-    rows = tuple((Cell(count(top.k), kind="text"), Cell(count(top.shared)), Cell(f"{top.chance:.1f}")) for top in result.tops)
+    rows = tuple((Cell(count(top.k), kind="text"), Cell(count(top.shared)), Cell(f"{top.chance:.1f}")) for top in result.extra.tops)
     return Table(
         key="tops",
         caption="Highest filters by either value",

@@ -11,7 +11,7 @@ from scipy import stats
 from repairkit.data.images import data_hash
 from repairkit.evaluation.metrics import rank_correlation
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
-from repairkit.experiments.correlation.result import CorrelationResult, SharedTop
+from repairkit.experiments.correlation.result import CorrelationExtra, CorrelationResult, SharedTop
 from repairkit.experiments.correlation.run import CorrelationFindings
 from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, make_reproduction
@@ -69,13 +69,15 @@ def summarise(
             hashes={"model": task.model.sha256, "images": data_hash(task.images), "adversarial images": data_hash(findings.made.images)},
             settings={f"attack {name}": str(value) for name, value in attacks.method.record().items()},
         ),
-        images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
-        attack=f"{attacks.method.in_words}, on {len(findings.made):,} of the images; {int(findings.made.hit.sum()):,} reach the target",
-        players=n,
-        correlations=found,
-        corrected=corrected,
-        tops=tops,
-        cells=cells(findings.screens) if findings.fooled else [],
+        extra=CorrelationExtra(
+            images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
+            attack=f"{attacks.method.in_words}, on {len(findings.made):,} of the images; {int(findings.made.hit.sum()):,} reach the target",
+            players=n,
+            correlations=found,
+            corrected=corrected,
+            tops=tops,
+            cells=cells(findings.screens) if findings.fooled else [],
+        ),
     )
 
 

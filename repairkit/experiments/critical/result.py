@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from repairkit.result import Extreme, Record, RemovalPoint, Result
 
 
@@ -15,10 +13,9 @@ class LayerCount(Record):
     filters: int
 
 
-class CriticalResult(Result):
+class CriticalExtra(Record):
     """Which filters one class or all classes depend on, what removing them does, and the repair of a class where it was asked for."""
 
-    kind: Literal["critical filters"]
     images: str
     subject: str | None  # the class; None for accuracy on all
     parts: dict[str, int]  # images that find, choose and report
@@ -27,3 +24,6 @@ class CriticalResult(Result):
     removal: list[RemovalPoint]
     layers: list[LayerCount]  # in the order in which the network runs them
     extremes: list[Extreme]
+
+
+CriticalResult = Result[CriticalExtra]

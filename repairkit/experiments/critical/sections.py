@@ -44,10 +44,10 @@ METRICS = {"other classes": "Mean recall of the other classes", "accuracy": "Acc
 
 def sections(result: CriticalResult, figures: Sequence[Figure]) -> list[Section]:
     """The report between the verdict and the glossary; `figures` are those of the result."""
-    by_layer: list[Part] = [LAYERS, layers(result)] if result.layers else ["No filter has a positive value."]
+    by_layer: list[Part] = [LAYERS, layers(result)] if result.extra.layers else ["No filter has a positive value."]
     repaired: list[Part] = [BEFORE_AFTER, before_after(result)] if result.shares else [NOT_REPAIRED]
     return [
-        Section("removal", "Ablation of the important filters", blocks(REMOVAL if result.layers else NO_REMOVAL, *removal(result))),
+        Section("removal", "Ablation of the important filters", blocks(REMOVAL if result.extra.layers else NO_REMOVAL, *removal(result))),
         Section("values", "Highest and lowest values", blocks(VALUES, *extremes(result))),
         Section("layers", "Important filters by layer", blocks(*by_layer)),
         Section("before-after", "Repair: before and after", blocks(*repaired, *differences(result))),
@@ -62,9 +62,9 @@ def facts(result: CriticalResult) -> list[tuple[str, str]]:
     """What was asked, on what, and how it was judged."""
     return [
         ("Model", result.model),
-        ("Images", result.images),
+        ("Images", result.extra.images),
         ("Asked about", result.objective),
-        ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.parts.items())}"),
+        ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.extra.parts.items())}"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
@@ -91,20 +91,20 @@ def quoted(result: CriticalResult) -> list[Table]:
 
 def design(result: CriticalResult) -> str:
     """On which images, cut how, in a few words."""
-    return f"{result.images}, {count(result.parts['report'])} of them in the report"
+    return f"{result.extra.images}, {count(result.extra.parts['report'])} of them in the report"
 
 
 def runs(results: Sequence[CriticalResult]) -> Table:
     """Several classes side by side: what freezing all filters of the removal curve changed."""
 
     def change(result: CriticalResult, series: str, metric: str) -> Cell:
-        found = [point for point in result.removal if (point.series, point.metric) == (series, metric)]
+        found = [point for point in result.extra.removal if (point.series, point.metric) == (series, metric)]
         return Cell(points(found[-1].change), interval(found[-1].change_low, found[-1].change_high, points)) if found else Cell(NONE)
 
     rows = []
     for result in results:
-        metric = result.removal[0].metric
-        curve = [point for point in result.removal if (point.series, point.metric) == ("critical", metric)]
+        metric = result.extra.removal[0].metric
+        curve = [point for point in result.extra.removal if (point.series, point.metric) == ("critical", metric)]
         rows.append(
             (
                 Cell(metric_label(result, metric), kind="text"),
@@ -132,14 +132,14 @@ def runs(results: Sequence[CriticalResult]) -> Table:
 
 def metric_label(result: CriticalResult, metric: str) -> str:
     """What is measured, as a heading."""
-    return METRICS.get(metric, f"Recall of {result.subject}")
+    return METRICS.get(metric, f"Recall of {result.extra.subject}")
 
 
 def removal(result: CriticalResult) -> list[Table]:
     """For each metric the critical and the random filters side by side, a row for each number frozen."""
     tables: list[Table] = []
-    for metric in dict.fromkeys(point.metric for point in result.removal):
-        found = {(point.series, point.filters): point for point in result.removal if point.metric == metric}
+    for metric in dict.fromkeys(point.metric for point in result.extra.removal):
+        found = {(point.series, point.filters): point for point in result.extra.removal if point.metric == metric}
         rows = tuple(
             (
                 Cell(count(number), kind="text"),
@@ -153,7 +153,7 @@ def removal(result: CriticalResult) -> list[Table]:
             Table(
                 key=f"removal-{len(tables) + 1}",
                 caption=f"{metric_label(result, metric)} as filters are frozen, n = {count(n)}, with {result.level:.0%} intervals",
-                heads=("Frozen", "Important filters", "Change, points", f"Random, mean of {result.draws}", "Change, points"),
+                heads=("Frozen", "Important filters", "Change, points", f"Random, mean of {result.extra.draws}", "Change, points"),
                 kinds=("text", "number", "number", "number", "number"),
                 bodies=(rows,),
             )
@@ -163,7 +163,7 @@ def removal(result: CriticalResult) -> list[Table]:
 
 def extremes(result: CriticalResult) -> list[Table]:
     """The highest and the lowest values with half-widths, and what counts against each filter where something does."""
-    return [_values(each) for each in result.extremes if each.filters]
+    return [_values(each) for each in result.extra.extremes if each.filters]
 
 
 def _values(each: Extreme) -> Table:
@@ -194,7 +194,7 @@ def _values(each: Extreme) -> Table:
 
 def layers(result: CriticalResult) -> Table:
     """How many of the highest filters lie in each layer."""
-    rows = tuple((Cell(entry.layer, kind="code"), Cell(count(entry.critical)), Cell(count(entry.filters))) for entry in result.layers)
+    rows = tuple((Cell(entry.layer, kind="code"), Cell(count(entry.critical)), Cell(count(entry.filters))) for entry in result.extra.layers)
     return Table(
         "layers", "Highest filters by layer", ("Layer", "Of the highest", "Filters"), ("code", "number", "number"), (rows,) if rows else ()
     )

@@ -17,10 +17,10 @@ from repairkit.evaluation.wording import count_filters
 from repairkit.experiments.classifier_task import ROUNDING, CriticalTask
 from repairkit.experiments.critical.class_ranking import FACTORS, PRICED_AT
 from repairkit.experiments.critical.evaluation import compare, verdict_of_removal, verdict_of_repair
-from repairkit.experiments.critical.result import CriticalResult, LayerCount
+from repairkit.experiments.critical.result import CriticalExtra, CriticalResult, LayerCount
 from repairkit.experiments.critical.run import CriticalFindings
 from repairkit.experiments.options import Options
-from repairkit.experiments.records import COLUMNS, SCORES, guarantees_of, make_reproduction, top_filters, value_histogram
+from repairkit.experiments.records import COLUMNS, SCORES, by_column, guarantees_of, make_reproduction, top_filters, value_histogram
 from repairkit.repair.live_range import settled_in_words
 from repairkit.report.formatting import limit
 from repairkit.result import Column, Comparison, Cost, Difference, Extreme, FrozenFilter, Share
@@ -81,15 +81,17 @@ def summarise(
             settings={"top": str(findings.attribution.top)}
             | ({"ranking": "specific" if findings.specific else "recall"} if task.subject else {}),
         ),
-        images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
-        subject=task.subject,
-        parts={part: len(rows) for part, rows in vars(findings.split).items()},
-        chance=chance,
-        draws=DRAWS,
-        removal=points,
-        layers=layers(findings),
-        extremes=extremes(findings),
-        comparison=compared(task, options, findings),
+        comparisons=by_column(columns[-1], compared(task, options, findings)),
+        extra=CriticalExtra(
+            images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
+            subject=task.subject,
+            parts={part: len(rows) for part, rows in vars(findings.split).items()},
+            chance=chance,
+            draws=DRAWS,
+            removal=points,
+            layers=layers(findings),
+            extremes=extremes(findings),
+        ),
     )
 
 

@@ -16,7 +16,7 @@ def draw(result: DropoutResult) -> list[drawing.Figure]:
         >>> [figure.key for figure in draw(DropoutResult.model_construct(columns=[], differences=[], removal=[], spreads=[]))]
         ['highest', 'lowest', 'random']
     """
-    spreads = [_spread(result, entry, f"spread-{number}") for number, entry in enumerate(result.spreads, start=1)]
+    spreads = [_spread(result, entry, f"spread-{number}") for number, entry in enumerate(result.extra.spreads, start=1)]
     return [*spreads, *(_removal(result, series, title) for series, title in dropout_sections.SERIES.items())]
 
 
@@ -27,7 +27,8 @@ def _legend(result: DropoutResult) -> tuple[str, float]:
 def _removal(result: DropoutResult, series: str, title: str) -> drawing.Figure:
     """Accuracy of both networks against the number of frozen filters, with intervals."""
     curves = {
-        column.key: [point for point in result.removal if (point.series, point.column) == (series, column.key)] for column in result.columns
+        column.key: [point for point in result.extra.removal if (point.series, point.column) == (series, column.key)]
+        for column in result.columns
     }
     most = max((point.filters for found in curves.values() for point in found), default=0)
     if not most:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from repairkit.result import Claim, Comparison, Estimate, Extreme, Record, Result
+from repairkit.result import Claim, Estimate, Extreme, Record, Result
 
 
 class DropoutPoint(Record):
@@ -49,14 +47,13 @@ class Rankings(Record):
     rows: list[RankedChange]  # the Shapley values first
 
 
-class DropoutResult(Result):
+class DropoutExtra(Record):
     """What a network and its dropout-trained rival depend on.
 
     Shares and differences have the metrics "accuracy" and, with the highest, the lowest and random filters frozen, "accuracy, highest frozen"
     and so on; differences "change, highest frozen" and so on too. Their groups are the numbers of filters, and none for the means over these.
     """
 
-    kind: Literal["dropout"]
     images: str
     dropout_model: str
     parts: dict[str, int]  # images that find, choose (the live zone at most) and report
@@ -66,10 +63,7 @@ class DropoutResult(Result):
     removal: list[DropoutPoint]
     spreads: list[SharedHistogram]
     extremes: dict[str, list[Extreme]]  # by column
-    comparisons: dict[str, Comparison] = Field(default_factory=dict)  # by column; empty unless they were asked for
     rankings: Rankings | None = None  # likewise
 
-    @property
-    def compared(self) -> dict[str, Comparison]:
-        """Each network held against baselines."""
-        return {column.label: self.comparisons[column.key] for column in self.columns if column.key in self.comparisons}
+
+DropoutResult = Result[DropoutExtra]

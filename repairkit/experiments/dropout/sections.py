@@ -70,7 +70,9 @@ def label(metric: str, group: str | None) -> str:
 def sections(result: DropoutResult, figures: Sequence[Figure]) -> list[Section]:
     """The report between the verdict and the glossary; `figures` are those of the result."""
     ranked: list[Block] = (
-        [Heading("Does the finding depend on the ranking?"), Text(RANKINGS), Bullets(result.rankings.sentences)] if result.rankings else []
+        [Heading("Does the finding depend on the ranking?"), Text(RANKINGS), Bullets(result.extra.rankings.sentences)]
+        if result.extra.rankings
+        else []
     )
     return [
         Section("accuracies", "Accuracy of both networks", blocks(ACCURACIES, accuracies(result) if result.shares else None)),
@@ -91,11 +93,11 @@ def facts(result: DropoutResult) -> list[tuple[str, str]]:
     """Which networks, on what, and how they were judged."""
     return [
         ("Original", result.model),
-        ("Dropout-trained", result.dropout_model),
-        ("Images", result.images),
-        ("Filters of each", count(result.players)),
+        ("Dropout-trained", result.extra.dropout_model),
+        ("Images", result.extra.images),
+        ("Filters of each", count(result.extra.players)),
         ("Filters valued by", result.objective),
-        ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.parts.items())}"),
+        ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.extra.parts.items())}"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
@@ -123,7 +125,7 @@ def quoted(result: DropoutResult) -> list[Table]:
 
 def design(result: DropoutResult) -> str:
     """On which images, in a few words."""
-    return f"{result.images}, {count(result.parts['report'])} of them in the report"
+    return f"{result.extra.images}, {count(result.extra.parts['report'])} of them in the report"
 
 
 def runs(results: Sequence[DropoutResult]) -> Table:
@@ -140,7 +142,7 @@ def runs(results: Sequence[DropoutResult]) -> Table:
             *(Cell(points(entry.value), interval(entry.low, entry.high, points)) if entry else Cell(NONE) for entry in changed),
         )
 
-    rows = tuple((Cell(result.title, kind="text"), Cell(count(result.parts["report"])), *cells(result)) for result in results)
+    rows = tuple((Cell(result.title, kind="text"), Cell(count(result.extra.parts["report"])), *cells(result)) for result in results)
     heads = (
         *("Run", "n", "Original", "Dropout-trained", "Original, highest frozen", "Dropout-trained, highest frozen"),
         *("Difference", "Of the change, highest", "Of the change, lowest"),
@@ -172,9 +174,9 @@ def differences(result: DropoutResult) -> list[Table]:
 
 def removal(result: DropoutResult) -> list[Table]:
     """For each order of freezing both networks side by side, a row for each number of filters, and how their changes and accuracies differ."""
-    at: dict[tuple[str, str, int], DropoutPoint] = {(point.series, point.column, point.filters): point for point in result.removal}
+    at: dict[tuple[str, str, int], DropoutPoint] = {(point.series, point.column, point.filters): point for point in result.extra.removal}
     between = {(entry.metric, entry.group): entry for entry in result.differences}
-    numbers = list(dict.fromkeys(point.filters for point in result.removal if point.filters))
+    numbers = list(dict.fromkeys(point.filters for point in result.extra.removal if point.filters))
     if not numbers:
         return []
     groups = dict(zip(numbers, result.groups, strict=True))
@@ -190,11 +192,11 @@ def removal(result: DropoutResult) -> list[Table]:
         )
         heads = [head for column in result.columns for head in (column.label, "Change, points")]
         heads += ["Difference of the changes", "Claim", "Difference of accuracy", "Claim"]
-        drawn = f", mean of {result.draws} orders" if series == "random" else ""
+        drawn = f", mean of {result.extra.draws} orders" if series == "random" else ""
         found.append(
             Table(
                 key=f"removal-{position}",
-                caption=f"{title}{drawn}: accuracy, n = {count(result.parts['report'])}, with {result.level:.0%} intervals",
+                caption=f"{title}{drawn}: accuracy, n = {count(result.extra.parts['report'])}, with {result.level:.0%} intervals",
                 heads=("Frozen", *heads),
                 kinds=("text", *_numbers(2 * len(result.columns)), "number", "status", "number", "status"),
                 bodies=(rows,),
@@ -205,7 +207,7 @@ def removal(result: DropoutResult) -> list[Table]:
 
 def rankings(result: DropoutResult) -> list[Table]:
     """What freezing the first filters of each ranking changes in both networks, and how the changes differ; the Shapley values first."""
-    if result.rankings is None:
+    if result.extra.rankings is None:
         return []
 
     def cell(each: Estimate) -> Cell:
@@ -218,12 +220,12 @@ def rankings(result: DropoutResult) -> list[Table]:
             cell(row.difference),
             Cell(STATUS[row.claim], kind="status", claim=row.claim),
         )
-        for row in result.rankings.rows
+        for row in result.extra.rankings.rows
     )
     return [
         Table(
             key="rankings",
-            caption=f"First filters of each ranking frozen: mean change of accuracy over the numbers of filters, in points, n = {count(result.rankings.n)}, with {result.level:.0%} intervals",
+            caption=f"First filters of each ranking frozen: mean change of accuracy over the numbers of filters, in points, n = {count(result.extra.rankings.n)}, with {result.level:.0%} intervals",
             heads=("Ranked by", *(f"{column.label}, change" for column in result.columns), "Difference of the changes", "Claim"),
             kinds=("text", *_numbers(len(result.columns) + 1), "status"),
             bodies=(rows[:1], rows[1:]) if len(rows) > 1 else (rows,),
@@ -266,7 +268,7 @@ def extremes(result: DropoutResult) -> list[Table]:
                 ),
             ),
         )
-        for column, both in result.extremes.items()
+        for column, both in result.extra.extremes.items()
         for each in both
         if each.filters
     ]

@@ -14,7 +14,7 @@ from repairkit.evaluation.metrics import ACCURACY, Metric
 from repairkit.evaluation.wording import count_filters
 from repairkit.experiments.dropout.evaluation import verdict
 from repairkit.experiments.dropout.rankings import rankings
-from repairkit.experiments.dropout.result import DropoutResult, SharedHistogram
+from repairkit.experiments.dropout.result import DropoutExtra, DropoutResult, SharedHistogram
 from repairkit.experiments.dropout.run import DropoutFindings, DropoutTask, ValuedNetwork
 from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, top_filters
@@ -42,7 +42,6 @@ def summarise(
         notices=notices,
         level=options.level,
         model=f"{task.model.architecture}: {task.model.provenance}",
-        dropout_model=f"{task.dropout.architecture}: {task.dropout.provenance}",
         objective="accuracy on all classes",
         verdict=verdict(removals, shares, differences, level=options.level),
         columns=[Column(key=key, label=COLUMNS[key][0], explanation=explained[key]) for key in networks],
@@ -68,16 +67,19 @@ def summarise(
                 if model.stages
             },
         ),
-        images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
-        parts={part: len(rows) for part, rows in vars(findings.split).items()},
-        players=len(networks["original"].filters),
-        draws=DRAWS,
-        most_frequent=removals.most_frequent,
-        removal=removals.points(options.level, options.seed),
-        spreads=spreads(networks),
-        extremes={column: ends(each) for column, each in networks.items()},
         comparisons=compared(options, findings),
-        rankings=rankings(findings.compared, level=options.level, seed=options.seed),
+        extra=DropoutExtra(
+            dropout_model=f"{task.dropout.architecture}: {task.dropout.provenance}",
+            images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
+            parts={part: len(rows) for part, rows in vars(findings.split).items()},
+            players=len(networks["original"].filters),
+            draws=DRAWS,
+            most_frequent=removals.most_frequent,
+            removal=removals.points(options.level, options.seed),
+            spreads=spreads(networks),
+            extremes={column: ends(each) for column, each in networks.items()},
+            rankings=rankings(findings.compared, level=options.level, seed=options.seed),
+        ),
     )
 
 

@@ -61,13 +61,15 @@ class Agreement(Record):
     overlaps: list[Overlap]
 
 
-class FairnessResult(Result):
+class FairnessExtra(Record):
     """Everything that a fairness repair found out."""
 
-    kind: Literal["fairness"]
     target: str
     source: str
     disparities: list[Disparity]
     curves: list[CurvePoint]
     stability: list[Agreement] = Field(default_factory=list)  # empty unless it was asked for
     rounds: list[FrozenRound] = Field(default_factory=list)  # empty unless there could be several
+
+
+FairnessResult = Result[FairnessExtra]

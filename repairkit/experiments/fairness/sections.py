@@ -56,7 +56,7 @@ def sections(result: FairnessResult, figures: Sequence[Figure]) -> list[Section]
         Section(
             "disparities",
             "Disparities between groups",
-            blocks(*([DISPARITIES, disparities(result)] if result.disparities else ["No disparities were recorded."])),
+            blocks(*([DISPARITIES, disparities(result)] if result.extra.disparities else ["No disparities were recorded."])),
         ),
         filters_section(result),
         *comparison_tables.sections(result),
@@ -68,8 +68,8 @@ def facts(result: FairnessResult) -> list[tuple[str, str]]:
     """What was repaired, on what, and how it was judged."""
     return [
         ("Model", result.model),
-        ("Target data", result.target),
-        ("Source data", result.source),
+        ("Target data", result.extra.target),
+        ("Source data", result.extra.source),
         ("Filters ranked by", result.objective),
         ("Design", f"{result.folds} folds, every target image is a test image once" if result.folds > 1 else "one split, no folds"),
         ("Intervals", f"{result.level:.0%}"),
@@ -95,7 +95,7 @@ def quoted(result: FairnessResult) -> list[Table]:
 
 def design(result: FairnessResult) -> str:
     """On which images, cut how, in a few words."""
-    return f"{result.target}; {result.folds} fold(s)"
+    return f"{result.extra.target}; {result.folds} fold(s)"
 
 
 def alternatives(result: FairnessResult) -> Table | None:
@@ -116,7 +116,7 @@ def disparities(result: FairnessResult) -> Table:
             Cell(f"{entry.ratio:.2f}"),
             Cell(entry.lowest_group, kind="text"),
         )
-        for entry in result.disparities
+        for entry in result.extra.disparities
     )
     heads = ("Column", "Difference, points", "Ratio", "Lowest group")
     return Table("disparities", "Spread of recall over the groups", heads, ("text", "number", "number", "text"), (rows,) if rows else ())
@@ -124,7 +124,7 @@ def disparities(result: FairnessResult) -> Table:
 
 def rounds(result: FairnessResult) -> Table | None:
     """What each round froze, what that cost and where it led; None where there was to be one round alone."""
-    if not result.rounds:
+    if not result.extra.rounds:
         return None
     folded = result.folds > 1
     rows = tuple(
@@ -138,7 +138,7 @@ def rounds(result: FairnessResult) -> Table | None:
             Cell(count(entry.passes)),
             Cell(entry.stopped, kind="text"),
         )
-        for entry in result.rounds
+        for entry in result.extra.rounds
     )
     fold_kind: tuple[CellKind, ...] = ("number",) if folded else ()
     return Table(
@@ -155,9 +155,9 @@ def rounds(result: FairnessResult) -> Table | None:
 
 def stability(result: FairnessResult) -> Table | None:
     """How many of the same filters two halves of the attribution images name; None where nobody asked."""
-    if not result.stability:
+    if not result.extra.stability:
         return None
-    ks = sorted({overlap.k for entry in result.stability for overlap in entry.overlaps})
+    ks = sorted({overlap.k for entry in result.extra.stability for overlap in entry.overlaps})
 
     def cell(entry: Agreement, k: int) -> Cell:
         found = next((overlap for overlap in entry.overlaps if overlap.k == k), None)
@@ -172,7 +172,7 @@ def stability(result: FairnessResult) -> Table | None:
             *(cell(entry, k) for k in ks),
             Cell(NONE if entry.rank_correlation is None else signed(f"{entry.rank_correlation:.2f}")),
         )
-        for entry in result.stability
+        for entry in result.extra.stability
     )
     numbers: list[CellKind] = ["number"] * (len(ks) + 1)
     return Table(

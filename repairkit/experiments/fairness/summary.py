@@ -16,11 +16,11 @@ from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.metrics import MEAN, SOURCE, Metric
 from repairkit.experiments.fairness import evaluation
-from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessResult, FrozenRound, Overlap
+from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessExtra, FairnessResult, FrozenRound, Overlap
 from repairkit.experiments.fairness.run import Findings, RepairedNetwork, Task
 from repairkit.experiments.fairness.verdict import verdict
 from repairkit.experiments.options import Options
-from repairkit.experiments.records import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, value_histogram
+from repairkit.experiments.records import COLUMNS, SCORES, by_column, dropout_explanation, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.formatting import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter
 
@@ -60,8 +60,6 @@ def summarise(
         level=options.level,
         folds=options.folds,
         model=f"{task.model.architecture}: {task.model.provenance}",
-        target=f"{task.target.name}, {len(task.target):,} images",
-        source=f"{task.source.name}, {len(task.source):,} images",
         objective=RANKINGS[options.ranking],
         verdict=instead.concluded(conclusion, rows, differences, level=options.level, name=instead.fairness_name, deciding=("mean recall",))
         if rows
@@ -70,9 +68,7 @@ def summarise(
         groups=list(outcomes.names),
         shares=evaluation.shares(outcomes, options.level, seed=options.seed),
         differences=differences,
-        disparities=evaluation.disparities(outcomes),
         frozen=[entry for network in findings.repairs for entry in frozen_filters(network, options.folds)],
-        curves=curves(task, findings, repaired),
         histograms=[
             value_histogram(
                 [each.attribution for network in repaired for each in network.rounds],
@@ -88,8 +84,6 @@ def summarise(
             for number, each in enumerate(network.rounds, start=1)
             for entry in guarantees_of(each.attribution, network.column, network.fold + 1 if options.folds > 1 else 0, number)
         ],
-        stability=agreements(findings.repairs),
-        rounds=rounds_of(findings.repairs, options) if options.rounds > 1 else [],
         limits=limits(task, options, findings) + broken_guard(differences, options.max_clean_drop) + list(instead.LIMITS if rows else ()),
         reproduction=make_reproduction(
             options,
@@ -105,7 +99,15 @@ def summarise(
                 if model is not None and model.stages
             },
         ),
-        comparison=compared(options, findings, repaired),
+        comparisons=by_column("repaired", compared(options, findings, repaired)),
+        extra=FairnessExtra(
+            target=f"{task.target.name}, {len(task.target):,} images",
+            source=f"{task.source.name}, {len(task.source):,} images",
+            disparities=evaluation.disparities(outcomes),
+            curves=curves(task, findings, repaired),
+            stability=agreements(findings.repairs),
+            rounds=rounds_of(findings.repairs, options) if options.rounds > 1 else [],
+        ),
     )
 
 

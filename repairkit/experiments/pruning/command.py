@@ -120,7 +120,7 @@ def carry_out(task: CriticalTask, options: Options, running: Running, *, remove:
         frozen = f"frozen weights of the ordinary architecture: repairkit apply {place / 'patch.json'} --weights {model.weights}"
         pruned = f"pruned weights: {place / WEIGHTS}; to use them: repairkit.load_pruned({str(place)!r}) in Python"
         steps = {"pruned": f"{pruned}\n{frozen}", "frozen": frozen}
-        if result.chosen:
+        if result.extra.chosen:
             steps["nothing pruned"] = frozen
         outcome = result.verdict.outcome
         otherwise = steps.get(outcome, "nothing could be pruned: keep the original weights")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from repairkit.result import Claim, Record, RemovalPoint, Result
 
 
@@ -81,14 +79,13 @@ class LayerWidth(Record):
     removed: int
 
 
-class PruningResult(Result):
+class PruningExtra(Record):
     """How many filters of least absolute value accuracy can do without, and what the network costs when they are taken out.
 
     `columns` are "original", "frozen" and "pruned", as far as there are such networks. The frozen filters themselves stand in the run's
     `patch.json`, not in `frozen`: there may be thousands.
     """
 
-    kind: Literal["pruning"]
     images: str
     parts: dict[str, int]  # images that find, choose and report
     chance: float  # accuracy of a guess
@@ -106,3 +103,6 @@ class PruningResult(Result):
     latencies: list[Latency]
     contest: Contest | None = None  # None unless baselines were asked for
     layers: list[LayerWidth]  # those with a frozen filter, in the order in which the network runs them
+
+
+PruningResult = Result[PruningExtra]

@@ -44,16 +44,18 @@ GLOSSARY_TERMS = (
 def sections(result: PruningResult, figures: Sequence[Figure]) -> list[Section]:
     """The report between the verdict and the glossary; `figures` are those of the result."""
     compared: list[Block] = [*differences(result)] or [Text(NOT_COMPARED)]
-    held: list[Block] = [Bullets(result.contest.sentences), contest(result, result.contest)] if result.contest else []
-    by_layer = layers(result) if result.layers else None
-    still_there: list[Part] = [KEPT, kept(result)] if result.kept else []
+    held: list[Block] = [Bullets(result.extra.contest.sentences), contest(result, result.extra.contest)] if result.extra.contest else []
+    by_layer = layers(result) if result.extra.layers else None
+    still_there: list[Part] = [KEPT, kept(result)] if result.extra.kept else []
     return [
         Section(
-            "networks", "Before and after", blocks(NETWORKS, networks(result), latencies(result) if result.latencies else None, *compared)
+            "networks",
+            "Before and after",
+            blocks(NETWORKS, networks(result), latencies(result) if result.extra.latencies else None, *compared),
         ),
-        worse_section(result, lead=WORSE) if result.chosen else Section("worse", "Regressions", blocks(NOTHING_CHANGED)),
+        worse_section(result, lead=WORSE) if result.extra.chosen else Section("worse", "Regressions", blocks(NOTHING_CHANGED)),
         Section("curve", "How many filters to freeze", blocks(CURVE, curve(result), TRIES, tries(result))),
-        Section("filters", "Filters changed", blocks(FROZEN if result.chosen else NONE_FROZEN, by_layer, *still_there)),
+        Section("filters", "Filters changed", blocks(FROZEN if result.extra.chosen else NONE_FROZEN, by_layer, *still_there)),
         *comparison_tables.sections(result, *held, lead=COMPARISON),
         *closing_sections(result, figures),
     ]
@@ -63,9 +65,9 @@ def facts(result: PruningResult) -> list[tuple[str, str]]:
     """What was asked, on what, and how it was judged."""
     return [
         ("Model", result.model),
-        ("Images", result.images),
-        ("Guard", f"accuracy may fall by {limit(result.max_drop)}"),
-        ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.parts.items())}"),
+        ("Images", result.extra.images),
+        ("Guard", f"accuracy may fall by {limit(result.extra.max_drop)}"),
+        ("Design", f"one split: {', '.join(f'{count(n)} {part}' for part, n in result.extra.parts.items())}"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
@@ -85,28 +87,28 @@ def summary(result: PruningResult) -> Table:
 
 def quoted(result: PruningResult) -> list[Table]:
     """What README and recipes show of one run."""
-    contested = [contest(result, result.contest)] if result.contest else []
+    contested = [contest(result, result.extra.contest)] if result.extra.contest else []
     return [networks(result), *contested, *comparison_tables.quoted(result.compared, result.level)]
 
 
 def design(result: PruningResult) -> str:
     """On which images, cut how, in a few words."""
-    return f"{result.images}, {count(result.parts['report'])} of them in the report"
+    return f"{result.extra.images}, {count(result.extra.parts['report'])} of them in the report"
 
 
 def runs(results: Sequence[PruningResult]) -> Table:
     """Several runs side by side: what is gone, and what that cost."""
     rows = []
     for result in results:
-        before, after = result.footprints[0], result.footprints[-1]
+        before, after = result.extra.footprints[0], result.extra.footprints[-1]
         change = next((entry for entry in result.differences if (entry.first, entry.second) == ("original", after.column)), None)
         rows.append(
             (
                 Cell(result.model.partition(":")[0], kind="text"),
-                Cell(count(result.parts["report"])),
-                Cell(count(result.filters)),
-                Cell(count(result.chosen)),
-                Cell(count(result.removed)),
+                Cell(count(result.extra.parts["report"])),
+                Cell(count(result.extra.filters)),
+                Cell(count(result.extra.chosen)),
+                Cell(count(result.extra.removed)),
                 Cell(percent(after.parameters / before.parameters)),
                 Cell(percent(after.flops / before.flops)),
                 Cell(points(change.value), interval(change.low, change.high, points)) if change else Cell(NONE),
@@ -121,7 +123,7 @@ def runs(results: Sequence[PruningResult]) -> Table:
 def networks(result: PruningResult) -> Table:
     """Accuracy, parameters, operations and time of every network."""
     rows = []
-    for each in result.footprints:
+    for each in result.extra.footprints:
         share = result.share(each.column, "accuracy")
         rows.append(
             (
@@ -130,10 +132,10 @@ def networks(result: PruningResult) -> Table:
                 Cell(percent(share.value), interval(share.low, share.high, percent)),
                 Cell(count(each.parameters)),
                 Cell(count(each.flops)),
-                *(_time(each.column, latency) for latency in result.latencies),
+                *(_time(each.column, latency) for latency in result.extra.latencies),
             )
         )
-    timed = [f"{each.batch} image{'s' if each.batch > 1 else ''}, ms" for each in result.latencies]
+    timed = [f"{each.batch} image{'s' if each.batch > 1 else ''}, ms" for each in result.extra.latencies]
     heads = ("Network", "n", "Accuracy", "Parameters", "FLOPs of an image", *timed)
     numbers: list[CellKind] = ["number"] * (len(heads) - 1)
     caption = f"Accuracy and cost of each network, with {result.level:.0%} intervals of accuracy"
@@ -153,7 +155,7 @@ def latencies(result: PruningResult) -> Table:
             Cell(count(each.pairs)),
             Cell(f"{each.ratio:.2f}", f"{each.low:.2f} to {each.high:.2f}"),
         )
-        for each in result.latencies
+        for each in result.extra.latencies
     )
     heads = ("Images of a pass", "Pairs timed", "Pruned over original, median")
     caption = f"Time of a pass, pruned over original, with {result.level:.0%} intervals"
@@ -162,20 +164,20 @@ def latencies(result: PruningResult) -> Table:
 
 def curve(result: PruningResult) -> Table:
     """Accuracy as filters are frozen, with its paired change against none frozen."""
-    found = {(point.series, point.filters): point for point in result.curve}
+    found = {(point.series, point.filters): point for point in result.extra.curve}
     rows = tuple(
         (
-            Cell(f"{count(number)}{' (selected)' if number == result.chosen and number else ''}", kind="text"),
+            Cell(f"{count(number)}{' (selected)' if number == result.extra.chosen and number else ''}", kind="text"),
             *point_cells(found["least", number]),
             *point_cells(found["random", number]),
         )
-        for number in dict.fromkeys(point.filters for point in result.curve)
+        for number in dict.fromkeys(point.filters for point in result.extra.curve)
     )
-    n = result.curve[0].n
+    n = result.extra.curve[0].n
     return Table(
         key="curve",
         caption=f"Accuracy as filters are frozen, n = {count(n)}, with {result.level:.0%} intervals",
-        heads=("Frozen", "Least absolute value first", "Change, points", f"Random, mean of {result.draws}", "Change, points"),
+        heads=("Frozen", "Least absolute value first", "Change, points", f"Random, mean of {result.extra.draws}", "Change, points"),
         kinds=("text", "number", "number", "number", "number"),
         bodies=(rows,),
     )
@@ -190,11 +192,11 @@ def tries(result: PruningResult) -> Table:
             Cell(points(each.drop_bound)),
             Cell("held" if each.held else "broken", kind="text"),
         )
-        for each in result.tries
+        for each in result.extra.tries
     )
     return Table(
         "tries",
-        f"Numbers of filters tried on the selection images, n = {count(result.parts['choose'])}",
+        f"Numbers of filters tried on the selection images, n = {count(result.extra.parts['choose'])}",
         ("Frozen", "Accuracy", "Bound on its fall, points", "Guard"),
         ("text", "number", "number", "text"),
         (rows,),
@@ -203,7 +205,7 @@ def tries(result: PruningResult) -> Table:
 
 def contest(result: PruningResult, held: Contest) -> Table:
     """What the same search and the same pruning made of every order."""
-    original = result.footprints[0]
+    original = result.extra.footprints[0]
 
     def row(each: PrunedBy) -> tuple[Cell, ...]:
         return (
@@ -221,7 +223,7 @@ def contest(result: PruningResult, held: Contest) -> Table:
     own = held.orders[0]
     return Table(
         key="contest",
-        caption=f"How much each order prunes under the same guard (a fall by {limit(result.max_drop)}, on the selection images), and accuracy then "
+        caption=f"How much each order prunes under the same guard (a fall by {limit(result.extra.max_drop)}, on the selection images), and accuracy then "
         f"on test images (n = {count(own.n)}, {percent(own.before)} before), with {result.level:.0%} intervals",
         heads=(
             "Least first by",
@@ -243,12 +245,12 @@ def layers(result: PruningResult) -> Table:
     """Frozen and removed filters of each layer."""
     rows = tuple(
         (Cell(each.layer, kind="code"), Cell(count(each.filters)), Cell(count(each.frozen)), Cell(count(each.removed)))
-        for each in result.layers
+        for each in result.extra.layers
     )
     return Table("layers", "Filters by layer", ("Layer", "Filters", "Frozen", "Pruned"), ("code", "number", "number", "number"), (rows,))
 
 
 def kept(result: PruningResult) -> Table:
     """Why frozen filters are still there."""
-    rows = tuple((Cell(each.reason, kind="text"), Cell(count(each.filters))) for each in result.kept)
+    rows = tuple((Cell(each.reason, kind="text"), Cell(count(each.filters))) for each in result.extra.kept)
     return Table("kept", "Frozen filters that could not be pruned", ("Because", "Filters"), ("text", "number"), (rows,))

@@ -20,9 +20,18 @@ from repairkit.experiments.pruning.baseline_evaluation import confessed, contest
 from repairkit.experiments.pruning.baseline_search import Rival
 from repairkit.experiments.pruning.evaluation import compare, verdict
 from repairkit.experiments.pruning.footprint import TAKEN
-from repairkit.experiments.pruning.result import Contest, Footprint, KeptFilters, Latency, LayerWidth, PruningResult, PruningTry
+from repairkit.experiments.pruning.result import (
+    Contest,
+    Footprint,
+    KeptFilters,
+    Latency,
+    LayerWidth,
+    PruningExtra,
+    PruningResult,
+    PruningTry,
+)
 from repairkit.experiments.pruning.run import BATCHES, PruningFindings
-from repairkit.experiments.records import COLUMNS, SCORES, guarantees_of, make_reproduction, value_histogram
+from repairkit.experiments.records import COLUMNS, SCORES, by_column, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.formatting import limit
 from repairkit.result import Column, Comparison, Cost, Difference, RemovalPoint
 
@@ -103,27 +112,29 @@ def summarise(
             hashes={"model": task.model.sha256, "images": data_hash(task.images)},
             settings={"top": str(findings.attribution.top), "max_drop": f"{options.max_clean_drop:g}", "remove": str(remove)},
         ),
-        images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
-        parts={part: len(rows) for part, rows in vars(findings.split).items()},
-        chance=1 / len(task.images.classes),
-        draws=DRAWS,
-        max_drop=options.max_clean_drop,
-        filters=len(findings.filters),
-        eligible=len(findings.order),
-        chosen=findings.chosen,
-        flipped=int((~np.isnan(findings.attribution.value[frozen])).sum()),
-        removed=removed,
-        kept=[KeptFilters(reason=reason, filters=len(names)) for reason, names in pruned.kept.items()] if pruned else [],
-        tries=[
-            PruningTry(filters=each.filters, accuracy=each.accuracy, drop_bound=each.drop_bound, held=each.held)
-            for each in sorted(findings.tries, key=lambda each: each.filters)
-        ],
-        curve=curve(findings, options),
-        footprints=footprints,
-        latencies=latencies,
-        layers=layers(findings),
-        comparison=compared(findings, options),
-        contest=held,
+        comparisons=by_column("original", compared(findings, options)),
+        extra=PruningExtra(
+            images=f"{task.images.name}, {len(task.images):,} images of {len(np.unique(task.images.labels)):,} classes",
+            parts={part: len(rows) for part, rows in vars(findings.split).items()},
+            chance=1 / len(task.images.classes),
+            draws=DRAWS,
+            max_drop=options.max_clean_drop,
+            filters=len(findings.filters),
+            eligible=len(findings.order),
+            chosen=findings.chosen,
+            flipped=int((~np.isnan(findings.attribution.value[frozen])).sum()),
+            removed=removed,
+            kept=[KeptFilters(reason=reason, filters=len(names)) for reason, names in pruned.kept.items()] if pruned else [],
+            tries=[
+                PruningTry(filters=each.filters, accuracy=each.accuracy, drop_bound=each.drop_bound, held=each.held)
+                for each in sorted(findings.tries, key=lambda each: each.filters)
+            ],
+            curve=curve(findings, options),
+            footprints=footprints,
+            latencies=latencies,
+            layers=layers(findings),
+            contest=held,
+        ),
     )
 
 

@@ -25,16 +25,16 @@ def draw(result: EfficiencyResult) -> list[drawing.Figure]:
 
 def _samples(result: EfficiencyResult) -> drawing.Figure:
     """Histograms of the samples per filter, on one logarithmic axis."""
-    title = f"Samples per filter{f', {result.shown}' if result.shown else ''}"
-    if not result.samples:
+    title = f"Samples per filter{f', {result.extra.shown}' if result.extra.shown else ''}"
+    if not result.extra.samples:
         return drawing.Figure("samples", title, "Not drawn: the algorithms did not stop.")
-    least = min(number for samples in result.samples.values() for number in samples if number) if _any(result) else 1
-    most = max(max(samples) for samples in result.samples.values())
+    least = min(number for samples in result.extra.samples.values() for number in samples if number) if _any(result) else 1
+    most = max(max(samples) for samples in result.extra.samples.values())
     low, high = math.log10(max(least, 1)), math.log10(max(most, 2))
     width = max(high - low, 0.1) / BINS
     y, body, details = 0.0, "", []
     x = drawing.Scale(low, low + BINS * width, 60, drawing.WIDTH - 14)
-    for engine, samples in result.samples.items():
+    for engine, samples in result.extra.samples.items():
         counts = [0] * BINS
         for number in samples:
             if number:
@@ -66,7 +66,7 @@ def _samples(result: EfficiencyResult) -> drawing.Figure:
 
 
 def _any(result: EfficiencyResult) -> bool:
-    return any(number for samples in result.samples.values() for number in samples)
+    return any(number for samples in result.extra.samples.values() for number in samples)
 
 
 def _powers(low: float, high: float) -> list[float]:
@@ -85,14 +85,14 @@ def _spread(samples: Sequence[int]) -> str:
 
 def _values(result: EfficiencyResult) -> drawing.Figure:
     """Values of each filter by one algorithm against those by the other, or of both against the reference."""
-    title = f"Values against values{f', {result.shown}' if result.shown else ''}"
-    if not result.values:
+    title = f"Values against values{f', {result.extra.shown}' if result.extra.shown else ''}"
+    if not result.extra.values:
         return drawing.Figure("values", title, "Not drawn: the algorithms did not stop.")
-    engines = list(result.values)
+    engines = list(result.extra.values)
     across = engines[-1]  # the reference, or Monte Carlo
     others = engines[:-1]
     legend, y = drawing.legend([(_STYLES[engine], LABELS[engine]) for engine in others], 14)
-    every = [value for values in result.values.values() for value in values]
+    every = [value for values in result.extra.values.values() for value in values]
     x = drawing.Scale.around(every, 62, drawing.WIDTH - 10)
     scale = drawing.Scale.around(every, y + 300, y + 8)
     body = (
@@ -104,7 +104,7 @@ def _values(result: EfficiencyResult) -> drawing.Figure:
     for engine in others:
         body += "".join(
             drawing.tag("circle", css=f"full s{_STYLES[engine]}", cx=x(one), cy=scale(value), r=1.6, style="stroke-width:0;opacity:.7")
-            for one, value in _some(list(zip(result.values[across], result.values[engine], strict=True)))
+            for one, value in _some(list(zip(result.extra.values[across], result.extra.values[engine], strict=True)))
         )
     body += drawing.text((62 + drawing.WIDTH) / 2, y + 334, f"value by {LABELS[across]}", css="m", anchor="middle")
     return drawing.Figure("values", title, _agreement(result), f"{formatting.count(len(every) / len(engines))} filters.", y + 344, body)
@@ -121,8 +121,8 @@ def _some(points: list[tuple[float, float]], most: int = 1500) -> list[tuple[flo
 
 
 def _agreement(result: EfficiencyResult) -> str:
-    stop = next((stop for stop in result.stops if stop.stopped and f"{stop.tolerance:g}" in result.shown), None)
-    pairs = [(LABELS[entry.engine], entry.rank, entry.r_squared) for entry in result.agreements]
+    stop = next((stop for stop in result.extra.stops if stop.stopped and f"{stop.tolerance:g}" in result.extra.shown), None)
+    pairs = [(LABELS[entry.engine], entry.rank, entry.r_squared) for entry in result.extra.agreements]
     if stop is not None and stop.rank is not None and stop.r_squared is not None:
         pairs = [("TMAB as published against Monte Carlo", stop.rank, stop.r_squared)]
     return (

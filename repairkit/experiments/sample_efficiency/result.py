@@ -46,10 +46,9 @@ class Needed(Record):
     passes: float
 
 
-class EfficiencyResult(Result):
+class EfficiencyExtra(Record):
     """How many samples the bandit takes against plain Monte Carlo, and whether their values agree."""
 
-    kind: Literal["efficiency"]
     images: str
     compared_by: Literal["replay", "budget"]
     filters: int
@@ -62,3 +61,6 @@ class EfficiencyResult(Result):
     needed: list[Needed]
     samples: dict[str, list[int]]  # of each filter, by engine
     values: dict[str, list[float]]  # of each filter, by engine; the reference last
+
+
+EfficiencyResult = Result[EfficiencyExtra]

@@ -38,7 +38,7 @@ PAPER = ("the paper", "8.7%", "—", "0.988", "0.975")
 
 def sections(result: EfficiencyResult, figures: Sequence[Figure]) -> list[Section]:
     """The report between the verdict and the glossary; `figures` are those of the result."""
-    lead = REPLAY if result.compared_by == "replay" else BUDGET
+    lead = REPLAY if result.extra.compared_by == "replay" else BUDGET
     return [
         Section("compared", "Samples and agreement", blocks(lead, *comparisons(result))),
         *comparison_tables.sections(result),
@@ -49,10 +49,10 @@ def sections(result: EfficiencyResult, figures: Sequence[Figure]) -> list[Sectio
 def facts(result: EfficiencyResult) -> list[tuple[str, str]]:
     """What was valued, on what, and how it was compared."""
     return [
-        ("Model", f"{result.model} ({count(result.filters)} filters)"),
-        ("Images", result.images),
-        ("Compared", "when both stop by the published rule" if result.compared_by == "replay" else "after equal passes"),
-        ("Sought", f"the {count(result.top)} filters of {'highest' if result.end == 'high' else 'lowest'} value"),
+        ("Model", f"{result.model} ({count(result.extra.filters)} filters)"),
+        ("Images", result.extra.images),
+        ("Compared", "when both stop by the published rule" if result.extra.compared_by == "replay" else "after equal passes"),
+        ("Sought", f"the {count(result.extra.top)} filters of {'highest' if result.extra.end == 'high' else 'lowest'} value"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
@@ -65,7 +65,7 @@ def key_figures(_result: EfficiencyResult) -> list[KeyFigure]:
 
 def summary(result: EfficiencyResult) -> Table:
     """What the command line shows."""
-    return stops(result) if result.compared_by == "replay" else agreements(result)
+    return stops(result) if result.extra.compared_by == "replay" else agreements(result)
 
 
 def quoted(result: EfficiencyResult) -> list[Table]:
@@ -75,7 +75,7 @@ def quoted(result: EfficiencyResult) -> list[Table]:
 
 def design(result: EfficiencyResult) -> str:
     """On which images, in a few words."""
-    return f"{result.images}, {count(result.filters)} filters"
+    return f"{result.extra.images}, {count(result.extra.filters)} filters"
 
 
 def runs(results: Sequence[EfficiencyResult]) -> Table:
@@ -86,7 +86,7 @@ def runs(results: Sequence[EfficiencyResult]) -> Table:
 
 def comparisons(result: EfficiencyResult) -> list[Table]:
     """The tables of the way in which it was compared."""
-    return [stops(result)] if result.compared_by == "replay" else [agreements(result), needed(result)]
+    return [stops(result)] if result.extra.compared_by == "replay" else [agreements(result), needed(result)]
 
 
 def stops(result: EfficiencyResult) -> Table:
@@ -105,7 +105,7 @@ def stops(result: EfficiencyResult) -> Table:
         Cell(name, kind="text"), Cell(NONE), Cell(share), Cell(evaluations), Cell(rank), Cell(r_squared), Cell("Inception-v3", kind="text"),
     )  # fmt: skip
     caption = f"TMAB as published against Monte Carlo, stopped by the same rule at each tolerance, with {result.level:.0%} intervals"
-    return Table("stops", caption, ("Tolerance", *heads), kinds, (tuple(_stop(stop) for stop in result.stops), (paper,)))
+    return Table("stops", caption, ("Tolerance", *heads), kinds, (tuple(_stop(stop) for stop in result.extra.stops), (paper,)))
 
 
 def _stop(stop: StoppedAlike) -> tuple[Cell, ...]:
@@ -123,7 +123,7 @@ def _stop(stop: StoppedAlike) -> tuple[Cell, ...]:
 
 def agreements(result: EfficiencyResult) -> Table:
     """A row for each engine."""
-    heads = ("Passes", "Filters valued", "Spearman", "R²", f"Of the {count(result.top)} sought")
+    heads = ("Passes", "Filters valued", "Spearman", "R²", f"Of the {count(result.extra.top)} sought")
     rows = tuple(
         (
             Cell(LABELS[entry.engine], kind="text"),
@@ -133,7 +133,7 @@ def agreements(result: EfficiencyResult) -> Table:
             _cell(entry.r_squared, _three),
             _cell(entry.sought, percent),
         )
-        for entry in result.agreements
+        for entry in result.extra.agreements
     )
     caption = f"Agreement with a long reference at equal passes, with {result.level:.0%} intervals"
     return Table("agreements", caption, ("Engine", *heads), ("text", "number", "number", "number", "number", "number"), (rows,))
@@ -141,7 +141,7 @@ def agreements(result: EfficiencyResult) -> Table:
 
 def needed(result: EfficiencyResult) -> Table:
     """What TMAB as published would need at least."""
-    rows = tuple((Cell(f"{entry.tolerance:g}", kind="text"), Cell(count(entry.passes))) for entry in result.needed)
+    rows = tuple((Cell(f"{entry.tolerance:g}", kind="text"), Cell(count(entry.passes))) for entry in result.extra.needed)
     return Table(
         "needed",
         "Passes until TMAB as published stops, extrapolated, at least",

@@ -15,7 +15,7 @@ from repairkit.evaluation.statistics import RESAMPLES, wilson
 from repairkit.experiments.options import Options
 from repairkit.experiments.records import SCORES, make_reproduction
 from repairkit.experiments.sample_efficiency import small_network as small
-from repairkit.experiments.sample_efficiency.result import AgreedAfter, EfficiencyResult, Needed, StoppedAlike
+from repairkit.experiments.sample_efficiency.result import AgreedAfter, EfficiencyExtra, EfficiencyResult, Needed, StoppedAlike
 from repairkit.experiments.sample_efficiency.run import (
     DELTA,
     EfficiencyFindings,
@@ -90,18 +90,20 @@ def summarise(
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         limits=limits(task, efficiency, findings),
         reproduction=made.model_copy(update={"settings": {name: made.settings[name] for name in used} | settings}),
-        images=f"{task.images.name}, {findings.images:,} images",
-        compared_by=efficiency.method,
-        filters=findings.filters,
-        end=efficiency.end,
-        top=efficiency.top,
-        shown=shown,
-        stops=stops,
-        agreements=agreements,
-        rank_lead=lead,
-        needed=needed,
-        samples=samples,
-        values=values,
+        extra=EfficiencyExtra(
+            images=f"{task.images.name}, {findings.images:,} images",
+            compared_by=efficiency.method,
+            filters=findings.filters,
+            end=efficiency.end,
+            top=efficiency.top,
+            shown=shown,
+            stops=stops,
+            agreements=agreements,
+            rank_lead=lead,
+            needed=needed,
+            samples=samples,
+            values=values,
+        ),
     )
 
 

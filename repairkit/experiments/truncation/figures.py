@@ -17,7 +17,7 @@ def draw(result: TruncationResult) -> list[drawing.Figure]:
         >>> draw(TruncationResult.model_construct(curves=[]))
         []
     """
-    return [_fan(curve, f"trajectories-{number}") for number, curve in enumerate(result.curves, start=1)]
+    return [_fan(curve, f"trajectories-{number}") for number, curve in enumerate(result.extra.curves, start=1)]
 
 
 def _fan(curve: TruncationCurve, key: str) -> drawing.Figure:

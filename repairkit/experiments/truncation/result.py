@@ -54,10 +54,12 @@ class TruncatedNetwork(Record):
     dead_in_zone: float  # share of the orders that are dead once 1 - t0 of the filters are removed
 
 
-class TruncationResult(Result):
+class TruncationExtra(Record):
     """How few random filters networks bear to lose, and what ending permutations there saves."""
 
-    kind: Literal["truncation"]
     trajectories: int  # orders of removal of each network
     networks: list[TruncatedNetwork]
     curves: list[TruncationCurve]
+
+
+TruncationResult = Result[TruncationExtra]

@@ -43,8 +43,8 @@ def sections(result: TruncationResult, figures: Sequence[Figure]) -> list[Sectio
 def facts(result: TruncationResult) -> list[tuple[str, str]]:
     """Which networks, on what, and how it was judged."""
     return [
-        *((network.name, f"{network.model} ({count(network.filters)} filters; {network.images})") for network in result.networks),
-        ("Orders of ablation", f"{result.trajectories} of each network"),
+        *((network.name, f"{network.model} ({count(network.filters)} filters; {network.images})") for network in result.extra.networks),
+        ("Orders of ablation", f"{result.extra.trajectories} of each network"),
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
@@ -67,7 +67,7 @@ def quoted(result: TruncationResult) -> list[Table]:
 
 def design(result: TruncationResult) -> str:
     """On which images, in a few words."""
-    return f"{result.trajectories} orders; {'; '.join(f'{network.name} on {network.images}' for network in result.networks)}"
+    return f"{result.extra.trajectories} orders; {'; '.join(f'{network.name} on {network.images}' for network in result.extra.networks)}"
 
 
 def runs(results: Sequence[TruncationResult]) -> Table:
@@ -99,7 +99,7 @@ def deaths(result: TruncationResult) -> Table:
             _cell(curve.saved),
             _cell(curve.given_up),
         )
-        for curve in result.curves
+        for curve in result.extra.curves
     )
     caption = (
         f"Share of frozen filters at which networks reach chance, and what truncation saves, in percent, with {result.level:.0%} intervals"
@@ -117,7 +117,7 @@ def zones(result: TruncationResult) -> Table:
             Cell(percent(1 - network.t0)),
             Cell(percent(network.dead_in_zone)),
         )
-        for network in result.networks
+        for network in result.extra.networks
     )
     heads = ("Network", "t0", "How", "Filters frozen there", "Orders at chance there")
     return Table("zones", "The live range beside the orders", heads, ("text", "number", "text", "number", "number"), (rows,))
@@ -129,7 +129,7 @@ def curves(result: TruncationResult) -> list[Table]:
         Table(
             key=f"curve-{number}",
             caption=(
-                f"{label(curve)}: mean over {result.trajectories} orders, n = {count(curve.n)}, with {result.level:.0%} intervals; "
+                f"{label(curve)}: mean over {result.extra.trajectories} orders, n = {count(curve.n)}, with {result.level:.0%} intervals; "
                 f"chance is {percent(curve.chance)}, and {percent(curve.dead_below)} or less counts as chance"
             ),
             heads=("Frozen", "Filters", "Mean", "5 to 95% of the orders", "Orders at chance"),
@@ -147,7 +147,7 @@ def curves(result: TruncationResult) -> list[Table]:
                 ),
             ),
         )
-        for number, curve in enumerate(result.curves, start=1)
+        for number, curve in enumerate(result.extra.curves, start=1)
     ]
 
 

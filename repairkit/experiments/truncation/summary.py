@@ -11,7 +11,7 @@ from repairkit.evaluation.wording import capitalise
 from repairkit.experiments.options import Options
 from repairkit.experiments.records import make_reproduction
 from repairkit.experiments.truncation.evaluation import BAND, Judged, threshold_of
-from repairkit.experiments.truncation.result import TruncatedNetwork, TruncationCurve, TruncationResult
+from repairkit.experiments.truncation.result import TruncatedNetwork, TruncationCurve, TruncationExtra, TruncationResult
 from repairkit.experiments.truncation.run import Subject, TruncationFindings, TruncationOptions
 from repairkit.result import Column, Cost, Estimate, Verdict
 
@@ -83,9 +83,7 @@ def summarise(
         ],
         limits=limits(subjects, curves),
         reproduction=made.model_copy(update={"settings": needed}),
-        trajectories=truncation.trajectories,
-        networks=networks,
-        curves=curves,
+        extra=TruncationExtra(trajectories=truncation.trajectories, networks=networks, curves=curves),
     )
 
 

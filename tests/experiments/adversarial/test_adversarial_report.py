@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from adversarial_example import ADVERSARIES, EPS, adversarial_cases, adversarial_result
 from bs4 import BeautifulSoup
+from results import changed
 
 from repairkit.cli.console import show_result
 from repairkit.experiments import report_kinds as kinds
@@ -53,7 +54,7 @@ def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
     for table, metric in ((success, "target success"), (recovered, "recovered label")):
         rows = {row[0]: row for row in texts(table)}
         for share in (share for share in result.shares if share.metric == metric):
-            title = next(entry.title for entry in result.adversaries if entry.key == share.group)
+            title = next(entry.title for entry in result.extra.adversaries if entry.key == share.group)
             column = [each.key for each in result.columns].index(share.column)
             assert rows[title][1] == str(share.n)
             assert rows[title][2 + column] == f"{100 * share.value:.1f}% {100 * share.low:.1f} to {100 * share.high:.1f}"
@@ -64,15 +65,15 @@ def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
 
 def test_who_wants_no_class_has_no_target_success():
     rows = {row[0]: row for row in texts(adversarial_sections.adversaries(adversarial_result())[0])}
-    for entry in adversarial_result().adversaries:
+    for entry in adversarial_result().extra.adversaries:
         assert (set(rows[entry.title][2:-1]) == {"—"}) == (not entry.targeted)
 
 
 def test_adversaries_stand_from_the_weakest_to_the_worst_and_say_what_they_know():
     result = adversarial_result()
-    mixed = result.model_copy(update={"adversaries": result.adversaries[::-1]})
+    mixed = changed(result, {"adversaries": result.extra.adversaries[::-1]})
     rows = texts(adversarial_sections.adversaries(mixed)[0])
-    expected = list(dict.fromkeys(adversarial_sections.KNOWS[entry.kind] for entry in result.adversaries))
+    expected = list(dict.fromkeys(adversarial_sections.KNOWS[entry.kind] for entry in result.extra.adversaries))
     assert [knows for knows, _ in itertools.groupby(rows, key=lambda row: row[-1])] == expected
     assert len(expected) == 6
     described = dict(adversarial_sections.descriptions(result))
@@ -106,7 +107,7 @@ def test_differences_name_adversary_and_measure_and_claim_in_words():
     rows = {row[0].text: row for body in first.bodies for row in body}
     fall = rows["Stored PGD images: target success"]
     assert (fall[1].text, fall[2].text) == ("−71.9", "▲ better")
-    assert len(rows) == sum(1 + entry.targeted for entry in result.adversaries) + 1
+    assert len(rows) == sum(1 + entry.targeted for entry in result.extra.adversaries) + 1
     assert texts(first)[-1][0] == "clean accuracy"
 
 
@@ -116,14 +117,14 @@ def test_a_rise_of_target_success_is_something_that_got_worse():
     assert "Random noise: target success" in named  # from 0.0 to 0.5 %
     assert "Stored PGD images: target success" not in named  # it fell
     assert "clean accuracy" in named
-    changed = [
+    worse = [
         entry.model_copy(update={"claim": "worse", "value": 0.1, "low": 0.05, "high": 0.15}) if entry.group == "pgd" else entry
         for entry in result.differences
     ]
-    table = adversarial_sections.lower_after_repair(result.model_copy(update={"differences": changed}))
+    table = adversarial_sections.lower_after_repair(changed(result, {"differences": worse}))
     assert texts(table)[0][0] == "PGD afresh: target success"
     assert "▼ worse" in texts(table)[0]
-    alone = result.model_copy(update={"differences": [entry for entry in result.differences if entry.claim == "better"]})
+    alone = changed(result, {"differences": [entry for entry in result.differences if entry.claim == "better"]})
     assert adversarial_sections.lower_after_repair(alone) is None
 
 
@@ -135,7 +136,7 @@ def test_frontier_table_holds_both_orders_and_marks_the_choice():
     assert rows["7 (selected)"] == ["28.1% 23.5 to 33.3", "76.9% 73.1 to 80.3", "55.0% 49.5 to 60.4", "70.0% 66.0 to 73.8"]
     assert rows["64"][:2] == ["—", "—"]
     assert "n = 320 replayed and 528 clean" in table.caption
-    one = result.model_copy(update={"frontier": [point for point in result.frontier if point.series == "highest value first"]})
+    one = changed(result, {"frontier": [point for point in result.extra.frontier if point.series == "highest value first"]})
     assert adversarial_sections.frontier(one).heads == (
         "Frozen",
         "Highest value first: target success",
@@ -146,7 +147,7 @@ def test_frontier_table_holds_both_orders_and_marks_the_choice():
 def test_frontier_figure_puts_every_point_on_linear_scales_and_circles_the_choice():
     result = adversarial_result()
     figure = drawn(result, "frontier")
-    points = [point for point in result.frontier if point.series == "order of choosing"]
+    points = [point for point in result.extra.frontier if point.series == "order of choosing"]
     circles = marks(figure, "full s1")[1:]  # the first is the legend's
     assert len(circles) == len(points)
     for axis, values in (("cx", [p.clean for p in points]), ("cy", [p.success for p in points])):
@@ -215,7 +216,7 @@ def test_passes_that_an_earlier_run_made_are_told_beside_the_seconds_that_leave_
     result = adversarial_result()
     attack, evaluation = result.costs
     costs = [attack.model_copy(update={"taken": 63700.0}), evaluation]
-    shown = texts(tables.costs(result.model_copy(update={"costs": costs})))
+    shown = texts(tables.costs(changed(result, {"costs": costs})))
     assert shown == [
         ["attack", "115,200 63,700 from an earlier run, not in these seconds", "611.0"],
         ["evaluation", "402,000", "2,411.5"],
@@ -244,12 +245,13 @@ def test_the_command_line_shows_both_measures_of_every_adversary(capsys):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_string_of_a_result_escapes_into_markup(name):
     data = adversarial_result().model_dump()
-    data["images"] = data["attack"] = name
-    data["parts"] = {name: name}
-    for entry in data["adversaries"]:
+    extra = data["extra"]
+    extra["images"] = extra["attack"] = name
+    extra["parts"] = {name: name}
+    for entry in extra["adversaries"]:
         entry["title"] = entry["description"] = name
-    data["strengths"][0]["flags"] = [name]
-    data["correlation"]["of"] = data["columns"][1]["label"] = name
+    extra["strengths"][0]["flags"] = [name]
+    extra["correlation"]["of"] = data["columns"][1]["label"] = name
     result = AdversarialResult.model_validate(data)
     page, usual = page_of(result), page_of(adversarial_result())
     assert {element.name for element in page.find_all(True)} == {element.name for element in usual.find_all(True)}
@@ -266,5 +268,5 @@ def test_no_string_of_a_result_escapes_into_markup(name):
 def test_other_kinds_do_not_read_an_adversarial_result(tmp_path):
     adversarial_result().write(tmp_path / "result.json")
     for other in (FairnessResult, CriticalResult):
-        with pytest.raises(Exception, match="not a result of this version: kind"):
+        with pytest.raises(Exception, match="not a result of this version: extra"):
             other.read(tmp_path / "result.json")
