@@ -147,13 +147,13 @@ def test_what_cannot_be_compared_says_why_and_nothing_fails():
     )
     game = model_game(twelve_filters(), SubgroupRecall().on(labelled(9)), batch=4)
     shapley = replace(suspects(comparing.baselines.weight_norm(game)), passes={"flips": 3.0})
-    found = comparing.compare(game, shapley, Run.start(Options(compare=("leave-one-out", "taylor", "conductance"))), seed=0, counts=(0, 1), score=by_harm, order=lambda each: np.argsort(-by_harm(each)), measure=lambda frozen: np.full(9, len(frozen) == 0))  # fmt: skip
+    found = comparing.compare(game, shapley, Run.start(Options(compare=("leave-one-out", "taylor", "conductance"))), seed=0, ranking=comparing.Ranking(by_harm, lambda each: np.argsort(-by_harm(each))), curve=comparing.Curve((0, 1), lambda frozen: np.full(9, len(frozen) == 0)))  # fmt: skip
     reasons = {each.name: each.why_not for each in found.contenders}
     assert reasons["leave-one-out"].startswith("leave-one-out of 12 filters costs ")
     assert reasons[AS_DEAR] == "conductance of 12 filters costs 153 image passes for one image, got a budget of 3"
     assert reasons[SHAPLEY] == reasons["taylor"] == reasons[AS_PUBLISHED] == ""
     rich = replace(shapley, passes={"flips": 9 * 153.0})
-    found = comparing.compare(game, rich, Run.start(Options(compare=("conductance",))), seed=0, counts=(0, 1), score=by_harm, order=lambda each: np.argsort(-by_harm(each)), measure=lambda frozen: np.full(9, len(frozen) == 0))  # fmt: skip
+    found = comparing.compare(game, rich, Run.start(Options(compare=("conductance",))), seed=0, ranking=comparing.Ranking(by_harm, lambda each: np.argsort(-by_harm(each))), curve=comparing.Curve((0, 1), lambda frozen: np.full(9, len(frozen) == 0)))  # fmt: skip
     assert found.contenders[-1].why_not == f"{AS_PUBLISHED} takes all 9 images that find already, and the passes pay for more"
 
 
@@ -257,7 +257,7 @@ def orders_of(lengths, counts=(0, 2, 8), names=("weight norm",)):
         frozen.append(list(players))
         return np.arange(9) >= len(players)
 
-    found = comparing.compare(game, shapley, Run.start(Options(compare=names)), seed=5, counts=counts, score=by_harm, measure=measure, order=lambda each: np.argsort(-by_harm(each))[: lengths[0] if each is shapley else lengths[1]].tolist())  # fmt: skip
+    found = comparing.compare(game, shapley, Run.start(Options(compare=names)), seed=5, ranking=comparing.Ranking(by_harm, lambda each: np.argsort(-by_harm(each))[: lengths[0] if each is shapley else lengths[1]].tolist()), curve=comparing.Curve(counts, measure))  # fmt: skip
     return found, frozen
 
 
@@ -330,7 +330,7 @@ def test_the_curve_of_random_filters_is_the_mean_of_several_orders():
         return ~np.isin(np.arange(9), players)
 
     shapley = replace(suspects(comparing.baselines.weight_norm(game)), passes={"flips": 3.0})
-    again = comparing.compare(game, shapley, Run.start(Options(compare=("random",))), seed=5, counts=(0, 4), score=by_harm, measure=measure, order=lambda each: np.argsort(-by_harm(each)).tolist())  # fmt: skip
+    again = comparing.compare(game, shapley, Run.start(Options(compare=("random",))), seed=5, ranking=comparing.Ranking(by_harm, lambda each: np.argsort(-by_harm(each)).tolist()), curve=comparing.Curve((0, 4), measure))  # fmt: skip
     np.testing.assert_allclose(again.contenders[1].right[1], np.mean([measure(players) for players in drawn], axis=0))
     assert random.right[1].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
@@ -373,7 +373,7 @@ def test_every_draw_of_random_filters_keeps_to_those_that_the_order_may_name():
         frozen.append(tuple(players))
         return np.ones(9, dtype=bool)
 
-    comparing.compare(game, shapley, Run.start(Options(compare=("random",))), seed=5, counts=(0, 4), score=by_harm, measure=measure, order=lambda each: [player for player in np.argsort(-each.value).tolist() if player % 2])  # fmt: skip
+    comparing.compare(game, shapley, Run.start(Options(compare=("random",))), seed=5, ranking=comparing.Ranking(by_harm, lambda each: [player for player in np.argsort(-each.value).tolist() if player % 2]), curve=comparing.Curve((0, 4), measure))  # fmt: skip
     drawn = [players for players in frozen if players][1:]
     assert len(set(drawn)) == DRAWS
     assert {player % 2 for players in drawn for player in players} == {1}

@@ -159,89 +159,142 @@ def by_harm(found: Attribution) -> Floats:
     return harm
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """How an attribution becomes an order of filters.
+
+    Attributes:
+        score: what the order follows; see `by_value` and `by_harm`.
+        order: the players of an attribution in the order in which they are frozen.
+        reserved: of the passes of a row, those that are spent elsewhere on it, such as on a price; its values get the rest.
+    """
+
+    score: Callable[[Attribution], Floats]
+    order: Callable[[Attribution], Sequence[int]]
+    reserved: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What is measured along an order.
+
+    Attributes:
+        counts: numbers of filters frozen, 0 first; an order that names fewer freezes all that it names.
+        measure: what is counted on the report images.
+        right: what the run has measured along the curve of the Shapley values, shape (k, N); measured by `compare` by default.
+        random: likewise, of random filters: the mean over `DRAWS` orders.
+    """
+
+    counts: Sequence[int]
+    measure: Measure
+    right: Outcomes | None = None
+    random: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Selecting:
+    """What a repair chose, and how the same is chosen from other candidates.
+
+    Attributes:
+        choose: chooses from an attribution's candidates.
+        choice: what was chosen from those of the Shapley values.
+        culprits: the values that `choice` was made from, where they are others than those that are compared.
+    """
+
+    choose: Choose
+    choice: Choice
+    culprits: Attribution | None = None
+
+
 def compare(
     game: ModelGame,
     shapley: Attribution,
     run: Run,
     *,
     seed: int,
-    counts: Sequence[int],
-    score: Callable[[Attribution], Floats],
-    order: Callable[[Attribution], Sequence[int]],
-    measure: Measure,
-    right: Outcomes | None = None,
-    random: Floats | None = None,
-    choose: Choose | None = None,
-    choice: Choice | None = None,
-    culprits: Attribution | None = None,
-    reserved: Mapping[str, float] | None = None,
+    ranking: Ranking,
+    curve: Curve,
+    selecting: Selecting | None = None,
 ) -> Compared:
-    """Every baseline on the game that the Shapley values were found in: values, removal curve, and choosing from its candidates.
+    """Every baseline on the game that the Shapley values were found in: values, ablation curve, and choosing from its candidates.
 
     Baselines that can spend get the passes that the Shapley values took; what the values of one cost less, choosing spends on more candidates
     (see `spending`). One that cannot be made says why, and nothing fails.
 
     Args:
-        game: filters, constants, images and worth.
+        game: filters, constants, images and objective.
         shapley: the values that are compared with.
-        seed: of the random order and of draws of images.
-        counts: numbers of filters at which the curves are measured, 0 first; an order that names fewer freezes all that it names.
-        score: what an order follows; see `by_value` and `by_harm`.
-        order: the players of an attribution in the order in which they are frozen.
-        measure: what is counted on the report images.
         run: its settings name the baselines; everything is booked under "baselines".
-        right: what the run has measured along the curve of the Shapley values, shape (k, N); measured here by default.
-        random: likewise, of random filters: the mean over `DRAWS` orders; measured here by default.
-        choose: chooses from an attribution's candidates; None where the run repairs nothing.
-        choice: what was chosen from those of the Shapley values; needed to choose from others.
-        culprits: the values that `choice` was made from, where they are others than `shapley`.
-        reserved: of the passes of a row, those that are spent elsewhere on it, such as on a price; its values get the rest.
+        seed: of the random order and of draws of images.
+        ranking: how filters are ordered.
+        curve: what is measured along the orders.
+        selecting: what the repair chose; None where the run repairs nothing.
     """
-    batch = game.batch
-    budget, reserved = sum(shapley.passes.values()), reserved or {}
-    chosen_from = sum((culprits or shapley).passes.values())
-
-    ours = _curve(measure, [order(shapley)], counts, run.of(f"{PART}/shapley")) if right is None else right.astype(np.float64)
-    contenders = [
-        Contender(
-            SHAPLEY,
-            (shapley,),
-            (score(shapley),),
-            ours,
-            (choice,) if choice else (),
-            chosen_from=chosen_from if culprits else None,
-            named=_short(order(shapley), counts) if right is None else None,
-        )
-    ]
+    order, chosen_from = ranking.order(shapley), sum(((selecting and selecting.culprits) or shapley).passes.values())
+    if curve.right is None:
+        ours = _curve(curve.measure, [order], curve.counts, run.of(f"{PART}/shapley"))
+    else:
+        ours = curve.right.astype(np.float64)
+    first = Contender(
+        SHAPLEY,
+        (shapley,),
+        (ranking.score(shapley),),
+        ours,
+        (selecting.choice,) if selecting else (),
+        chosen_from=chosen_from if selecting and selecting.culprits else None,
+        named=_short(order, curve.counts) if curve.right is None else None,
+    )
+    budget = sum(shapley.passes.values())
+    contenders = [first]
     for row in rows_of(run.settings.compare):
         own = run.of(f"{PART}/{folder_of(row)}")
-        spent = reserved.get(row, 0.0)
-        # one of its own, whose passes may shrink for want of memory without a word about the attribution's or the next row's
-        game = ModelGame(game.classifier, game.filters, game.stake, batch=batch, precision=game.precision)
+        # a game of its own, whose passes may shrink for want of memory without a word about the attribution's or the next row's
+        copy = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
         try:
-            found = _attribution(row, game, budget - spent, seed, own)
+            found = _attribution(row, copy, budget - ranking.reserved.get(row, 0.0), seed, own)
         except RepairkitError as error:
             contenders.append(Contender(row, why_not=str(error)))
             continue
-        chosen = None
-        if choose and choice:
-            spare = chosen_from - sum(found.passes.values())
-            chosen = choose(found, replace(own, settings=spending(run.settings, choice, spare)))
-        after = _measured(measure, [chosen.players], own, "after")[0].astype(np.float64) if chosen else None
-        if row == "random" and random is not None:
-            curve = random
-        else:
-            orders = [order(found)]
-            if row == "random":  # a curve rests on several orders, as the control of a removal does; choosing on the first
-                orders += [order(replace(found, value=baselines.random_values(game.n, seed=seed, draw=draw))) for draw in range(1, DRAWS)]
-            curve = np.vstack([ours[:1], *_curve(measure, orders, counts[1:], own)])  # with none frozen it is the same network
-        charged = replace(found, passes=found.passes | {"price": spent}) if spent else found
-        named = _short(order(found), counts)
-        values = sum(found.passes.values()) if spent else None
         contenders.append(
-            Contender(row, (charged,), (score(found),), curve, (chosen,) if chosen else (), after, chosen_from=values, named=named)
+            _contender(
+                row, found, own, ours[:1], seed=seed, ranking=ranking, curve=curve, selected=_selected(found, own, selecting, chosen_from)
+            )
         )
-    return Compared(tuple(counts), tuple(contenders))
+    return Compared(tuple(curve.counts), tuple(contenders))
+
+
+def _selected(found: Attribution, run: Run, selecting: Selecting | None, passes: float) -> Choice | None:
+    """What is chosen from a baseline's candidates, with the passes that its values cost less than those that were chosen from."""
+    if selecting is None:
+        return None
+    settings = spending(run.settings, selecting.choice, passes - sum(found.passes.values()))
+    return selecting.choose(found, replace(run, settings=settings))
+
+
+def _contender(
+    row: str, found: Attribution, run: Run, before: Floats, *, seed: int, ranking: Ranking, curve: Curve, selected: Choice | None
+) -> Contender:
+    """A baseline's curve, which begins with `before`, and what its selection did."""
+    after = _measured(curve.measure, [selected.players], run, "after")[0].astype(np.float64) if selected else None
+    order, spent = ranking.order(found), ranking.reserved.get(row, 0.0)
+    if row == "random" and curve.random is not None:
+        right = curve.random
+    else:
+        orders = [order]
+        if row == "random":  # a curve rests on several orders, as the control of an ablation does; choosing on the first
+            values = [baselines.random_values(len(found.ids), seed=seed, draw=draw) for draw in range(1, DRAWS)]
+            orders += [ranking.order(replace(found, value=value)) for value in values]
+        right = np.vstack([before, *_curve(curve.measure, orders, curve.counts[1:], run)])  # with none frozen it is the same network
+    return Contender(
+        row,
+        (replace(found, passes=found.passes | {"price": spent}) if spent else found,),
+        (ranking.score(found),),
+        right,
+        (selected,) if selected else (),
+        after,
+        chosen_from=sum(found.passes.values()) if spent else None,
+        named=_short(order, curve.counts),
+    )
 
 
 def spending(options: Options, choice: Choice, spare: float) -> Options:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from repairkit.attacks.generate import Attacked, Booleans
-from repairkit.baselines.compare import Compared, by_harm, compare, with_after
+from repairkit.baselines.compare import Compared, Curve, Ranking, Selecting, by_harm, compare, with_after
 from repairkit.baselines.rankings import suspects
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.adversarial.objective import worth_on
@@ -16,8 +16,9 @@ from repairkit.experiments.adversarial.task import AdversarialTask, AttackOption
 from repairkit.experiments.adversarial.trade_off import FrontierLine
 from repairkit.network.game import ModelGame
 from repairkit.network.predict import predict
-from repairkit.repair.selection import eligible
+from repairkit.repair.selection import Choice, eligible
 from repairkit.run.context import Run
+from repairkit.shapley import Attribution
 
 
 def compare_first(
@@ -48,20 +49,17 @@ def compare_first(
         hit = predict(classifier, stored.images, run, filters=filters, frozen=frozen) == stored.targets
         return np.concatenate([hit, predict(classifier, clean, run, filters=filters, frozen=frozen) == clean.labels])
 
+    def choose(found: Attribution, run: Run) -> Choice:
+        return choose_against(task, classifier, filters, suspects(found), first.made["choose"], split, run, attacks, part="baselines")
+
     compared = compare(
         game,
         first.attribution,
         run.of("round-1"),
         seed=run.settings.seed,
-        counts=lines["highest value first"].counts,
-        score=by_harm,
-        order=lambda found: eligible(filters, suspects(found), attacks.frontier),
-        measure=measure,
-        right=counted["highest value first"],
-        choose=lambda found, run: choose_against(
-            task, classifier, filters, suspects(found), first.made["choose"], split, run, attacks, part="baselines"
-        ),
-        choice=first.choice,
+        ranking=Ranking(by_harm, lambda found: eligible(filters, suspects(found), attacks.frontier)),
+        curve=Curve(lines["highest value first"].counts, measure, counted["highest value first"]),
+        selecting=Selecting(choose, first.choice),
     )
     chosen = lines["order of choosing"].counts.index(first.choice.chosen)
     return with_after(compared, counted["order of choosing"][chosen].astype(np.float64))

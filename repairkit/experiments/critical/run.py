@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from repairkit.baselines import rankings as baselines
-from repairkit.baselines.compare import Choose, Compared, by_value, compare, planned, rows_of, with_after
+from repairkit.baselines.compare import Choose, Compared, Curve, Ranking, Selecting, by_value, compare, planned, rows_of, with_after
 from repairkit.baselines.rankings import DRAWS, random_order
 from repairkit.data.images import labelled_hash
 from repairkit.evaluation.ablation import counts_up_to, freeze_first, freeze_random, most_frozen
@@ -359,16 +359,14 @@ def compare_removal(
         attribution,
         run,
         seed=run.settings.seed,
-        counts=removal.counts,
-        score=score,
-        order=order,
-        measure=lambda frozen: predict(task.model.classifier, images, run, filters=game.filters, frozen=frozen) == images.labels,
-        right=removal.critical,
-        random=removal.random,
-        choose=choose,
-        choice=repair.choice if repair else None,
-        culprits=repair.attribution if repair else None,
-        reserved=reserved,
+        ranking=Ranking(score, order, reserved),
+        curve=Curve(
+            removal.counts,
+            lambda frozen: predict(task.model.classifier, images, run, filters=game.filters, frozen=frozen) == images.labels,
+            removal.critical,
+            removal.random,
+        ),
+        selecting=Selecting(choose, repair.choice, repair.attribution) if repair and choose else None,
     )
     return with_after(compared, repair.repaired.astype(np.float64)) if repair else compared
 

@@ -13,7 +13,7 @@ import torch
 
 from repairkit.alternatives.base import PART, Fold, Tried, alternatives_of, passes_of
 from repairkit.alternatives.threshold import ThresholdPoint, best_threshold
-from repairkit.baselines.compare import Compared, by_harm, compare, planned
+from repairkit.baselines.compare import Compared, Curve, Ranking, Selecting, by_harm, compare, planned
 from repairkit.baselines.rankings import suspects
 from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.data.training_hashes import check_unseen
@@ -398,12 +398,11 @@ def repair_one(task: Task, model: LoadedModel, column: str, number: int, split: 
                     found.attribution,
                     run,
                     seed=run.settings.seed + number,
-                    counts=sorted({0, *run.settings.curve}),
-                    score=by_harm,
-                    order=partial(_most_suspect, game.filters, max(run.settings.curve, default=0)),
-                    measure=partial(_correct_with, classifier, game.filters, report_worths, run),
-                    choose=partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source)),
-                    choice=found.choice,
+                    ranking=Ranking(by_harm, partial(_most_suspect, game.filters, max(run.settings.curve, default=0))),
+                    curve=Curve(sorted({0, *run.settings.curve}), partial(_correct_with, classifier, game.filters, report_worths, run)),
+                    selecting=Selecting(
+                        partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source)), found.choice
+                    ),
                 )
         rounds.append(found)
     return RepairedNetwork(number, column, tuple(rounds), repaired, removal, compared)

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from repairkit.baselines.compare import PART, Compared, Contender, compare, folder_of
+from repairkit.baselines.compare import PART, Compared, Contender, Curve, Ranking, compare, folder_of
 from repairkit.data.images import LabelledImages
 from repairkit.errors import RepairkitError
 from repairkit.evaluation.curves import AblationCurves
@@ -67,12 +67,13 @@ def compare_removal(
         valued(attribution),
         run,
         seed=run.settings.seed,
-        counts=removal.counts,
-        score=smallness,
-        order=partial(by_size, order),
-        measure=lambda frozen: predict(classifier, images, run, filters=game.filters, frozen=frozen) == images.labels,
-        right=removal.critical,
-        random=removal.random,
+        ranking=Ranking(smallness, partial(by_size, order)),
+        curve=Curve(
+            removal.counts,
+            lambda frozen: predict(classifier, images, run, filters=game.filters, frozen=frozen) == images.labels,
+            removal.critical,
+            removal.random,
+        ),
     )
 
 
