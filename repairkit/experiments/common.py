@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repairkit.report.document import Bullets, Definitions, Part, Section, Table, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.tables import costs, filter_tables, method
 from repairkit.result import Result
 

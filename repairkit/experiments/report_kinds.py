@@ -26,6 +26,7 @@ from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.dropout import figures as dropout_figures
 from repairkit.experiments.dropout import sections as dropout_sections
 from repairkit.experiments.dropout.result import DropoutResult
+from repairkit.experiments.fairness import figures as fairness_figures
 from repairkit.experiments.fairness import sections as fairness_sections
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.pruning import figures as pruning_figures
@@ -37,9 +38,8 @@ from repairkit.experiments.sample_efficiency.result import EfficiencyResult
 from repairkit.experiments.truncation import figures as truncation_figures
 from repairkit.experiments.truncation import sections as truncation_sections
 from repairkit.experiments.truncation.result import TruncationResult
-from repairkit.report import figures
 from repairkit.report.document import Document
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.glossary import glossary
 from repairkit.report.tables import reproduction
 from repairkit.result import Result, check_schema, read_record
@@ -62,7 +62,7 @@ class Kind:
 
 
 KINDS = {
-    "fairness": Kind(FairnessResult, fairness_sections, figures.draw),
+    "fairness": Kind(FairnessResult, fairness_sections, fairness_figures.draw),
     "critical filters": Kind(CriticalResult, critical_sections, critical_figures.draw),
     "dropout": Kind(DropoutResult, dropout_sections, dropout_figures.draw),
     "adversarial": Kind(AdversarialResult, adversarial_sections, adversarial_figures.draw),

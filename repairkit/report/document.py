@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.glossary import Glossary
 from repairkit.result import Claim, Verdict
 

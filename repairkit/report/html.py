@@ -13,9 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from repairkit.files import write_text
-from repairkit.report import drawing
 from repairkit.report.document import Block, Bullets, Cell, Definitions, Document, Heading, KeyFigure, Pairs, Section, Table, Text
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import OUTCOME_SYMBOL
 from repairkit.report.glossary import Glossary
 
@@ -59,9 +58,9 @@ def render(document: Document) -> str:
 
 def page(title: str, *, kicker: str, header: Markup, main: Markup, footer: Markup, contents: Sequence[tuple[str, str]] = ()) -> str:
     """A page in the style of the reports; strings are escaped. Without `contents` it is a plain list of articles."""
-    style = drawing.style() + files("repairkit.report").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("repairkit.report").joinpath("report.css").read_text(encoding="utf-8")
     shown = {"title": title, "kicker": kicker, "header": header, "main": main, "footer": footer, "contents": contents}
-    return _template().render(style=Markup(style), **shown)  # noqa: S704  (our own files)
+    return _template().render(style=Markup(style), **shown)  # noqa: S704  (our own file)
 
 
 def notice(said: str, *, strong: str = "") -> Markup:
@@ -155,7 +154,7 @@ def _definitions(items: Pairs, css: str) -> Markup:
 
 
 def _figure(figure: Figure) -> Markup:
-    drawn = [Markup(figure.svg())] if figure.body else []  # noqa: S704  (figures escape)
+    drawn = [Markup(figure.svg())] if figure.chart else []  # noqa: S704  (figures escape)
     return element(
         "figure", element("h3", text(figure.title)), *drawn, element("figcaption", text(figure.finding)), id=f"figure-{figure.key}"
     )

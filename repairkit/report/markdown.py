@@ -8,7 +8,7 @@ from pathlib import Path
 
 from repairkit.files import write_text
 from repairkit.report.document import Block, Bullets, Cell, Definitions, Document, Heading, Table, Text
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import OUTCOME_SYMBOL
 from repairkit.report.glossary import Glossary
 
@@ -60,7 +60,7 @@ def write(document: Document, path: Path) -> None:
     """Write the report to `path` and its figures to `figures/` beside it, each file whole or not at all."""
     for section in document.sections:
         for block in section.blocks:
-            if isinstance(block, Figure) and block.body:
+            if isinstance(block, Figure) and block.chart:
                 write_text(path.parent / "figures" / f"{block.key}.svg", block.svg(standalone=True) + "\n")
     write_text(path, render(document))
 
@@ -105,7 +105,7 @@ def _block(block: Block, folder: str) -> str:
         case Table():
             return table(block)
         case Figure():
-            drawn = f"![{escape(block.alt)}]({folder}/{block.key}.svg)\n\n" if block.body else ""
+            drawn = f"![{escape(block.alt)}]({folder}/{block.key}.svg)\n\n" if block.chart else ""
             return f"### {escape(block.title)}\n\n{drawn}{escape(block.finding)}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from matplotlib.figure import Figure
 from report_example import example_result
 from results import changed
 
@@ -98,13 +99,15 @@ def test_without_a_comparison_there_is_no_trace_of_one():
 
 def test_the_figure_has_a_panel_for_every_baseline_that_was_made():
     figure = comparison_figures.draw(COMPARISON)
-    drawn = BeautifulSoup(figure.svg(), "html.parser")
-    assert [text.get_text() for text in drawn.select("text.b")] == ["taylor"]
-    assert len(drawn.find_all("polyline")) == 2
+    canvas = Figure(layout="constrained")
+    figure.chart(canvas)
+    (panel,) = [axes for axes in canvas.axes if axes.axison]
+    assert panel.get_title(loc="left") == "taylor"
+    assert [line.get_ydata()[0] for line in panel.lines] == [entry.points[0].value for entry in reversed(COMPARISON.baselines[:2])]
     assert figure.finding == COMPARISON.sentences[0]
     assert "taylor (Shapley ahead by +12.1 points, ▲ better): 0 164.1, 2 165.0, 8 137.7." in figure.detail
     nothing = COMPARISON.model_copy(update={"baselines": [COMPARISON.baselines[0]]})
-    assert comparison_figures.draw(nothing).body == ""
+    assert comparison_figures.draw(nothing).chart is None
 
 
 def test_a_result_with_a_comparison_reads_back(result, tmp_path):

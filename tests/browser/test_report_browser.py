@@ -77,7 +77,7 @@ def host(tmp_path, width, page):
             client: root.clientWidth, scroll: root.scrollWidth, wide: wide,
             boxes: boxes.length, scrolling: boxes.filter(b => b.scrollWidth > b.clientWidth).length,
             focusable: boxes.filter(b => b.tabIndex === 0).length,
-            type: 12 * drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width,
+            type: 9 * drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width,
             body: parseFloat(getComputedStyle(inner.body).fontSize),
         });"""
     frame = f'<iframe id="frame" style="width:{width}px;height:900px;border:0" srcdoc="{escaping.escape(page)}"></iframe>'

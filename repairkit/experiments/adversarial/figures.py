@@ -3,47 +3,43 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
+from repairkit import plots
 from repairkit.attacks.words import RECOVERED, SUCCESS, eps_text
 from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.result import AdversarialResult, FrontierPoint
 from repairkit.experiments.adversarial.sections import SERIES
-from repairkit.report import drawing, figures, formatting, tables
+from repairkit.report import charts, formatting, tables
+from repairkit.report.figure import Figure
 from repairkit.result import Claim
 
-_STYLE = {"order of choosing": 1, "highest value first": 2}
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, in SVG units."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+_STYLE = {"order of choosing": plots.PRIMARY, "highest value first": plots.SECONDARY}
 
 
-def draw(result: AdversarialResult) -> list[drawing.Figure]:
-    """All figures of the report, in order.
-
-    Example:
-        >>> empty = AdversarialResult.model_construct(
-        ...     columns=[], adversaries=[], shares=[], differences=[], frontier=[], sweep=[], strengths=[], histograms=[])
-        >>> [figure.key for figure in draw(empty)]
-        ['target-success', 'recovered-label', 'frontier', 'frozen', 'sweep']
-    """
-    histograms = [figures.histogram(entry, f"values-{i + 1}") for i, entry in enumerate(result.histograms)]
+def draw(result: AdversarialResult) -> list[Figure]:
+    """All figures of the report, in order."""
+    histograms = [charts.histogram(entry, f"values-{i + 1}") for i, entry in enumerate(result.histograms)]
     measures = [_measure(result, SUCCESS, "lower is better"), _measure(result, RECOVERED, "higher is better")]
     return [*measures, _frontier(result), _frozen(result), _sweep(result), *histograms]
 
 
-def _measure(result: AdversarialResult, metric: str, direction: str) -> drawing.Figure:
+def _measure(result: AdversarialResult, metric: str, direction: str) -> Figure:
     """One measure of every adversary, a row for each network, with intervals."""
-    wanted = [(metric, entry.key, entry.title) for entry in adversarial_sections.from_weakest(result)]
+    wanted: list[tuple[str, str | None, str]] = [(metric, entry.key, entry.title) for entry in adversarial_sections.from_weakest(result)]
     title = f"{metric[0].upper()}{metric[1:]} by adversary ({direction})"
-    return figures.share_rows(
-        result, metric.replace(" ", "-"), title, f"{metric} of any adversary", wanted, _effect(result, metric), bounds=[0.0, 1.0]
-    )
+    return charts.share_rows(result, metric.replace(" ", "-"), title, wanted, _effect(result, metric))
 
 
 def _effect(result: AdversarialResult, metric: str) -> str:
     """Against whom the repair helps by this measure, what got worse first."""
     claims = {entry.group: entry.claim for entry in tables.repair_effects(result) if entry.metric == metric}
     if not claims:
-        return figures.NOT_COMPARED
+        return charts.NOT_COMPARED
     order: tuple[Claim, ...] = ("worse", "no claim", "better")
     named = {
         claim: "; ".join(entry.title for entry in adversarial_sections.from_weakest(result) if claims.get(entry.key) == claim)
@@ -74,118 +70,120 @@ def _frontier_finding(result: AdversarialResult) -> str:
     )
 
 
-def _frontier(result: AdversarialResult) -> drawing.Figure:
-    """Replayed success against clean accuracy, the number of frozen filters at each point that has room for it."""
+def _frontier(result: AdversarialResult) -> Figure:
+    """Replayed success against clean accuracy, the number of frozen filters at the chosen point and at both ends."""
     title = "Frontier: replayed target success against clean accuracy"
     series = _series(result)
     if not series:
-        return drawing.Figure("frontier", title, "Not drawn: no filter was tried.")
-    legend, y = drawing.legend([(_STYLE[name], name) for name in series], 14)
-    marked = [point for point in result.extra.frontier if point.chosen or point.filters == 0]
-    x = drawing.Scale.around(
-        [*(p.clean for p in result.extra.frontier), *(end for p in marked for end in (p.clean_low, p.clean_high))],
-        48,
-        drawing.WIDTH - 14,
-        top=1.0,
-    )
-    top, bottom = y + 24, y + 278
-    scale = drawing.Scale.around(
-        [0.0, *(p.success for p in result.extra.frontier), *(end for p in marked for end in (p.success_low, p.success_high))],
-        bottom,
-        top,
-        top=1.0,
-    )
-    body = legend + drawing.text(8, y + 4, "target success on stored images", css="m")
-    body += drawing.text(drawing.WIDTH - 10, y + 4, "better ↘", css="m", anchor="end")
-    body += drawing.ticks_left(scale, 48, drawing.WIDTH - 10, drawing.percent_form(scale, 6), 6)
-    body += drawing.ticks_below(x, top, bottom, drawing.percent_form(x, 5), 5)
-    body += drawing.text((48 + drawing.WIDTH) / 2, bottom + 35, "clean accuracy", css="m", anchor="middle")
-    for name, points in series.items():
-        for point in points:
-            if point in marked:
-                css, at_x, at_y = f"cross s{_STYLE[name]}", x(point.clean), scale(point.success)
-                body += drawing.line(x(point.clean_low), at_y, x(point.clean_high), at_y, css)
-                body += drawing.line(at_x, scale(point.success_low), at_x, scale(point.success_high), css)
-        body += drawing.curve(_STYLE[name], [(x(p.clean), scale(p.success)) for p in points])
-    for point in result.extra.frontier:
-        if point.chosen:
-            body += drawing.tag("circle", css="chosen", cx=x(point.clean), cy=scale(point.success), r=9, fill="none")
-    body += _numbers(series, x, scale)
+        return Figure("frontier", title, "Not drawn: no filter was tried.")
+
+    def chart(canvas: Canvas) -> None:
+        plots.add_legend(canvas, [(name, _STYLE[name]) for name in series])
+        axes = canvas.subplots()
+        tracks = [
+            plots.Track(name, _STYLE[name], [(p.clean, p.success) for p in points], _crosses(points), marked=True)
+            for name, points in series.items()
+        ]
+        plots.plot_trade_off(axes, tracks)
+        _mark_numbers(axes, series)
+        axes.set(xlabel="clean accuracy", ylabel="target success on stored images")
+        axes.set_title("better ↘", loc="right", weight="normal", color=plots.MUTED)
+
     detail = " ".join(f"{name}: {'; '.join(map(_read, points))}." for name, points in series.items())
-    return drawing.Figure("frontier", title, _frontier_finding(result), detail, bottom + 44, body)
+    return Figure("frontier", title, _frontier_finding(result), detail, chart, 3.8)
 
 
-def _numbers(series: dict[str, list[FrontierPoint]], x: drawing.Scale, y: drawing.Scale) -> str:
-    """The number of filters beside each point that has room for it, the chosen point and the ends first; all orders begin with the same 0."""
-    ends = [points[-1] for points in series.values()]
-    everything = [point for points in series.values() for point in points]
-    body, taken = "", [(at_x - 4, at_y - 4, at_x + 4, at_y + 4) for at_x, at_y in {(x(p.clean), y(p.success)) for p in everything}]
-    numbered = [point for number, point in enumerate(everything) if point.filters or number == 0]
-    for point in sorted(numbered, key=lambda p: (not p.chosen, p.filters != 0, p not in ends)):
-        label = f"{point.filters} (chosen)" if point.chosen else str(point.filters)
-        at_x, at_y, width = x(point.clean), y(point.success), 7.0 * len(label)
-        first = point.series == SERIES[0]
-        for right, below in ((first, False), (first, True), (not first, False), (not first, True)):
-            foot = at_y + 15 if below else at_y - 6
-            start = at_x + 8 if right else at_x - 8 - width
-            box = (start - 3, foot - 10, start + width + 3, foot)
-            if box[0] >= 48 and box[2] <= drawing.WIDTH and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                css, anchor = "b" if point.chosen else "", "start" if right else "end"
-                body += drawing.text(at_x + (8 if right else -8), foot, label, css=css, anchor=anchor)
-                break
-    return body
+def _crosses(points: list[FrontierPoint]) -> list[tuple[plots.Interval, plots.Interval]]:
+    """The points as they were, and as chosen, with their intervals."""
+    return [
+        (plots.Interval(p.clean, p.clean_low, p.clean_high), plots.Interval(p.success, p.success_low, p.success_high))
+        for p in points
+        if p.chosen or p.filters == 0
+    ]
 
 
-def _overlap(first: Box, second: Box) -> bool:
-    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+def _mark_numbers(axes: Axes, series: dict[str, list[FrontierPoint]]) -> None:
+    """A ring around the chosen point; the number of filters beside it, beside the start and beside the end of each order."""
+    numbered: set[int] = set()
+    for points in series.values():
+        for point in points:
+            if point.chosen:
+                axes.plot(point.clean, point.success, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=plots.INK)
+                axes.annotate(
+                    f"{point.filters} (chosen)", (point.clean, point.success), (8, -13), textcoords="offset points", weight="bold"
+                )
+            elif point in (points[0], points[-1]) and point.filters not in numbered:
+                offset = (8, 5) if point is points[0] else (-2, 7)
+                axes.annotate(str(point.filters), (point.clean, point.success), offset, textcoords="offset points")
+                numbered.add(point.filters)
 
 
-def _frozen(result: AdversarialResult) -> drawing.Figure:
+def _frozen(result: AdversarialResult) -> Figure:
     """Replayed success and clean accuracy against the number of frozen filters."""
     title = "Target success and clean accuracy as filters are frozen"
     series = _series(result)
-    most = max((point.filters for point in result.extra.frontier), default=0)
-    if not most:
-        return drawing.Figure("frozen", title, "Not drawn: no filter was tried.")
-    legend, y = drawing.legend([(_STYLE[name], name) for name in series], 14)
-    x = drawing.Scale.around([0.0, float(most)], 48, drawing.WIDTH - 10, pad=0.02)
-    chosen = [point for point in result.extra.frontier if point.chosen][:1]
-    success = [(_STYLE[name], [(p.filters, p.success_low, p.success, p.success_high) for p in points]) for name, points in series.items()]
-    clean = [(_STYLE[name], [(p.filters, p.clean_low, p.clean, p.clean_high) for p in points]) for name, points in series.items()]
-    body = legend
-    for heading, curves in (("Target success on stored images", success), ("Clean accuracy", clean)):
-        body += "".join(drawing.line(x(p.filters), y + 18, x(p.filters), y + 134, "chosen") for p in chosen)
-        body += figures.panel(x, y, heading, curves)
-        y += 150
-    body += figures.filters_below(x, y, f"number of frozen filters{f' (chosen: {chosen[0].filters})' if chosen else ''}")
+    if not max((point.filters for point in result.extra.frontier), default=0):
+        return Figure("frozen", title, "Not drawn: no filter was tried.")
+    chosen = next((point.filters for point in result.extra.frontier if point.chosen), None)
+
+    def chart(canvas: Canvas) -> None:
+        filters = {name: [p.filters for p in points] for name, points in series.items()}
+        success = {name: [plots.Interval(p.success, p.success_low, p.success_high) for p in points] for name, points in series.items()}
+        clean = {name: [plots.Interval(p.clean, p.clean_low, p.clean_high) for p in points] for name, points in series.items()}
+        panels = [
+            (heading, [plots.Series(name, _STYLE[name], filters[name], values[name]) for name in series])
+            for heading, values in (("Target success on stored images", success), ("Clean accuracy", clean))
+        ]
+        charts.curve_panels(canvas, panels, chosen=chosen)
+
     detail = f"{_frontier_finding(result)} Every point is in the table of the frontier."
     finding = f"The most that were frozen: {'; '.join(f'{name}, {_read(points[-1])}' for name, points in series.items())}."
-    return drawing.Figure("frozen", title, finding, detail, y + 28, body)
+    return Figure("frozen", title, finding, detail, chart, 0.6 + 2 * charts.PANEL)
 
 
-def _sweep(result: AdversarialResult) -> drawing.Figure:
+def _sweep(result: AdversarialResult) -> Figure:
     """Target success of the attack run afresh against its bound, on a logarithmic axis."""
     title = "Target success of PGD run afresh against eps"
-    columns = [column for column in result.columns if any(point.column == column.key for point in result.extra.sweep)]
+    points = {c.key: sorted((p for p in result.extra.sweep if p.column == c.key), key=lambda point: point.eps) for c in result.columns}
+    columns = [column for column in result.columns if points[column.key]]
     if not columns:
-        return drawing.Figure("sweep", title, "Not drawn: no attack was run afresh within several bounds.")
-    legend, y = drawing.legend([(drawing.style_of(column.key), column.label) for column in columns], 14)
-    bounds = sorted({point.eps for point in result.extra.sweep})
-    x = drawing.Scale.around([math.log2(eps) for eps in bounds], 48, drawing.WIDTH - 14, pad=0.03)
-    curves, said = [], []
-    for column in columns:
-        points = sorted((point for point in result.extra.sweep if point.column == column.key), key=lambda point: point.eps)
-        curves.append((drawing.style_of(column.key), [(math.log2(p.eps), p.low, p.success, p.high) for p in points]))
-        said.append(f"{column.label}: {'; '.join(f'{eps_text(p.eps)} {formatting.percent(p.success)}' for p in points)}.")
-    body = legend + figures.panel(x, y, "Target success", curves, height=220)
-    y += 220
-    body += drawing.numbers_below([(x(math.log2(eps)), eps_text(eps)) for eps in bounds], y)
-    body += drawing.text((48 + drawing.WIDTH) / 2, y + 18, "eps, of 255 levels (log scale)", css="m", anchor="middle")
+        return Figure("sweep", title, "Not drawn: no attack was run afresh within several bounds.")
+
+    def chart(canvas: Canvas) -> None:
+        series = [
+            plots.Series(
+                c.label,
+                plots.style_of(c.key),
+                [p.eps for p in points[c.key]],
+                [plots.Interval(p.success, p.low, p.high) for p in points[c.key]],
+            )
+            for c in columns
+        ]
+        plots.add_legend(canvas, [(entry.label, entry.style) for entry in series])
+        axes = canvas.subplots()
+        plots.plot_curves(axes, series, title="Target success")
+        axes.set_xscale("log", base=2)
+        plots.log_ticks(axes.xaxis, _spaced(sorted({point.eps for point in result.extra.sweep})))
+        axes.set(ylim=(-0.03, 1.03), xlabel="eps, of 255 levels (log scale)")
+
+    said = " ".join(
+        f"{c.label}: {'; '.join(f'{eps_text(p.eps)} {formatting.percent(p.success)}' for p in points[c.key])}." for c in columns
+    )
     medians = [
         f"{tables.column_label(result, entry.column)} {adversarial_sections.median_eps(result, entry)}" for entry in result.extra.strengths
     ]
     finding = (
         f"Median eps of 255 levels, which gets half of the targets: {'; '.join(medians)}." if medians else "No median eps was recorded."
     )
-    return drawing.Figure("sweep", title, finding, f"Success by eps: {' '.join(said)}", y + 28, body)
+    return Figure("sweep", title, finding, f"Success by eps: {said}", chart, 3.4)
+
+
+def _spaced(bounds: list[float]) -> list[tuple[float, str]]:
+    """The bounds that have room for their text on a logarithmic axis, from the least."""
+    span = max(math.log2(bounds[-1] / bounds[0]), 1.0)
+    ticks: list[tuple[float, str]] = []
+    for eps in bounds:
+        text = eps_text(eps)
+        if not ticks or math.log2(eps / ticks[-1][0]) / span > 0.013 * (len(text) + len(ticks[-1][1])):
+            ticks.append((eps, text))
+    return ticks

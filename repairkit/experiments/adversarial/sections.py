@@ -12,7 +12,7 @@ from repairkit.experiments.adversarial.result import AdversarialResult, Adversar
 from repairkit.experiments.common import NOTHING_WORSE, closing_sections, columns, differences_section, filters_section, worse_section
 from repairkit.report import tables
 from repairkit.report.document import Bullets, Cell, CellKind, Definitions, Heading, KeyFigure, Part, Section, Table, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, p_value, percent, points, signed
 from repairkit.report.tables import column_label
 from repairkit.result import Share

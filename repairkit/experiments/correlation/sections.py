@@ -8,7 +8,7 @@ from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.common import closing_sections
 from repairkit.experiments.correlation.result import CorrelationResult
 from repairkit.report.document import Cell, KeyFigure, Section, Table, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, signed
 from repairkit.result import Correlation
 

@@ -8,7 +8,7 @@ from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.common import closing_sections, filters_section, worse_section
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.report.document import Cell, CellKind, KeyFigure, Part, Section, Table, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, percent, plus_minus, points, small
 from repairkit.report.tables import aggregates, before_after, differences, point_cells
 from repairkit.result import Extreme

@@ -10,7 +10,7 @@ from repairkit.experiments.common import closing_sections, differences_section, 
 from repairkit.experiments.dropout.result import DropoutPoint, DropoutResult
 from repairkit.report import tables
 from repairkit.report.document import Block, Bullets, Cell, CellKind, Heading, KeyFigure, Section, Table, Text, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, STATUS, count, interval, percent, plus_minus, points, small
 from repairkit.report.tables import column_label
 from repairkit.result import Difference, Estimate

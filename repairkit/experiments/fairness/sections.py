@@ -17,7 +17,7 @@ from repairkit.experiments.common import (
 )
 from repairkit.experiments.fairness.result import Agreement, FairnessResult
 from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, percent, points, signed
 from repairkit.report.tables import aggregates, before_after, claims_worse, column_label, differences, lower_after_repair
 

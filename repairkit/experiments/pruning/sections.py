@@ -8,7 +8,7 @@ from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.common import NONE_FROZEN, NOT_COMPARED, closing_sections, worse_section
 from repairkit.experiments.pruning.result import Contest, Latency, PrunedBy, PruningResult
 from repairkit.report.document import Block, Bullets, Cell, CellKind, KeyFigure, Part, Section, Table, Text, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, limit, percent, points
 from repairkit.report.tables import column_label, differences, key_figure, point_cells
 

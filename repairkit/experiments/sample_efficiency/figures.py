@@ -2,71 +2,62 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from repairkit import plots
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult
 from repairkit.experiments.sample_efficiency.sections import LABELS
-from repairkit.report import drawing, formatting
+from repairkit.report import formatting
+from repairkit.report.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 BINS = 20
-_STYLES = {"monte-carlo": 0, "tmab": 2, "tmab-paper": 2}
+_STYLES = {"monte-carlo": plots.BASELINE, "tmab": plots.SECONDARY, "tmab-paper": plots.SECONDARY}
 
 
-def draw(result: EfficiencyResult) -> list[drawing.Figure]:
-    """Samples per filter, and values against values.
-
-    Example:
-        >>> [figure.key for figure in draw(EfficiencyResult.model_construct(samples={}, values={}, shown=""))]
-        ['samples', 'values']
-    """
+def draw(result: EfficiencyResult) -> list[Figure]:
+    """Samples per filter, and values against values."""
     return [_samples(result), _values(result)]
 
 
-def _samples(result: EfficiencyResult) -> drawing.Figure:
+def _samples(result: EfficiencyResult) -> Figure:
     """Histograms of the samples per filter, on one logarithmic axis."""
     title = f"Samples per filter{f', {result.extra.shown}' if result.extra.shown else ''}"
     if not result.extra.samples:
-        return drawing.Figure("samples", title, "Not drawn: the algorithms did not stop.")
-    least = min(number for samples in result.extra.samples.values() for number in samples if number) if _any(result) else 1
-    most = max(max(samples) for samples in result.extra.samples.values())
-    low, high = math.log10(max(least, 1)), math.log10(max(most, 2))
+        return Figure("samples", title, "Not drawn: the algorithms did not stop.")
+    edges = _bins(result)
+
+    def chart(canvas: Canvas) -> None:
+        panels = canvas.subplots(len(result.extra.samples), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (engine, samples) in zip(panels, result.extra.samples.items(), strict=True):
+            positions = [min(bisect.bisect_right(edges, number), BINS) - 1 for number in samples if number]
+            plots.plot_histogram(axes, edges, [positions.count(position) for position in range(BINS)], color=_STYLES[engine].color)
+            axes.set_title(LABELS[engine])
+            if never := sum(number == 0 for number in samples):
+                axes.set_title(f"{formatting.count(never)} never sampled", loc="right", weight="normal", color=plots.MUTED)
+            axes.set_xscale("log")
+        plots.log_ticks(panels[-1].xaxis, [(tick, formatting.count(tick)) for tick in _powers(math.log10(edges[0]), math.log10(edges[-1]))])
+        panels[-1].set_xlabel("samples of a filter (log scale)")
+
+    nevers = {engine: sum(number == 0 for number in samples) for engine, samples in result.extra.samples.items()}
+    details = [
+        f"{LABELS[engine]}: {_spread(samples)}{f', {formatting.count(nevers[engine])} filters never' if nevers[engine] else ''}"
+        for engine, samples in result.extra.samples.items()
+    ]
+    return Figure("samples", title, f"{'; '.join(details)}.", "", chart, 0.4 + 1.8 * len(result.extra.samples))
+
+
+def _bins(result: EfficiencyResult) -> list[float]:
+    """Edges of equal width by logarithms that hold all samples."""
+    numbers = [number for samples in result.extra.samples.values() for number in samples]
+    low, high = math.log10(min((number for number in numbers if number), default=1)), math.log10(max(*numbers, 2))
     width = max(high - low, 0.1) / BINS
-    y, body, details = 0.0, "", []
-    x = drawing.Scale(low, low + BINS * width, 60, drawing.WIDTH - 14)
-    for engine, samples in result.extra.samples.items():
-        counts = [0] * BINS
-        for number in samples:
-            if number:
-                counts[min(int((math.log10(number) - low) / width), BINS - 1)] += 1
-        never = sum(number == 0 for number in samples)
-        scale = drawing.Scale(0.0, max(*counts, 1) * 1.05, y + 150, y + 34)
-        body += drawing.marker(_STYLES[engine], 12, y + 14) + drawing.text(22, y + 18, f"{LABELS[engine]}, filters", css="b")
-        if never:
-            body += drawing.text(drawing.WIDTH - 10, y + 18, f"{formatting.count(never)} never sampled", css="m", anchor="end")
-        body += drawing.ticks_left(scale, 60, drawing.WIDTH - 10, formatting.count, 4)
-        for bin_number, number in enumerate(counts):
-            if number:
-                left, right = x(low + bin_number * width), x(low + (bin_number + 1) * width)
-                body += drawing.tag(
-                    "rect",
-                    css=f"full s{_STYLES[engine]}",
-                    x=left,
-                    y=scale(number),
-                    width=max(right - left - 1, 1),
-                    height=y + 150 - scale(number),
-                )
-        body += drawing.line(60, y + 150, drawing.WIDTH - 10, y + 150, "axis")
-        details.append(f"{LABELS[engine]}: {_spread(samples)}{f', {formatting.count(never)} filters never' if never else ''}")
-        y += 162
-    for tick in _powers(low, low + BINS * width):
-        body += drawing.text(x(math.log10(tick)), y, formatting.count(tick), css="m", anchor="middle")
-    body += drawing.text((60 + drawing.WIDTH) / 2, y + 18, "samples of a filter (log scale)", css="m", anchor="middle")
-    return drawing.Figure("samples", title, f"{'; '.join(details)}.", "", y + 28, body)
-
-
-def _any(result: EfficiencyResult) -> bool:
-    return any(number for samples in result.extra.samples.values() for number in samples)
+    return [10 ** (low + position * width) for position in range(BINS + 1)]
 
 
 def _powers(low: float, high: float) -> list[float]:
@@ -83,31 +74,25 @@ def _spread(samples: Sequence[int]) -> str:
     return f"from {formatting.count(low)} to {formatting.count(high)} samples of a filter, half of them up to {formatting.count(middle)}"
 
 
-def _values(result: EfficiencyResult) -> drawing.Figure:
+def _values(result: EfficiencyResult) -> Figure:
     """Values of each filter by one algorithm against those by the other, or of both against the reference."""
     title = f"Values against values{f', {result.extra.shown}' if result.extra.shown else ''}"
     if not result.extra.values:
-        return drawing.Figure("values", title, "Not drawn: the algorithms did not stop.")
+        return Figure("values", title, "Not drawn: the algorithms did not stop.")
     engines = list(result.extra.values)
     across = engines[-1]  # the reference, or Monte Carlo
     others = engines[:-1]
-    legend, y = drawing.legend([(_STYLES[engine], LABELS[engine]) for engine in others], 14)
-    every = [value for values in result.extra.values.values() for value in values]
-    x = drawing.Scale.around(every, 62, drawing.WIDTH - 10)
-    scale = drawing.Scale.around(every, y + 300, y + 8)
-    body = (
-        legend
-        + drawing.ticks_left(scale, 62, drawing.WIDTH - 10, formatting.small)
-        + drawing.ticks_below(x, y + 8, y + 300, formatting.small, 5)
-    )
-    body += drawing.line(x(x.low), scale(x.low), x(x.high), scale(x.high), "chosen")
-    for engine in others:
-        body += "".join(
-            drawing.tag("circle", css=f"full s{_STYLES[engine]}", cx=x(one), cy=scale(value), r=1.6, style="stroke-width:0;opacity:.7")
-            for one, value in _some(list(zip(result.extra.values[across], result.extra.values[engine], strict=True)))
-        )
-    body += drawing.text((62 + drawing.WIDTH) / 2, y + 334, f"value by {LABELS[across]}", css="m", anchor="middle")
-    return drawing.Figure("values", title, _agreement(result), f"{formatting.count(len(every) / len(engines))} filters.", y + 344, body)
+
+    def chart(canvas: Canvas) -> None:
+        plots.add_legend(canvas, [(LABELS[engine], _STYLES[engine]) for engine in others])
+        axes = canvas.subplots()
+        pairs = {engine: list(zip(result.extra.values[across], result.extra.values[engine], strict=True)) for engine in others}
+        plots.plot_scatter(axes, {LABELS[engine]: (_STYLES[engine], _some(pairs[engine])) for engine in others})
+        plots.plain(axes.xaxis)
+        plots.plain(axes.yaxis)
+        axes.set(xlabel=f"value by {LABELS[across]}", ylabel="value")
+
+    return Figure("values", title, _agreement(result), f"{formatting.count(len(result.extra.values[across]))} filters.", chart, 3.8)
 
 
 def _some(points: list[tuple[float, float]], most: int = 1500) -> list[tuple[float, float]]:

@@ -8,7 +8,7 @@ from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.common import closing_sections
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult, StoppedAlike
 from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, percent, signed
 from repairkit.result import Estimate
 

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from repairkit import plots
 from repairkit.experiments.truncation import sections as truncation_sections
 from repairkit.experiments.truncation.result import TruncationCurve, TruncationResult
-from repairkit.report import drawing, formatting
+from repairkit.report import formatting
+from repairkit.report.figure import Figure
 
-THIN = "stroke-width:.6;opacity:.4"
-"""Of a line among a hundred."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
-def draw(result: TruncationResult) -> list[drawing.Figure]:
-    """A figure for each network and metric: every order as a thin line, their mean and the median death.
-
-    Example:
-        >>> draw(TruncationResult.model_construct(curves=[]))
-        []
-    """
+def draw(result: TruncationResult) -> list[Figure]:
+    """A figure for each network and metric: every order as a thin line, their mean and the median death."""
     return [_fan(curve, f"trajectories-{number}") for number, curve in enumerate(result.extra.curves, start=1)]
 
 
-def _fan(curve: TruncationCurve, key: str) -> drawing.Figure:
+def _fan(curve: TruncationCurve, key: str) -> Figure:
     shown = [point for point in curve.points if point.share <= curve.latest] or curve.points
-    right = shown[-1].share
-    legend, y = drawing.legend([(2, f"mean of {len(curve.trajectories)} orders"), (0, "each order (thin)")], 14)
-    x = drawing.Scale.around([0.0, right], 48, drawing.WIDTH - 10, pad=0.02)
-    scale = drawing.Scale.around([0.0, 1.0], y + 200, y + 22, pad=0.02, top=1.0)
-    body = legend + drawing.text(8, y + 10, curve.metric, css="b")
-    body += drawing.ticks_left(scale, 48, drawing.WIDTH - 10, drawing.percent_form(scale, 5))
-    body += drawing.ticks_below(x, y + 18, y + 204, drawing.percent_form(x, 6))
-    for worths in curve.trajectories:
-        path = " ".join(f"{drawing.number(x(p.share))},{drawing.number(scale(w))}" for p, w in zip(shown, worths, strict=False))
-        body += drawing.tag("polyline", css="line s0", style=THIN, points=path)
-    body += drawing.line(48, scale(curve.dead_below), drawing.WIDTH - 10, scale(curve.dead_below), "chosen")
-    body += drawing.line(x(curve.death.value), y + 18, x(curve.death.value), y + 204, "chosen")
-    body += drawing.text(x(curve.death.value) + 4, y + 30, f"half are dead: {formatting.percent(curve.death.value)}", css="m")
-    body += drawing.curve(2, [(x(point.share), scale(point.mean)) for point in shown])
-    body += drawing.text((48 + drawing.WIDTH) / 2, y + 238, "share of the filters removed", css="m", anchor="middle")
+
+    def chart(canvas: Canvas) -> None:
+        plots.add_legend(canvas, [(f"mean of {len(curve.trajectories)} orders (thin: single orders)", plots.SECONDARY)])
+        axes = canvas.subplots()
+        plots.plot_trajectories(axes, [p.share for p in shown], [w[: len(shown)] for w in curve.trajectories], [p.mean for p in shown])
+        dashed: dict[str, Any] = {"color": plots.INK, "linewidth": 1.0, "linestyle": (0, (2, 2))}
+        axes.axhline(curve.dead_below, **dashed)
+        axes.axvline(curve.death.value, **dashed)
+        late = curve.death.value > 0.6 * shown[-1].share
+        axes.annotate(
+            f"half are dead: {formatting.percent(curve.death.value)}",
+            (curve.death.value, 0.96),
+            (-4 if late else 4, 0),
+            textcoords="offset points",
+            ha="right" if late else "left",
+        )
+        axes.set(ylim=(-0.03, 1.03), xlabel="share of the filters removed")
+        axes.set_title(plots.clip(curve.metric))
+
     finding = (
         f"Dead (at or below the dashed line, {formatting.percent(curve.dead_below)}) from {formatting.percent(curve.earliest)} removed in the first order to "
         f"{formatting.percent(curve.latest)} in the last, in half of them from {formatting.percent(curve.death.value)} "
         f"({formatting.interval(curve.death.low, curve.death.high, formatting.percent)})."
     )
     detail = "Mean: " + "; ".join(f"{formatting.percent(point.share)} removed, {formatting.percent(point.mean)}" for point in shown) + "."
-    return drawing.Figure(key, f"{truncation_sections.label(curve)}, as filters are removed at random", finding, detail, y + 248, body)
+    return Figure(key, f"{truncation_sections.label(curve)}, as filters are removed at random", finding, detail, chart, 3.2)

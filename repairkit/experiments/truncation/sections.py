@@ -8,7 +8,7 @@ from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.common import closing_sections
 from repairkit.experiments.truncation.result import TruncationCurve, TruncationResult
 from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
-from repairkit.report.drawing import Figure
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, percent
 from repairkit.result import Estimate
 
