@@ -43,10 +43,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/inception.py --data $(DATA)
 
-# Reports, and tables in README, docs/results.md, recipe headers and reports/paper.md, from the committed result JSON; the stored texts of tests/golden.
+# Reports, the chart of README, and tables in README, docs/results.md, recipe headers and reports/paper.md, from the committed result JSON; the stored texts of tests/golden.
 figures: $(STAMP)
 	$(BIN)/python -m tools.result_schema
 	$(BIN)/python -m tools.views reports
+	$(BIN)/python -m tools.chart reports/fig3a_fairness/result.json docs/repair.svg
 	$(BIN)/python -m tools.paper reports
 	$(BIN)/python -m tools.embed README.md docs/results.md recipes/*.toml
 	REPAIRKIT_WRITE_GOLDEN=1 $(BIN)/pytest -q tests/report/test_golden.py

@@ -212,7 +212,7 @@ def plot_histogram(
         >>> from matplotlib.figure import Figure
         >>> axes = Figure().subplots()
         >>> plot_histogram(axes, [0.0, 0.1, 0.2], [3, 7], marked=[0.05])
-        >>> [bar.get_height() for bar in axes.patches]
+        >>> [int(bar.get_height()) for bar in axes.patches]
         [3, 7]
     """
     full = [(left, right, count) for left, right, count in zip(edges, edges[1:], counts, strict=False) if count]
@@ -292,7 +292,7 @@ def plot_bars(axes: Axes, bars: Sequence[tuple[str, float, str]], *, outer: Sequ
         >>> from matplotlib.figure import Figure
         >>> axes = Figure().subplots()
         >>> plot_bars(axes, [("layer1.conv1", 5, "5 of 64")], outer=[64])
-        >>> [bar.get_width() for bar in axes.patches]
+        >>> [int(bar.get_width()) for bar in axes.patches]
         [64, 5]
     """
     rows = range(len(bars))
