@@ -30,6 +30,7 @@ from repairkit.experiments.critical.class_ranking import (
     class_marginals,
     first_factor,
     planned_screens,
+    ranked_by_price,
     sampled,
     settled,
 )  # fmt: skip
@@ -229,7 +230,7 @@ def attribution(value, half_width, price=None, **changes):
         ids=tuple(f"a:{index}" for index in range(n)), screen=np.array(value), value=np.array(value), half_width=np.full(n, half_width),
         samples=np.full(n, 100.0), decided=np.zeros(n, dtype=bool), harmful=-1, end="high", top=1, t0=0.5, delta=0.05, seed=0, engine="tmab", **changes,
     )  # fmt: skip
-    return found if price is None else found.priced(np.zeros(n), np.array(price))
+    return found if price is None else ranked_by_price(found, np.zeros(n), np.array(price))
 
 
 def test_the_price_says_who_comes_first_and_not_how_many_are_needed():
@@ -245,7 +246,7 @@ def test_another_price_ranks_and_decides_anew_and_is_written_down(tmp_path):
     priced = attribution([0.3, 0.2, 0.0], 0.01, price=[0.2, 0.0, 0.0])
     assert (priced.extremes()["high"].tolist(), priced.decided.tolist()) == ([1], [True] * 3)
     assert not attribution([0.3, 0.2, 0.0], 0.06, price=[0.2, 0.1, 0.0]).decided.any()
-    paid = attribution([0.1, 0.2, 0.0], 0.01).priced(np.array([0.2, 0.0, 0.0]), np.array([0.2, 0.0, 0.0]))
+    paid = ranked_by_price(attribution([0.1, 0.2, 0.0], 0.01), np.array([0.2, 0.0, 0.0]), np.array([0.2, 0.0, 0.0]))
     np.testing.assert_allclose(paid.value, priced.value)
     np.testing.assert_allclose(paid.ranked, priced.ranked)
     priced.write(tmp_path / "a.parquet")

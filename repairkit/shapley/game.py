@@ -54,8 +54,6 @@ class Game(ABC):
         if not np.isfinite(self.scale) or self.scale <= 0:
             raise GameError(f"the weights of the examples must be finite and not all 0, their absolute sum is {self.scale}")
         self.flip_shares: Floats = np.ones(n)
-        self.prices: Floats = np.zeros(n)
-        """What every marginal contribution of a player is less by, whatever the coalition; see `repairkit.network.priced`."""
 
     @property
     def marginal_range(self) -> float:

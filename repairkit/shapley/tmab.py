@@ -119,8 +119,7 @@ def tmab(
                 if progress is not None:
                     progress("flips" if play.phase else "screen", settings.budget - ledger.left, settings.budget)
             if play.phase == 1:
-                flipped = 0 * game.prices if control else game.prices  # flips less gradients have no price any more
-                check_alive(t0, _beyond_prices(play.screen, game.prices), _beyond_prices(play.flips, flipped))
+                check_alive(t0, play.screen.mean, play.screen.variance, play.flips.mean, play.flips.variance)
             play.next_phase()
             if checkpoint is not None:
                 checkpoint.offer(play.arrays())
@@ -200,14 +199,6 @@ def screen(game: Game, *, passes: float, seed: int = 0, t0: float = 0.0, progres
         if progress is not None:
             progress("screen", (index + 1) * SCREEN_ROUND * game.gradient_cost, passes)
     return (1 - t0) * moments.mean
-
-
-def _beyond_prices(observed: Moments, prices: Floats) -> Floats:
-    """What was observed of each player that its price does not explain, up to rounding: 0 where no observation differed from the price."""
-    rounding = 1e-9 * prices
-    moved = np.where(np.abs(observed.mean + prices) > rounding, observed.mean + prices, 0.0)
-    found: Floats = np.where(observed.count > 0, np.abs(moved) + np.where(observed.variance > rounding**2, observed.variance, 0.0), 0.0)
-    return found
 
 
 def _check(settings: EngineSettings) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from repairkit.errors import BudgetError, DataError, UsageError
 from repairkit.files import replacing
@@ -135,23 +134,6 @@ class Attribution:
     def ranked(self) -> Floats:
         """What players of the ends are ranked by, shape (n,): the value, less the price where there is one."""
         return self.value - self.price if len(self.price) else self.value
-
-    def priced(self, paid: Floats, price: Floats) -> Attribution:
-        """The attribution of a game whose prices were `paid`, with its values as they are without, and players ranked by another price.
-
-        Values are additive in prices, so this is exact. Who is `decided` is found anew, by half-widths that are widened so that they
-        hold for all valued players at once (Student's, after Bonferroni).
-
-        Args:
-            paid: what value and screen are less by, shape (n,).
-            price: what counts against each player from now on, shape (n,).
-        """
-        value = self.value + paid
-        valued = max(int((~np.isnan(value)).sum()), 1)
-        freedom = np.maximum(self.samples - 1, 1)
-        wider = stats.t.isf(self.delta / valued / 2, freedom) / stats.t.isf(self.delta / 2, freedom)
-        decided = decide(value - price, self.half_width * wider, top=self.top, end=self.end)
-        return replace(self, screen=self.screen + paid, value=value, price=price, decided=decided)
 
     def culprits(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
         """Players with a value of the harmful sign, most harmful first; only these may be frozen.

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import stats
 
 from repairkit.data.images import LabelledImages
-from repairkit.errors import ModelWarning
+from repairkit.errors import ModelWarning, UsageError
 from repairkit.experiments.options import Options
 from repairkit.network.game import ModelGame
 from repairkit.objectives import ClassRecall, Probability
 from repairkit.repair.screens import screens_of
 from repairkit.report.formatting import limit
 from repairkit.run.context import Run
-from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
+from repairkit.shapley.game import GRADIENT_COST, Coalitions, Examples, Floats
+from repairkit.shapley.live_range import check_alive
 from repairkit.shapley.sampling import SCREEN_ROUND
+from repairkit.shapley.values import Attribution, decide
 
 FIRST = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 """Factors of the price of which one says where to flip, by first-order values."""
@@ -36,6 +39,92 @@ Lead = Callable[[Examples], float]
 """Players to freeze -> by how much further the recall of the class falls than the mean recall of the others, on the images that choose."""
 Fall = Callable[[Examples], tuple[float, float]]
 """Players to freeze -> how far the mean recall of the other classes falls on the images that choose, and its one-sided 90 % bound."""
+
+
+class PricedGame(ModelGame):
+    """The game of a network's filters, `V(S)` less the prices of all filters in `S`.
+
+    Every marginal contribution of a filter is that of the game less its price, and so is its Shapley value. With a live range from `t0` the
+    value is less by `(1 - t0)` times the price. An engine therefore ranks by value less price. The surrogate stays without prices.
+
+    Args:
+        game: the game without prices; both share network and filters.
+        prices: float64 (n,), at least 0, in units of the objective.
+
+    Raises:
+        UsageError: prices of another shape, negative, or not finite.
+    """
+
+    def __init__(self, game: ModelGame, prices: Floats) -> None:
+        super().__init__(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
+        self.prices = np.asarray(prices, dtype=np.float64)
+        if self.prices.shape != (self.n,) or not (np.isfinite(self.prices) & (self.prices >= 0)).all():
+            raise UsageError(f"expected {self.n} prices, finite and not negative, got an array of shape {self.prices.shape}")
+        self._unpriced = self.bounds
+        most = float(self.prices.sum()) / self.scale
+        self.bounds = (self.bounds[0] - most, self.bounds[1] + most)
+
+    @property
+    def marginal_range(self) -> float:
+        """Greatest absolute marginal contribution of a drawn example: that of the game and the highest price."""
+        return self.scale * (self._unpriced[1] - self._unpriced[0]) + float(self.prices.max())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process rebuilds the game and prices it there."""
+        rebuilt, arguments = super().__reduce__()
+        return _priced, (rebuilt, arguments, self.prices)
+
+    def _content(self) -> Iterator[bytes]:
+        yield from super()._content()
+        yield self.prices.tobytes()
+
+    def _of(self, examples: Examples) -> Floats:
+        """What an example's score loses with each live filter: the factor of a drawn example makes it the price."""
+        lost: Floats = np.sign(self.weights[examples])[:, None] * self.prices / self.scale
+        return lost
+
+    def _scores(self, coalitions: Coalitions, examples: Examples) -> Floats:
+        lost: Floats = (self._of(examples) * coalitions).sum(axis=1)
+        return super()._scores(coalitions, examples) - lost
+
+    def _gradients(self, coalitions: Coalitions, examples: Examples) -> Floats:
+        return super()._gradients(coalitions, examples) - self._of(examples)
+
+    def _flips(self, coalitions: Coalitions, examples: Examples, players: Examples) -> Floats:
+        return super()._flips(coalitions, examples, players) - self._of(examples)[:, players]
+
+
+def _priced(rebuilt, arguments, prices: Floats) -> PricedGame:  # type: ignore[no-untyped-def]
+    return PricedGame(rebuilt(*arguments), prices)
+
+
+def check_priced_alive(found: Attribution, paid: Floats) -> None:
+    """Refuse a network of which the engine saw nothing but the prices, up to rounding.
+
+    Raises:
+        GameError: no filter changed the score of any drawn example.
+    """
+    observed = [np.nan_to_num(values + paid) for values in (found.screen, found.value)]
+    check_alive(found.t0, *(np.where(np.abs(values) > 1e-9 * paid, values, 0.0) for values in observed))
+
+
+def ranked_by_price(found: Attribution, paid: Floats, price: Floats) -> Attribution:
+    """The values without the prices that a game had, ranked by value less another price.
+
+    Values are additive in prices, so this is exact. Who is `decided` is found anew. The half-widths are widened for that (Student's, after
+    Bonferroni), so that they hold for all valued players at once.
+
+    Args:
+        found: values of a `PricedGame`.
+        paid: what value and screen are less by, shape (n,).
+        price: what counts against each player from now on, shape (n,).
+    """
+    value = found.value + paid
+    valued = max(int((~np.isnan(value)).sum()), 1)
+    freedom = np.maximum(found.samples - 1, 1)
+    wider = stats.t.isf(found.delta / valued / 2, freedom) / stats.t.isf(found.delta / 2, freedom)
+    decided = decide(value - price, found.half_width * wider, top=found.top, end=found.end)
+    return replace(found, screen=found.screen + paid, value=value, price=price, decided=decided)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,12 +34,15 @@ from repairkit.experiments.critical.class_ranking import (
     PART,
     Fall,
     Lead,
+    PricedGame,
     Specific,
+    check_priced_alive,
     class_marginals,
     first_factor,
     looks,
     planned_choosing,
     planned_screens,
+    ranked_by_price,
     settled,
 )
 from repairkit.experiments.critical.class_repair import ClassRepair, choose_worths, repair_class
@@ -48,7 +51,6 @@ from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import ModelGame
 from repairkit.network.predict import predict
-from repairkit.network.priced import PricedGame
 from repairkit.repair.attribute import attribute, charged, check_affordable, game_of, zone_of
 from repairkit.repair.choosing import DOWNSTREAM, choose_once
 from repairkit.repair.live_range import PART as SETTLING
@@ -239,10 +241,11 @@ def value_class(
     with run.phase(CHOOSING):
         first = first_factor(own, sizes, lead, most=most)
     played = PricedGame(game, first * sizes)
-    found = values(played, "high", "attribution")
+    found, paid = values(played, "high", "attribution"), (1 - t0) * first * sizes
+    check_priced_alive(found, paid)
 
     def ranked_by(factor: float) -> Attribution:
-        return found.priced((1 - t0) * first * sizes, (1 - t0) * factor * sizes)
+        return ranked_by_price(found, paid, (1 - t0) * factor * sizes)
 
     with run.phase(CHOOSING):
         price = settled(

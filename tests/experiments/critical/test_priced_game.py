@@ -11,7 +11,7 @@ from networks import coalitions, labelled, twelve_filters
 from oracles import shapley_by_permutations
 
 from repairkit.errors import GameError, UsageError
-from repairkit.network.priced import PricedGame
+from repairkit.experiments.critical.class_ranking import PricedGame, check_priced_alive
 from repairkit.objectives import Accuracy, Probability, RecallGap
 
 PRICES = np.array([0.0, 0.01, 0.02, 0.0, 0.3, 0.0, 0.05, 0.0, 0.0, 0.0, 0.0, 2.0])
@@ -86,7 +86,8 @@ def test_a_dead_network_is_told_although_every_filter_has_a_price():
     with torch.no_grad():
         for parameter in list(network.parameters())[-2:]:
             parameter.zero_()
-    game = model_game(network, Probability(Accuracy()).on(labelled(12)))
-    for dead in (game, PricedGame(game, np.full(12, 0.1))):
-        with pytest.raises(GameError, match="live zone"):
-            estimate(dead, engine="tmab", budget=4_000, top_k=3, end="high", min_live=0.5, control=True)
+    game = PricedGame(model_game(network, Probability(Accuracy()).on(labelled(12))), np.full(12, 0.1))
+    found = estimate(game, engine="tmab", budget=4_000, top_k=3, end="high", min_live=0.5, control=True)
+    with pytest.raises(GameError, match="live zone"):
+        check_priced_alive(found, 0.5 * game.prices)
+    check_priced_alive(estimate(games()[1], engine="tmab", budget=4_000, top_k=3, end="high", min_live=0.5), 0.5 * PRICES)
