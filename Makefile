@@ -54,7 +54,7 @@ figures: $(STAMP)
 
 # The two networks that ship with the package, trained anew (about 20 minutes on one core).
 stand-ins: $(STAMP)
-	$(BIN)/repairkit train --stand-ins repairkit/models/weights
+	$(BIN)/python -m tools.train_examples repairkit/models/weights
 
 clean:
 	rm -rf .venv build dist *.egg-info

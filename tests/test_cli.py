@@ -8,7 +8,8 @@ from report_example import example_result
 from results import changed
 
 from repairkit import __version__
-from repairkit.cli.console import show_result, show_warning
+from repairkit.cli.console import show_result
+from repairkit.cli.messages import show_warning
 from repairkit.errors import DataWarning
 
 

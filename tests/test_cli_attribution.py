@@ -6,24 +6,20 @@ import json
 import math
 import re
 
+import command_line
 import numpy as np
 import pytest
 from report_example import example_result
 from results import changed
 from test_stability import attribution as tiny_attribution
-from typer.testing import CliRunner
 
-from repairkit.cli import app
 from repairkit.experiments.fairness.result import Agreement, Overlap
 from repairkit.shapley.audit import Audit
 from repairkit.shapley.guarantee import Guarantee, TopKClaims
 
 
 def call(*arguments):
-    done = CliRunner().invoke(app, ["attribution", *map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout, done.stderr
+    return command_line.call("attribution", *arguments)
 
 
 def found(shift=0.0, **changes):
@@ -106,10 +102,10 @@ def test_both_ends_as_a_table(run):
 
 
 def test_as_many_as_asked_for(run):
-    _, stdout, _ = call(run, "--top", 3)
+    _, stdout, _ = call(run, "--top-k", 3)
     assert [row[0] for row in rows_of(stdout) if row[0] != "Filter"][:5] == ["b.c:0", "b.c:2", "b.c:1", "a:1", "[bold]d:0"]
     assert ["b.c:1", "+0.00000", "inf", "4", "—", "undecided"] in rows_of(stdout)
-    _, stdout, _ = call(run, "--top", 1)
+    _, stdout, _ = call(run, "--top-k", 1)
     assert "1 lowest, of 2 sought:" in stdout
 
 
@@ -142,7 +138,7 @@ def test_json_has_every_filter_and_how_it_was_found(run):
         "standard_error": None, "samples": 0, "decided": False,
     }  # fmt: skip
     assert (rows[3]["screen"], rows[3]["value"], rows[3]["half_width"]) == (None, 0.0, None)
-    assert [row["id"] for row in json.loads(call(run, "--json", "--top", "1")[1])["rows"]] == ["b.c:0", "a:1"]
+    assert [row["id"] for row in json.loads(call(run, "--json", "--top-k", "1")[1])["rows"]] == ["b.c:0", "a:1"]
 
 
 @pytest.mark.parametrize(
@@ -156,13 +152,13 @@ def test_json_has_every_filter_and_how_it_was_found(run):
     ],
 )
 def test_network_and_fold(run, arguments, lowest):
-    rows = json.loads(call(run, "--json", "--top", 1, *arguments)[1])["rows"]
+    rows = json.loads(call(run, "--json", "--top-k", 1, *arguments)[1])["rows"]
     assert rows[0]["value"] == pytest.approx(lowest)
 
 
 def test_a_file_will_do(run):
     file = run / "networks" / "repaired-fold-2" / "attribution.parquet"
-    assert json.loads(call(file, "--json", "--top", 1)[1])["rows"][0]["value"] == pytest.approx(-0.29)
+    assert json.loads(call(file, "--json", "--top-k", 1)[1])["rows"][0]["value"] == pytest.approx(-0.29)
 
 
 def one_error(done, *, expected, message):
@@ -189,7 +185,7 @@ def test_runs_that_cannot_be_shown(run, tmp_path):
 
 
 def test_usage():
-    assert call("--top", "0", ".")[0] == 2
+    assert call("--top-k", "0", ".")[0] == 2
     assert call()[0] == 2
     assert call("--help")[0] == 0
 

@@ -1,7 +1,7 @@
-"""`--compare` on the commands that have it and on recipes."""
+"""`--baselines` on the commands that have it and on recipes."""
 
+import importlib
 import json
-import sys
 from functools import partial
 
 import pytest
@@ -16,8 +16,7 @@ from repairkit.experiments.pruning import run as pruning
 from repairkit.experiments.pruning.footprint import paired_timings
 
 NETWORK = ["--model", tiny_faces.spoilt_weights()]
-CLASSES = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
-FOLDERS = {"recall": "critical", "accuracy": "critical", "prune": "pruning"}
+CLASSES = ["--size", "48", "--budget", "700", "--top-k", "2", "--threads", "1"]
 FEW = ("random", "weight norm")
 RECIPE = """
 command = "{command}"
@@ -37,12 +36,12 @@ def arguments(command, faces, folders):
     """What makes a quick run of a command."""
     data = ["--data", faces / "target.csv", "--source-data", faces / "source.csv"]
     return {
-        "fairness": ["fairness", *NETWORK, "--dropout-model", "none", *data, *QUICK, "--candidates", "6"],
+        "fairness": ["fairness", *NETWORK, "--compare-model", "none", *data, *QUICK, "--candidates", "6"],
         "adversarial": ["adversarial", *NETWORK, "--data-root", folders, *ATTACK],
-        "recall": ["recall", *NETWORK, "--class", "male", "--spare", "1", "--data-root", folders, *CLASSES],
+        "recall": ["recall", *NETWORK, "--class", "male", "--max-other-class-drop", "1", "--data-root", folders, *CLASSES],
         "accuracy": ["accuracy", *NETWORK, "--data-root", folders, *CLASSES],
-        "prune": ["prune", *NETWORK, "--max-drop", "20%", "--data-root", folders, *CLASSES],
-        "dropout": ["dropout", *NETWORK, "--dropout-model", tiny_faces.DROPOUT_STAND_IN, "--data-root", folders, *CLASSES],
+        "prune": ["prune", *NETWORK, "--max-accuracy-drop", "20%", "--data-root", folders, *CLASSES],
+        "dropout": ["dropout", *NETWORK, "--compare-model", tiny_faces.DROPOUT_STAND_IN, "--data-root", folders, *CLASSES],
     }[command]
 
 
@@ -51,18 +50,13 @@ def few(monkeypatch):
     """Baselines that cost next to nothing in place of all."""
     monkeypatch.setattr(FairnessRecipe, "baselines", (*FEW, "fairprune"))
     monkeypatch.setattr(pruning, "paired_timings", partial(paired_timings, pairs=9, seconds=0.0))
-    for command in ("fairness", "adversarial", "critical", "dropout", "prune"):
-        monkeypatch.setattr(
-            sys.modules[f"repairkit.experiments.{FOLDERS.get(command, command)}.command"],
-            "suited",
-            lambda fairness: FEW + (("fairprune",) if fairness else ()),
-        )
+    monkeypatch.setattr("repairkit.baselines.compare.suited", lambda fairness: FEW + (("fairprune",) if fairness else ()))
 
 
 @pytest.mark.parametrize("command", ["fairness", "adversarial", "recall", "prune"])
 def test_a_run_shows_its_baselines(faces, folders, tmp_path, few, command):
     out = tmp_path / "run"
-    code, stdout, stderr = call(*arguments(command, faces, folders), "--compare", "--json", "--out", out)
+    code, stdout, stderr = call(*arguments(command, faces, folders), "--baselines", "--json", "--out", out)
     assert code in (0, 1), stderr
     result = kinds.read(out / "result.json")
     expected = ["Shapley values", *FEW, *(["fairprune"] if command == "fairness" else [])]
@@ -79,7 +73,9 @@ def test_a_run_shows_its_baselines(faces, folders, tmp_path, few, command):
 
 def test_accuracy_is_compared_with_all_that_suit(faces, folders, tmp_path):
     out = tmp_path / "run"
-    code, stdout, _ = call(*arguments("accuracy", faces, folders), "--per-class", "26", "--t0", "0.97", "--compare", "--out", out)
+    code, stdout, _ = call(
+        *arguments("accuracy", faces, folders), "--max-per-class", "26", "--min-live", "0.97", "--baselines", "--out", out
+    )
     result = kinds.read(out / "result.json")
     assert code in (0, 1)
     assert stdout.startswith(result.verdict.headline)
@@ -93,7 +89,7 @@ def test_accuracy_is_compared_with_all_that_suit(faces, folders, tmp_path):
 
 def test_both_networks_of_filter_dropout_show_their_baselines(faces, folders, tmp_path, few):
     out = tmp_path / "run"
-    code, stdout, stderr = call(*arguments("dropout", faces, folders), "--compare", "--json", "--out", out)
+    code, stdout, stderr = call(*arguments("dropout", faces, folders), "--baselines", "--json", "--out", out)
     assert code == 0, stderr
     result = kinds.read(out / "result.json")
     expected = ["Shapley values", *FEW]
@@ -109,7 +105,7 @@ def test_both_networks_of_filter_dropout_show_their_baselines(faces, folders, tm
 def test_the_plan_counts_them(faces, folders, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     plain, compared = (
-        json.loads(call(*arguments(command, faces, folders), *more, "--dry-run", "--json")[1])["passes"] for more in ([], ["--compare"])
+        json.loads(call(*arguments(command, faces, folders), *more, "--dry-run", "--json")[1])["passes"] for more in ([], ["--baselines"])
     )
     assert compared.pop("baselines") > 700
     assert compared == plain
@@ -131,7 +127,7 @@ def test_a_recipe_with_no_such_baseline_is_refused_before_any_work(tmp_path, com
 
 
 @pytest.mark.parametrize(
-    ("options", "flag", "expected"), [('compare = ["weight norm"]', [], ["weight norm"]), ("", ["--compare"], list(FEW))]
+    ("options", "flag", "expected"), [('compare = ["weight norm"]', [], ["weight norm"]), ("", ["--baselines"], list(FEW))]
 )
 def test_a_recipe_is_compared(faces, tmp_path, few, options, flag, expected):
     recipe = tmp_path / "tiny.toml"
@@ -145,11 +141,11 @@ def test_a_recipe_is_compared(faces, tmp_path, few, options, flag, expected):
 
 
 def test_a_recipe_that_has_nothing_to_compare_says_so_and_runs(tmp_path, monkeypatch):
-    run = sys.modules["repairkit.cli.run"]
+    run = importlib.import_module("repairkit.cli.run")
     monkeypatch.setattr(run, "load_subject", lambda *_: None)
     monkeypatch.setattr(run, "carry_out_truncation", lambda _subjects, options, *_, **__: 1 if options.compare else 0)
     recipe = tmp_path / "dead.toml"
     recipe.write_text('command = "truncation"\ntitle = "A network"\n[embedded]\nnetworks = [{name = "one", model = "resnet18"}]\n')
-    code, _, stderr = call("run", recipe, "--embedded", "--compare", "--threads", "1")
+    code, _, stderr = call("run", recipe, "--embedded", "--baselines", "--threads", "1")
     assert code == 0
     assert "note: recipes of truncation are not compared with baselines" in stderr

@@ -12,11 +12,23 @@ from repairkit.cli import loading
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.network.weights import read_weights
 
-QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1"]
+QUICK = ["--size", "48", "--budget", "700", "--top-k", "2", "--threads", "1"]
 
 
 def recall(folder, *more, name="male"):
-    return call("recall", "--model", tiny_faces.spoilt_weights(), "--class", name, "--data-root", folder, "--spare", "1", *QUICK, *more)
+    return call(
+        "recall",
+        "--model",
+        tiny_faces.spoilt_weights(),
+        "--class",
+        name,
+        "--data-root",
+        folder,
+        "--max-other-class-drop",
+        "1",
+        *QUICK,
+        *more,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +74,7 @@ def more_faces(tmp_path_factory):
     return folder
 
 
-REPAIR = ["--repair", "--t0", "0.97", "--max-clean-drop", "1", "--max-filters", "1", "--candidates", "4"]
+REPAIR = ["--repair", "--min-live", "0.97", "--max-accuracy-drop", "1", "--max-filters", "1", "--candidates", "4"]
 
 
 def test_a_repair_that_works_exits_with_0_and_hands_over_weights(more_faces, tmp_path):
@@ -121,12 +133,11 @@ def test_the_embedded_default_is_not_fitted_for_a_plan_or_for_a_class_that_does_
     ("arguments", "expected", "message"),
     [
         (["--class", "mail"], 2, "no class is called 'mail'; did you mean male.*The 2 classes are female, male"),
-        (["--per-class", "20"], 3, "the class 'male' has 20 images, but 25 are needed: 10 that find filters, 10 that report"),
+        (["--max-per-class", "20"], 3, "the class 'male' has 20 images, but 25 are needed: 10 that find filters, 10 that report"),
         (["--repair"], 3, "other classes: the 6 images that choose cannot show that accuracy falls by 1 point at most, 230 or more can"),
-        (["--parts", "train,val"], 3, "expected a folder at .*train"),
-        (["--top", "2976"], 2, "top must be less than the 2976 filters"),
+        (["--subsets", "train,val"], 3, "expected a folder at .*train"),
+        (["--top-k", "2976"], 2, "top must be less than the 2976 filters"),
         (["--budget", "10"], 2, "the budget of 10 image passes is too small"),
-        (["--strategy", "backward"], 2, "strategy must be 'forward' or 'prefix', got 'backward'"),
         (["--weights", "gone.safetensors"], 3, "is a file, so it cannot take --weights"),
     ],
 )
@@ -137,9 +148,9 @@ def test_arguments_that_cannot_work(folders, tmp_path, arguments, expected, mess
 
 @pytest.mark.parametrize("number", ["0", "-3"])
 def test_counts_below_one_are_refused(folders, number):
-    code, stdout, stderr = recall(folders, "--top", number)
+    code, stdout, stderr = recall(folders, "--top-k", number)
     assert (code, stdout) == (2, "")
-    assert "--top" in stderr
+    assert "--top-k" in stderr
 
 
 def test_a_folder_in_neither_layout(tmp_path):
@@ -149,7 +160,7 @@ def test_a_folder_in_neither_layout(tmp_path):
 
 
 def test_one_of_two_texts_is_named(folders, tmp_path):
-    """A flat folder with two texts is refused, unless --annotations says which of them lists the images."""
+    """A flat folder with two texts is refused, unless --annotation-file says which of them lists the images."""
     flat = tmp_path / "flat"
     flat.mkdir()
     lines = []
@@ -159,10 +170,12 @@ def test_one_of_two_texts_is_named(folders, tmp_path):
     (flat / "notes.txt").write_text("taken in spring\n")
     (flat / "val.txt").write_text("".join(lines))
     one_error(
-        *recall(flat, "--dry-run"), expected=3, message="found notes.txt, val.txt; take the others away, or say which with --annotations"
+        *recall(flat, "--dry-run"),
+        expected=3,
+        message="found notes.txt, val.txt; take the others away, or say which with --annotation-file",
     )
-    assert recall(flat, "--annotations", flat / "val.txt", "--dry-run")[0] == 0
-    one_error(*call("recall", "--class", "3", "--annotations", "a.txt"), expected=2, message="--annotations goes with --data-root")
+    assert recall(flat, "--annotation-file", flat / "val.txt", "--dry-run")[0] == 0
+    one_error(*call("recall", "--class", "3", "--annotation-file", "a.txt"), expected=2, message="--annotation-file goes with --data-root")
 
 
 def test_weights_without_images(tmp_path):
@@ -170,5 +183,5 @@ def test_weights_without_images(tmp_path):
     one_error(*done, expected=2, message="give --data-root: labelled images of the network's classes")
     done = call("accuracy", "--model", "nosuch", "--threads", "1", "--out", tmp_path / "run")
     one_error(*done, expected=3, message="torchvision has no classifier called 'nosuch'")
-    done = call("recall", "--class", "3", "--parts", "val")
-    one_error(*done, expected=2, message="--parts goes with --data-root, got it without")
+    done = call("recall", "--class", "3", "--subsets", "val")
+    one_error(*done, expected=2, message="--subsets goes with --data-root, got it without")

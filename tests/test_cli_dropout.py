@@ -19,11 +19,11 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.weights import hash_state, write_weights
 
 command, run = map(importlib.import_module, ("repairkit.experiments.dropout.command", "repairkit.cli.run"))
-QUICK = ["--size", "48", "--budget", "560", "--top", "2", "--threads", "1"]
+QUICK = ["--size", "48", "--budget", "560", "--top-k", "2", "--threads", "1"]
 
 
 def compare(folder, *more):
-    networks = ["--model", tiny_faces.STAND_IN, "--dropout-model", tiny_faces.DROPOUT_STAND_IN]
+    networks = ["--model", tiny_faces.STAND_IN, "--compare-model", tiny_faces.DROPOUT_STAND_IN]
     return call("dropout", *networks, "--data-root", folder, *QUICK, *more)
 
 
@@ -115,7 +115,7 @@ def test_a_network_without_weights_is_embedded_and_so_is_its_rival(tmp_path, mon
         return tiny_reader(len(asked), filter_dropout=filter_dropout)
 
     monkeypatch.setattr(embedded, "load", load)
-    quick = ["--size", "16", "--budget", "1500", "--top", "2", "--threads", "1", "--t0", "0.5"]
+    quick = ["--size", "16", "--budget", "1500", "--top-k", "2", "--threads", "1", "--min-live", "0.5"]
     code, stdout, stderr = call("dropout", "--model", "squeezenet1_1", *quick, "--json", "--out", tmp_path / "run")
     assert code == 0
     assert asked == [("squeezenet1_1", 16, 0.0), ("squeezenet1_1", 16, 0.2)]
@@ -125,7 +125,7 @@ def test_a_network_without_weights_is_embedded_and_so_is_its_rival(tmp_path, mon
 
 
 def test_faces_come_by_their_names_and_manifests(faces, tmp_path):
-    networks = ["--model", tiny_faces.STAND_IN, "--dropout-model", tiny_faces.DROPOUT_STAND_IN]
+    networks = ["--model", tiny_faces.STAND_IN, "--compare-model", tiny_faces.DROPOUT_STAND_IN]
     code, stdout, _ = call("dropout", *networks, "--data", faces / "target.csv", *QUICK, "--dry-run")
     assert code == 0
     assert "images: target, 64; networks: squeezenet1_0 and its dropout-trained rival" in stdout
@@ -135,7 +135,7 @@ def test_a_rival_that_was_trained_without_dropout_is_named(folders, tmp_path):
     rival = shutil.copy(tiny_faces.STAND_IN, tmp_path / "rival.safetensors")
     shutil.copy(tiny_faces.STAND_IN.with_suffix(".train.json"), tmp_path / "rival.train.json")
     code, _, stderr = call(
-        "dropout", "--model", tiny_faces.DROPOUT_STAND_IN, "--dropout-model", rival, "--data-root", folders, *QUICK, "--dry-run"
+        "dropout", "--model", tiny_faces.DROPOUT_STAND_IN, "--compare-model", rival, "--data-root", folders, *QUICK, "--dry-run"
     )
     assert code == 0
     assert "note: rival.safetensors was trained without filter dropout, as its train.json says" in stderr
@@ -144,14 +144,13 @@ def test_a_rival_that_was_trained_without_dropout_is_named(folders, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected", "message"),
     [
-        (["--dropout-model", tiny_faces.STAND_IN], 3, "are the same network; give one that was trained with filter dropout"),
-        (["--dropout-model", "gone.safetensors"], 3, "expected weights at gone.safetensors, found no file"),
-        (["--top", "2976"], 2, "top must be less than the 2976 filters"),
+        (["--compare-model", tiny_faces.STAND_IN], 3, "are the same network; give one that was trained with filter dropout"),
+        (["--compare-model", "gone.safetensors"], 3, "expected weights at gone.safetensors, found no file"),
+        (["--top-k", "2976"], 2, "top must be less than the 2976 filters"),
         (["--budget", "10"], 2, "the budget of 10 image passes is too small"),
-        (["--per-class", "9"], 3, "has 18 images, but 25 are needed"),
-        (["--data", "ppb", "--parts", "val"], 2, "--parts goes with class folders, got it with --data ppb"),
+        (["--max-per-class", "9"], 3, "has 18 images, but 25 are needed"),
+        (["--data", "ppb", "--subsets", "val"], 2, "--subsets goes with class folders, got it with --data ppb"),
         (["--data", "drawn"], 2, "drawn faces come in 96 pixels and whole, got size 48"),
-        (["--engine", "magic"], 2, "engine must be"),
     ],
 )
 def test_arguments_that_cannot_work(folders, tmp_path, arguments, expected, message):
@@ -164,15 +163,15 @@ def test_a_rival_must_be_named_and_of_the_same_architecture(folders, tmp_path):
     one_error(
         *call("dropout", "--model", tiny_faces.STAND_IN, *given),
         expected=2,
-        message="give --dropout-model: weights of the same architecture",
+        message="give --compare-model: weights of the same architecture",
     )
     other = tmp_path / "other.safetensors"
     write_weights(zoo.build("squeezenet1_1", 2), other, architecture="squeezenet1_1", classes=("female", "male"), trained_on="nothing")
-    done = call("dropout", "--model", tiny_faces.STAND_IN, "--dropout-model", other, *given)
+    done = call("dropout", "--model", tiny_faces.STAND_IN, "--compare-model", other, *given)
     one_error(*done, expected=3, message="two networks of one architecture, got squeezenet1_0 and squeezenet1_1")
     classes = tmp_path / "classes.safetensors"
     write_weights(zoo.build("squeezenet1_0", 3), classes, architecture="squeezenet1_0", classes=("a", "b", "c"), trained_on="nothing")
-    done = call("dropout", "--model", tiny_faces.STAND_IN, "--dropout-model", classes, *given)
+    done = call("dropout", "--model", tiny_faces.STAND_IN, "--compare-model", classes, *given)
     one_error(*done, expected=3, message="the dropout-trained one .*'a', 'b', 'c'.*; give two networks of one task")
 
 
@@ -249,9 +248,9 @@ def test_networks_of_a_recipe_are_trained_from_the_seed_that_is_asked_for(tmp_pa
     [
         (("rival.", "none."), (), 3, "expected weights at .*none.safetensors, found no file"),
         (('folder = "faces"', 'folder = "photos"'), (), 3, "expected a folder at .*photos"),
-        (("", ""), ("--no-rival",), 2, "--no-rival for those of fairness, got one of dropout; leave them out"),
+        (("", ""), ("--no-with-compare-model",), 2, "--no-with-compare-model for those of fairness, got one of dropout; leave them out"),
         (("", ""), ("--training-seed", "3"), 2, "trains no network, so it has no training seed; leave --training-seed out"),
-        (('dropout_model = "rival.safetensors"\n', ""), (), 2, "give --dropout-model"),
+        (('dropout_model = "rival.safetensors"\n', ""), (), 2, "give --compare-model"),
     ],
 )
 def test_recipes_that_cannot_work(recipe, tmp_path, change, more, expected, message):

@@ -13,7 +13,7 @@ from repairkit.experiments.pruning.footprint import paired_timings, parameters
 from repairkit.experiments.pruning.result import PruningResult
 from repairkit.models import zoo
 
-QUICK = ["--size", "48", "--budget", "700", "--top", "2", "--threads", "1", "--max-drop", "20%"]
+QUICK = ["--size", "48", "--budget", "700", "--top-k", "2", "--threads", "1", "--max-accuracy-drop", "20%"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +57,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing(folders, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "expected", "message"),
     [
-        (["--max-drop", "1%"], 3, "images that choose cannot show that accuracy falls by 1 point at most, 230 or more can"),
-        (["--max-drop", "101%"], 2, "--max-drop must be a share from 0 to 1 such as 1% or 0.01, got '101%'"),
-        (["--max-drop", "one"], 2, "--max-drop must be a share from 0 to 1 such as 1% or 0.01, got 'one'"),
-        (["--max-drop", "1"], 2, "--max-drop 1 without % means all; write 1% or 0.01"),
-        (["--max-drop", "1%%"], 2, "--max-drop must be a share"),
+        (["--max-accuracy-drop", "1%"], 3, "images that choose cannot show that accuracy falls by 1 point at most, 230 or more can"),
         (["--budget", "10"], 2, "the budget of 10 image passes is too small"),
-        (["--parts", "train,val"], 3, "expected a folder at .*train"),
+        (["--subsets", "train,val"], 3, "expected a folder at .*train"),
     ],
 )
 def test_arguments_that_cannot_work(folders, tmp_path, arguments, expected, message):
@@ -79,9 +75,11 @@ def test_a_network_that_torch_pruning_cannot_follow_is_refused_before_any_work(f
 
     monkeypatch.setattr(torch_pruning.DependencyGraph, "build_dependency", refuse)
     done = prune(folders, "--out", tmp_path / "run")
-    one_error(*done, expected=3, message=r"Torch-Pruning cannot take filters out of this SqueezeNet \(no way through .*--freeze-only")
+    one_error(
+        *done, expected=3, message=r"Torch-Pruning cannot take filters out of this SqueezeNet \(no way through .*--no-structural-pruning"
+    )
     assert list(tmp_path.iterdir()) == []
-    assert prune(folders, "--freeze-only", "--dry-run")[0] == 0
+    assert prune(folders, "--no-structural-pruning", "--dry-run")[0] == 0
 
 
 def test_a_recipe_of_it(folders, tmp_path):
@@ -106,7 +104,7 @@ max_clean_drop = 0.2
     recipe.write_text(text)
     code, stdout, _ = call("run", recipe, "--data-root", root, "--threads", "1", "--dry-run", "--json")
     assert (code, json.loads(stdout)["passes"]["attribution"]) == (0, 700)
-    code, stdout, _ = call("run", recipe, "--data-root", root, "--threads", "1", "--compare", "--dry-run", "--json")
+    code, stdout, _ = call("run", recipe, "--data-root", root, "--threads", "1", "--baselines", "--dry-run", "--json")
     assert (code, json.loads(stdout)["passes"]["baselines"] > 700) == (0, True)
     recipe.write_text(text + 'compare = ["fairprune"]\n')
     message = "prune.toml: options.compare: fairprune does not suit this command; there are random, weight norm"

@@ -1,5 +1,6 @@
 """`repairkit recipes` and `repairkit run --all`."""
 
+import importlib
 import json
 import shutil
 import sys
@@ -89,7 +90,7 @@ def test_run_all_lists_every_report_and_what_failed(recipes, tmp_path):
     assert code == 3
     assert "error: expected a CSV or Parquet file" in stderr
     result = FairnessResult.read(out / "one" / "result.json")
-    assert result.reproduction.command == f"repairkit run {recipes}/one.toml --embedded --seed 2 --threads 1 --out {out / 'one'}"
+    assert result.reproduction.command == f"repairkit run {recipes}/one.toml --seed 2 --threads 1 --embedded --out {out / 'one'}"
     page, text = (out / "index.html").read_text(), (out / "index.md").read_text()
     for shown in ("one/report.html", "Recipe one", result.verdict.outcome, "expected a CSV or Parquet file", result.notices[0]):
         assert shown in page
@@ -119,15 +120,15 @@ def test_all_goes_on_only_beside_finished_runs_of_the_same(recipes, tmp_path, mo
     one_error(*call(*resumed, "--embedded"), expected=2, message=r"at .*two: .*two/result.json is not a result of this version")
     shutil.rmtree(out / "two")
 
-    alone = ["run", str(recipes / "one.toml"), "--threads", "1", "--way", "embedded", "--seed", "2", "--out", str(out / "one")]
+    alone = ["run", str(recipes / "one.toml"), "--threads", "1", "--variant", "embedded", "--seed", "2", "--out", str(out / "one")]
     monkeypatch.setattr(sys, "argv", ["repairkit", *alone])
     assert call(*alone)[0] in (0, 1)
-    found = r"expected a finished run of .*one.toml as it is asked for now at .*one, found that of 'repairkit run .*one.toml --threads 1 --way embedded --seed 2"
+    found = r"expected a finished run of .*one.toml as it is asked for now at .*one, found that of 'repairkit run .*one.toml --threads 1 --variant embedded --seed 2"
     for other in (
         ("--embedded",),
         ("--embedded", "--seed", "3"),
-        ("--embedded", "--seed", "2", "--compare"),
-        ("--way", "small", "--seed", "2"),
+        ("--embedded", "--seed", "2", "--baselines"),
+        ("--variant", "small", "--seed", "2"),
     ):
         one_error(*call(*resumed, *other), expected=2, message=found)
     code, stdout, stderr = call(*resumed, "--embedded", "--seed", "2", "--workers", "2")
@@ -153,7 +154,7 @@ def test_a_plan_of_a_recipe_fits_no_network(name, tmp_path, monkeypatch):
 
 
 def test_what_nobody_foresaw_stops_no_other_recipe(recipes, tmp_path, monkeypatch):
-    module = sys.modules["repairkit.cli.run"]
+    module = importlib.import_module("repairkit.cli.run")
     real, out = module.run_one, tmp_path / "all"
 
     def mistaken(file, *others):
@@ -174,7 +175,7 @@ def test_an_interrupt_says_how_to_go_on_with_all(recipes, tmp_path, monkeypatch)
     def interrupted(*_args, **_keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["repairkit.cli.run"], "run_one", interrupted)
+    monkeypatch.setattr(importlib.import_module("repairkit.cli.run"), "run_one", interrupted)
     code, _, stderr = call("run", recipes, "--all", "--embedded", "--out", tmp_path / "all")
     assert code == 130
     assert f"to go on with all recipes: repairkit run {recipes} --all --embedded --out {tmp_path / 'all'} --resume" in stderr
@@ -184,14 +185,20 @@ def test_an_interrupt_says_how_to_go_on_with_all(recipes, tmp_path, monkeypatch)
     ("arguments", "message"),
     [
         ((), "give a recipe, for instance .*, or --all; repairkit recipes lists"),
-        (("one.toml", "--embedded", "--way", "small"), "--embedded is short for --way embedded, got --way small as well: leave one"),
+        (
+            ("one.toml", "--embedded", "--variant", "small"),
+            "--embedded is short for --variant embedded, got --variant small as well: leave one",
+        ),
         (
             ("one.toml", "--embedded", "--data-root", "."),
-            "the way embedded runs on what comes with repairkit, got --data-root as well: leave one",
+            "the variant embedded runs on what comes with repairkit, got --data-root as well: leave one",
         ),
-        (("one.toml", "--way", "embedded", "--data-root", "."), "the way embedded runs on what comes with repairkit, got --data-root"),
-        (("one.toml", "--way", "big"), "--way must be paper or small or embedded, got 'big'"),
-        (("--all", "--json"), "--json, --training-seed and --no-rival go with one recipe"),
+        (
+            ("one.toml", "--variant", "embedded", "--data-root", "."),
+            "the variant embedded runs on what comes with repairkit, got --data-root",
+        ),
+        (("one.toml", "--variant", "big"), "--variant"),
+        (("--all", "--json"), "--json, --training-seed and --no-with-compare-model go with one recipe"),
         (("--all", "nowhere"), "expected a folder of recipes at nowhere"),
     ],
 )

@@ -77,21 +77,6 @@ def test_trained_under_our_own_name_is_found_by_it(faces, tmp_path, monkeypatch)
     assert model.trained_on == "CelebA, 60 images"
 
 
-def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
-    trained = []
-    monkeypatch.setattr(training_command, "train_stand_ins", lambda *_, **settings: trained.append(settings["threads"]) or {})
-    for more, option in (
-        (["--epochs", "2"], "--epochs"),
-        (["--data", "drawn"], "--data"),
-        (["--filter-dropout", "0.5"], "--filter-dropout"),
-    ):
-        message = f"--stand-ins trains with settings of its own and takes only --threads beside it, got {option}; leave it out"
-        one_error(*call("train", "--stand-ins", tmp_path, *more), expected=2, message=message)
-    assert trained == []
-    assert call("train", "--stand-ins", tmp_path, "--threads", "2")[0] == 0
-    assert trained == [2]
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected", "message"),
     [
@@ -120,7 +105,6 @@ def test_stand_ins_take_no_settings(tmp_path, monkeypatch):
         ("--out own.safetensors --arch magicnet", 3, "magicnet"),
         ("--out own.safetensors --init none.safetensors", 3, "expected weights at none.safetensors, found no file"),
         ("--out own.safetensors --learning-rate 0", 2, "learning rate > 0"),
-        ("--out own.safetensors --device tpu", 2, "device must be cpu or cuda"),
         ("--out own.safetensors --size 16", 3, r"the network cannot take images of 16 pixels \(.*\); give a larger --size"),
         ("--out own.safetensors --data drawn", 2, "drawn faces come in 96 pixels and whole, got size 48; leave out size"),
     ],
@@ -201,10 +185,10 @@ def test_train_on_class_folders_and_digits(folders, tmp_path, monkeypatch):
     parted.mkdir()
     for part in ("train", "val"):
         (parted / part).symlink_to(folders)
-    call("train", "--data", folders, "--size", "48", "--out", out, "--per-class", "5", "--threads", "1")
+    call("train", "--data", folders, "--size", "48", "--out", out, "--max-per-class", "5", "--threads", "1")
     call("train", "--data", parted, "--size", "48", "--out", out, "--threads", "1")
-    call("train", "--data", parted, "--size", "48", "--out", out, "--threads", "1", "--parts", "val", "--no-flip")
-    call("train", "--data", folders, "--arch", "alexnet", "--per-class", "1", "--out", out, "--threads", "1")
+    call("train", "--data", parted, "--size", "48", "--out", out, "--threads", "1", "--subsets", "val", "--no-flip")
+    call("train", "--data", folders, "--arch", "alexnet", "--max-per-class", "1", "--out", out, "--threads", "1")
     call("train", "--data", "digits", "--size", "16", "--out", out, "--threads", "1", "--patience", "1")
     (few, settings), (train_part, _), (val_part, unflipped), (usual, _), (written, of_digits) = calls
     assert (few.classes, len(few), settings["flip"], settings["validation"]) == (("female", "male"), 10, True, None)
@@ -219,8 +203,8 @@ def test_train_on_class_folders_and_digits(folders, tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["--data", "digits", "--data-root", "here"], "--data-root does not go with --data digits; leave it out"),
-        (["--parts", "val"], "--parts does not go with --data .*source.csv; leave it out"),
-        (["--data", "digits", "--per-class", "3"], "--per-class does not go with --data digits"),
+        (["--subsets", "val"], "--subsets does not go with --data .*source.csv; leave it out"),
+        (["--data", "digits", "--max-per-class", "3"], "--max-per-class does not go with --data digits"),
         (["--validation-share", "0.2"], "--validation-share is what --patience holds out, got 0.2 without it"),
         (["--patience", "1", "--validation-share", "0.9"], "a share above 0 and up to 0.5 of the images, got 0.9"),
     ],

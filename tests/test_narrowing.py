@@ -110,7 +110,7 @@ def test_weights_of_imagenet_are_narrowed_to_a_folder_of_some_of_its_classes(tmp
     )
     assert narrow.classifier.classes == images.classes == ("tench", "zebra")
     assert "Narrowed to 2 of its 1000 classes" in narrow.provenance.replace(",", "")
-    with pytest.raises(UsageError, match="--narrow goes with --data-root"):
+    with pytest.raises(UsageError, match="--restrict-classes goes with --data-root"):
         load_network_and_images("squeezenet1_1", weights=None, data_root=None, size=32, device="cpu", narrow=True, **given)
 
 
@@ -137,6 +137,6 @@ def test_every_command_on_folders_narrows_where_it_is_asked_to(tmp_path, monkeyp
         recipe.write_text(RECIPE.format(weights=whole.weights))
         arguments = ["run", recipe, "--data-root", tmp_path]
     else:
-        arguments = [command, "--model", whole.weights, "--data-root", folder, "--size", "32", "--narrow"]
+        arguments = [command, "--model", whole.weights, "--data-root", folder, "--size", "32", "--restrict-classes"]
         arguments += ["--class", "zebra"] if command == "recall" else []
     one_error(*call(*arguments, "--dry-run"), expected=2, message="narrowed from 5 to 2")

@@ -250,7 +250,8 @@ def test_the_plan_bounds_the_cost():
 
 def test_images_that_cannot_show_that_the_guard_holds():
     with pytest.raises(
-        DataError, match=r"the 36 images that choose cannot show that accuracy falls by 1 point at most, 230 .* a larger --max-drop"
+        DataError,
+        match=r"the 36 images that choose cannot show that accuracy falls by 1 point at most, 230 .* a larger --max-accuracy-drop",
     ):
         split_of(task_of(), replace(OPTIONS, max_clean_drop=0.01))
 

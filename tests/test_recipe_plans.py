@@ -51,7 +51,7 @@ def test_a_header_states_the_passes_of_its_plan(name, monkeypatch):
     monkeypatch.setattr(sys.modules["repairkit.cli.run"], "load_dropout", lambda plan, *_: rivals(plan, *SMALL[name]))
     monkeypatch.setattr(options, "speed_of", lambda *_: 1.0)
     file = RECIPES / f"{name}.toml"
-    code, stdout, stderr = call("run", file, "--way", "small", "--data-root", "DATA", "--threads", "1", "--dry-run", "--json")
+    code, stdout, stderr = call("run", file, "--variant", "small", "--data-root", "DATA", "--threads", "1", "--dry-run", "--json")
     assert code == 0, stderr
     stated = STATED.search(facts_of(file)["Minutes"])
     assert stated, f"{file}: Minutes: give the image passes of the way small as (N image passes ...)"

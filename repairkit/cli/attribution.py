@@ -7,15 +7,15 @@ import sys
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from repairkit.cli.console import FILE_WIDTH, plain_table
+from repairkit.cli.settings import ShowAttributionSettings
 from repairkit.errors import DataError, UsageError
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.fairness import sections as fairness_sections
@@ -30,27 +30,13 @@ HANDED_OVER = ("repaired", 1)
 """The network and fold shown unless another is asked for; as a rule its attribution lies in the run directory itself."""
 
 
-def attribution(
-    run: Annotated[Path, typer.Argument(help="Run directory, or an attribution.parquet.")],
-    top: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many filters of each end. [default: as many as were sought; every filter with --json]"),
-    ] = None,
-    network: Annotated[
-        str,
-        typer.Option(
-            help="repaired, or dropout_repaired for the dropout-trained rival; of repairkit dropout: original-lowest, dropout, dropout-lowest."
-        ),
-    ] = HANDED_OVER[0],
-    fold: Annotated[int, typer.Option(min=1, help="Fold of a cross-fitted run.")] = HANDED_OVER[1],
-    number: Annotated[int, typer.Option("--round", min=1, help="Round, of a run with several.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout: the facts, and a row for each filter.")] = False,
-) -> None:
-    """Show the values of the filters that a run found: the lowest and the highest, with half-widths."""
-    found = Attribution.read(run if run.is_file() else choose_file(run, network, fold, number))
+def attribution(settings: ShowAttributionSettings) -> None:
+    """Show the values of a run's filters."""
+    run, top, network = settings.run, settings.top_k, settings.network
+    found = Attribution.read(run if run.is_file() else choose_file(run, network, settings.fold, settings.round_number))
     result_file = run / "result.json"
     result = kinds.read(result_file) if result_file.is_file() else None
-    if as_json:
+    if settings.as_json:
         print(json.dumps(as_data(found, top, result, network), indent=1, allow_nan=False))  # noqa: T201
     else:
         show(found, top, result, network)

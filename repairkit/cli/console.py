@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from repairkit.errors import RepairkitWarning
+from repairkit.cli.messages import say
 from repairkit.experiments.report_kinds import kind_of
 from repairkit.report import document
 from repairkit.result import Result
@@ -23,21 +21,6 @@ FILE_WIDTH = 240
 """Columns where the output is no terminal and nothing needs to be folded."""
 QUIET_SECONDS = 15.0
 """Off a terminal, a line of progress comes at most this often."""
-
-
-def say(text: str) -> None:
-    """One line of talk, on stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
-) -> None:
-    """Our own warnings as one line; others as Python shows them."""
-    if issubclass(category, RepairkitWarning):
-        say(f"warning: {message}")
-    else:
-        say(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
 
 
 class Reporter:

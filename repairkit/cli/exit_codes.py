@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import traceback
 from collections.abc import Callable
-from typing import NamedTuple, ParamSpec
+from typing import NamedTuple
 
-import typer
-
-from repairkit.cli.console import say
+from repairkit.cli.messages import say
 from repairkit.errors import RepairkitError
 
-Parameters = ParamSpec("Parameters")
 OUR_MISTAKE = 70
 """Exit code of an error that nobody foresaw (EX_SOFTWARE of sysexits.h); Python's own, 1, means here that no repair was worth making."""
 
@@ -24,29 +20,27 @@ class Failure(NamedTuple):
     reason: str
 
 
-def guarded(command: Callable[Parameters, int | None]) -> Callable[Parameters, None]:
-    """A command whose errors are one line on stderr and whose result is its exit code."""
+def exit_code_of(command: Callable[[], int]) -> int:
+    """The exit code of a command; an error is one line on stderr.
 
-    @functools.wraps(command)
-    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        try:
-            code = command(*args, **kwargs) or 0
-        except Exception as error:  # noqa: BLE001 - whatever it is, its exit code must not be 1
-            code = told(error).code
-        except KeyboardInterrupt as interrupt:
-            notes = notes_of(interrupt)
-            say("\n".join(["interrupted" if notes else "interrupted: nothing was written", *notes]))
-            code = 130
-        raise typer.Exit(code)
-
-    return wrapped
+    Raises:
+        BrokenPipeError: whoever read our output has seen enough.
+    """
+    try:
+        return command()
+    except Exception as error:  # noqa: BLE001 - whatever it is, its exit code must not be 1
+        return told(error).code
+    except KeyboardInterrupt as interrupt:
+        notes = notes_of(interrupt)
+        say("\n".join(["interrupted" if notes else "interrupted: nothing was written", *notes]))
+        return 130
 
 
 def told(error: Exception) -> Failure:
     """Say on stderr why a command failed and what was added to the error on its way; the traceback first where nobody foresaw it.
 
     Raises:
-        BrokenPipeError: that is the error: whoever read our output has seen enough, and click ends quietly.
+        BrokenPipeError: that is the error: whoever read our output has seen enough.
     """
     if isinstance(error, BrokenPipeError):
         raise error

@@ -76,12 +76,12 @@ def load_network_and_images(
                 "give --data-root: labelled images of the network's classes, in a folder for each class or beside an annotation file"
             )
         given = {
-            "--parts": parts,
-            "--annotations": annotations,
-            "--per-class": per_class,
+            "--subsets": parts,
+            "--annotation-file": annotations,
+            "--max-per-class": per_class,
             "--mean": mean,
             "--std": std,
-            "--narrow": narrow or None,
+            "--restrict-classes": narrow or None,
         }
         if unfit := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{unfit[0]} goes with --data-root, got it without; give the images, or leave it out")

@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 
-from repairkit.cli.console import say
+from repairkit.cli.messages import say
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning, UsageError
-from repairkit.experiments.options import LiveZone, Options, Score
+from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
-from repairkit.network.game import Precision
 from repairkit.network.predict import predict
-from repairkit.network.tracing import FreezeAt
 from repairkit.run.context import Run
 from repairkit.run.directory import require_free
 from repairkit.run.resources import free_cores, free_memory, images_that_fit
 from repairkit.run.store import check_resumable, place_beside
-from repairkit.shapley import Engine
 
 ASSUMED_NOTICE = (
     "{file} does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken; "
     "every number is wrong if it was trained with others: --mean and --std give them."
 )
-
-
-def options_of(*, engine: str, score: str | None, freeze_at: str, precision: str, device: str, **others: object) -> Options:
-    """The options of a run as given on the command line: the score is smooth for tmab and hard for the walks, unless given.
-
-    Raises:
-        UsageError: a CUDA device that is not there, or what `Options` refuses.
-    """
-    return Options(
-        engine=cast(Engine, engine),
-        score=cast(Score, score or ("smooth" if engine == "tmab" else "hard")),
-        freeze_at=cast(FreezeAt, freeze_at),
-        precision=cast(Precision, precision),
-        device=check_device(device),
-        **others,  # type: ignore[arg-type]
-    )
 
 
 def model_notices(*models: LoadedModel) -> list[str]:
@@ -108,82 +87,6 @@ def resume_command(arguments: list[str], place: Path, *, out_given: bool) -> str
     """
     more = [] if out_given else ["--out", str(place)]
     return f"repairkit {shlex.join([each for each in arguments if each != '--resume'] + more + ['--resume'])}"
-
-
-def parse_t0(text: str | None, *, settles: bool = False) -> LiveZone:
-    """The live zone as given on the command line.
-
-    Args:
-        text: what was given.
-        settles: whether the command can settle it on the images that choose.
-
-    Raises:
-        UsageError: neither a number nor a word that this command knows.
-
-    Example:
-        >>> parse_t0("0.9"), parse_t0("auto"), parse_t0("settled", settles=True), parse_t0(None)
-        (0.9, 'auto', 'settled', None)
-    """
-    if text is None:
-        return None
-    if text == "auto":
-        return "auto"
-    if text == "settled" and settles:
-        return "settled"
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"t0 must be a number from 0 to 0.999{', auto or settled' if settles else ', or auto'}, got {text!r}") from None
-
-
-def parse_share(option: str, text: str) -> float:
-    """A share as given on the command line, as percent or as a number.
-
-    Raises:
-        UsageError: neither, or not between 0 and 1; 1 without a percent sign, of which nobody can tell which of the two it means.
-
-    Example:
-        >>> parse_share("--max-drop", "1%"), parse_share("--max-drop", "0.01")
-        (0.01, 0.01)
-    """
-    number, percent, rest = text.strip().partition("%")
-    try:
-        share = float(number) / (100 if percent else 1)
-    except ValueError:
-        share = math.nan
-    if share == 1 and not percent:
-        raise UsageError(f"{option} {text} without % means all; write 1% or 0.01 for a hundredth, 100% for all")
-    if rest or not 0 <= share <= 1:
-        raise UsageError(f"{option} must be a share from 0 to 1 such as 1% or 0.01, got {text!r}")
-    return share
-
-
-def parse_channels(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Numbers by commas as given on the command line; how many and which they may be, `zoo.load` checks.
-
-    Raises:
-        UsageError: one is no number.
-
-    Example:
-        >>> parse_channels("--mean", "0.5,0.5,0.5")
-        (0.5, 0.5, 0.5)
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} must be three numbers by commas such as 0.5,0.5,0.5, got {text!r}") from None
-
-
-def parse_parts(text: str | None) -> list[str] | None:
-    """Folders by commas, as given on the command line.
-
-    Example:
-        >>> parse_parts("train,val"), parse_parts(None)
-        (['train', 'val'], None)
-    """
-    return text.split(",") if text else None
 
 
 def check_device(device: str) -> str:

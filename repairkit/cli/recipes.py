@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from repairkit.cli.settings import RecipesSettings
 from repairkit.experiments import report_kinds as kinds
 from repairkit.experiments.recipe import facts_of, read_recipe, recipes_in, results_of, title_of, ways_of
 
 
-def recipes(
-    folder: Annotated[Path, typer.Argument(help="Folder of recipes.")] = Path("recipes"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects on stdout.")] = False,
-) -> None:
-    """List the recipes: where each comes from in the paper, its data, hardware, minutes, expected and measured figures, and ways of running."""
-    found = [describe(file) for file in recipes_in(folder)]
-    if as_json:
+def recipes(settings: RecipesSettings) -> None:
+    """List the recipes of a folder."""
+    found = [describe(file) for file in recipes_in(settings.folder)]
+    if settings.as_json:
         print(json.dumps(found, indent=1))  # noqa: T201
         return
     for recipe in found:

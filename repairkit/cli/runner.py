@@ -11,13 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from repairkit.cli.console import Reporter, say, show_result
+from repairkit.cli.console import Reporter, show_result
+from repairkit.cli.messages import say
 from repairkit.cli.options import batch_within, check_place, check_workers, resume_command, set_threads
 from repairkit.data.images import LabelledImages
 from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.result import Result
 from repairkit.run.context import Run
+from repairkit.run.settings import RunSettings
 from repairkit.run.store import RunStore, kept_setting
 
 Findings = TypeVar("Findings")
@@ -50,6 +52,12 @@ class Running:
     dry_run: bool
     started: float = field(default_factory=time.monotonic)
     arguments: Sequence[str] = field(default_factory=lambda: sys.argv[1:])
+
+    @classmethod
+    def of(cls, command: str, model: str, settings: RunSettings) -> Running:
+        """As the settings of a command say."""
+        name = f"{command}-{Path(model).stem}"
+        return cls(name, **settings.model_dump(include={"out", "workers", "threads", "memory", "resume", "as_json", "dry_run"}))
 
     def __post_init__(self) -> None:
         check_place(self.out, resume=self.resume)

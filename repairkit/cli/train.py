@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from repairkit.cli import flags
-from repairkit.cli.console import Reporter, say
-from repairkit.cli.options import check_device, parse_parts, resume_command, set_threads
+from repairkit.cli.console import Reporter
+from repairkit.cli.messages import say
+from repairkit.cli.options import check_device, resume_command, set_threads
+from repairkit.cli.settings import TrainSettings
 from repairkit.data import celeba, digits, loaders
 from repairkit.data import folders as imagenet
 from repairkit.data import synthetic_faces as drawn
@@ -22,7 +20,6 @@ from repairkit.errors import UsageError
 from repairkit.models import early_stopping, zoo
 from repairkit.models.early_stopping import Epoch
 from repairkit.models.training import train as fit
-from repairkit.models.training import train_stand_ins
 from repairkit.models.training_checkpoint import TrainingCheckpoint
 from repairkit.run.store import check_resumable, place_beside
 
@@ -30,77 +27,10 @@ MANY_GROUPS = 6
 """With more of them an epoch's line leaves their recalls to train.json."""
 
 
-def train(
-    context: typer.Context,
-    *,
-    arch: Annotated[str, typer.Option(help="A classifier of torchvision.")] = "squeezenet1_0",
-    data: Annotated[
-        str,
-        typer.Option(
-            help="Training images: drawn, celeba, ppb, utkface, a .csv/.parquet manifest, digits, "
-            "or a FOLDER with one folder for each class or an annotation file."
-        ),
-    ] = "drawn",
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the images, for faces and manifests.")] = None,
-    parts: Annotated[
-        str | None, typer.Option(help="Folders in the FOLDER of --data to pool, by commas. [default: train, where there is one]")
-    ] = None,
-    per_class: Annotated[int | None, typer.Option(min=1, help="Load at most so many images of each class of the FOLDER.")] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            help="Side of the images in pixels; drawn faces have 96. [default: 96; 75 for digits, the network's usual one for a FOLDER]",
-        ),
-    ] = None,
-    init: Annotated[Path | None, typer.Option(help="Weights to start from; another head is replaced.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images; with --patience the most.")] = 10,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Hold images out, keep the weights of the epoch of highest accuracy on them, and end after so many epochs in a row without a higher one.",
-        ),
-    ] = None,
-    validation_share: Annotated[
-        float | None, typer.Option(help=f"Share of the images that --patience holds out. [default: {early_stopping.SHARE:g}]")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images of a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
-    filter_dropout: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Probability of dropping a filter; start such a training from --init.")
-    ] = 0.0,
-    flip: Annotated[bool | None, typer.Option(help="Mirror half of the images. [default: mirror all but digits]")] = None,
-    seed: flags.Seed = 0,
-    device: flags.Device = "cpu",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="CPU threads; by default the cores that other work leaves free by the load average, at least 1 (1 for --stand-ins)."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Weights file (.safetensors), or a name such as squeezenet_celeba to keep it in the cache.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training of this --out that did not finish; give the same options.")
-    ] = False,
-    stand_ins: Annotated[
-        Path | None,
-        typer.Option(
-            help="Train the two networks that ship with repairkit into this folder, and nothing else; takes only --threads beside it."
-        ),
-    ] = None,
-) -> None:
-    """Train a classifier; writes weights and train.json."""
-    if stand_ins is not None:
-        if besides := given_options(context) - {"stand_ins", "threads"}:
-            option = f"--{min(besides).replace('_', '-')}"
-            raise UsageError(f"--stand-ins trains with settings of its own and takes only --threads beside it, got {option}; leave it out")
-        with Reporter("training steps").running() as reporter:
-            for name, file in train_stand_ins(stand_ins, threads=threads or 1, progress=Telling(reporter)).items():
-                say(f"{name}: {file}")
-        return
+def train(settings: TrainSettings) -> None:
+    """Train a classifier."""
+    arch, data, out, resume, seed = settings.arch, settings.data, settings.out, settings.resume, settings.seed
+    filter_dropout, patience, validation_share = settings.filter_dropout, settings.patience, settings.validation_share
     if out is None:
         raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
     place = out
@@ -125,10 +55,12 @@ def train(
     if place.exists() and not (resume and checkpoint.path.exists()):  # both are there where it was killed between writing and removing
         raise UsageError(f"{place} already exists; give another --out or remove it")
     check_resumable(place, resume=resume)
-    check_device(device)
-    threads = threads or checkpoint.setting("threads")
+    check_device(settings.device)
+    threads = settings.threads or checkpoint.setting("threads")
     set_threads(threads)
-    images = training_images(data, data_root, arch=arch, parts=parse_parts(parts), per_class=per_class, size=size, seed=seed)
+    images = training_images(
+        data, settings.data_root, arch=arch, parts=settings.subsets, per_class=settings.max_per_class, size=settings.size, seed=seed
+    )
     learned, validation = images, None
     if patience is not None:
         share = early_stopping.SHARE if validation_share is None else validation_share
@@ -137,21 +69,21 @@ def train(
         trained = fit(
             learned,
             architecture=arch,
-            init=init,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
+            init=settings.init,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
             filter_dropout=filter_dropout,
-            flip=data != "digits" if flip is None else flip,
+            flip=data != "digits" if settings.flip is None else settings.flip,
             seed=seed,
             validation=validation,
             patience=patience,
             checkpoint=checkpoint,
             threads=threads,
-            device=device,
+            device=settings.device,
             progress=Telling(reporter),
         )
-        write_record(place, images, init=init)  # the held out ones, too: they chose the epoch
+        write_record(place, images, init=settings.init)  # the held out ones, too: they chose the epoch
         trained.write(place)
         checkpoint.remove()
     if patience is not None:
@@ -160,7 +92,7 @@ def train(
 
 
 def training_images(
-    data: str, root: Path | None, *, arch: str, parts: list[str] | None, per_class: int | None, size: int | None, seed: int
+    data: str, root: Path | None, *, arch: str, parts: Sequence[str] | None, per_class: int | None, size: int | None, seed: int
 ) -> LabelledImages:
     """The images by the name of their data set, or those of a folder.
 
@@ -175,7 +107,7 @@ def training_images(
         )
     folder = Path(data) if data not in known and Path(data).is_dir() else None
     given: dict[str, object] = {"--data-root": root if folder or data == "digits" else None}
-    given |= {} if folder else {"--parts": parts, "--per-class": per_class}
+    given |= {} if folder else {"--subsets": parts, "--max-per-class": per_class}
     if unfit := [name for name, value in given.items() if value is not None]:
         raise UsageError(f"{unfit[0]} does not go with --data {data}; leave it out")
     if folder:
@@ -201,11 +133,6 @@ def told(checkpoint: TrainingCheckpoint, place: Path) -> Iterator[None]:
         if checkpoint.path.exists():
             error.add_note(f"the epochs so far are kept; to go on: {resume_command(sys.argv[1:], place, out_given=True)}")
         raise
-
-
-def given_options(context: typer.Context) -> set[str]:
-    """Names of the parameters that do not stand at their default."""
-    return {name for name in context.params if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"}
 
 
 class Telling:

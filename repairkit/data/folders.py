@@ -154,7 +154,7 @@ def _list_images(folder: Path, annotations: Path | None, name: str) -> _Listed:
     if annotations is None and len(texts) > 1:
         raise DataError(
             f"{name}: expected one annotation file in {folder}, found {', '.join(path.name for path in texts)}; "
-            "take the others away, or say which with --annotations (from Python: annotations)"
+            "take the others away, or say which with --annotation-file (from Python: annotations)"
         )
     return _annotated(loose, annotations or texts[0], name)
 

@@ -76,7 +76,7 @@ def split_of(task: CriticalTask, options: Options) -> Split:
         what = images.name if task.subject is None else f"{images.name}: the class {task.subject!r}"
         raise DataError(
             f"{what} has {there} image{'s' if there != 1 else ''}, but {needed} are needed: {LEAST} that find filters, {LEAST} that report "
-            f"and the rest that choose; give more images of it, for instance with --parts train,val"
+            f"and the rest that choose; give more images of it, for instance with --subsets train,val"
         )
     split = three_way(ungrouped(images), shares=options.target_shares, seed=options.seed)
     if task.label is not None and any((images.labels[rows] == task.label).all() for rows in vars(split).values()):

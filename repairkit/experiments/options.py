@@ -11,6 +11,7 @@ from repairkit.errors import UsageError
 from repairkit.network.game import Precision
 from repairkit.network.tracing import FreezeAt
 from repairkit.repair.selection import Strategy
+from repairkit.run.settings import LARGEST_SEED
 from repairkit.shapley import Engine
 from repairkit.shapley.tmab import TOLERANCE
 
@@ -19,9 +20,6 @@ Score = Literal["smooth", "hard"]
 LiveZone = float | Literal["auto", "settled"] | None
 SETTLES = "accuracy and dropout"
 """Commands that settle the live zone on the images that choose; see `repairkit.repair.live_range`."""
-LARGEST_SEED = 2**63 - 1
-"""What torch takes for a seed is 64 bits, of which one is left for the folds, which add to it."""
-
 
 COMPARING = 2
 """Raised where what a run keeps of baselines or alternatives changes its meaning, so that older work is not taken for it."""

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from repairkit.baselines.compare import suited
 from repairkit.data import loaders
 from repairkit.errors import UsageError
-from repairkit.experiments.options import LARGEST_SEED, SETTLES, Options
+from repairkit.experiments.options import SETTLES, Options
+from repairkit.run.settings import LARGEST_SEED
 
 Pixels = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -109,7 +109,7 @@ class DependencyGraph:
         text = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
         return ModelError(
             f"Torch-Pruning cannot take filters out of this {type(self.network).__name__} ({text[:200]}); "
-            "prune it with --freeze-only, which freezes them and leaves every layer as it is"
+            "prune it with --no-structural-pruning, which freezes them and leaves every layer as it is"
         )
 
     def prune(self, constants: Constants, *, freeze_at: FreezeAt = "post") -> PrunedNetwork:

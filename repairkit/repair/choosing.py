@@ -25,7 +25,7 @@ DOWNSTREAM = 0.32
 """Mean share of a pass that comes after a filter, for planning before it is measured (SqueezeNet-1.0)."""
 
 
-def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-clean-drop") -> None:
+def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-accuracy-drop") -> None:
     """That many images can show that accuracy on them falls by no more than what is allowed.
 
     Raises:

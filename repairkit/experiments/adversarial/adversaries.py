@@ -86,6 +86,14 @@ EMBEDDED = Effort(carried=40, adaptive=12, queries=200, checked=4)
 """For the embedded default, which is there to be tried in minutes."""
 
 
+PRESETS = {"quick": EMBEDDED, "standard": Effort(), "full": THOROUGH}
+
+
+def preset(name: str) -> Effort:
+    """The effort of this name, see `PRESETS`."""
+    return PRESETS[name]
+
+
 def effort_for(given: Mapping[str, int], *, thorough: bool, device: str, embedded: bool) -> Effort:
     """The effort of a command or a recipe: the full suite where it is asked for or a GPU is there, and little for the embedded default on any device.
 

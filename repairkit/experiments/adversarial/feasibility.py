@@ -77,4 +77,4 @@ def check_hits(made: Sequence[Attacked], name: str) -> None:
         DataError: too few do; says how many must be attacked.
     """
     if why := too_few(made):
-        raise DataError(f"{name}: {why}; give more images, or let more of them be attacked (--attacked)")
+        raise DataError(f"{name}: {why}; give more images, or let more of them be attacked (--attack-images)")

@@ -261,7 +261,7 @@ def settled(
     if unmoved > options.spare and not whose:
         warnings.warn(
             f"the images of other classes that choose are too few to show that these fall by {limit(options.spare)} at most; with no image lost "
-            f"they show {100 * unmoved:.1f}, which is asked for; give more images, or a larger --spare",
+            f"they show {100 * unmoved:.1f}, which is asked for; give more images, or a larger --max-other-class-drop",
             ModelWarning,
             stacklevel=2,
         )
@@ -277,7 +277,7 @@ def settled(
     if not spared:
         warnings.warn(
             f"{whose}{': ' if whose else ''}at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(allowed)} on the "
-            f"images that choose (by {100 * fallen:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top, or a larger --spare",
+            f"images that choose (by {100 * fallen:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top-k, or a larger --max-other-class-drop",
             ModelWarning,
             stacklevel=2,
         )

@@ -5,190 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
 
-import typer
-
-from repairkit.baselines.compare import suited
-from repairkit.cli import flags
 from repairkit.cli.loading import load_network_and_images
 from repairkit.cli.options import (
+    check_device,
     model_notices,
-    options_of,
-    parse_channels,
-    parse_parts,
-    parse_t0,
     show_passes,
 )
 from repairkit.cli.runner import NO_REPAIR, Running
 from repairkit.data.classes import find_class
-from repairkit.experiments.classifier_task import CriticalTask, class_ranking, usual_t0
+from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.critical.run import configuration, find_each, plan_each
+from repairkit.experiments.critical.settings import AccuracySettings, RecallSettings
 from repairkit.experiments.critical.summary import summarise
 from repairkit.experiments.options import Options
 from repairkit.run.directory import class_folders, write_critical_runs
 
-EMBEDDED_BUDGET = 6_000
-"""Image passes for the embedded default, which is there to be tried."""
 SUCCESS = ("repaired", "critical filters found")
 """Outcomes with exit code 0."""
 
-BudgetOption = Annotated[
-    float | None, typer.Option(min=1, help=f"Image passes for each attribution. [default: 20,000; {EMBEDDED_BUDGET:,} for digits]")
-]
-TopOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="How many critical filters to look for, and to remove. [default: 40; 100 for the walks]"),
-]
-RankingOption = Annotated[
-    str | None,
-    typer.Option(
-        help="specific (value for the class less what the other classes lose) or recall (of the class alone, the paper's). "
-        "[default: specific, recall for tmab-paper and monte-carlo and with a guarantee]"
-    ),
-]
-SpareOption = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        max=1,
-        help="With --ranking specific: the most that the mean recall of the other classes may fall, a share (one-sided 90 % bound).",
-    ),
-]
-OutOption = Annotated[Path | None, typer.Option(help="Run directory. [default: reports/recall-... or accuracy-...]")]
 
-
-def recall(
-    subject: Annotated[str, typer.Option("--class", help="Name of the class.")],
-    model: flags.Model = "inception_v3",
-    weights: flags.Weights = None,
-    data_root: flags.DataRoot = None,
-    parts: flags.Parts = None,
-    annotations: flags.Annotations = None,
-    per_class: flags.PerClass = None,
-    narrow: flags.Narrow = False,
-    size: flags.Size = None,
-    mean: flags.Mean = None,
-    std: flags.Std = None,
-    engine: flags.Engine = "tmab",
-    ranking: RankingOption = None,
-    spare: SpareOption = Options.spare,
-    score: flags.Score = None,
-    freeze_at: flags.FreezeAt = "post",
-    precision: flags.Precision = "float32",
-    budget: BudgetOption = None,
-    top: TopOption = None,
-    t0: flags.T0 = None,
-    truncation: flags.Truncation = None,
-    contested: flags.Contested = None,
-    guarantee: flags.Guarantee = None,
-    tolerance: flags.Tolerance = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Also freeze the class's culprits: filters of negative value.")] = False,
-    strategy: flags.Strategy = "forward",
-    candidates: Annotated[int, typer.Option(min=1, help="How many of the most harmful filters a repair tries.")] = Options.candidates,
-    max_filters: Annotated[int, typer.Option(min=1, help="Most filters that a repair freezes.")] = Options.max_filters,
-    max_clean_drop: flags.MaxCleanDrop = Options.max_clean_drop,
-    compare: flags.Compare = False,
-    seed: flags.Seed = 0,
-    device: flags.Device = "cpu",
-    threads: flags.Threads = None,
-    workers: flags.Workers = 1,
-    batch: flags.Batch = Options.batch,
-    memory: flags.Memory = None,
-    out: OutOption = None,
-    resume: flags.Resume = False,
-    as_json: flags.Json = False,
-    dry_run: flags.DryRun = False,
-) -> int:
-    """Find the filters that one class depends on, show what removing them does to it and to the others, and repair it if asked to."""
-    running = Running(
-        f"recall-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
-    )  # fmt: skip
-    options = _options(
-        engine=engine, ranking=class_ranking(ranking, engine, guarantee), of_class=True, spare=spare, score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget,
-        digits=data_root is None, top=top, truncation=truncation, contested=contested, guarantee=guarantee, tolerance=tolerance, strategy=strategy, candidates=candidates,
-        max_filters=max_filters, max_clean_drop=max_clean_drop, compare=suited(fairness=False) if compare else (), seed=seed, device=device, batch=batch,
-    )  # fmt: skip
+def recall(settings: RecallSettings) -> int:
+    """Find the filters that one class depends on; returns the exit code."""
+    running = Running.of("recall", settings.model, settings)
+    options = settings.options()
+    check_device(settings.device)
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, narrow=narrow, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, subjects=[subject], fit=not dry_run,
+        settings.model, weights=settings.weights, data_root=settings.data_root, parts=settings.subsets, annotations=settings.annotation_file,
+        per_class=settings.max_per_class, narrow=settings.restrict_classes, size=settings.size, mean=settings.mean, std=settings.std,
+        device=settings.device, fit=not settings.dry_run, subjects=[settings.class_name],
     )  # fmt: skip
-    task = CriticalTask(loaded, images, find_class(subject, images.classes), repair)
-    return carry_out(
-        [task],
-        options,
-        running,
-        title=f"Filters that recall of {task.subject} depends on, in {Path(model).stem} on {images.name}",
-    )
+    task = CriticalTask(loaded, images, find_class(settings.class_name, images.classes), settings.repair)
+    title = f"Filters that recall of {task.subject} depends on, in {Path(settings.model).stem} on {images.name}"
+    return carry_out([task], options, running, title=title)
 
 
-def accuracy(
-    model: flags.Model = "inception_v3",
-    weights: flags.Weights = None,
-    data_root: flags.DataRoot = None,
-    parts: flags.Parts = None,
-    annotations: flags.Annotations = None,
-    per_class: flags.PerClass = None,
-    narrow: flags.Narrow = False,
-    size: flags.Size = None,
-    mean: flags.Mean = None,
-    std: flags.Std = None,
-    engine: flags.Engine = "tmab",
-    score: flags.Score = None,
-    freeze_at: flags.FreezeAt = "post",
-    precision: flags.Precision = "float32",
-    budget: BudgetOption = None,
-    top: TopOption = None,
-    t0: flags.SettledT0 = None,
-    truncation: flags.Truncation = None,
-    contested: flags.Contested = None,
-    guarantee: flags.Guarantee = None,
-    tolerance: flags.Tolerance = None,
-    compare: flags.Compare = False,
-    seed: flags.Seed = 0,
-    device: flags.Device = "cpu",
-    threads: flags.Threads = None,
-    workers: flags.Workers = 1,
-    batch: flags.Batch = Options.batch,
-    memory: flags.Memory = None,
-    out: OutOption = None,
-    resume: flags.Resume = False,
-    as_json: flags.Json = False,
-    dry_run: flags.DryRun = False,
-) -> int:
-    """Find the filters that a network's accuracy depends on, and show what removing them does."""
-    running = Running(
-        f"accuracy-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
-    )  # fmt: skip
-    options = _options(
-        engine=engine, ranking="recall", of_class=False, score=score, freeze_at=freeze_at, precision=precision, t0=t0, budget=budget, digits=data_root is None, top=top,
-        truncation=truncation, contested=contested, guarantee=guarantee, tolerance=tolerance,
-        compare=suited(fairness=False) if compare else (), seed=seed, device=device, batch=batch,
-    )  # fmt: skip
+def accuracy(settings: AccuracySettings) -> int:
+    """Find the filters that accuracy depends on; returns the exit code."""
+    running = Running.of("accuracy", settings.model, settings)
+    options = settings.options()
+    check_device(settings.device)
     running.set_processes(options)
     loaded, images = load_network_and_images(
-        model, weights=weights, data_root=data_root, parts=parse_parts(parts), annotations=annotations, per_class=per_class, narrow=narrow, size=size,
-        mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device, fit=not dry_run,
+        settings.model, weights=settings.weights, data_root=settings.data_root, parts=settings.subsets, annotations=settings.annotation_file,
+        per_class=settings.max_per_class, narrow=settings.restrict_classes, size=settings.size, mean=settings.mean, std=settings.std,
+        device=settings.device, fit=not settings.dry_run,
     )  # fmt: skip
-    return carry_out(
-        [CriticalTask(loaded, images, None)],
-        options,
-        running,
-        title=f"Filters that accuracy depends on, in {Path(model).stem} on {images.name}",
-    )
-
-
-def _options(*, engine: str, ranking: str, of_class: bool, t0: str | None, budget: float | None, digits: bool, **others: Any) -> Options:
-    """The options of a run."""
-    return options_of(
-        engine=engine,
-        ranking=ranking,
-        t0=parse_t0(t0, settles=not of_class) if t0 else usual_t0(engine, ranking, of_class=of_class),
-        budget=budget or (EMBEDDED_BUDGET if digits and others.get("guarantee") is None else Options.budget),
-        **others,
-    )
+    title = f"Filters that accuracy depends on, in {Path(settings.model).stem} on {images.name}"
+    return carry_out([CriticalTask(loaded, images, None)], options, running, title=title)
 
 
 def carry_out(tasks: Sequence[CriticalTask], options: Options, running: Running, *, title: str) -> int:

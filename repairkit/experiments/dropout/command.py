@@ -5,139 +5,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from repairkit.baselines.compare import suited
-from repairkit.cli import flags
 from repairkit.cli.loading import EMBEDDED_DROPOUT, digits_network, load_network_and_images
 from repairkit.cli.options import (
+    check_device,
     model_notices,
-    options_of,
-    parse_channels,
-    parse_parts,
-    parse_t0,
     show_passes,
 )
 from repairkit.cli.runner import Running
 from repairkit.data import loaders
 from repairkit.data import synthetic_faces as drawn
 from repairkit.errors import UsageError
-from repairkit.experiments.classifier_task import usual_t0
 from repairkit.experiments.dropout.run import DropoutTask, configuration, find, plan
+from repairkit.experiments.dropout.settings import DropoutSettings
 from repairkit.experiments.dropout.summary import summarise
 from repairkit.experiments.fairness.command import DRAWN_NOTICE
 from repairkit.experiments.options import Options
 from repairkit.models import embedded, zoo
 from repairkit.run.directory import write_dropout_run
 
-EMBEDDED_BUDGET, EMBEDDED_TOP, DRAWN_IMAGES = 2_000, 16, 600
-"""Keep `repairkit dropout` with nothing given within two minutes on two free cores; each network has two attributions."""
+DRAWN_IMAGES = 600
 NO_DROPOUT = (
     "{file} was trained without filter dropout, as its train.json says: this compares two networks, and says nothing about dropout."
 )
 
 
-def dropout(
-    model: Annotated[
-        str, typer.Option(help="The network trained without: squeezenet_celeba, a torchvision name, or a weights FILE of repairkit train.")
-    ] = zoo.CELEBA[0],
-    weights: flags.Weights = None,
-    dropout_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Its rival of the same architecture, likewise. [default: squeezenet_celeba_dropout for squeezenet_celeba, an embedded one for digits]"
-        ),
-    ] = None,
-    dropout_weights: Annotated[Path | None, typer.Option(help="Weights for a rival given by its architecture's name.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Faces: drawn, ppb, utkface, celeba, or a .csv/.parquet manifest. [default: drawn for squeezenet_celeba]"),
-    ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of images: for --data that of the faces; else one folder for each class, or an annotation file. [default: embedded digits]"
-        ),
-    ] = None,
-    parts: flags.Parts = None,
-    per_class: flags.PerClass = None,
-    size: flags.Size = None,
-    classes: Annotated[str, typer.Option(help="Class names of --data, by commas, where the weights file does not say.")] = "female,male",
-    mean: flags.Mean = None,
-    std: flags.Std = None,
-    engine: flags.Engine = "tmab",
-    score: flags.Score = None,
-    freeze_at: flags.FreezeAt = "post",
-    precision: flags.Precision = "float32",
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            min=1, help=f"Image passes for each network and end. [default: 20,000; {EMBEDDED_BUDGET:,} for drawn faces and embedded digits]"
-        ),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help=f"How many filters of each end to look for, and to remove. [default: 40; {EMBEDDED_TOP} for drawn faces and embedded digits; 100 for the walks]",
-        ),
-    ] = None,
-    t0: flags.SettledT0 = None,
-    truncation: flags.Truncation = None,
-    contested: flags.Contested = None,
-    guarantee: flags.Guarantee = None,
-    tolerance: flags.Tolerance = None,
-    compare: flags.Compare = False,
-    seed: flags.Seed = 0,
-    device: flags.Device = "cpu",
-    threads: flags.Threads = None,
-    workers: flags.Workers = 1,
-    batch: flags.Batch = Options.batch,
-    memory: flags.Memory = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/dropout-...]")] = None,
-    resume: flags.Resume = False,
-    as_json: flags.Json = False,
-    dry_run: flags.DryRun = False,
-) -> int:
-    """Compare what a network and its dropout-trained rival depend on: values, and accuracy as the highest and lowest filters are removed."""
-    running = Running(
-        f"dropout-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
-    )  # fmt: skip
-    data = data or ("drawn" if model in zoo.CELEBA and data_root is None else None)
-    quick = engine == "tmab" and guarantee is None and (data == "drawn" or (data is None and data_root is None))
-    options = options_of(
-        engine=engine,
-        score=score,
-        freeze_at=freeze_at,
-        precision=precision,
-        budget=budget or (EMBEDDED_BUDGET if quick else Options.budget),
-        top=top or (EMBEDDED_TOP if quick else None),
-        t0=parse_t0(t0, settles=True) if t0 else usual_t0(engine, "recall", of_class=False),
-        truncation=truncation,
-        contested=contested,
-        guarantee=guarantee,
-        tolerance=tolerance,
-        ranking="recall",  # the worth has one part
-        compare=suited(fairness=False) if compare else (),
-        seed=seed,
-        device=device,
-        batch=batch,
-    )
+def dropout(settings: DropoutSettings) -> int:
+    """Compare two networks; returns the exit code."""
+    running = Running.of("dropout", settings.model, settings)
+    options = settings.options()
+    check_device(settings.device)
     running.set_processes(options)
-    channels = {"mean": parse_channels("--mean", mean), "std": parse_channels("--std", std)}
+    model, data = settings.model, settings.faces
+    networks = (model, settings.weights, settings.compare_model, settings.compare_weights)
     if data is not None:
-        if given := [name for name, value in (("--parts", parts), ("--per-class", per_class)) if value is not None]:
-            raise UsageError(f"{given[0]} goes with class folders, got it with --data {data}; leave one of them out")
+        given = {"--subsets": settings.subsets, "--max-per-class": settings.max_per_class}
+        if unfit := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{unfit[0]} goes with class folders, got it with --data {data}; leave one of them out")
         task = face_task(
-            model, weights, dropout_model, dropout_weights, data, data_root,
-            size=size, classes=tuple(classes.split(",")), seed=seed, device=device, **channels,
+            *networks, data, settings.data_root,
+            size=settings.size, classes=settings.classes, seed=settings.seed, device=settings.device, mean=settings.mean, std=settings.std,
         )  # fmt: skip
     else:
         task = folder_task(
-            model, weights, dropout_model, dropout_weights, data_root,
-            parts=parse_parts(parts), per_class=per_class, size=size, device=device, fit=not dry_run, **channels,
+            *networks, settings.data_root, parts=settings.subsets, per_class=settings.max_per_class, size=settings.size,
+            device=settings.device, fit=not settings.dry_run, mean=settings.mean, std=settings.std,
         )  # fmt: skip
     title = f"What {Path(model).stem} and its dropout-trained rival depend on, on {task.images.name}"
     return carry_out(task, options, running, title=title)
@@ -214,7 +126,7 @@ def folder_task(
 def _named(dropout_model: str | None) -> str:
     if dropout_model is None:
         raise UsageError(
-            "give --dropout-model: weights of the same architecture trained with filter dropout, for instance by repairkit train --filter-dropout"
+            "give --compare-model: weights of the same architecture trained with filter dropout, for instance by repairkit train --filter-dropout"
         )
     return dropout_model
 

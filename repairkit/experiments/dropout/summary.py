@@ -168,7 +168,9 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
         else "The images that a repair would choose on were left alone, so that the split is that of repairkit accuracy.",
     ]
     if len(zones) > 1:
-        sentences.append("The two networks die at other sizes: values from other live zones are not on one scale; --t0 sets one for both.")
+        sentences.append(
+            "The two networks die at other sizes: values from other live zones are not on one scale; --min-live sets one for both."
+        )
     if options.precision != "float32":
         sentences.append(
             f"The attribution's passes ran in {options.precision}; constants and every number on report images were measured in float32."

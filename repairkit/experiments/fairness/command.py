@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
-from repairkit.baselines.compare import suited
-from repairkit.cli import flags
-from repairkit.cli.console import say
+from repairkit.cli.messages import say
 from repairkit.cli.options import (
+    check_device,
     model_notices,
-    options_of,
-    parse_channels,
-    parse_t0,
     show_passes,
 )
 from repairkit.cli.runner import Running
@@ -26,6 +20,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair
+from repairkit.experiments.fairness.settings import FairnessSettings
 from repairkit.experiments.fairness.summary import summarise
 from repairkit.experiments.options import Options
 from repairkit.models import zoo
@@ -34,137 +29,25 @@ from repairkit.run.directory import write_fairness_run
 DRAWN_NOTICE = "The faces are drawn, not photographed: nothing here is evidence about real people or about a network trained on them."
 REPAIRED = ("repaired", "no better than the threshold")
 """Outcomes with exit code 0: mean recall rose with an interval above zero."""
-DRAWN_BUDGET, DRAWN_TOP, DRAWN_MAX_FILTERS = 4_000, 16, 3
-"""Keeps `repairkit fairness` on drawn faces, with two networks, within three minutes on two slow cores."""
-DRAWN_SOURCE_COUNTS = (150, 700, 250)
-"""Most source images choose: a bound of one point on a fall needs that many to be met at all."""
 
 
-def fairness(
-    model: Annotated[
-        str, typer.Option(help="squeezenet_celeba, a torchvision name, or a weights FILE that repairkit train wrote.")
-    ] = "squeezenet_celeba",
-    weights: Annotated[Path | None, typer.Option(help="Weights for a named model (safetensors or a state dict).")] = None,
-    dropout_model: Annotated[
-        str | None,
-        typer.Option(
-            help="A filter-dropout-trained network to compare with; 'none' for none. [default: squeezenet_celeba_dropout for squeezenet_celeba]"
-        ),
-    ] = None,
-    data: Annotated[str, typer.Option(help="Target images: drawn, ppb, utkface, celeba, or a .csv/.parquet manifest.")] = "drawn",
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the target images.")] = None,
-    source_data: Annotated[
-        str | None, typer.Option(help="Source images, of what the network was made for. [default: drawn for drawn]")
-    ] = None,
-    source_root: Annotated[Path | None, typer.Option(help="Folder of the source images. [default: --data-root]")] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Side of the images in pixels; drawn faces have 96. [default: 96]")] = None,
-    crop: Annotated[
-        str | None, typer.Option(help="SHARE,HEIGHT: the square to keep of each target image, in place of the loader's default.")
-    ] = None,
-    engine: flags.Engine = "tmab",
-    ranking: Annotated[
-        str | None,
-        typer.Option(
-            help="'recall + source' or 'recall' (the paper's). [default: 'recall + source', 'recall' for tmab-paper and monte-carlo]"
-        ),
-    ] = None,
-    score: flags.Score = None,
-    freeze_at: flags.FreezeAt = "post",
-    precision: flags.Precision = "float32",
-    strategy: flags.Strategy = "forward",
-    classes: Annotated[str, typer.Option(help="Class names, by commas, where the weights file does not say.")] = "female,male",
-    mean: flags.Mean = None,
-    std: flags.Std = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            min=1,
-            help="Image passes for the attribution of each network and fold. [default: 20,000; 4,000 for drawn faces without --guarantee]",
-        ),
-    ] = None,
-    top: Annotated[
-        int | None, typer.Option(min=1, help="How many culprits to look for. [default: 40, 16 for drawn faces; 100 for the walks]")
-    ] = None,
-    candidates: Annotated[
-        int | None, typer.Option(min=1, help="How many of the most harmful filters choosing tries. [default: 40, 16 for drawn faces]")
-    ] = None,
-    t0: flags.T0 = None,
-    truncation: flags.Truncation = None,
-    contested: flags.Contested = None,
-    guarantee: flags.Guarantee = None,
-    tolerance: flags.Tolerance = None,
-    max_filters: Annotated[int | None, typer.Option(min=1, help="Most filters to freeze. [default: 16; 3 for drawn faces]")] = None,
-    max_clean_drop: flags.MaxCleanDrop = Options.max_clean_drop,
-    folds: Annotated[int, typer.Option(min=1, help="1, or at least 3 to cross-fit.")] = 1,
-    rounds: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Find and freeze so often, each time in the network as the last round left it; they share --max-clean-drop."
-        ),
-    ] = 1,
-    stability: Annotated[
-        bool,
-        typer.Option(
-            "--stability",
-            help="Also attribute on each half of the images and say how many of 25 to 200 culprits both name; doubles that cost.",
-        ),
-    ] = False,
-    compare: flags.Compare = False,
-    alternatives: flags.Alternatives = False,
-    seed: flags.Seed = 0,
-    device: flags.Device = "cpu",
-    threads: flags.Threads = None,
-    workers: flags.Workers = 1,
-    batch: flags.Batch = Options.batch,
-    memory: flags.Memory = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory. [default: reports/fairness-...]")] = None,
-    resume: flags.Resume = False,
-    as_json: flags.Json = False,
-    dry_run: flags.DryRun = False,
-) -> int:
-    """Find the filters that make a network unfair to a subgroup, freeze them, and report before and after."""
-    running = Running(
-        f"fairness-{Path(model).stem}", out, workers=workers, threads=threads, memory=memory, resume=resume, as_json=as_json, dry_run=dry_run,
-    )  # fmt: skip
-    quick = data == "drawn" and engine == "tmab"
-    options = options_of(
-        engine=engine,
-        score=score,
-        freeze_at=freeze_at,
-        precision=precision,
-        budget=budget or (DRAWN_BUDGET if quick and guarantee is None else Options.budget),
-        top=top or (DRAWN_TOP if quick else None),
-        candidates=candidates or (DRAWN_TOP if quick else Options.candidates),
-        t0=parse_t0(t0),
-        truncation=truncation,
-        contested=contested,
-        guarantee=guarantee,
-        tolerance=tolerance,
-        ranking=ranking or ("recall + source" if engine == "tmab" else "recall"),
-        strategy=strategy,
-        max_filters=max_filters or (DRAWN_MAX_FILTERS if quick else Options.max_filters),
-        max_clean_drop=max_clean_drop,
-        folds=folds,
-        rounds=rounds,
-        stability=stability,
-        alternatives=alternatives,
-        source_counts=DRAWN_SOURCE_COUNTS if (source_data or data) == "drawn" else None,
-        compare=suited(fairness=True) if compare else (),
-        seed=seed,
-        device=device,
-        batch=batch,
-    )
+def fairness(settings: FairnessSettings) -> int:
+    """Repair a network for a subgroup; returns the exit code."""
+    running = Running.of("fairness", settings.model, settings)
+    options = settings.options()
+    check_device(settings.device)
     running.set_processes(options)
-    names = tuple(classes.split(","))
-    loaded = zoo.load(
-        model, weights=weights, classes=names, mean=parse_channels("--mean", mean), std=parse_channels("--std", std), device=device
-    )
-    dropout = None if dropout_model == "none" else rival_of(loaded, model, dropout_model, classes=names, device=device)
+    model, device = settings.model, settings.device
+    loaded = zoo.load(model, weights=settings.weights, classes=settings.classes, mean=settings.mean, std=settings.std, device=device)
+    named = settings.compare_model
+    dropout = None if named == "none" else rival_of(loaded, model, named, classes=settings.classes, device=device)
     target, source = load_data(
-        data, data_root, source_data, source_root, size=size, crop=crop, classes=loaded.classifier.classes, seed=seed
+        settings.data, settings.data_root, settings.source_data, settings.source_root,
+        size=settings.size, crop=settings.crop, classes=loaded.classifier.classes, seed=settings.seed,
+    )  # fmt: skip
+    return carry_out(
+        Task(loaded, dropout, target, source), options, running, title=f"Fairness repair of {Path(model).name} on {target.name}"
     )
-    task = Task(loaded, dropout, target, source)
-    return carry_out(task, options, running, title=f"Fairness repair of {Path(model).name} on {target.name}")
 
 
 def rival_of(
@@ -178,7 +61,7 @@ def rival_of(
     rival = zoo.load("squeezenet_celeba_dropout", classes=classes, device=device)
     if rival.stand_in == loaded.stand_in:
         return rival
-    say("note: no dropout-trained network of the same training is at hand, so none is compared with; name one with --dropout-model")
+    say("note: no dropout-trained network of the same training is at hand, so none is compared with; name one with --compare-model")
     return None
 
 

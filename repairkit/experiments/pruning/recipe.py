@@ -9,7 +9,7 @@ from repairkit.experiments.recipe_base import ClassifierRecipe
 
 
 class PruneRecipe(ClassifierRecipe):
-    """Pruning under a guard on accuracy: `options.max_clean_drop` is what `repairkit prune --max-drop` gives.
+    """Pruning under a guard on accuracy: `options.max_clean_drop` is what `repairkit prune --max-accuracy-drop` gives.
 
     Attributes:
         freeze_only: freeze filters and take none out.

@@ -99,7 +99,7 @@ def split_of(task: CriticalTask, options: Options) -> Split:
         DataError: too few images, or too few that choose to show that the guard holds.
     """
     split = split_of_accuracy(task, options)
-    check_guard(len(split.choose), options.max_clean_drop, task.images.name, option="--max-drop")
+    check_guard(len(split.choose), options.max_clean_drop, task.images.name, option="--max-accuracy-drop")
     return split
 
 
