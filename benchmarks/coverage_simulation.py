@@ -23,7 +23,7 @@ from repairkit.shapley.audit import audit_chances
 from repairkit.shapley.confidence import ConfidenceSequence
 from repairkit.shapley.game import GRADIENT_COST
 from repairkit.shapley.guarantee import TopKClaims
-from repairkit.shapley.permutation import walk
+from repairkit.shapley.permutation import permutation_sampling
 from repairkit.shapley.sampling import SCREEN_ROUND, Round
 
 FAMILIES = ("smooth", "hard", "signed", "skewed", "ties")
@@ -204,7 +204,9 @@ def study_engines(findings: Findings, game: RandomGame, seed: int, *, delta: flo
         ("tmab", tmab(game, EngineSettings(budget=4_000, top_k=2, seed=seed, min_live=t0, delta=delta)), exact_values(game, t0=t0)),
         (
             "monte-carlo",
-            walk(game, EngineSettings(engine="monte-carlo", budget=20 * 16 * (game.n + 1), batch=16, top_k=2, seed=seed, delta=delta)),
+            permutation_sampling(
+                game, EngineSettings(engine="monte-carlo", budget=20 * 16 * (game.n + 1), batch=16, top_k=2, seed=seed, delta=delta)
+            ),
             exact_values(game),
         ),
     ]

@@ -31,7 +31,7 @@ from repairkit.experiments.classifier_task import CriticalTask, worth_on
 from repairkit.experiments.options import Options
 from repairkit.experiments.recipe import read_recipe
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.repair.attribute import game_of
 from repairkit.shapley.game import Floats
 from repairkit.shapley.sampling import draw_round
@@ -96,19 +96,19 @@ def dead_filters(network: nn.Module, pixels: int) -> Dead:
     return Dead(zero, ~zero & ~read, ~zero & read & ~reached)
 
 
-def measure(game: ModelGame, players: npt.NDArray[np.int64], *, samples: int, t0: float, seed: int) -> tuple[Floats, Floats]:
+def measure(game: NetworkGame, players: npt.NDArray[np.int64], *, samples: int, t0: float, seed: int) -> tuple[Floats, Floats]:
     """Exact flips and gradients of these players at coalitions drawn as the engine draws them; (samples, players) each."""
     drawn = draw_round(game, seed=seed, stage=0, index=0, size=samples, t0=t0)
     return game.flips(drawn.live, drawn.examples, players), game.gradients(drawn.live, drawn.examples)[:, players]
 
 
-def by_layer(game: ModelGame, which: Booleans) -> str:
+def by_layer(game: NetworkGame, which: Booleans) -> str:
     """How many in which layers."""
     sites = game.filters.sites
     return "; ".join(f"{site.layer} {int(which[site.start : site.stop].sum())}" for site in sites if which[site.start : site.stop].any())
 
 
-def table(game: ModelGame, dead: Dead, *, samples: int, t0: float, seed: int = 0) -> list[str]:
+def table(game: NetworkGame, dead: Dead, *, samples: int, t0: float, seed: int = 0) -> list[str]:
     """A row for each reason, and one for other filters drawn at random."""
     rng = np.random.default_rng(seed)
     alive = np.flatnonzero(~dead.any & ~dead.bordered)

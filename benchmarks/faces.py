@@ -21,7 +21,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.network.game import NetworkGame, prepared_batches
 from repairkit.network.tracing import FreezeAt
 from repairkit.objectives import SubgroupRecall
 from repairkit.objectives.base import Objective, margin
@@ -77,11 +77,11 @@ def loaded(model: str | Path, pixels: int) -> Classifier:
 
 def game_of(
     classifier: Classifier, images: LabelledImages, objective: Objective, *, freeze_at: FreezeAt = "post", device: str = "cpu"
-) -> ModelGame:
+) -> NetworkGame:
     """The game of all filters on these images, which also set the constants."""
     filters = ConvFilters(classifier.network, freeze_at=freeze_at, device=device)
     filters.calibrate(prepared_batches(classifier, images))
-    return ModelGame(classifier.to(device), filters, objective.on(images), batch=64)
+    return NetworkGame(classifier.to(device), filters, objective.on(images), batch=64)
 
 
 def screens(game: Game, surrogates: dict[str, Score], *, gradients: int, seed: int, t0: float) -> dict[str, Floats]:

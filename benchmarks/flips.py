@@ -17,7 +17,7 @@ from passes import Device, add_machine, build, machine, random_images, rate, rat
 from repairkit.data.images import LabelledImages
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy
 from repairkit.shapley.game import Game
 
@@ -39,7 +39,7 @@ def measure(name: str, device: Device, *, pixels: int, images: int, flips: int, 
         classes=classifier.classes,
         name="random images",
     )
-    game = ModelGame(classifier.to(device.name), filters, Accuracy().on(labelled), batch=32, precision=device.dtype)
+    game = NetworkGame(classifier.to(device.name), filters, Accuracy().on(labelled), batch=32, precision=device.dtype)
     examples = np.arange(images)
     live = rng.random((images, game.n)) < 0.95
     everyone = np.ones((1, game.n), dtype=bool)

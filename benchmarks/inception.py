@@ -23,7 +23,7 @@ from repairkit.data.decoding import decode
 from repairkit.data.images import LabelledImages
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.network.game import NetworkGame, prepared_batches
 from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley import EngineSettings, tmab
 
@@ -98,7 +98,7 @@ def decide(network: nn.Module, device: Device, data: Path, *, pixels: int, budge
     classifier = Classifier(network, classes=images.classes, mean=(0.5,) * 3, std=(0.5,) * 3).to(device.name)
     filters = ConvFilters(network, device=device.name)
     filters.calibrate(prepared_batches(classifier, images))
-    game = ModelGame(classifier, filters, Probability(Accuracy()).on(images), batch=batch, precision=device.dtype)
+    game = NetworkGame(classifier, filters, Probability(Accuracy()).on(images), batch=batch, precision=device.dtype)
     lines = []
     for end in ("low", "high"):
         marks = {"screen": 0.0, "flips": 0.0}

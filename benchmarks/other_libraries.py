@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from small_network import WholeWorth, circumstances, digits_game, true_values
 
 from repairkit.shapley import Attribution, EngineSettings, Game, tmab
-from repairkit.shapley.permutation import walk
+from repairkit.shapley.permutation import permutation_sampling
 
 BUDGETS = (5, 10, 20, 50)
 """Evaluations per player."""
@@ -82,7 +82,9 @@ def combined(runs: Sequence[Attribution]) -> Found:
 
 def monte_carlo(worth: WholeWorth, evaluations: int, top: int, seed: int, *, batch: int = 128) -> Found:
     """The engine `monte-carlo`: permutations, a fresh batch of drawn images for each."""
-    found = walk(worth.game, EngineSettings(budget=_passes(worth, evaluations), engine="monte-carlo", seed=seed, top_k=top, batch=batch))
+    found = permutation_sampling(
+        worth.game, EngineSettings(budget=_passes(worth, evaluations), engine="monte-carlo", seed=seed, top_k=top, batch=batch)
+    )
     return Found(found.value, np.ones(worth.game.n, dtype=bool))
 
 

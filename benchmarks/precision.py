@@ -19,7 +19,7 @@ from passes import Device, add_machine, machine, ratio
 from scipy.stats import spearmanr
 
 from repairkit.data import synthetic_faces as drawn
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 
 SEED = 100
 PRECISIONS = ("float32", "bfloat16")
@@ -36,7 +36,7 @@ def agreement(values: Floats, reference: Floats, top: int) -> str:
     return " / ".join(f"{value:.3f}" for value in (*ends, spearmanr(values, reference).statistic))
 
 
-def times(games: dict[str, ModelGame], players: np.ndarray, *, t0: float, gradients: int, runs: int, device: Device) -> dict[str, str]:
+def times(games: dict[str, NetworkGame], players: np.ndarray, *, t0: float, gradients: int, runs: int, device: Device) -> dict[str, str]:
     """Seconds in bfloat16 over those in float32, of a screen round (or as many gradients, if fewer) and of flips: median and quartiles."""
     live, examples, _ = draw(games["float32"], min(ROUND, gradients), seed=[SEED, 4], t0=t0, shared=1)
     works = {
@@ -66,7 +66,7 @@ def main() -> None:
     exact = game_of(
         loaded("squeezenet_celeba", given.pixels), drawn.target_faces(per_group=given.per_group), MarginOnly(), device=given.device
     )
-    games = {name: ModelGame(exact.classifier, exact.filters, exact.stake, batch=exact.batch, precision=name) for name in PRECISIONS}
+    games = {name: NetworkGame(exact.classifier, exact.filters, exact.stake, batch=exact.batch, precision=name) for name in PRECISIONS}
     runs = {"float32": (exact, SEED), "bfloat16": (games["bfloat16"], SEED), "float32 again": (exact, SEED + 1)}
     screened = {
         name: screens(game, SCREEN, gradients=given.gradients, seed=seed, t0=given.t0)["screen"] for name, (game, seed) in runs.items()

@@ -17,12 +17,12 @@ import torch
 import repairkit
 from repairkit.experiments.sample_efficiency.small_network import TRAINED_ON, digits, trained_classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.network.game import NetworkGame, prepared_batches
 from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley import Game
 
 
-def digits_game(images: int = 200, *, epochs: int = 30, smooth: bool = True) -> ModelGame:
+def digits_game(images: int = 200, *, epochs: int = 30, smooth: bool = True) -> NetworkGame:
     """The network's game on images it was not trained on; the constants are means over the same images.
 
     `smooth` scores an image by `sigmoid(margin)`, else by 0 or 1.
@@ -33,7 +33,7 @@ def digits_game(images: int = 200, *, epochs: int = 30, smooth: bool = True) -> 
     filters = ConvFilters(classifier.network)
     filters.calibrate(prepared_batches(classifier, held_out))
     objective = Probability(Accuracy()) if smooth else Accuracy()
-    return ModelGame(classifier, filters, objective.on(held_out), batch=1024)
+    return NetworkGame(classifier, filters, objective.on(held_out), batch=1024)
 
 
 class WholeWorth:

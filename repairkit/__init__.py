@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from repairkit.models.pruned import load_pruned
     from repairkit.network.filters import ConvFilters, FilterId
     from repairkit.network.freezing import Freeze, bake
-    from repairkit.network.game import ModelGame
+    from repairkit.network.game import NetworkGame
     from repairkit.network.patch import Patch
     from repairkit.objectives import (
         Accuracy,
@@ -38,7 +38,7 @@ __all__ = [
     "FunctionGame",
     "Game",
     "LogLoss",
-    "ModelGame",
+    "NetworkGame",
     "Objective",
     "ObjectiveSum",
     "Patch",
@@ -56,7 +56,7 @@ _MODULES = {
     "models.pruned": ("load_pruned",),
     "network.filters": ("ConvFilters", "FilterId"),
     "network.freezing": ("Freeze", "bake"),
-    "network.game": ("ModelGame",),
+    "network.game": ("NetworkGame",),
     "network.patch": ("Patch",),
     "objectives": (
         "Accuracy",

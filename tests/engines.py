@@ -23,6 +23,6 @@ def tmab(game: Game, **options) -> Attribution:
     return shapley.tmab(game, settings, **call)
 
 
-def walk(game: Game, **options) -> Attribution:
+def permutation_sampling(game: Game, **options) -> Attribution:
     settings, call = _split(options)
-    return shapley.walk(game, settings, **call)
+    return shapley.permutation_sampling(game, settings, **call)

@@ -6,7 +6,7 @@ import numpy as np
 
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.network.game import NetworkGame, prepared_batches
 from repairkit.objectives.base import ObjectiveSum
 from repairkit.shapley.game import FunctionGame, Game
 
@@ -64,9 +64,9 @@ def second_order(n: int, seed: int = 0, **options) -> tuple[FunctionGame, np.nda
     return FunctionGame(n, worth, bounds=(-bound, bound), **options), single + (pair + pair.T).sum(axis=1) / 2
 
 
-def model_game(network, worth: ObjectiveSum, *, batch: int = 64, freeze_at: str = "post", precision: str = "float32") -> ModelGame:
+def model_game(network, worth: ObjectiveSum, *, batch: int = 64, freeze_at: str = "post", precision: str = "float32") -> NetworkGame:
     """The game of a network on a worth, with constants from the worth's own images."""
     classifier = Classifier(network, classes=worth.terms[0].images.classes)
     filters = ConvFilters(network, freeze_at=freeze_at)
     filters.calibrate(batch for part in worth.terms for batch in prepared_batches(classifier, part.images))
-    return ModelGame(classifier, filters, worth, batch=batch, precision=precision)
+    return NetworkGame(classifier, filters, worth, batch=batch, precision=precision)

@@ -17,7 +17,7 @@ from repairkit.data import folders as imagenet
 from repairkit.data.images import LabelledImages
 from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.objectives.base import Objective
 from repairkit.shapley import exact_values
@@ -124,7 +124,7 @@ def faces(module):
     return module("faces")
 
 
-def two_classes(faces: ModuleType, objective: Objective) -> ModelGame:
+def two_classes(faces: ModuleType, objective: Objective) -> NetworkGame:
     """Nine filters, twelve random images in two subgroups."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import three_colours
 from bs4 import BeautifulSoup
-from engines import walk
+from engines import permutation_sampling
 from games import TableGame, second_order
 from oracles import algorithm_one, truncated_values
 from results import changed
@@ -104,7 +104,7 @@ def test_replays_are_what_the_engine_does():
     game = TableGame(6, 9)
     rows = [permutation(game, 3, index, batch=4) for index in range(400)]
     replayed = replay(rows, 6, bandit=True, top=2, end="high", tolerance=0.05)
-    found = walk(game, budget=1e9, engine="tmab-paper", top_k=2, end="high", tolerance=0.05, delta=DELTA, batch=4, seed=3)
+    found = permutation_sampling(game, budget=1e9, engine="tmab-paper", top_k=2, end="high", tolerance=0.05, delta=DELTA, batch=4, seed=3)
     assert replayed.stopped
     np.testing.assert_allclose(replayed.values, found.value)
     np.testing.assert_array_equal(replayed.samples, found.samples)

@@ -24,7 +24,7 @@ from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.network.game import NetworkGame, prepared_batches
 from repairkit.network.weights import hash_state, write_weights
 from repairkit.repair import attribute as attributing
 from repairkit.repair.attribute import worth_of
@@ -244,7 +244,7 @@ def test_worth_that_ranks(ranking, score):
     filters = ConvFilters(task.model.classifier.network)
     filters.calibrate(prepared_batches(task.model.classifier, task.source))
     worth = worth_of(task.target, task.source, tiny_faces.options(ranking=ranking, score=score))
-    game = ModelGame(task.model.classifier, filters, worth)
+    game = NetworkGame(task.model.classifier, filters, worth)
     expected = sum(values) if ranking == "recall + source" else values[0]
     assert game.worth(np.ones(len(filters), dtype=bool)) == pytest.approx(expected, abs=1e-4)
 
@@ -685,7 +685,7 @@ def test_halves_value_as_many_filters_as_are_compared_where_the_budget_pays_it(t
     assert found.valued[:2] == (valued, valued)
     assert [overlap.k for overlap in found.overlaps if overlap.by == "value"] == [k for k in (25, 50, 100, 200) if k <= valued]
     assert found.skipped == left_out
-    monkeypatch.setattr(ModelGame, "_flips", lambda *_: pytest.fail("what is kept is made again"))
+    monkeypatch.setattr(NetworkGame, "_flips", lambda *_: pytest.fail("what is kept is made again"))
     assert run() == found
 
 

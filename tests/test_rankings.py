@@ -23,7 +23,7 @@ from repairkit.experiments.dropout.rankings import concluded, rankings
 from repairkit.experiments.dropout.result import RankedChange
 from repairkit.experiments.dropout.run import configuration, find, plan
 from repairkit.experiments.dropout.summary import summarise
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.report import html, markdown
 from repairkit.result import Estimate
 from repairkit.run.context import Run
@@ -229,7 +229,7 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
     resumed = summarise(task, COMPARED, again, title="t", command="c", minutes=0.1, notices=[])
     assert (resumed.comparisons, resumed.extra.rankings) == (result.comparisons, result.extra.rankings)
     assert again.passes == whole.passes
-    assert all(isinstance(each.game, ModelGame) for each in again.networks.values())
+    assert all(isinstance(each.game, NetworkGame) for each in again.networks.values())
 
 
 def test_both_views_show_the_rankings_and_each_network(tmp_path):

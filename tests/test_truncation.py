@@ -35,7 +35,7 @@ from repairkit.experiments.truncation.run import (
 from repairkit.experiments.truncation.summary import summarise
 from repairkit.models import zoo
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy
 from repairkit.report import html, markdown
 from repairkit.run.context import Run
@@ -184,7 +184,7 @@ def test_other_processes_are_sent_the_same_piece_of_work():
     subject, findings = colours(), found()
     filters = ConvFilters(subject.model.classifier.network)
     filters.calibrate([subject.model.classifier.prepare(subject.images.batch(findings.calibrated))])
-    game = ModelGame(subject.model.classifier, filters, Accuracy().on(subject.images.subset(findings.measured)))
+    game = NetworkGame(subject.model.classifier, filters, Accuracy().on(subject.images.subset(findings.measured)))
     piece, sent = pickle.loads(pickle.dumps((Trajectory(SMALL.seed, 4, counts_of(SHARES, 6)), game)))  # noqa: S301
     np.testing.assert_array_equal(piece.observe(sent) > 0, findings.fan.right[4, 1:-1])
 

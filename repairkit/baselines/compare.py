@@ -14,7 +14,7 @@ from repairkit.baselines import rankings as baselines
 from repairkit.baselines.rankings import BASELINES, DRAWS, RIEMANN_STEPS
 from repairkit.errors import RepairkitError, UsageError
 from repairkit.experiments.options import Options
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.repair.attribute import within_memory
 from repairkit.repair.selection import Choice
 from repairkit.run.context import Run
@@ -207,7 +207,7 @@ class Selecting:
 
 
 def compare(
-    game: ModelGame,
+    game: NetworkGame,
     shapley: Attribution,
     run: Run,
     *,
@@ -249,7 +249,7 @@ def compare(
     for row in rows_of(run.settings.compare):
         own = run.of(f"{PART}/{folder_of(row)}")
         # a game of its own, whose passes may shrink for want of memory without a word about the attribution's or the next row's
-        copy = ModelGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
+        copy = NetworkGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
         try:
             found = _attribution(row, copy, budget - ranking.reserved.get(row, 0.0), seed, own)
         except RepairkitError as error:
@@ -360,7 +360,7 @@ def with_after(compared: Compared, after: Floats) -> Compared:
     return replace(compared, contenders=(replace(first, after=after), *others))
 
 
-def _attribution(row: str, game: ModelGame, budget: float, seed: int, run: Run) -> Attribution:
+def _attribution(row: str, game: NetworkGame, budget: float, seed: int, run: Run) -> Attribution:
     """A baseline's attribution, booked; stored as soon as it is made."""
 
     def made() -> Attribution:
@@ -372,7 +372,7 @@ def _attribution(row: str, game: ModelGame, budget: float, seed: int, run: Run) 
         return run.cached("attribution", made, ATTRIBUTION)
 
 
-def _made(row: str, game: ModelGame, budget: float, seed: int, progress: Progress) -> Attribution:
+def _made(row: str, game: NetworkGame, budget: float, seed: int, progress: Progress) -> Attribution:
     """A baseline's attribution at the passes of the Shapley values.
 
     Raises:

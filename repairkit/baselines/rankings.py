@@ -18,7 +18,7 @@ from torch import Tensor
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.network.classifier import check_logits
-from repairkit.network.game import ModelGame, full_memory
+from repairkit.network.game import NetworkGame, full_memory
 from repairkit.objectives import Probability, SubgroupRecall
 from repairkit.run.ledger import Progress
 from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
@@ -56,29 +56,29 @@ def random_values(n: int, *, seed: int, draw: int = 0) -> Floats:
     return values
 
 
-def random(game: ModelGame, *, seed: int) -> Attribution:
+def random(game: NetworkGame, *, seed: int) -> Attribution:
     """Places in a random order: what any other order must beat. Costs nothing."""
     return _attribution(game, "random", random_values(game.n, seed=seed), seed=seed)
 
 
-def weight_norm(game: ModelGame) -> Attribution:
+def weight_norm(game: NetworkGame) -> Attribution:
     """The l2 norm of each filter's weights without its bias, by which magnitude pruning ranks filters. Costs nothing."""
     network = game.filters.network
     norms = [network.get_submodule(site.layer).weight.detach().flatten(1).norm(dim=1) for site in game.filters.sites]  # type: ignore[operator]
     return _attribution(game, "weight norm", torch.cat(norms).double().cpu().numpy())
 
 
-def response_norm(game: ModelGame, *, progress: Progress | None = None) -> Attribution:
+def response_norm(game: NetworkGame, *, progress: Progress | None = None) -> Attribution:
     """The l2 norm of what each filter sends on (after batch norm and ReLU), mean over the images; a pass for each image."""
     return _responses(game, "response norm", lambda signal: signal.flatten(2).norm(dim=2), progress)
 
 
-def mean_activation(game: ModelGame, *, progress: Progress | None = None) -> Attribution:
+def mean_activation(game: NetworkGame, *, progress: Progress | None = None) -> Attribution:
     """What each filter sends on, mean over positions and images, like the constant that it is frozen at; a pass for each image."""
     return _responses(game, "mean activation", lambda signal: signal.mean(dim=(2, 3)), progress)
 
 
-def leave_one_out(game: ModelGame, *, budget: float, seed: int, progress: Progress | None = None) -> Attribution:
+def leave_one_out(game: NetworkGame, *, budget: float, seed: int, progress: Progress | None = None) -> Attribution:
     """What the worth loses when a filter alone is frozen: its marginal contribution to the whole network, exact on as many images as the budget pays.
 
     Raises:
@@ -92,7 +92,7 @@ def leave_one_out(game: ModelGame, *, budget: float, seed: int, progress: Progre
     )
 
 
-def taylor(game: ModelGame, *, budget: float, seed: int, progress: Progress | None = None) -> Attribution:
+def taylor(game: NetworkGame, *, budget: float, seed: int, progress: Progress | None = None) -> Attribution:
     """The derivative of the worth's surrogate by each filter's mask at the whole network: leave-one-out to first order (Molchanov et al. 2017).
 
     Raises:
@@ -105,7 +105,7 @@ def taylor(game: ModelGame, *, budget: float, seed: int, progress: Progress | No
 
 
 def conductance(
-    game: ModelGame,
+    game: NetworkGame,
     *,
     images: int | None = None,
     budget: float | None = None,
@@ -145,7 +145,7 @@ def conductance(
     )
 
 
-def fairprune(game: ModelGame, *, progress: Progress | None = None) -> Attribution:
+def fairprune(game: NetworkGame, *, progress: Progress | None = None) -> Attribution:
     """How much more the group that is served worst needs a filter than the one that is served best, to second order (Wu et al. 2022, FairPrune).
 
     Need is half the mean squared derivative of the surrogate by the filter's mask, the diagonal of the Fisher information in place of the
@@ -184,7 +184,7 @@ def suspects(found: Attribution) -> Attribution:
     return replace(found, value=found.harmful * found.value) if found.engine in UNSIGNED else found
 
 
-def _conductances(game: ModelGame, example: Examples, steps: int) -> Floats:
+def _conductances(game: NetworkGame, example: Examples, steps: int) -> Floats:
     """Of one image for every filter, float64 (1, n)."""
     image = game.prepared(example)
     black = game.classifier.prepare(torch.zeros_like(image))
@@ -212,7 +212,7 @@ def _note(seen: list[tuple[int, Tensor]], site: int, signal: Tensor) -> None:
     seen.append((site, signal))
 
 
-def _responses(game: ModelGame, engine: str, measure: Callable[[Tensor], Tensor], progress: Progress | None) -> Attribution:
+def _responses(game: NetworkGame, engine: str, measure: Callable[[Tensor], Tensor], progress: Progress | None) -> Attribution:
     total = np.zeros(game.n)
     count = len(game.weights)
 
@@ -229,7 +229,7 @@ def _responses(game: ModelGame, engine: str, measure: Callable[[Tensor], Tensor]
 
 
 def _mean(
-    game: ModelGame,
+    game: NetworkGame,
     engine: str,
     contributions: Callable[[Examples], Floats],
     *,
@@ -256,7 +256,7 @@ def _mean(
     return _attribution(game, engine, total / count, passes=count * cost, samples=count, seed=seed)
 
 
-def _attribution(game: ModelGame, engine: str, value: Floats, *, passes: float = 0.0, samples: int = 0, seed: int = 0) -> Attribution:
+def _attribution(game: NetworkGame, engine: str, value: Floats, *, passes: float = 0.0, samples: int = 0, seed: int = 0) -> Attribution:
     """A value for every filter, without interval: t0 is 1, since only the whole network was asked."""
     none = np.full(game.n, np.nan)
     return Attribution(

@@ -27,7 +27,7 @@ def passes_in(precision: Precision, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-class ModelGame(Game):
+class NetworkGame(Game):
     """Players are the filters of a classifier, examples the images of a worth.
 
     Args:
@@ -211,11 +211,11 @@ def _rebuilt(
     worth: ObjectiveSum,
     batch: int,
     precision: Precision,
-) -> ModelGame:
+) -> NetworkGame:
     filters = ConvFilters(classifier.network, freeze_at=freeze_at, device=device)
     filters.set_constants(constants)
     filters.shares = shares
-    return ModelGame(classifier, filters, worth, batch=batch, precision=precision)
+    return NetworkGame(classifier, filters, worth, batch=batch, precision=precision)
 
 
 def take(worth: ObjectiveSum, examples: Examples) -> Tensor:

@@ -15,7 +15,7 @@ from repairkit.evaluation.splits import halves, ungrouped
 from repairkit.experiments.options import SETTLES, Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame, prepared_batches
+from repairkit.network.game import NetworkGame, prepared_batches
 from repairkit.objectives import Accuracy, ObjectiveSum, Probability, SubgroupRecall
 from repairkit.repair.selection import SELECTION
 from repairkit.run.context import Run
@@ -40,7 +40,7 @@ class Attributed:
         stability: how far halves of the images agree; None where nobody asked.
     """
 
-    game: ModelGame
+    game: NetworkGame
     attribution: Attribution
     zone: Zone | None
     stability: Stability | None
@@ -78,7 +78,7 @@ def attribute_network(classifier: Classifier, target: LabelledImages, source: La
     return Attributed(game, charged(attribution, zone), zone, agreement)
 
 
-def zone_of(game: ModelGame, run: Run, *, seed: int) -> tuple[Zone | None, float]:
+def zone_of(game: NetworkGame, run: Run, *, seed: int) -> tuple[Zone | None, float]:
     """The live zone where it is to be measured, and its t0; else None and the t0 that was given.
 
     Raises:
@@ -119,20 +119,20 @@ def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -
     return recall.on(target) + accuracy.on(source) if options.ranking == "recall + source" else recall.on(target)
 
 
-def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> ModelGame:
+def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> NetworkGame:
     """The game whose values rank the filters, with constants from its own images (in float32, whatever the passes of the game are)."""
     return game_of(classifier, worth_of(target, source, options), (target, source), options)
 
 
-def game_of(classifier: Classifier, worth: ObjectiveSum, calibrated_on: Sequence[LabelledImages], options: Options) -> ModelGame:
+def game_of(classifier: Classifier, worth: ObjectiveSum, calibrated_on: Sequence[LabelledImages], options: Options) -> NetworkGame:
     """The game of any worth, with constants from these images."""
     filters = ConvFilters(classifier.network, freeze_at=options.freeze_at, device=options.device)
     filters.calibrate(batch for images in calibrated_on for batch in prepared_batches(classifier, images, options.batch))
-    return ModelGame(classifier, filters, worth, batch=options.batch, precision=options.precision)
+    return NetworkGame(classifier, filters, worth, batch=options.batch, precision=options.precision)
 
 
 def attribute(
-    game: ModelGame, run: Run, *, budget: float, seed: int, t0: float, name: str = "attribution", end: End | None = None
+    game: NetworkGame, run: Run, *, budget: float, seed: int, t0: float, name: str = "attribution", end: End | None = None
 ) -> Attribution:
     """Values of the filters by the chosen engine, which seeks an end, by default the harmful one; their checkpoint is kept under the name.
 
@@ -151,7 +151,7 @@ def attribute(
 
 
 def _engine_settings(
-    game: ModelGame, options: Options, *, budget: float, seed: int = 0, min_live: float = 0.0, end: End | None = None
+    game: NetworkGame, options: Options, *, budget: float, seed: int = 0, min_live: float = 0.0, end: End | None = None
 ) -> EngineSettings:
     """What the options say of the engine."""
     return EngineSettings(
@@ -169,7 +169,7 @@ def _engine_settings(
     )
 
 
-def check_top(game: ModelGame, options: Options) -> None:
+def check_top(game: NetworkGame, options: Options) -> None:
     """That more filters are there than are wanted.
 
     Raises:
@@ -179,7 +179,7 @@ def check_top(game: ModelGame, options: Options) -> None:
         raise UsageError(f"top must be less than the {game.n} filters of the network, got {options.top}: the culprits are some of them")
 
 
-def check_affordable(game: ModelGame, options: Options) -> None:
+def check_affordable(game: NetworkGame, options: Options) -> None:
     """What an attribution would be refused for, before anything else is paid.
 
     Raises:
@@ -196,7 +196,7 @@ def _takes_gradients(options: Options) -> bool:
     return options.engine == "tmab" and options.score == "smooth" and options.guarantee is None
 
 
-def truncation_of(game: ModelGame, options: Options) -> float | None:
+def truncation_of(game: NetworkGame, options: Options) -> float | None:
     """Worth below which a permutation ends: as asked, else the paper's for each part of the worth; None for never."""
     if options.engine == "tmab" or options.truncation == 0:
         return None
@@ -204,7 +204,7 @@ def truncation_of(game: ModelGame, options: Options) -> float | None:
     return published * len(game.stake.terms) if options.truncation is None else options.truncation
 
 
-def within_memory(game: ModelGame, work: Callable[[], Found], *, store: RunStore | None, name: str) -> Found:
+def within_memory(game: NetworkGame, work: Callable[[], Found], *, store: RunStore | None, name: str) -> Found:
     """What `work` gives; where memory runs out, again with half as many images in a pass, and with a warning.
 
     With a checkpoint only the round at work is played again. The halved number is kept, so that a run that goes on plays all later rounds

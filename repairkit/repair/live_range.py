@@ -11,7 +11,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.evaluation.ablation import counts_up_to, freeze_first, most_frozen
 from repairkit.evaluation.curves import area
 from repairkit.experiments.options import Options
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.repair.attribute import check_affordable, zone_of, zone_planned
 from repairkit.repair.screens import screens_of
 from repairkit.run.context import Run
@@ -57,7 +57,7 @@ class Settled:
 
 
 def settle(
-    games: Sequence[ModelGame],
+    games: Sequence[NetworkGame],
     images: LabelledImages,
     runs: Sequence[Run],
 ) -> tuple[list[Zone], Settled]:
@@ -146,7 +146,7 @@ def settled_in_words(settled: Settled) -> str:
     )
 
 
-def _screen(game: ModelGame, index: int, size: float, run: Run) -> Floats:
+def _screen(game: NetworkGame, index: int, size: float, run: Run) -> Floats:
     """First-order estimates of all values in one zone, with random numbers of its own."""
     own = run.of(PART.replace(" ", "-"))
     passes, worths = screen_passes(run.settings), {index: game.stake}
@@ -161,7 +161,7 @@ def _highest(screen: Floats, most: int) -> Examples:
     return order[screen[order] > 0].astype(np.int64)
 
 
-def _heights(game: ModelGame, images: LabelledImages, orders: Sequence[Examples], counts: Sequence[int], run: Run) -> list[Floats]:
+def _heights(game: NetworkGame, images: LabelledImages, orders: Sequence[Examples], counts: Sequence[int], run: Run) -> list[Floats]:
     """Who is right with the first so many filters of each order frozen, shape (k, N) for each."""
     network = game.classifier, game.filters
     start = freeze_first(*network, (), (0,), images, run)

@@ -10,7 +10,7 @@ import numpy as np
 from repairkit.attacks.generate import derived_seed
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import ObjectiveSum
 from repairkit.repair.attribute import within_memory
 from repairkit.run.context import Run
@@ -38,7 +38,7 @@ def screens_of(
     """
 
     def made(number: int, worth: ObjectiveSum) -> Arrays:
-        game = ModelGame(classifier, filters, worth, batch=batch, precision=run.settings.precision)
+        game = NetworkGame(classifier, filters, worth, batch=batch, precision=run.settings.precision)
         seed = derived_seed(run.settings.seed, number)
         values = within_memory(
             game, partial(screen, game, passes=passes, seed=seed, t0=t0, progress=run.ledger.progress), store=None, name=part

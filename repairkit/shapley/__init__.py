@@ -8,7 +8,7 @@ from repairkit.shapley.checkpoint import Checkpoint
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame, Game, Progress
 from repairkit.shapley.guarantee import Guarantee
-from repairkit.shapley.permutation import walk
+from repairkit.shapley.permutation import permutation_sampling
 from repairkit.shapley.settings import Engine, EngineSettings
 from repairkit.shapley.tmab import tmab
 from repairkit.shapley.values import Attribution
@@ -23,8 +23,8 @@ __all__ = [
     "Guarantee",
     "estimate",
     "exact_values",
+    "permutation_sampling",
     "tmab",
-    "walk",
 ]
 
 
@@ -60,4 +60,4 @@ def estimate(
     settings.check_engine(workers)
     if settings.engine == "tmab":
         return tmab(game, settings, ids=ids, workers=workers, checkpoint=checkpoint, progress=progress)
-    return walk(game, settings, ids=ids, checkpoint=checkpoint, progress=progress)
+    return permutation_sampling(game, settings, ids=ids, checkpoint=checkpoint, progress=progress)

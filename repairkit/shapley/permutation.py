@@ -17,7 +17,7 @@ from repairkit.shapley.settings import EngineSettings
 from repairkit.shapley.values import Attribution, Budget, decide, names
 
 
-def walk(
+def permutation_sampling(
     game: Game,
     settings: EngineSettings,
     *,
@@ -81,7 +81,7 @@ def walk(
         while active.any():
             rng = np.random.default_rng([seed, rounds])
             try:
-                marginals = permutation(game, ledger, rng, active, truncation=truncation, batch=batch)
+                marginals = sample_permutation(game, ledger, rng, active, truncation=truncation, batch=batch)
             except BudgetError:
                 if rounds == 0:
                     raise BudgetError(
@@ -137,7 +137,7 @@ def walk(
     )
 
 
-def permutation(
+def sample_permutation(
     game: Game, ledger: Budget, rng: np.random.Generator, active: np.ndarray, *, truncation: float | None, batch: int
 ) -> Floats:
     """Marginal contributions along one random order; 0 after truncation, unused where not active."""

@@ -10,7 +10,7 @@ from networks import CASES, UNTRACEABLE, case_id, coalitions, labelled, twelve_f
 from oracles import masked_logits
 
 from repairkit.errors import GameError, ModelError, UsageError
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, LogLoss, RecallGap, SubgroupRecall
 from repairkit.shapley.game import FunctionGame, Game
 
@@ -256,7 +256,7 @@ def test_the_fingerprint_of_a_network_knows_weights_constants_and_images_and_run
 
     games = [game(), game(images=1), game(weight=0.5), game(constant=0.5)]
     games[1].filters.set_constants(games[0].filters.constants)
-    monkeypatch.setattr(ModelGame, "_scores", lambda *_: pytest.fail("a pass was made"))
+    monkeypatch.setattr(NetworkGame, "_scores", lambda *_: pytest.fail("a pass was made"))
     assert game().fingerprint() == games[0].fingerprint()
     assert len({each.fingerprint() for each in games}) == 4
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engines import estimate, walk
+from engines import estimate, permutation_sampling
 from games import TableGame, model_game, second_order
 from networks import labelled, twelve_filters
 from oracles import algorithm_one, shapley_by_sizes
@@ -17,7 +17,7 @@ ENGINES = ["monte-carlo", "tmab-paper"]
 
 
 def batches(game: TableGame, *, seed: int, rounds: int, batch: int) -> tuple[list, list, list]:
-    """Orders, examples and factors of the permutations that `walk` documents."""
+    """Orders, examples and factors of the permutations that `permutation_sampling` documents."""
     orders, examples, factors = [], [], []
     for t in range(rounds):
         rng = np.random.default_rng([seed, t])
@@ -36,7 +36,7 @@ def test_tmab_paper_is_algorithm_one(end, threshold, seed):
     game.table += 15 * np.array([(np.arange(32) >> player & 1) * player for player in range(5)]).sum(axis=0)[None] / 5
     game.bounds = (0.0, 100.0)
     options = {"delta": 0.2, "tolerance": 0.01, "batch": 20}
-    found = walk(game, budget=10_000, engine="tmab-paper", seed=seed, top_k=2, end=end, truncation=threshold, **options)
+    found = permutation_sampling(game, budget=10_000, engine="tmab-paper", seed=seed, top_k=2, end=end, truncation=threshold, **options)
     orders, examples, factors = batches(game, seed=seed, rounds=400, batch=20)
 
     def value(members: frozenset[int], t: int) -> float:
@@ -67,7 +67,7 @@ def test_the_worth_is_asked_just_before_and_after_each_active_player_only():
     effect = np.array([4.0, 3.0, 2.0, 1.0, 1.0, 0.0])
     game.table[:] = np.array([(np.arange(64) >> player & 1) * effect[player] for player in range(n)]).sum(axis=0)
     game.bounds = (0.0, 200.0)
-    found = walk(game, budget=5000, engine="tmab-paper", top_k=4, end="high", batch=4, delta=0.2, tolerance=0.5)
+    found = permutation_sampling(game, budget=5000, engine="tmab-paper", top_k=4, end="high", batch=4, delta=0.2, tolerance=0.5)
     assert len(set(found.samples)) >= 3
     assert sum(found.passes.values()) < 5000
     np.testing.assert_allclose(found.value, effect)
@@ -93,7 +93,7 @@ def test_the_worth_is_asked_just_before_and_after_each_active_player_only():
 
 def test_every_permutation_has_a_fresh_batch_that_all_its_steps_share():
     game = TableGame(4, 50)
-    walk(game, budget=3 * 5 * 8, engine="monte-carlo", top_k=1, batch=8)
+    permutation_sampling(game, budget=3 * 5 * 8, engine="monte-carlo", top_k=1, batch=8)
     drawn = [tuple(examples) for _, examples in game.asked]
     assert len(drawn) == 15
     assert [len(set(drawn[start : start + 5])) for start in (0, 5, 10)] == [1, 1, 1]
@@ -102,11 +102,11 @@ def test_every_permutation_has_a_fresh_batch_that_all_its_steps_share():
 
 def test_marginals_after_truncation_count_as_zero():
     game = FunctionGame(4, lambda live: live.mean(axis=1), bounds=(0, 1))
-    found = walk(game, budget=4000, engine="monte-carlo", top_k=1, truncation=0.6, batch=1)
+    found = permutation_sampling(game, budget=4000, engine="monte-carlo", top_k=1, truncation=0.6, batch=1)
     # From 1 by quarters: the worths 1 and 0.75 are walked from, 0.5 is below: two of four removals count a quarter.
     assert found.value.sum() == pytest.approx(0.5)
     assert len(set(found.samples)) == 1
-    whole = walk(game, budget=4000, engine="monte-carlo", top_k=1, batch=1)
+    whole = permutation_sampling(game, budget=4000, engine="monte-carlo", top_k=1, batch=1)
     np.testing.assert_allclose(whole.value, 0.25)
     assert found.samples[0] > whole.samples[0]  # what truncation saves buys more permutations
 
@@ -114,14 +114,14 @@ def test_marginals_after_truncation_count_as_zero():
 def test_it_stops_when_no_interval_holds_the_kth_value():
     effect = np.array([0.0, 50.0, 100.0])
     game = FunctionGame(3, lambda live: live @ effect, bounds=(0, 150))
-    found = walk(game, budget=100_000, engine="tmab-paper", top_k=1, end="high", batch=1, tolerance=1.0)
+    found = permutation_sampling(game, budget=100_000, engine="tmab-paper", top_k=1, end="high", batch=1, tolerance=1.0)
     # The variance is 0, so a player leaves once 7 ln(20) / (3 (t - 1)) is below its distance plus the tolerance.
     half_width = 7 * np.log(20) / (3 * (np.arange(2, 30) - 1))
     expected = [np.flatnonzero(half_width - 1.0 <= distance)[0] + 2 for distance in (100.0, 50.0, 0.0)]
     assert found.samples.tolist() == expected
     assert sum(found.passes.values()) < 100
     np.testing.assert_allclose(found.value, effect)
-    everyone = walk(game, budget=1000, engine="monte-carlo", top_k=1, end="high", batch=1)
+    everyone = permutation_sampling(game, budget=1000, engine="monte-carlo", top_k=1, end="high", batch=1)
     assert everyone.samples.tolist() == [250] * 3
 
 
@@ -131,24 +131,26 @@ def test_axioms(engine):
         return 2.0 * live[:, 0] * live[:, 1] + live[:, 2] - 3.0 * live[:, 4] * live[:, 5]
 
     game = FunctionGame(6, worth, bounds=(-3, 3))
-    found = walk(game, budget=7 * 600, engine=engine, top_k=2, batch=1, tolerance=0.0)
+    found = permutation_sampling(game, budget=7 * 600, engine=engine, top_k=2, batch=1, tolerance=0.0)
     # Efficiency: V(all) - V(none) in every permutation, unless some players left before others.
     assert found.value.sum() == pytest.approx(0.0, abs=0.3 if engine == "tmab-paper" else 1e-9)
     assert found.value[3] == 0  # null player
     np.testing.assert_allclose(found.value, [1, 1, 1, 0, -1.5, -1.5], atol=0.2)
-    doubled = walk(FunctionGame(6, lambda live: 2 * worth(live), bounds=(-6, 6)), budget=7 * 600, engine="monte-carlo", top_k=2, batch=1)
-    np.testing.assert_allclose(doubled.value, 2 * walk(game, budget=7 * 600, engine="monte-carlo", top_k=2, batch=1).value)
+    doubled = permutation_sampling(
+        FunctionGame(6, lambda live: 2 * worth(live), bounds=(-6, 6)), budget=7 * 600, engine="monte-carlo", top_k=2, batch=1
+    )
+    np.testing.assert_allclose(doubled.value, 2 * permutation_sampling(game, budget=7 * 600, engine="monte-carlo", top_k=2, batch=1).value)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_player_gets_everything(engine):
     game = FunctionGame(2, lambda live: 0.25 + 0.5 * live[:, 0], bounds=(0, 1))
-    assert walk(game, budget=1000, engine=engine, top_k=1).value == pytest.approx([0.5, 0])
+    assert permutation_sampling(game, budget=1000, engine=engine, top_k=1).value == pytest.approx([0.5, 0])
 
 
 def test_second_order_games_converge():
     game, values = second_order(6)
-    found = walk(game, budget=7 * 2000, engine="monte-carlo", top_k=2, batch=1)
+    found = permutation_sampling(game, budget=7 * 2000, engine="monte-carlo", top_k=2, batch=1)
     np.testing.assert_allclose(found.value, values, atol=0.12)
     np.testing.assert_allclose(exact_values(game), values, atol=1e-9)
 
@@ -178,12 +180,12 @@ def test_what_is_still_needed_is_about_what_it_takes(truncation, share):
     game.table += 5 * np.array([(np.arange(256) >> player & 1) * player for player in range(8)]).sum(axis=0)[None]
     game.bounds = (0.0, 400.0)
     options = {"engine": "tmab-paper", "top_k": 3, "delta": 0.2, "tolerance": 0.25, "batch": 8, "truncation": truncation}
-    whole = walk(game, budget=1e7, **options)
+    whole = permutation_sampling(game, budget=1e7, **options)
     took = sum(whole.passes.values())
     assert whole.still_needed == 0
     assert took < 1e6
     assert "its own stopping rule" not in str(whole)
-    early = walk(game, budget=share * took, **options)
+    early = permutation_sampling(game, budget=share * took, **options)
     spent = sum(early.passes.values())
     assert spent + early.still_needed == pytest.approx(took, rel=0.35)
     assert early.opening.splitlines()[1] == (
@@ -204,7 +206,7 @@ def test_only_the_engine_of_the_paper_has_a_rule_and_its_need_survives_the_file(
     game = TableGame(5, 9)
     assert estimate(game, engine="monte-carlo", budget=3000, top_k=1).still_needed is None
     assert estimate(game, budget=3000, top_k=1).still_needed is None
-    endless = walk(game, budget=3000, engine="tmab-paper", top_k=1, tolerance=0.0)
+    endless = permutation_sampling(game, budget=3000, engine="tmab-paper", top_k=1, tolerance=0.0)
     assert endless.still_needed == np.inf
     for found in (estimate(game, engine="tmab-paper", budget=3000, top_k=1), endless):
         found.write(tmp_path / "a.parquet")
@@ -215,7 +217,7 @@ def test_only_the_engine_of_the_paper_has_a_rule_and_its_need_survives_the_file(
 def test_the_budget_is_never_exceeded(engine):
     for budget in [*range(50, 60), 99.5, 137, 1000, 2345]:
         game = TableGame(4, 9)
-        found = walk(game, budget=budget, engine=engine, top_k=1, batch=10)
+        found = permutation_sampling(game, budget=budget, engine=engine, top_k=1, batch=10)
         assert game.cost <= budget
         assert sum(found.passes.values()) == pytest.approx(game.cost)
         assert game.cost > budget - 10  # the walk uses what it has
@@ -223,7 +225,9 @@ def test_the_budget_is_never_exceeded(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_same_seed_same_bits(engine):
-    runs = [walk(TableGame(5, 9, high=50.0), budget=3000, engine=engine, top_k=1, batch=10, seed=seed) for seed in (4, 4, 5)]
+    runs = [
+        permutation_sampling(TableGame(5, 9, high=50.0), budget=3000, engine=engine, top_k=1, batch=10, seed=seed) for seed in (4, 4, 5)
+    ]
     for field in ("value", "half_width", "samples", "decided"):
         assert getattr(runs[0], field).tobytes() == getattr(runs[1], field).tobytes()
     assert runs[0].value.tobytes() != runs[2].value.tobytes()
@@ -231,12 +235,12 @@ def test_same_seed_same_bits(engine):
 
 def test_a_permutation_cut_short_is_dropped():
     game = TableGame(4, 9)
-    assert walk(game, budget=50 + 49, engine="monte-carlo", top_k=1, batch=10).samples.tolist() == [1] * 4
+    assert permutation_sampling(game, budget=50 + 49, engine="monte-carlo", top_k=1, batch=10).samples.tolist() == [1] * 4
 
 
 def test_a_budget_below_one_permutation_names_what_one_costs():
     with pytest.raises(BudgetError, match=r"does not pay one permutation of 4 players \(up to 50 passes\)"):
-        walk(TableGame(4, 9), budget=49, engine="monte-carlo", top_k=1, batch=10)
+        permutation_sampling(TableGame(4, 9), budget=49, engine="monte-carlo", top_k=1, batch=10)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,7 @@ def test_a_budget_below_one_permutation_names_what_one_costs():
 )
 def test_bad_settings_are_named(options, message):
     with pytest.raises(UsageError, match=message):
-        walk(TableGame(4, 9), engine="tmab-paper", **{"budget": 1000, "top_k": 1, **options})
+        permutation_sampling(TableGame(4, 9), engine="tmab-paper", **{"budget": 1000, "top_k": 1, **options})
 
 
 @pytest.mark.parametrize(
@@ -277,11 +281,11 @@ def test_settings_that_an_engine_does_not_have_are_refused(options, message):
 def test_a_network_dead_on_arrival_is_an_error(engine):
     dead = FunctionGame(5, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
     with pytest.raises(GameError, match="the live zone is empty as far as was seen"):
-        walk(dead, budget=3000, engine=engine, top_k=1, batch=4)
+        permutation_sampling(dead, budget=3000, engine=engine, top_k=1, batch=4)
 
 
 def test_truncation_is_stated_and_survives_the_file(tmp_path):
-    found = walk(TableGame(4, 9), budget=500, engine="monte-carlo", top_k=1, batch=10, truncation=0.2)
+    found = permutation_sampling(TableGame(4, 9), budget=500, engine="monte-carlo", top_k=1, batch=10, truncation=0.2)
     assert found.truncation == 0.2
     assert "truncated below a worth of 0.2" in found.opening
     found.write(tmp_path / "a.parquet")

@@ -14,7 +14,7 @@ from repairkit.experiments.adversarial.objective import worth_on
 from repairkit.experiments.adversarial.rounds import Round, choose_against
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.experiments.adversarial.trade_off import FrontierLine
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.network.predict import predict
 from repairkit.repair.selection import Choice, eligible
 from repairkit.run.context import Run
@@ -41,7 +41,7 @@ def compare_first(
     classifier, filters = task.model.classifier, first.filters
     clean = task.images.subset(split.report)
     worth = worth_on(first.made["attribute"], task.images.subset(split.attribute), run.settings, attacks)
-    game = ModelGame(classifier, filters, worth, batch=first.halved or run.settings.batch, precision=run.settings.precision)
+    game = NetworkGame(classifier, filters, worth, batch=first.halved or run.settings.batch, precision=run.settings.precision)
     counted = {line.series: np.concatenate([line.hit, line.clean], axis=1) for line in frontier}
     lines = {line.series: line for line in frontier}
 

@@ -13,7 +13,7 @@ from scipy import stats
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning, UsageError
 from repairkit.experiments.options import Options
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import ClassRecall, Probability
 from repairkit.repair.screens import screens_of
 from repairkit.report.formatting import limit
@@ -41,7 +41,7 @@ Fall = Callable[[Examples], tuple[float, float]]
 """Players to freeze -> how far the mean recall of the other classes falls on the images that choose, and its one-sided 90 % bound."""
 
 
-class PricedGame(ModelGame):
+class PricedGame(NetworkGame):
     """The game of a network's filters, `V(S)` less the prices of all filters in `S`.
 
     Every marginal contribution of a filter is that of the game less its price, and so is its Shapley value. With a live range from `t0` the
@@ -55,7 +55,7 @@ class PricedGame(ModelGame):
         UsageError: prices of another shape, negative, or not finite.
     """
 
-    def __init__(self, game: ModelGame, prices: Floats) -> None:
+    def __init__(self, game: NetworkGame, prices: Floats) -> None:
         super().__init__(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
         self.prices = np.asarray(prices, dtype=np.float64)
         if self.prices.shape != (self.n,) or not (np.isfinite(self.prices) & (self.prices >= 0)).all():
@@ -178,7 +178,7 @@ def planned_screens(labels: Examples, asked: Sequence[int], options: Options) ->
     return len({*sample, *asked}) * passes_of_each(len(sample), options)
 
 
-def class_marginals(label: int, asked: Sequence[int], game: ModelGame, images: LabelledImages, shared: Run) -> tuple[Floats, Floats]:
+def class_marginals(label: int, asked: Sequence[int], game: NetworkGame, images: LabelledImages, shared: Run) -> tuple[Floats, Floats]:
     """Mean gradients of the smooth recall by every filter's mask: of this class, shape (n,), and of the sampled others, shape (k, n).
 
     They are made once for all classes, whichever asks first.

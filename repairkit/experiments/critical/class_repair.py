@@ -10,7 +10,7 @@ import numpy.typing as npt
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.network.classifier import Classifier
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.network.patch import Patch
 from repairkit.network.predict import predict
 from repairkit.objectives import Accuracy, ClassRecall, ObjectiveSum
@@ -38,7 +38,7 @@ class ClassRepair:
     repaired: npt.NDArray[np.bool_]
 
 
-def repair_class(task: CriticalTask, label: int, game: ModelGame, lowest: Attribution, split: Split, run: Run) -> ClassRepair:
+def repair_class(task: CriticalTask, label: int, game: NetworkGame, lowest: Attribution, split: Split, run: Run) -> ClassRepair:
     """Freeze culprits of a class: chosen on its recall under a guard on accuracy on the other classes, judged on the report images."""
     classifier = task.model.classifier
     choice = choose_once(classifier, game.filters, lowest, choose_worths(task, label, split), run)

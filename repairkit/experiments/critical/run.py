@@ -49,7 +49,7 @@ from repairkit.experiments.critical.class_repair import ClassRepair, choose_wort
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.network.predict import predict
 from repairkit.repair.attribute import attribute, charged, check_affordable, game_of, zone_of
 from repairkit.repair.choosing import DOWNSTREAM, choose_once
@@ -192,7 +192,7 @@ def find(task: CriticalTask, run: Run, *, asked: Sequence[int] = ()) -> Critical
     else:
         zone, t0 = zone_of(game, run, seed=run.settings.seed)
 
-    def values(game: ModelGame, end: End, name: str) -> Attribution:
+    def values(game: NetworkGame, end: End, name: str) -> Attribution:
         with run.phase("attribution"):
             found = attribute(game, run, budget=run.settings.budget, seed=run.settings.seed, t0=t0, name=name, end=end)
             run.spend(sum(found.passes.values()))
@@ -221,9 +221,9 @@ def find(task: CriticalTask, run: Run, *, asked: Sequence[int] = ()) -> Critical
 def value_class(
     task: CriticalTask,
     label: int,
-    game: ModelGame,
+    game: NetworkGame,
     split: Split,
-    values: Callable[[ModelGame, End, str], Attribution],
+    values: Callable[[NetworkGame, End, str], Attribution],
     runs: tuple[Run, Run],
     *,
     asked: Sequence[int],
@@ -300,7 +300,7 @@ def _priced_rows(options: Options) -> list[str]:
 
 def compare_removal(
     task: CriticalTask,
-    game: ModelGame,
+    game: NetworkGame,
     price: Specific | None,
     attribution: Attribution,
     removal: AblationCurves,

@@ -22,7 +22,7 @@ from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.repair.attribute import attribute, charged, game_of, zone_of
 from repairkit.repair.live_range import PART as SETTLING
 from repairkit.repair.live_range import Settled, found_planned, settle
@@ -101,7 +101,7 @@ class ValuedNetwork:
 
     highest: Attribution
     lowest: Attribution
-    game: ModelGame
+    game: NetworkGame
     zone: Zone | None
     halved: int | None
 
@@ -209,7 +209,7 @@ def find(task: DropoutTask, run: Run) -> DropoutFindings:
     return DropoutFindings(split, networks, zoned, removals, compared, run.ledger.passes, run.ledger.seconds)
 
 
-def play(task: CriticalTask, split: Split, run: Run) -> ModelGame:
+def play(task: CriticalTask, split: Split, run: Run) -> NetworkGame:
     """The game of one network, with its constants."""
     with run.phase("calibration"):
         found_on = task.images.subset(split.attribute)
@@ -218,7 +218,7 @@ def play(task: CriticalTask, split: Split, run: Run) -> ModelGame:
     return game
 
 
-def value_network(game: ModelGame, zone: Zone | None, t0: float, settled: Settled | None, run: Run) -> ValuedNetwork:
+def value_network(game: NetworkGame, zone: Zone | None, t0: float, settled: Settled | None, run: Run) -> ValuedNetwork:
     """The values of both ends of one network."""
 
     def values(end: End, name: str) -> Attribution:

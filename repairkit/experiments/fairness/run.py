@@ -24,7 +24,7 @@ from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.classifier import Classifier, try_one
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, predict, predict_logits
 from repairkit.objectives import Accuracy, ObjectiveSum, SubgroupRecall
@@ -434,7 +434,7 @@ def choosing_worths(task: Task, split: Split, source: Split) -> tuple[ObjectiveS
 
 def find_and_freeze(
     task: Task, model: LoadedModel, classifier: Classifier, number: int, split: Split, source: Split, run: Run, earlier: Sequence[Round]
-) -> tuple[Round, ModelGame, Classifier]:
+) -> tuple[Round, NetworkGame, Classifier]:
     """One round on the network as the earlier rounds left it, and the game that was played; every round may spend an equal share of the guard."""
     target_part, source_part = task.target.subset(split.attribute), task.source.subset(source.attribute)
     found = attribute_network(

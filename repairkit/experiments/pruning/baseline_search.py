@@ -16,7 +16,7 @@ from repairkit.experiments.pruning.search import Booleans, Measured, by_size, mo
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import baked_copy
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.network.predict import predict
 from repairkit.network.structural_pruning import DependencyGraph
 from repairkit.run.context import Run
@@ -47,7 +47,7 @@ class Rival:
 
 def compare_removal(
     classifier: Classifier,
-    game: ModelGame,
+    game: NetworkGame,
     attribution: Attribution,
     order: Examples,
     removal: AblationCurves,

@@ -24,7 +24,7 @@ from repairkit.experiments.fitting import check_fit
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import game_of, within_memory
 from repairkit.run.context import Run
@@ -388,7 +388,7 @@ def measure(task: EfficiencyTask, run: Run, efficiency: EfficiencyOptions) -> Ef
     return EfficiencyFindings(game.n, len(images), stoppings, equal, halved, run.ledger.passes, run.ledger.seconds)
 
 
-def stopped(game: ModelGame, run: Run, efficiency: EfficiencyOptions) -> list[Stopping]:
+def stopped(game: NetworkGame, run: Run, efficiency: EfficiencyOptions) -> list[Stopping]:
     """Both algorithms replayed on the same permutations until they stop, at each tolerance from the widest."""
     rows = walked(game, "permutations", efficiency.permutations, None, run, efficiency)
     halves = (rows[0::2], rows[1::2])
@@ -407,7 +407,7 @@ def stopped(game: ModelGame, run: Run, efficiency: EfficiencyOptions) -> list[St
     return found
 
 
-def walked(game: ModelGame, part: str, count: int, depth: int | None, run: Run, efficiency: EfficiencyOptions) -> Floats:
+def walked(game: NetworkGame, part: str, count: int, depth: int | None, run: Run, efficiency: EfficiencyOptions) -> Floats:
     """Marginals of that many permutations, float64 (count, n); blocks that are stored are not walked again."""
     pieces = [
         Permutations(run.settings.seed, start, min(start + BLOCK, count), efficiency.evaluated_on, depth)
@@ -430,7 +430,7 @@ def walked(game: ModelGame, part: str, count: int, depth: int | None, run: Run, 
     return np.concatenate([blocks[number]["marginals"] for number in range(len(pieces))])
 
 
-def equal_passes(game: ModelGame, run: Run, efficiency: EfficiencyOptions) -> EqualPasses:
+def equal_passes(game: NetworkGame, run: Run, efficiency: EfficiencyOptions) -> EqualPasses:
     """Our engine and Monte Carlo at the same budget and for the same values: those of sizes from t0, where the walk ends too."""
     t0 = _t0(run.settings)
 

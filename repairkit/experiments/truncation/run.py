@@ -16,7 +16,7 @@ from repairkit.experiments.fitting import check_fit
 from repairkit.experiments.options import Options
 from repairkit.experiments.truncation.evaluation import Fan
 from repairkit.models.zoo import LoadedModel, normalisation_of
-from repairkit.network.game import ModelGame
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.repair.attribute import game_of, within_memory, zone_of, zone_planned
 from repairkit.run.context import Run
@@ -237,7 +237,7 @@ def measure(subject: Subject, run: Run, truncation: TruncationOptions) -> Trunca
         run.spend(len(found_on))
     zone, t0 = zone_of(calibrating, run, seed=run.settings.seed)
     images = subject.images.subset(measured)
-    game = ModelGame(classifier, calibrating.filters, Accuracy().on(images), batch=run.settings.batch, precision=run.settings.precision)
+    game = NetworkGame(classifier, calibrating.filters, Accuracy().on(images), batch=run.settings.batch, precision=run.settings.precision)
     counts = counts_of(truncation.shares, game.n)
     with run.phase("trajectories"):
         whole, none = (_scores_without(game, np.arange(count)) > 0 for count in (0, game.n))
@@ -251,7 +251,7 @@ def measure(subject: Subject, run: Run, truncation: TruncationOptions) -> Trunca
     return TruncationFindings(fan, measured, calibrated, zone, t0, halved, run.ledger.passes, run.ledger.seconds)
 
 
-def walk_all(game: ModelGame, pieces: Sequence[Trajectory], right: dict[int, Arrays], run: Run) -> None:
+def walk_all(game: NetworkGame, pieces: Sequence[Trajectory], right: dict[int, Arrays], run: Run) -> None:
     """Who is right along each trajectory, into `right` by index; those that are there or stored are not walked again."""
 
     def walk(missing: Sequence[int]) -> Iterator[Arrays]:
