@@ -159,7 +159,7 @@ def test_report_shows_every_point_and_reads_back(name, tmp_path):
     _, _, result = found(name)
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result
-    with pytest.raises(DataError, match="kind: Input should be 'fairness'"):
+    with pytest.raises(DataError, match=r"extra\.target: Field required"):
         FairnessResult.read(tmp_path / "result.json")
     page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
     titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]

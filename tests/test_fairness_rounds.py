@@ -135,7 +135,7 @@ def test_the_report_says_what_each_round_froze_and_where_it_led(tmp_path):
     assert "What each round froze" in (tmp_path / "report.md").read_text()
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result
-    assert found(rounds=1)[1].rounds == []
+    assert found(rounds=1)[1].extra.rounds == []
     assert "rounds-caption" not in html.render(kinds.document(found(rounds=1)[1]))
     out = tmp_path / "run"
     write_fairness_run(out, task(), findings, result)
