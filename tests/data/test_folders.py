@@ -12,7 +12,7 @@ from repairkit.data.classes import find_class, imagenet_classes, relabel
 from repairkit.data.decoding import Crop
 from repairkit.errors import DataError, DataWarning, UsageError
 
-DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 real = pytest.mark.skipif(not (DATA / "tiny-imagenet-20").is_dir(), reason="no shared data on this machine")
 SYNSETS = ("n01443537", "n02056570", "n02125311")
 

@@ -20,7 +20,7 @@ from repairkit.models.training_loop import measure
 from repairkit.network.filters import ConvFilters
 from repairkit.network.weights import hash_state, write_weights
 
-DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CLASSES = ("goldfish", "zebra", "Granny Smith", "tench", "lemon")
 
 

@@ -132,7 +132,7 @@ def test_undecodable_portrait(root):
 
 
 def shared_data(name: str) -> Path:
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     return Path(os.environ.get("REPAIRKIT_SHARED_DATA", beside)) / name
 
 

@@ -119,7 +119,7 @@ def test_undecodable_face(root):
 
 
 def shared_data(name: str) -> Path:
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     return Path(os.environ.get("REPAIRKIT_SHARED_DATA", beside)) / name
 
 

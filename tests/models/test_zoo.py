@@ -18,7 +18,7 @@ from repairkit.network.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.weights import hash_state, write_weights
 
-DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 
 @pytest.fixture(autouse=True)
