@@ -115,7 +115,7 @@ class Flips:
         players: int64 (c,).
         present, absent: margin with the player live and frozen, float32 (samples, c); `SHARED` samples in a row share a coalition.
         factors: of each sample, (samples,).
-        t0: live zone.
+        t0: live range.
     """
 
     players: npt.NDArray[np.int64]
@@ -155,14 +155,14 @@ def exact_flips(game: Game, players: npt.NDArray[np.int64], *, samples: int, see
         players: who is flipped, all on the same samples.
         samples: at least so many; rounded up to whole rounds.
         seed: of the draws.
-        t0: live zone.
+        t0: live range.
         file: npz with earlier rounds of the same players, which is taken up and extended.
     """
     parts: list[tuple[Floats, ...]] = []
     if file and file.exists():
         with np.load(file) as kept:
             if not np.array_equal(kept["players"], players) or kept["t0"] != t0:
-                raise SystemExit(f"{file} holds flips of other filters or of another zone; remove it or name another file")
+                raise SystemExit(f"{file} holds flips of other filters or of another live range; remove it or name another file")
             parts.append((kept["present"], kept["absent"], kept["factors"]))
     while (done := sum(len(part[2]) for part in parts)) < samples:
         live, examples, factors = draw(game, ROUND, seed=[seed, 2, done], t0=t0, shared=SHARED)

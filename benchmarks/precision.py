@@ -52,7 +52,7 @@ def times(games: dict[str, NetworkGame], players: np.ndarray, *, t0: float, grad
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--t0", type=float, default=0.97, help="live zone; 0.97 is the default of a repair")
+    parser.add_argument("--t0", type=float, default=0.97, help="live range; 0.97 is the default of a repair")
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--per-group", type=int, default=100, help="drawn faces of each of the four subgroups")
     parser.add_argument("--gradients", type=int, default=3200)

@@ -154,7 +154,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--per-group", type=int, default=100, help="images of each of the four subgroups")
-    parser.add_argument("--t0", type=float, default=0.85, help="live zone; about where recall falls to the paper's 60 %%")
+    parser.add_argument("--t0", type=float, default=0.85, help="live range; about where recall falls to the paper's 60 %%")
     parser.add_argument("--samples", type=int, default=2000, help="of the truth")
     parser.add_argument("--gradients", type=int, default=3200, help="of the screen that picks the filters of the truth")
     parser.add_argument("--top", type=int, default=40)

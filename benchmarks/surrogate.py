@@ -103,7 +103,7 @@ def cells(values: Floats) -> str:
 
 
 def measure(network: Network, images: LabelledImages, given: argparse.Namespace) -> Iterator[tuple[str, str, Floats, Floats]]:
-    """A row's name, its score and its figures for every zone and score."""
+    """A row's name, its score and its figures for every live range and score."""
     game = game_of(loaded(network.model, network.pixels), images, MarginOnly(), freeze_at=network.freeze_at, device=given.device)
     for t0 in given.t0:
         found = screens(game, SURROGATES, gradients=given.gradients, seed=SEED, t0=t0)
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("DATA"), help="folder that holds ppb/")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="names of networks, as in the table")
-    parser.add_argument("--t0", type=float, nargs="+", default=[0.97], help="live zones; 0.97 is the default of a repair")
+    parser.add_argument("--t0", type=float, nargs="+", default=[0.97], help="live ranges; 0.97 is the default of a repair")
     parser.add_argument("--pixels", type=int, default=64, help="of the drawn faces")
     parser.add_argument("--per-group", type=int, default=100, help="drawn faces of each of the four subgroups")
     parser.add_argument("--samples", type=int, default=400, help="of exact flips")

@@ -109,7 +109,7 @@ def test_dry_run_of_accuracy_prints_the_plan_and_writes_nothing(folders, tmp_pat
     assert (code, planned["attribution"], set(planned)) == (
         0,
         700,
-        {"calibration", "live zone", "settling the live zone", "attribution", "evaluation", "control"},
+        {"calibration", "live range", "settling the live range", "attribution", "evaluation", "control"},
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -45,7 +45,7 @@ def test_a_run_leaves_a_whole_directory(finished):
     assert [entry.name for entry in out.parent.iterdir()] == ["run"]
     assert (result.extra.players, result.extra.parts["report"]) == (2976, 26)
     assert "(p = 0.5 at the end of training)" in next(column.explanation for column in result.columns if column.key == "dropout")
-    parts = {"calibration", "live zone", "settling the live zone", "attribution", "evaluation", "control"}
+    parts = {"calibration", "live range", "settling the live range", "attribution", "evaluation", "control"}
     assert {cost.part for cost in result.costs} == parts
     assert f"all values: repairkit attribution {out}" in stderr
 

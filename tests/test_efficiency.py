@@ -40,7 +40,7 @@ from repairkit.result import Estimate
 from repairkit.run.context import Run
 from repairkit.run.store import RunStore
 from repairkit.shapley import FunctionGame
-from repairkit.shapley.permutation import permutation as engine_permutation
+from repairkit.shapley.permutation import sample_permutation as engine_permutation
 from repairkit.shapley.values import Budget
 
 SMALL = Options(t0=0.0, seed=2, batch=64, budget=2000)

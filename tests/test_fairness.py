@@ -367,7 +367,7 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         ({"truncation": -0.5, "engine": "monte-carlo"}, "truncation must lie between 0 and inf, got -0.5"),
         ({"t0": "often"}, "t0 must be a number, 'auto' or 'settled', got 'often'"),
         ({"t0": 1.0}, "t0 must lie between 0 and 0.999, got 1.0"),
-        ({"t0": "auto", "engine": "monte-carlo"}, "monte-carlo has no live zone t0, got auto; give truncation"),
+        ({"t0": "auto", "engine": "monte-carlo"}, "monte-carlo has no live range t0, got auto; give truncation"),
         ({"folds": 2}, "folds must be 1 or at least 3 .*, got 2"),
         ({"folds": 0}, "folds must be 1 or at least 3 .*, got 0"),
         ({"budget": 0}, "budget must be a positive number of image passes, got 0"),
@@ -547,27 +547,27 @@ def test_three_classes_have_no_threshold(tmp_path):
     assert findings.thresholds == []
 
 
-# ---- stability and the live zone
+# ---- stability and the live range
 
 
 @pytest.fixture(scope="module")
 def thorough():
-    """A run that measures its live zone and its stability."""
+    """A run that measures its live range and its stability."""
     return tiny_faces.small_run(ranking="recall", stability=True, t0="auto")
 
 
-def test_a_measured_live_zone_is_used_stated_and_paid(thorough):
+def test_a_measured_live_range_is_used_stated_and_paid(thorough):
     *_, findings, result = thorough
     (network,) = findings.repairs
-    assert network.attribution.t0 == network.zone.t0
-    assert network.patch.t0 == network.zone.t0
-    assert network.zone.activity.shape == (len(network.zone.grid), 1)
-    assert findings.passes["live zone"] == network.zone.passes
-    assert any(f"Live zone t0 = {network.zone.t0:g}" in sentence and "hardly change" in sentence for sentence in result.method)
+    assert network.attribution.t0 == network.live_range.t0
+    assert network.patch.t0 == network.live_range.t0
+    assert network.live_range.activity.shape == (len(network.live_range.grid), 1)
+    assert findings.passes["live range"] == network.live_range.passes
+    assert any(f"Live range t0 = {network.live_range.t0:g}" in sentence and "hardly change" in sentence for sentence in result.method)
     plain = tiny_faces.small_run(ranking="recall")
-    assert plain[2].repairs[0].zone is None
+    assert plain[2].repairs[0].live_range is None
     assert plain[2].repairs[0].attribution.t0 == 0.97
-    assert set(findings.passes) - set(plain[2].passes) == {"live zone", "stability"}
+    assert set(findings.passes) - set(plain[2].passes) == {"live range", "stability"}
 
 
 def test_stability_is_in_the_findings_the_result_and_the_costs(thorough):
@@ -597,7 +597,7 @@ def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
     write_fairness_run(tmp_path / "run", task, findings, result)
     again = Attribution.read(tmp_path / "run" / "attribution.parquet")
     assert again.table().equals(findings.repairs[0].attribution.table())
-    assert (again.t0, again.passes) == (findings.repairs[0].zone.t0, findings.repairs[0].attribution.passes)
+    assert (again.t0, again.passes) == (findings.repairs[0].live_range.t0, findings.repairs[0].attribution.passes)
     assert FairnessResult.read(tmp_path / "run" / "result.json").stability == result.extra.stability
     for view in ("report.html", "report.md"):
         assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
@@ -714,5 +714,5 @@ def test_the_plan_of_what_is_asked_for_in_addition():
     more = plan(task, tiny_faces.options(folds=3, stability=True, t0="auto"))
     assert {key: more[key] for key in plain} == plain
     assert more["stability"] == plain["calibration"] + plain["attribution"]
-    assert more["live zone"] == 6 * 2 * 7 * 384
-    assert list(more) == ["calibration", "live zone", "stability", "attribution", "choosing", "evaluation"]
+    assert more["live range"] == 6 * 2 * 7 * 384
+    assert list(more) == ["calibration", "live range", "stability", "attribution", "choosing", "evaluation"]

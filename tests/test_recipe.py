@@ -257,7 +257,9 @@ def test_a_recipe_of_classes_asks_about_each_as_the_command_does(write):
     assert [(task.subject, task.repair) for task in tasks] == [("red", False), ("blue", False)]
     accuracy = read_recipe(write(CLASSES, ('"recall"', '"accuracy"'), ('classes = ["red", "blue"]', "")))
     assert accuracy.run_options() == Options(top=2, ranking="recall", t0="settled")
-    with pytest.raises(UsageError, match=r"options\.t0: recall of a class has few images to settle a zone on; give a number or 'auto'"):
+    with pytest.raises(
+        UsageError, match=r"options\.t0: recall of a class has few images to settle a live range on; give a number or 'auto'"
+    ):
         read_recipe(write(CLASSES, ("top = 2", 't0 = "settled"\nranking = "recall"'))).run_options()
     assert [task.label for task in accuracy.tasks(three_colours.model(), three_colours.images())] == [None]
     with pytest.raises(UsageError, match="no class is called 'rde'; did you mean red"):

@@ -1,4 +1,4 @@
-"""The live zone settled on the images that choose: held against freezing for good, by hand."""
+"""The live range settled on the images that choose: held against freezing for good, by hand."""
 
 import copy
 from dataclasses import replace
@@ -21,7 +21,7 @@ from repairkit.experiments.critical.summary import summarise
 from repairkit.experiments.options import Options
 from repairkit.network.freezing import bake
 from repairkit.repair import live_range as settling
-from repairkit.repair.attribute import game_of, zone_of
+from repairkit.repair.attribute import game_of, live_range_of
 from repairkit.repair.live_range import SHARE, Settled, screen_passes, settle, sizes_of
 from repairkit.run.context import Run
 from repairkit.run.store import RunStore
@@ -52,7 +52,7 @@ def accuracy(network, images):
 
 
 def area_by_hand(model, game, images, index, size):
-    """Mean height of accuracy while the three filters of the highest screen in this zone are frozen for good."""
+    """Mean height of accuracy while the three filters of the highest screen in this live range are frozen for good."""
     estimates = screen(game, passes=screen_passes(SETTLED), seed=derived_seed(1, index), t0=size)
     order = sorted((player for player in range(game.n) if estimates[player] > 0), key=lambda player: -estimates[player])[:3]
     heights = {count: accuracy(frozen_for_good(model, game, order[:count]), images) for count in counts_up_to(3)}
@@ -63,21 +63,21 @@ def area_by_hand(model, game, images, index, size):
 def test_the_areas_are_those_of_networks_frozen_for_good(model):
     game, images = game_and_images(model)
     run = Run.start(SETTLED)
-    (zone,), settled = settle([game], images, [run])
-    assert zone.t0 == zone_of(game, Run.start(replace(SETTLED, t0="auto")), seed=1)[1]
-    assert settled.sizes == sizes_of(zone.t0)
+    (live_range,), settled = settle([game], images, [run])
+    assert live_range.t0 == live_range_of(game, Run.start(replace(SETTLED, t0="auto")), seed=1)[1]
+    assert settled.sizes == sizes_of(live_range.t0)
     assert settled.areas == pytest.approx([area_by_hand(model, game, images, *place) for place in enumerate(settled.sizes)])
     assert settled.t0 == min(zip(settled.areas, settled.sizes, strict=True))[1]
     assert settled.images == len(images)
     assert settled.passes == run.ledger.passes[settling.PART]
 
 
-def test_one_zone_for_two_networks_is_of_the_lowest_mean():
+def test_one_live_range_for_two_networks_is_of_the_lowest_mean():
     models = (three_colours.model(), redundant())
     games, (images, _) = zip(*map(game_and_images, models), strict=True)
-    zones, both = settle(games, images, [Run.start(SETTLED)] * 2)
-    assert len({zone.t0 for zone in zones}) == 2
-    assert both.sizes == sizes_of(min(zone.t0 for zone in zones))
+    live_ranges, both = settle(games, images, [Run.start(SETTLED)] * 2)
+    assert len({live_range.t0 for live_range in live_ranges}) == 2
+    assert both.sizes == sizes_of(min(live_range.t0 for live_range in live_ranges))
     by_hand = [[area_by_hand(*pair, images, *place) for place in enumerate(both.sizes)] for pair in zip(models, games, strict=True)]
     assert both.areas == pytest.approx(np.mean(by_hand, axis=0))
     assert by_hand[0] != by_hand[1]
@@ -88,7 +88,7 @@ def test_a_screen_gets_its_share_of_the_budget_and_three_rounds_at_least():
     assert screen_passes(Options(budget=10)) == 3 * 192
 
 
-def test_accuracy_is_valued_in_the_zone_that_is_settled_and_charged_with_it(monkeypatch):
+def test_accuracy_is_valued_in_the_live_range_that_is_settled_and_charged_with_it(monkeypatch):
     task = CriticalTask(redundant(), COLOURS, None)
     tried = Settled((0.2, 0.6, 0.8), (0.5, 0.4, 0.45), 24, 1234.0)
     real = settling.settle
@@ -96,12 +96,12 @@ def test_accuracy_is_valued_in_the_zone_that_is_settled_and_charged_with_it(monk
     findings = find(task, Run.start(SETTLED))
     assert findings.attribution.t0 == 0.6
     assert findings.attribution.passes[settling.PART] == 1234.0
-    assert findings.attribution.passes["live zone"] == findings.zone.passes
-    assert sum(findings.attribution.passes.values()) <= SETTLED.budget + 1234.0 + findings.zone.passes
+    assert findings.attribution.passes["live range"] == findings.live_range.passes
+    assert sum(findings.attribution.passes.values()) <= SETTLED.budget + 1234.0 + findings.live_range.passes
     result = summarise(task, SETTLED, findings, title="Accuracy", command="repairkit accuracy", minutes=0.1, notices=[])
     said = [sentence for sentence in result.method if "settled" in sentence]
     assert said == [
-        "The 24 images that choose settled the live zone and did nothing else: ranked by gradients alone in the zones from 0.2, 0.6 and 0.8 up, the "
+        "The 24 images that choose settled the live range and did nothing else: ranked by gradients alone in the live ranges from 0.2, 0.6 and 0.8 up, the "
         "filters that were frozen left a mean height of the curve of accuracy of 50.0, 40.0 and 45.0 %, and the least was taken; baselines, which have nothing to settle, "
         "were left without these images."
     ]
@@ -116,17 +116,17 @@ def test_baselines_are_given_what_settling_took(monkeypatch):
     options = replace(SETTLED, compare=("leave-one-out",))
     task = CriticalTask(redundant(), COLOURS, None)
     planned, given = plan(task, options), plan(task, replace(options, t0=0.5))
-    assert planned["baselines"] - given["baselines"] == planned[settling.PART] + planned["live zone"]
-    assert set(planned) - set(given) == {"live zone", settling.PART}
+    assert planned["baselines"] - given["baselines"] == planned[settling.PART] + planned["live range"]
+    assert set(planned) - set(given) == {"live range", settling.PART}
     findings = find(task, Run.start(options))
     assert given_passes == [sum(findings.attribution.passes.values())]
     assert findings.attribution.passes[settling.PART] == findings.passes[settling.PART] == planned[settling.PART]
-    valuing = ("live zone", settling.PART, "attribution")
+    valuing = ("live range", settling.PART, "attribution")
     assert sum(findings.attribution.passes.values()) == pytest.approx(sum(findings.passes[part] for part in valuing))
 
 
 def test_report_images_have_no_say(monkeypatch):
-    """Other images in the report, the same zone and values."""
+    """Other images in the report, the same live range and values."""
     task = CriticalTask(redundant(), COLOURS, None)
     first = find(task, Run.start(SETTLED))
     pixels = COLOURS.pixels.copy()
@@ -149,15 +149,15 @@ def test_screens_are_kept(tmp_path, monkeypatch):
     assert again.settled == first.settled
 
 
-def test_both_networks_of_a_dropout_report_have_one_zone():
+def test_both_networks_of_a_dropout_report_have_one_live_range():
     _, findings, result = compared_networks(replace(SETTLED, budget=2000))
     assert {each.highest.t0 for each in findings.networks.values()} == {findings.settled.t0}
     assert {each.lowest.t0 for each in findings.networks.values()} == {findings.settled.t0}
-    assert any("settled the live zone of both networks and did nothing else" in sentence for sentence in result.method)
+    assert any("settled the live range of both networks and did nothing else" in sentence for sentence in result.method)
     assert not any("were left alone" in sentence for sentence in result.method)
 
 
-def test_a_class_has_no_zone_settled():
+def test_a_class_has_no_live_range_settled():
     with pytest.raises(
         UsageError, match="t0 'settled' is for accuracy and dropout, which leave images alone to settle it on; give a number"
     ):

@@ -180,7 +180,7 @@ def test_the_bound_on_a_fall_covers_as_often_as_it_says(lost, gained, classes):
 
 
 def test_values_stay_those_of_the_class_and_the_ranking_is_less_by_the_price(never_free):
-    """The prices are those of a game by hand: mean sizes of the gradients of the other classes, at the same live zone."""
+    """The prices are those of a game by hand: mean sizes of the gradients of the other classes, at the same live range."""
     task = task_of("green")
     plain, priced = (find(task, Run.start(replace(SMALL, ranking=ranking))) for ranking in ("recall", "specific"))
     assert plain.specific is None

@@ -219,10 +219,10 @@ def test_the_plan_is_what_is_spent():
     assert plan(colours(), SMALL, FEW) == found().passes
 
 
-def test_the_live_zone_is_measured_on_the_images_of_the_constants():
+def test_the_live_range_is_measured_on_the_images_of_the_constants():
     findings = measure(colours(), Run.start(replace(SMALL, t0="auto")), replace(FEW, trajectories=2))
-    assert findings.zone is not None
-    assert findings.t0 == findings.zone.t0
+    assert findings.live_range is not None
+    assert findings.t0 == findings.live_range.t0
     np.testing.assert_array_equal(findings.fan.right, found().fan.right[:2])
 
 

@@ -129,7 +129,7 @@ def accuracy_after_ablation(result: CriticalResult) -> Measured:
 
 def live_range(result: Result) -> str:
     """The live range of the values, in words; "" where the result does not say."""
-    start = next((match[1] for line in result.method if (match := re.match(r"Live (?:zone|range)[^=]*= ([\d.]*\d)", line))), None)
+    start = next((match[1] for line in result.method if (match := re.match(r"Live (?:live range|range)[^=]*= ([\d.]*\d)", line))), None)
     return f"; at least {100 * float(start):g} % of the filters live" if start else ""
 
 

@@ -13,7 +13,7 @@ from repairkit.evaluation.statistics import Interval, rescale_interval, simultan
 from repairkit.evaluation.wording import describe_interval, format_points
 from repairkit.result import Alternative, Claim, Difference, Verdict
 
-FINDING = ("calibration", "live zone", "attribution", "choosing")
+FINDING = ("calibration", "live range", "attribution", "choosing")
 """Parts of a run that a repair is made of; its evaluation is none, nor what was asked for in addition."""
 EXPLANATIONS = {
     "original": ("Original", "The network as it was given."),

@@ -126,7 +126,7 @@ def planned(
         choosing: passes of choosing once; 0 where the run repairs nothing.
         shapley: whether the curve of the Shapley values is measured here, too.
         control: whether the run measures the curve of random filters itself.
-        before: what the Shapley values take beside their budget, such as finding their live zone.
+        before: what the Shapley values take beside their budget, such as finding their live range.
     """
     options = replace(options, budget=options.budget + before)
     one = GRADIENT_COST * (RIEMANN_STEPS + 1)

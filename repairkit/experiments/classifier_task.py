@@ -13,7 +13,7 @@ from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.metrics import OTHERS
 from repairkit.evaluation.splits import Split, three_way, ungrouped
 from repairkit.experiments.fitting import check_fit
-from repairkit.experiments.options import LiveZone, Options, Ranking
+from repairkit.experiments.options import MinLive, Options, Ranking
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, ClassRecall, ObjectiveSum, Probability
 from repairkit.repair.choosing import check_guard
@@ -126,12 +126,12 @@ def class_ranking(given: str | None, engine: str, guarantee: float | None = None
     return "specific" if given == "specific" else "recall"
 
 
-def usual_t0(engine: str, ranking: str, *, of_class: bool) -> LiveZone:
-    """Live zone, unless told otherwise; None stands for the engine's own.
+def usual_t0(engine: str, ranking: str, *, of_class: bool) -> MinLive:
+    """Live range, unless told otherwise; None stands for the engine's own.
 
     Critical filters matter together, far from the whole network or near it, by the network. The mean height of accuracy while the 40 highest are
-    frozen was, from the zone that was measured and from t0 = 0.97, where repairs look: on handwritten digits (SqueezeNet 1.1) 26 and 64 %, on ImageNet's
-    Inception-v3 29 and 22 %. So accuracy settles it on the images that choose, which it has no other use for. A class has few of these, and takes the measured zone;
+    frozen was, from the live range that was measured and from t0 = 0.97, where repairs look: on handwritten digits (SqueezeNet 1.1) 26 and 64 %, on ImageNet's
+    Inception-v3 29 and 22 %. So accuracy settles it on the images that choose, which it has no other use for. A class has few of these, and takes the measured live range;
     a class-specific ranking looks where the other classes are alive, which is where repairs look.
 
     Example:

@@ -17,9 +17,9 @@ from repairkit.shapley.tmab import TOLERANCE
 
 Ranking = Literal["recall + source", "recall", "specific"]
 Score = Literal["smooth", "hard"]
-LiveZone = float | Literal["auto", "settled"] | None
+MinLive = float | Literal["auto", "settled"] | None
 SETTLES = "accuracy and dropout"
-"""Commands that settle the live zone on the images that choose; see `repairkit.repair.live_range`."""
+"""Commands that settle the live range on the images that choose; see `repairkit.repair.live_range`."""
 
 COMPARING = 2
 """Raised where what a run keeps of baselines or alternatives changes its meaning, so that older work is not taken for it."""
@@ -33,7 +33,7 @@ class Options:
         engine, budget, top, t0, truncation: of the attribution, see `repairkit.shapley.estimate`;
             the budget is in image passes for each network and fold. `top` is 40 for `tmab` unless given
             and the paper's 100 for the walks; `t0` is 0.97 for `tmab`, near the whole network, where few filters are frozen,
-            and "auto" measures where the network dies (`repairkit.shapley.live_range`); "settled", of accuracy and dropout, takes that or a narrower zone,
+            and "auto" measures where the network dies (`repairkit.shapley.live_range`); "settled", of accuracy and dropout, takes that or a narrower live range,
             by what freezing its highest filters does on the images that choose (`repairkit.repair.live_range`).
             `truncation` is for the walks and each part of the worth the paper's 0.6 for two classes and 0.2 for more, and 0 for none.
         guarantee: probability that any claim about the lowest and highest filters is wrong, in (0, 1), for
@@ -49,7 +49,7 @@ class Options:
         score: "smooth" values filters by the mean sigmoid of the margin (with two classes the probability
             of the label), "hard" (the paper's) by the share of correct images, which needs many times the budget for the same precision.
         freeze_at: "post" or "pre", where constants are measured.
-        precision: "float32", or "bfloat16" for the passes that find filters: the attribution's (live zone, screen and flips), and those that
+        precision: "float32", or "bfloat16" for the passes that find filters: the attribution's (live range, screen and flips), and those that
             tell what a candidate of choosing gains. Constants, the guard and all that is measured on report images stay in float32.
         strategy, candidates, max_filters, max_clean_drop: of choosing, see `repairkit.repair.selection.choose`.
         folds: 1 for one split, 3 or more to cross-fit.
@@ -72,7 +72,7 @@ class Options:
     engine: Engine = "tmab"
     budget: float = 20_000
     top: int | None = None
-    t0: LiveZone = None
+    t0: MinLive = None
     truncation: float | None = None
     guarantee: float | None = None
     tolerance: float | None = None
@@ -157,7 +157,9 @@ class Options:
                 raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
             object.__setattr__(self, "t0", 0.97 if self.t0 is None else self.t0)
         elif self.t0 is not None:
-            raise UsageError(f"{self.engine} has no live zone t0, got {self.t0}; give truncation, the worth below which a permutation ends")
+            raise UsageError(
+                f"{self.engine} has no live range t0, got {self.t0}; give truncation, the worth below which a permutation ends"
+            )
 
     def _check_claims(self) -> None:
         if self.engine != "tmab" and self.ranking == "specific":

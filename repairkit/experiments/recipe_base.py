@@ -111,7 +111,7 @@ class Recipe(Section):
     baselines: ClassVar[tuple[str, ...]] = suited(fairness=False)
     """What the command can be compared with, where it is compared at all."""
     settles: ClassVar[bool] = False
-    """Whether the command can settle the live zone on the images that choose."""
+    """Whether the command can settle the live range on the images that choose."""
 
     title: str
     size: Pixels | None = None

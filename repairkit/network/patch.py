@@ -51,7 +51,7 @@ class Patch(BaseModel):
         freeze_at: where the constants were measured.
         objective: the objective whose values ranked the filters, in words.
         classes: names of the network's logits; empty in patches of earlier versions.
-        engine, t0, delta: how they were valued: live zone, and probability that an interval misses.
+        engine, t0, delta: how they were valued: live range, and probability that an interval misses.
         culprits: in the order in which they were chosen.
 
     Example:

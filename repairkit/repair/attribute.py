@@ -22,7 +22,7 @@ from repairkit.run.context import Run
 from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution, EngineSettings, estimate
 from repairkit.shapley.guarantee import End
-from repairkit.shapley.live_range import POINT_PASSES, ZONE_SIZES, Zone, live_zone
+from repairkit.shapley.live_range import LIVE_RANGE_SIZES, POINT_PASSES, LiveRange, measure_live_range
 from repairkit.shapley.stability import SIZES, Stability, stability
 from repairkit.shapley.tmab import check_budget
 
@@ -36,20 +36,20 @@ class Attributed:
     Attributes:
         game: what was played; its filters hold the constants.
         attribution: the values.
-        zone: where t0 was measured; None where it was given.
+        live_range: where t0 was measured; None where it was given.
         stability: how far halves of the images agree; None where nobody asked.
     """
 
     game: NetworkGame
     attribution: Attribution
-    zone: Zone | None
+    live_range: LiveRange | None
     stability: Stability | None
 
 
 def attribute_network(classifier: Classifier, target: LabelledImages, source: LabelledImages, run: Run, *, seed: int) -> Attributed:
-    """Constants, live zone, agreement of halves and values, as the options ask.
+    """Constants, live range, agreement of halves and values, as the options ask.
 
-    What an earlier session kept of the attributions is not made again; constants and live zone are, to the same bits.
+    What an earlier session kept of the attributions is not made again; constants and live range are, to the same bits.
 
     Args:
         classifier: the network.
@@ -67,7 +67,7 @@ def attribute_network(classifier: Classifier, target: LabelledImages, source: La
     with run.phase("calibration"):
         game = attribution_game(classifier, target, source, run.settings)
         run.spend(len(target) + len(source))
-    zone, t0 = zone_of(game, run, seed=seed)
+    live_range, t0 = live_range_of(game, run, seed=seed)
     agreement: Stability | None = None
     if run.settings.stability:  # first, since half the budget may be too small
         with run.phase("stability", restored=chosen):
@@ -75,42 +75,45 @@ def attribute_network(classifier: Classifier, target: LabelledImages, source: La
     with run.phase("attribution", restored=chosen):
         attribution = attribute(game, run, budget=run.settings.budget, seed=seed, t0=t0)
         run.spend(sum(attribution.passes.values()))
-    return Attributed(game, charged(attribution, zone), zone, agreement)
+    return Attributed(game, charged(attribution, live_range), live_range, agreement)
 
 
-def zone_of(game: NetworkGame, run: Run, *, seed: int) -> tuple[Zone | None, float]:
-    """The live zone where it is to be measured, and its t0; else None and the t0 that was given.
+def live_range_of(game: NetworkGame, run: Run, *, seed: int) -> tuple[LiveRange | None, float]:
+    """The live range where it is to be measured, and its t0; else None and the t0 that was given.
 
     Raises:
         GameError: no size of coalition at which the network is alive.
-        UsageError: a zone that is to be settled, which this command has no images for.
+        UsageError: a live range that is to be settled, which this command has no images for.
     """
     if run.settings.t0 == "settled":
         raise UsageError(f"t0 'settled' is for {SETTLES}, which leave images alone to settle it on; give a number or 'auto'")
     if run.settings.t0 != "auto":
         return None, run.settings.t0 or 0.0
-    with run.phase("live zone"):
-        zone = within_memory(
-            game, lambda: live_zone(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of), store=run.store, name="live zone"
+    with run.phase("live range"):
+        live_range = within_memory(
+            game,
+            lambda: measure_live_range(game, seed=seed, part_of=game.part_of, stratum_of=game.stratum_of),
+            store=run.store,
+            name="live range",
         )
-        run.spend(zone.passes)
-    return zone, zone.t0
+        run.spend(live_range.passes)
+    return live_range, live_range.t0
 
 
-def zone_planned(options: Options, parts: float = 1) -> dict[str, float]:
-    """Image passes of measuring the live zone of a worth of so many parts, by part of the run, for a network that dies at a tenth of its filters."""
-    return {"live zone": float(parts * ZONE_SIZES * POINT_PASSES)} if options.t0 in ("auto", "settled") else {}
+def live_range_planned(options: Options, parts: float = 1) -> dict[str, float]:
+    """Image passes of measuring the live range of a worth of so many parts, by part of the run, for a network that dies at a tenth of its filters."""
+    return {"live range": float(parts * LIVE_RANGE_SIZES * POINT_PASSES)} if options.t0 in ("auto", "settled") else {}
 
 
-def charged(found: Attribution, zone: Zone | None, before: Mapping[str, float] | None = None) -> Attribution:
-    """The attribution with what finding its live zone took among its passes, as baselines are given as many.
+def charged(found: Attribution, live_range: LiveRange | None, before: Mapping[str, float] | None = None) -> Attribution:
+    """The attribution with what finding its live range took among its passes, as baselines are given as many.
 
     Args:
         found: the values.
-        zone: that was measured; None for none.
+        live_range: that was measured; None for none.
         before: image passes of what else was made for these values alone, by part.
     """
-    return replace(found, passes=found.passes | ({"live zone": zone.passes} if zone else {}) | dict(before or {}))
+    return replace(found, passes=found.passes | ({"live range": live_range.passes} if live_range else {}) | dict(before or {}))
 
 
 def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> ObjectiveSum:

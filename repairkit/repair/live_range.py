@@ -1,4 +1,4 @@
-"""The live zone settled by what its values are for: how far accuracy falls with the highest filters frozen, on the images that choose."""
+"""The live range settled by what its values are for: how far accuracy falls with the highest filters frozen, on the images that choose."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from repairkit.evaluation.ablation import counts_up_to, freeze_first, most_froze
 from repairkit.evaluation.curves import area
 from repairkit.experiments.options import Options
 from repairkit.network.game import NetworkGame
-from repairkit.repair.attribute import check_affordable, zone_of, zone_planned
+from repairkit.repair.attribute import check_affordable, live_range_of, live_range_planned
 from repairkit.repair.screens import screens_of
 from repairkit.run.context import Run
 from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
-from repairkit.shapley.live_range import Zone
+from repairkit.shapley.live_range import LiveRange
 from repairkit.shapley.sampling import SCREEN_ROUND
 
 WIDTHS = (1.0, 0.5, 0.25)
-"""Zones that are tried, as shares of the width of the one that was measured, from the whole network down."""
+"""Live ranges that are tried, as shares of the width of the one that was measured, from the whole network down."""
 SHARE = 0.25
-"""Of the budget, for the screens of all zones together, on top of it."""
+"""Of the budget, for the screens of all live ranges together, on top of it."""
 LEAST_ROUNDS = 3
-"""Rounds of gradients of each screen, at least: in a trial on handwritten digits the area that a zone led to varied between seeds by half as much again with one."""
-PART = "settling the live zone"
+"""Rounds of gradients of each screen, at least: in a trial on handwritten digits the area that a live range led to varied between seeds by half as much again with one."""
+PART = "settling the live range"
 """Under which the clock books it."""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """Zones that were tried, and what freezing the filters that each ranks highest did.
+    """Live ranges that were tried, and what freezing the filters that each ranks highest did.
 
     Attributes:
         sizes: t0 of each, the measured one first.
@@ -47,7 +47,7 @@ class Settled:
 
     @property
     def t0(self) -> float:
-        """Of the zone with the lowest curve; of the widest of several.
+        """Of the live range with the lowest curve; of the widest of several.
 
         Example:
             >>> Settled((0.8, 0.9, 0.95), (0.3, 0.2, 0.2), 100, 2_000).t0
@@ -60,21 +60,21 @@ def settle(
     games: Sequence[NetworkGame],
     images: LabelledImages,
     runs: Sequence[Run],
-) -> tuple[list[Zone], Settled]:
-    """Rank filters by gradients in several live zones, freeze the highest of each on the images that choose, and see where accuracy falls furthest.
+) -> tuple[list[LiveRange], Settled]:
+    """Rank filters by gradients in several live ranges, freeze the highest of each on the images that choose, and see where accuracy falls furthest.
 
-    A wide zone values filters beside many others frozen, as they must be where critical filters stand in for each other; a narrow one values them near
+    A wide live range values filters beside many others frozen, as they must be where critical filters stand in for each other; a narrow one values them near
     the whole network, where the first of them are frozen. Which of the two names the filters that hurt most differs between networks.
 
     Deviation from Ghorbani & Zou 2020, who truncate every permutation at one accuracy, whatever the values are for.
 
     Args:
-        games: of one network, or of several that are to have one zone in common.
+        games: of one network, or of several that are to have one live range in common.
         images: that choose; they find no filter and are in no report.
-        runs: of each game; what is done in the zones is booked under `PART`.
+        runs: of each game; what is done in the live ranges is booked under `PART`.
 
     Returns:
-        The zone that was measured of each network, and what was settled, from the widest of them down.
+        The live range that was measured of each network, and what was settled, from the widest of them down.
 
     Raises:
         UsageError, BudgetError: what the attribution would be refused for, before anything is paid.
@@ -83,10 +83,12 @@ def settle(
     options = runs[0].settings
     for game in games:
         check_affordable(game, options)
-    zones = [
-        zone for game, run in zip(games, runs, strict=True) if (zone := zone_of(game, run.with_settings(t0="auto"), seed=options.seed)[0])
+    live_ranges = [
+        live_range
+        for game, run in zip(games, runs, strict=True)
+        if (live_range := live_range_of(game, run.with_settings(t0="auto"), seed=options.seed)[0])
     ]
-    sizes, most = sizes_of(min(zone.t0 for zone in zones)), most_frozen(options, games[0].n)
+    sizes, most = sizes_of(min(live_range.t0 for live_range in live_ranges)), most_frozen(options, games[0].n)
     counts = counts_up_to(most)
     areas = []
     for game, run in zip(games, runs, strict=True):
@@ -94,7 +96,7 @@ def settle(
         with run.phase(PART):
             areas.append([area(rows, counts).mean() for rows in _heights(game, images, orders, counts, run)])
     mean: list[float] = np.mean(areas, axis=0).tolist()
-    return zones, Settled(sizes, tuple(mean), len(images), planned(len(images), most, options))
+    return live_ranges, Settled(sizes, tuple(mean), len(images), planned(len(images), most, options))
 
 
 def sizes_of(t0: float) -> tuple[float, ...]:
@@ -108,7 +110,7 @@ def sizes_of(t0: float) -> tuple[float, ...]:
 
 
 def screen_passes(options: Options) -> float:
-    """Image passes of the screen in one zone, in whole rounds."""
+    """Image passes of the screen in one live range, in whole rounds."""
     whole = SCREEN_ROUND * GRADIENT_COST
     return whole * max(LEAST_ROUNDS, int(SHARE * options.budget / len(WIDTHS) / whole))
 
@@ -124,9 +126,9 @@ def planned(images: int, most: int, options: Options) -> float:
 
 
 def found_planned(images: int, options: Options) -> dict[str, float]:
-    """Image passes of finding the live zone of one network, by part, where so many images choose; a limit for the numbers removed."""
+    """Image passes of finding the live range of one network, by part, where so many images choose; a limit for the numbers removed."""
     most = options.top or options.usual_top
-    return zone_planned(options) | ({PART: planned(images, most, options)} if options.t0 == "settled" else {})
+    return live_range_planned(options) | ({PART: planned(images, most, options)} if options.t0 == "settled" else {})
 
 
 def settled_in_words(settled: Settled) -> str:
@@ -134,20 +136,20 @@ def settled_in_words(settled: Settled) -> str:
 
     Example:
         >>> settled_in_words(Settled((0.8, 0.9, 0.95), (0.3, 0.2, 0.25), 100, 2_000))
-        'ranked by gradients alone in the zones from 0.8, 0.9 and 0.95 up, the filters that were frozen left a mean height of the curve of accuracy of 30.0, 20.0 and 25.0 %, and the least was taken; baselines, which have nothing to settle, were left without these images'
+        'ranked by gradients alone in the live ranges from 0.8, 0.9 and 0.95 up, the filters that were frozen left a mean height of the curve of accuracy of 30.0, 20.0 and 25.0 %, and the least was taken; baselines, which have nothing to settle, were left without these images'
     """
     sizes, areas = (
         f"{', '.join(each[:-1])} and {each[-1]}"
         for each in ([f"{size:g}" for size in settled.sizes], [f"{100 * area:.1f}" for area in settled.areas])
     )
     return (
-        f"ranked by gradients alone in the zones from {sizes} up, the filters that were frozen left a mean height of the curve of accuracy of {areas} %, "
+        f"ranked by gradients alone in the live ranges from {sizes} up, the filters that were frozen left a mean height of the curve of accuracy of {areas} %, "
         "and the least was taken; baselines, which have nothing to settle, were left without these images"
     )
 
 
 def _screen(game: NetworkGame, index: int, size: float, run: Run) -> Floats:
-    """First-order estimates of all values in one zone, with random numbers of its own."""
+    """First-order estimates of all values in one live range, with random numbers of its own."""
     own = run.of(PART.replace(" ", "-"))
     passes, worths = screen_passes(run.settings), {index: game.stake}
     screens = screens_of(game.classifier, game.filters, worths, own, passes=passes, t0=size, batch=game.batch, part=PART)

@@ -223,7 +223,7 @@ class ConfidenceSequence:
         self._powers, self.lower, self.upper = (arrays[f"{prefix}.{name}"].copy() for name in ("powers", "lower", "upper"))
 
 
-class TwoLevels:
+class TwoLevelSequence:
     """Intervals from the same observations twice: of each player on its own, and of all at once.
 
     Args:
@@ -233,7 +233,7 @@ class TwoLevels:
         valued: how many players are ever observed.
 
     Example:
-        >>> intervals = TwoLevels(3, 1.0, delta=0.05, valued=3)
+        >>> intervals = TwoLevelSequence(3, 1.0, delta=0.05, valued=3)
         >>> intervals.add(np.full((200, 3), 0.1), np.arange(3))
         >>> each, together = intervals.half_widths(np.full(3, 0.1))
         >>> each.round(3), together.round(3)

@@ -16,7 +16,7 @@ def exact_values(game: Game, *, t0: float = 0.0) -> Floats:
     """Values of all players by enumerating the 2^n coalitions on every example; float64 (n,).
 
     With t0 = 0 this is the Shapley value (Shapley 1953). Otherwise coalition sizes below the live
-    zone are left out: `(1 - t0) E[V(S with i) - V(S without i)]` with t uniform on [t0, 1] and each
+    live range are left out: `(1 - t0) E[V(S with i) - V(S without i)]` with t uniform on [t0, 1] and each
     other player live with probability t, which weighs a coalition of s others by
     `integral of t^s (1 - t)^(n - 1 - s) dt over [t0, 1]`. The values sum to `V(all) - E V(S at t0)`.
 

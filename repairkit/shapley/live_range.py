@@ -1,4 +1,4 @@
-"""The live zone: down to which coalition size single filters still change what the network can do."""
+"""The live range: down to which coalition size single filters still change what the network can do."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ COALITIONS, EXAMPLES = 16, 8
 """Coalitions of each size and part, and examples of each coalition."""
 POINT_PASSES = GRADIENT_COST * COALITIONS * EXAMPLES
 """Image passes of one part at one size, unless told otherwise."""
-ZONE_SIZES = 7
-"""Sizes at which the live zone is measured before it has ended, for planning: a network that dies at a tenth of its filters."""
+LIVE_RANGE_SIZES = 7
+"""Sizes at which the live range is measured before it has ended, for planning: a network that dies at a tenth of its filters."""
 _SURELY = 2.0  # standard errors by which a part's activity over the whole grid must exceed 0
 _ROUNDING = 1e-6  # root mean square change, as a share of the range of scores, that is no change
 _STREAM = 0x20E  # keeps the random numbers apart from those of an engine with the same seed
 
 
 @dataclass(frozen=True, eq=False)
-class Zone:
+class LiveRange:
     """Where single filters change the score of a part.
 
     Attributes:
-        t0: least size of the zone; an engine draws sizes from [t0, 1].
+        t0: least size of the live range; an engine draws sizes from [t0, 1].
         grid: sizes measured, shape (m,), falling.
         activity: mean square over players of the change of a part's mean score when the player alone
             changes side, shape (m, parts), in squared units of the score. The estimate is unbiased
@@ -49,8 +49,8 @@ class Zone:
     seed: int
 
     def __str__(self) -> str:
-        """The zone, then the root mean square change of every part at every size."""
-        lines = [f"live zone from t0 = {self.t0:g} ({self.passes:,.0f} passes); activity of each part in percent of its greatest:"]
+        """The live range, then the root mean square change of every part at every size."""
+        lines = [f"live range from t0 = {self.t0:g} ({self.passes:,.0f} passes); activity of each part in percent of its greatest:"]
         most = np.maximum(self.activity.max(axis=0), np.finfo(np.float64).tiny)
         for size, activity, error in zip(self.grid, self.activity / most, self.standard_error / most, strict=True):
             cells = ", ".join(f"{100 * part:.0f} +- {100 * doubt:.0f}" for part, doubt in zip(activity, error, strict=True))
@@ -58,7 +58,7 @@ class Zone:
         return "\n".join(lines)
 
 
-def live_zone(
+def measure_live_range(
     game: Game,
     *,
     seed: int = 0,
@@ -69,13 +69,13 @@ def live_zone(
     share: float = 0.1,
     coalitions: int = COALITIONS,
     examples: int = EXAMPLES,
-) -> Zone:
+) -> LiveRange:
     """Find t0: below it, hardly any player's change of side alters the score of any part of the worth.
 
     With f_p(t) the mean score of part p when every player is live with probability t, a value is
     the integral of the derivative of f_p by player i's own probability (Owen 1972), which is the
     mean change of the part's score when i alone changes side. The activity of a part at a size is
-    the mean square of that change over all players. The zone begins at the least size of the grid
+    the mean square of that change over all players. The live range begins at the least size of the grid
     at which some part's activity, less one standard error, is at least `share` of the part's greatest, likewise less one
     standard error. Sizes are tried from the top, until two in a row are dead.
 
@@ -96,7 +96,7 @@ def live_zone(
 
     Args:
         game: what is played.
-        seed: same seed, same zone.
+        seed: same seed, same live range.
         part_of: number of the part of each example, shape (N,); all examples are one part by default.
         stratum_of: number of a subgroup or class of each example, shape (N,), over which the examples of
             a coalition are spread in proportion to their weight.
@@ -113,8 +113,8 @@ def live_zone(
     Example:
         >>> from repairkit.shapley import FunctionGame
         >>> game = FunctionGame(40, lambda live: (live.mean(axis=1) > 0.8) * 0.5 * live[:, 0], bounds=(0, 1))
-        >>> zone = live_zone(game, coalitions=64, examples=1)
-        >>> zone.t0, zone.passes
+        >>> live_range = measure_live_range(game, coalitions=64, examples=1)
+        >>> live_range.t0, live_range.passes
         (0.8, 1920.0)
     """
     parts = _parts(game, part_of, stratum_of)
@@ -143,22 +143,22 @@ def live_zone(
         greatest = math.sqrt(max(0.0, float(activity.max())))
         raise GameError(
             f"no filter's change of side alters the score of any part at any size (at most {greatest:.2g} in root mean square, no more than "
-            f"chance, after {passes:,.0f} image passes), so there is no live zone; check that the weights are the trained ones and that labels and "
+            f"chance, after {passes:,.0f} image passes), so there is no live range; check that the weights are the trained ones and that labels and "
             "normalisation fit, or give t0 yourself"
         )
     t0 = min(size for size, alive in zip(sizes, live, strict=False) if alive)
-    return Zone(float(t0), np.array(sizes[: len(rows)]), activity, error, share, passes, seed)
+    return LiveRange(float(t0), np.array(sizes[: len(rows)]), activity, error, share, passes, seed)
 
 
 def check_alive(t0: float, *observed: Floats) -> None:
-    """Refuse a zone in which nothing that was observed of any player differs from 0.
+    """Refuse a live range in which nothing that was observed of any player differs from 0.
 
     Raises:
-        GameError: all of it is 0: the zone is empty, or so nearly that the budget found no change.
+        GameError: all of it is 0: the live range is empty, or so nearly that the budget found no change.
     """
     if not any(each.any() for each in observed):
         raise GameError(
-            f"the live zone is empty as far as was seen: no filter changed the score of any drawn example with a share of {t0:g} or more live; "
+            f"the live range is empty as far as was seen: no filter changed the score of any drawn example with a share of {t0:g} or more live; "
             "check that the weights are the trained ones and that labels and normalisation fit, or give a larger budget"
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.checkpoint import Checkpoint, kept
-from repairkit.shapley.confidence import Moments, TwoLevels, published_bound, published_count
+from repairkit.shapley.confidence import Moments, TwoLevelSequence, published_bound, published_count
 from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import check_alive
@@ -67,7 +67,7 @@ def permutation_sampling(
     _check(tolerance, batch, truncation)
     ledger, moments = Budget(budget), Moments(game.n)
     # Sequences, since the number of permutations depends on the data where they are truncated.
-    intervals = None if bandit else TwoLevels(game.n, game.marginal_range, delta=delta, valued=game.n)
+    intervals = None if bandit else TwoLevelSequence(game.n, game.marginal_range, delta=delta, valued=game.n)
     active = np.ones(game.n, dtype=bool)
     rounds = 0
     chosen: dict[str, object] = {"budget": budget, "seed": seed, "top": top, "end": sought, "delta": delta, "tolerance": tolerance}

@@ -54,7 +54,7 @@ class Round:
     Attributes:
         seed, stage, index: where its random numbers come from.
         size: samples, an even number.
-        t0: live zone.
+        t0: live range.
         players: who is flipped, or None for the gradients of all players.
         control: flips less the gradient at the same coalition and example.
     """

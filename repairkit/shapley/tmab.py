@@ -13,7 +13,7 @@ from scipy import stats
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.certify import certify
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
-from repairkit.shapley.confidence import Moments, TwoLevels
+from repairkit.shapley.confidence import Moments, TwoLevelSequence
 from repairkit.shapley.game import Floats, Game, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import check_alive
@@ -80,7 +80,7 @@ def tmab(
     Raises:
         BudgetError: the budget does not pay one screen round and one pair of flips in each round, or
             with `guarantee` one round of 16 pairs.
-        GameError: the live zone is empty: no gradient and no flip differs from 0, as with a network dead on arrival.
+        GameError: the live range is empty: no gradient and no flip differs from 0, as with a network dead on arrival.
         UsageError: top, t0, delta, contested or tolerance out of range, or tolerance without `guarantee`; with `guarantee`
             top may be half of the players at most.
 
@@ -105,7 +105,7 @@ def tmab(
     ledger = Budget(settings.budget)
     most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
     plan = _Schedule(settings, sought, first, audited, tuple(sizes), most)
-    intervals = None if control else TwoLevels(game.n, game.marginal_range, delta=delta, valued=sizes[0])
+    intervals = None if control else TwoLevelSequence(game.n, game.marginal_range, delta=delta, valued=sizes[0])
     play = _State(game, ledger, intervals)
     if saved:
         play.restore(saved)
@@ -281,7 +281,7 @@ class _State:
         pairs: antithetic pairs that the phase pays; 0 before it has begun.
     """
 
-    def __init__(self, game: Game, ledger: Budget, intervals: TwoLevels | None) -> None:
+    def __init__(self, game: Game, ledger: Budget, intervals: TwoLevelSequence | None) -> None:
         n, self.gradient_cost = game.n, game.gradient_cost
         self.ledger, self.intervals = ledger, intervals
         self.screen, self.fresh, self.flips = Moments(n), Moments(n), Moments(n)

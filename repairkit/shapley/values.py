@@ -99,7 +99,7 @@ class Attribution:
         harmful: sign of the values of culprits.
         end: the end that was sought: "low" or "high".
         top: k, the number of players sought.
-        t0: live zone; 0 is the Shapley value itself.
+        t0: live range; 0 is the Shapley value itself.
         standard_error: of `value`; empty where an engine states none.
         delta, seed, engine, passes: how it was found; `passes` in image passes by kind.
         guarantee: what is claimed of both ends, wrong with probability `delta` at most; None where nothing is.
@@ -188,8 +188,8 @@ class Attribution:
         valued = int((~np.isnan(self.value)).sum())
         spent = sum(self.passes.values())
         lines = [str(self.guarantee)] if self.guarantee else []
-        zone = f"t0 = {self.t0:g}" if self.truncation is None else f"truncated below a worth of {self.truncation:g}"
-        lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, {zone}, {spent:,.0f} passes")
+        live_range = f"t0 = {self.t0:g}" if self.truncation is None else f"truncated below a worth of {self.truncation:g}"
+        lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, {live_range}, {spent:,.0f} passes")
         if len(self.price):
             lines.append("ranked by value less a price (column price)")
         if self.still_needed:

@@ -27,7 +27,7 @@ def test_values_are_the_mean_over_all_orders(n):
 
 @pytest.mark.parametrize("t0", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_truncated_values_are_the_integral_over_the_live_zone(n, t0):
+def test_truncated_values_are_the_integral_over_the_live_range(n, t0):
     game, table = table_game(n, seed=1)
     np.testing.assert_allclose(exact_values(game, t0=t0), truncated_values(n, value_of(table), t0), atol=1e-12)
 

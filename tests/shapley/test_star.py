@@ -19,7 +19,7 @@ from repairkit.shapley.tmab import SCREEN_ROUND, halving_sizes
 
 
 @pytest.mark.parametrize("t0", [0.0, 0.6])
-def test_coalition_sizes_are_uniform_over_the_live_zone(t0):
+def test_coalition_sizes_are_uniform_over_the_live_range(t0):
     n = 400
     game = FunctionGame(n, lambda live: live[:, 0] * 1.0, bounds=(0, 1))
     samples = draw_round(game, seed=0, stage=2, index=0, size=4000, t0=t0)
@@ -61,7 +61,7 @@ def test_one_antithetic_pair_is_exact_on_second_order_games():
 
 
 @pytest.mark.parametrize("t0", [0.0, 0.5])
-def test_values_are_the_integral_over_the_live_zone(t0):
+def test_values_are_the_integral_over_the_live_range(t0):
     game = TableGame(5, 8, seed=3)
     found = tmab(game, budget=200_000, top_k=4, candidates=5, min_live=t0)
     expected = truncated_values(5, lambda members: float(game.worths[sum(1 << player for player in members)]), t0)
@@ -259,5 +259,5 @@ def test_bad_settings_are_named(options, message):
 @pytest.mark.parametrize("options", [{}, {"control": True}, {"guarantee": 0.1}, {"guarantee": 0.1, "candidates": 2, "audit": 2}])
 def test_a_network_dead_on_arrival_is_no_network_of_equals(options):
     dead = FunctionGame(9, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
-    with pytest.raises(GameError, match=r"the live zone is empty as far as was seen: .* with a share of 0\.4 or more live"):
+    with pytest.raises(GameError, match=r"the live range is empty as far as was seen: .* with a share of 0\.4 or more live"):
         tmab(dead, budget=3000, top_k=2, min_live=0.4, **options)

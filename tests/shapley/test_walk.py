@@ -280,7 +280,7 @@ def test_settings_that_an_engine_does_not_have_are_refused(options, message):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_network_dead_on_arrival_is_an_error(engine):
     dead = FunctionGame(5, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
-    with pytest.raises(GameError, match="the live zone is empty as far as was seen"):
+    with pytest.raises(GameError, match="the live range is empty as far as was seen"):
         permutation_sampling(dead, budget=3000, engine=engine, top_k=1, batch=4)
 
 

@@ -8,7 +8,7 @@ from networks import labelled, twelve_filters
 from repairkit.errors import GameError, UsageError
 from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.shapley.game import FunctionGame, Game
-from repairkit.shapley.live_range import GRID, POINT_PASSES, live_zone
+from repairkit.shapley.live_range import GRID, POINT_PASSES, measure_live_range
 
 
 class Played(Game):
@@ -47,11 +47,11 @@ def exact_activity(game: TableGame, examples: np.ndarray, t: float) -> float:
 
 
 @pytest.mark.parametrize("border", [0.82, 0.6])
-def test_the_zone_begins_where_flips_stop_to_matter(border):
-    zone = live_zone(FunctionGame(150, alive_above(border), bounds=(0, 1)), coalitions=24, examples=1)
-    assert abs(zone.t0 - border) <= 0.1
-    assert zone.t0 in zone.grid
-    assert zone.grid.tolist() == sorted(GRID, reverse=True)[: len(zone.grid)]
+def test_the_live_range_begins_where_flips_stop_to_matter(border):
+    live_range = measure_live_range(FunctionGame(150, alive_above(border), bounds=(0, 1)), coalitions=24, examples=1)
+    assert abs(live_range.t0 - border) <= 0.1
+    assert live_range.t0 in live_range.grid
+    assert live_range.grid.tolist() == sorted(GRID, reverse=True)[: len(live_range.grid)]
 
 
 def test_one_part_that_is_alive_is_enough():
@@ -59,30 +59,32 @@ def test_one_part_that_is_alive_is_enough():
     game = Played(
         150, np.full(10, 0.1), lambda live, examples: np.where(parts[examples] == 0, alive_above(0.9)(live), alive_above(0.72)(live))
     )
-    zone = live_zone(game, part_of=parts, coalitions=24, examples=2)
-    assert zone.t0 <= 0.8
-    first = live_zone(Played(150, np.where(parts == 0, 0.2, 0.0), game.function), part_of=parts, coalitions=24, examples=2)
+    live_range = measure_live_range(game, part_of=parts, coalitions=24, examples=2)
+    assert live_range.t0 <= 0.8
+    first = measure_live_range(Played(150, np.where(parts == 0, 0.2, 0.0), game.function), part_of=parts, coalitions=24, examples=2)
     assert first.t0 >= 0.875
     assert first.activity.shape[1] == 1  # the other part has no weight
-    assert zone.activity.shape == zone.standard_error.shape == (len(zone.grid), 2)
-    dying = zone.activity[zone.grid.tolist().index(0.8)]
+    assert live_range.activity.shape == live_range.standard_error.shape == (len(live_range.grid), 2)
+    dying = live_range.activity[live_range.grid.tolist().index(0.8)]
     assert dying[1] > 10 * abs(dying[0])
 
 
-def test_the_zone_is_not_where_the_score_is_high():
+def test_the_live_range_is_not_where_the_score_is_high():
     """An attack that succeeds until half the filters are gone: flips change nothing near the whole network."""
-    zone = live_zone(FunctionGame(21, lambda live: live.mean(axis=1) > 0.5, bounds=(0, 1)), coalitions=100, examples=1)
-    top = dict(zip(zone.grid, zone.activity[:, 0], strict=True))
+    live_range = measure_live_range(FunctionGame(21, lambda live: live.mean(axis=1) > 0.5, bounds=(0, 1)), coalitions=100, examples=1)
+    top = dict(zip(live_range.grid, live_range.activity[:, 0], strict=True))
     assert top[0.99] == top[0.95] == 0
-    assert zone.t0 == 0.5
+    assert live_range.t0 == 0.5
     assert top[0.5] > 0.01
 
 
 def test_a_network_that_is_alive_throughout_has_the_shapley_value():
-    zone = live_zone(FunctionGame(5, lambda live: live @ np.array([0.5, 0, -0.25, 0.1, 0.1]), bounds=(-1, 1)), coalitions=3, examples=1)
-    assert zone.t0 == 0
-    np.testing.assert_allclose(zone.activity, np.mean([0.5**2, 0, 0.25**2, 0.1**2, 0.1**2]))
-    np.testing.assert_allclose(zone.standard_error, 0, atol=1e-12)
+    live_range = measure_live_range(
+        FunctionGame(5, lambda live: live @ np.array([0.5, 0, -0.25, 0.1, 0.1]), bounds=(-1, 1)), coalitions=3, examples=1
+    )
+    assert live_range.t0 == 0
+    np.testing.assert_allclose(live_range.activity, np.mean([0.5**2, 0, 0.25**2, 0.1**2, 0.1**2]))
+    np.testing.assert_allclose(live_range.standard_error, 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -92,13 +94,15 @@ def test_activity_is_unbiased_and_its_standard_error_is_right(signed, handful):
     effects = ((np.arange(32)[:, None] >> np.arange(5)) & 1) @ np.array([0.6, 0.3, 0.1, 0, 0])
     game.table = (game.table + np.where(game.weights[:, None] > 0, effects, 1 - effects)) / 2
     parts = np.array([0, 0, 1, 1, 1, 0])
-    zones = [live_zone(game, part_of=parts, grid=(0.7,), coalitions=40, examples=handful, seed=seed, share=0.5) for seed in range(60)]
-    activity = np.array([zone.activity[0] for zone in zones])
+    live_ranges = [
+        measure_live_range(game, part_of=parts, grid=(0.7,), coalitions=40, examples=handful, seed=seed, share=0.5) for seed in range(60)
+    ]
+    activity = np.array([live_range.activity[0] for live_range in live_ranges])
     for part in (0, 1):
         expected = exact_activity(game, np.flatnonzero(parts == part), 0.7)
         spread = activity[:, part].std(ddof=1)
         assert activity[:, part].mean() == pytest.approx(expected, abs=3.5 * spread / 60**0.5)
-        assert np.mean([zone.standard_error[0, part] for zone in zones]) == pytest.approx(spread, rel=0.35)
+        assert np.mean([live_range.standard_error[0, part] for live_range in live_ranges]) == pytest.approx(spread, rel=0.35)
 
 
 def answer(live, examples):
@@ -113,8 +117,8 @@ def test_an_answer_that_moves_for_all_images_alike_is_no_life():
     game = Played(150, np.full(12, 1 / 12), answer)
     live = np.random.default_rng(0).random((50, 150)) < 0.7
     assert np.abs(game.flips(live, np.arange(50) % 12, np.arange(150))).mean() > 0.001  # every example's score changes
-    zone = live_zone(game, stratum_of=np.arange(12) % 2, coalitions=24, examples=4)
-    assert 0.85 <= zone.t0 <= 0.9
+    live_range = measure_live_range(game, stratum_of=np.arange(12) % 2, coalitions=24, examples=4)
+    assert 0.85 <= live_range.t0 <= 0.9
 
 
 DEAD = {
@@ -130,46 +134,46 @@ def test_a_network_dead_on_arrival(case):
     with pytest.raises(
         GameError, match=r"no filter's change of side alters the score .* check that the weights are .*, or give t0 yourself"
     ):
-        live_zone(game, stratum_of=np.arange(8) % 2, examples=4)
+        measure_live_range(game, stratum_of=np.arange(8) % 2, examples=4)
 
 
 def test_a_network_of_no_weights_is_dead_on_arrival():
     network = twelve_filters()
     network[6].weight.data.zero_()
     game = model_game(network, Probability(SubgroupRecall()).on(labelled(6)))
-    with pytest.raises(GameError, match="so there is no live zone"):
-        live_zone(game, part_of=game.part_of, stratum_of=game.stratum_of, coalitions=4, examples=2)
+    with pytest.raises(GameError, match="so there is no live range"):
+        measure_live_range(game, part_of=game.part_of, stratum_of=game.stratum_of, coalitions=4, examples=2)
 
 
 def test_what_it_cost_is_what_was_made():
     game = TableGame(4, 6)
-    zone = live_zone(game, grid=(0.9, 0.5), coalitions=5, examples=3)
-    assert zone.passes == game.cost == 3 * 5 * 3 * len(zone.grid)
+    live_range = measure_live_range(game, grid=(0.9, 0.5), coalitions=5, examples=3)
+    assert live_range.passes == game.cost == 3 * 5 * 3 * len(live_range.grid)
     game.cost, game.flip_shares = 0.0, np.full(4, 0.3)
-    zone = live_zone(game, grid=(0.9, 0.5), coalitions=5, examples=3, players=np.array([0, 2]))
-    assert zone.passes == pytest.approx(game.cost) == pytest.approx(1.6 * 5 * 3 * len(zone.grid))
-    assert live_zone(TableGame(4, 6)).passes == POINT_PASSES * len(live_zone(TableGame(4, 6)).grid)
+    live_range = measure_live_range(game, grid=(0.9, 0.5), coalitions=5, examples=3, players=np.array([0, 2]))
+    assert live_range.passes == pytest.approx(game.cost) == pytest.approx(1.6 * 5 * 3 * len(live_range.grid))
+    assert measure_live_range(TableGame(4, 6)).passes == POINT_PASSES * len(measure_live_range(TableGame(4, 6)).grid)
 
 
 def test_dead_sizes_are_not_paid_for():
-    zone = live_zone(FunctionGame(150, alive_above(0.9), bounds=(0, 1)), coalitions=24, examples=1)
-    assert len(zone.grid) < len(GRID)
-    assert zone.grid[-1] >= 0.7
+    live_range = measure_live_range(FunctionGame(150, alive_above(0.9), bounds=(0, 1)), coalitions=24, examples=1)
+    assert len(live_range.grid) < len(GRID)
+    assert live_range.grid[-1] >= 0.7
 
 
 def test_same_seed_same_bits():
     game = TableGame(4, 6)
-    one, again, other = (live_zone(game, seed=seed) for seed in (3, 3, 4))
+    one, again, other = (measure_live_range(game, seed=seed) for seed in (3, 3, 4))
     assert one.activity.tobytes() == again.activity.tobytes()
     assert one.standard_error.tobytes() == again.standard_error.tobytes()
     assert str(one) == str(again)
     assert one.activity.tobytes() != other.activity.tobytes()
 
 
-def test_gradients_and_flips_find_the_same_zone_of_a_network():
+def test_gradients_and_flips_find_the_same_live_range_of_a_network():
     game = model_game(twelve_filters(), Probability(Accuracy()).on(labelled(12)) + Probability(SubgroupRecall()).on(labelled(9, seed=1)))
     settings = {"part_of": game.part_of, "stratum_of": game.stratum_of, "grid": (0.9, 0.5, 0.0), "coalitions": 24, "examples": 4}
-    first_order, exact = live_zone(game, **settings), live_zone(game, players=np.arange(12), **settings)
+    first_order, exact = measure_live_range(game, **settings), measure_live_range(game, players=np.arange(12), **settings)
     assert first_order.t0 == exact.t0
     assert exact.passes == pytest.approx(game.flip_cost(np.arange(12)) * 24 * 4 * 2 * len(exact.grid))
 
@@ -187,9 +191,11 @@ def test_parts_and_strata_of_a_worth():
 
 
 def test_what_is_printed():
-    zone = live_zone(FunctionGame(4, lambda live: live @ np.array([0.5, 0.1, 0, 0]), bounds=(0, 1)), grid=(0.9, 0.25), coalitions=3)
-    assert str(zone).splitlines() == [
-        "live zone from t0 = 0.25 (144 passes); activity of each part in percent of its greatest:",
+    live_range = measure_live_range(
+        FunctionGame(4, lambda live: live @ np.array([0.5, 0.1, 0, 0]), bounds=(0, 1)), grid=(0.9, 0.25), coalitions=3
+    )
+    assert str(live_range).splitlines() == [
+        "live range from t0 = 0.25 (144 passes); activity of each part in percent of its greatest:",
         "  t = 0.9: 100 +- 0",
         "  t = 0.25: 100 +- 0",
     ]
@@ -210,4 +216,4 @@ def test_what_is_printed():
 )
 def test_arguments_that_cannot_work(arguments, message):
     with pytest.raises(UsageError, match=message):
-        live_zone(TableGame(3, 6), **arguments)
+        measure_live_range(TableGame(3, 6), **arguments)

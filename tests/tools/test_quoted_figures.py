@@ -80,7 +80,7 @@ QUOTED = [
     (PAGE, "{:.1f} and {:.1f} % of the stored images reach their target, against {:.1f} %", lambda: [*sorted(map(reached, (HUNDRED, EQUAL))), share(ATTACK, "repaired", "target success", "replay")]),
     (PAGE, "keeps an accuracy of {:.1f} %, {:.1f} % and {:.1f} % in the three runs", lambda: [accuracy_left(name, 20) for name in ("fig1_critical_filters", "fig1_critical_filters_compared", SETTLED)]),
     (PAGE, "by area, by {:.1f} and {:.1f} points", lambda: signless(leads("fig1_critical_filters_compared", name)[0] for name in ("leave-one-out", HUNDRED))),
-    ("recipes/fig1_critical_filters.toml", "({:.1f} % with 20 filters, {:.1f} % with 30; the settled zone", lambda: [accuracy_left(SETTLED, number) for number in (20, 30)]),
+    ("recipes/fig1_critical_filters.toml", "({:.1f} % with 20 filters, {:.1f} % with 30; the settled live range", lambda: [accuracy_left(SETTLED, number) for number in (20, 30)]),
     ("recipes/table_conductance.toml", "behind by {:.1f} points ({:.1f} to {:.1f}) in both", lambda: leads("table_conductance", EQUAL, bounds=True)),
     ("recipes/table_conductance.toml", "behind by {:.1f} points ({:.1f} to {:.1f}) in both", lambda: leads(SETTLED, EQUAL, bounds=True)),
 ]  # fmt: skip

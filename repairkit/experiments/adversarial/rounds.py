@@ -20,7 +20,7 @@ from repairkit.network.filters import ConvFilters, FilterId
 from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, predict_logits
 from repairkit.objectives import Accuracy
-from repairkit.repair.attribute import attribute, charged, game_of, zone_of
+from repairkit.repair.attribute import attribute, charged, game_of, live_range_of
 from repairkit.repair.choosing import choose_once, patch_of, without
 from repairkit.repair.selection import Choice, guard_bound
 from repairkit.run.context import Run
@@ -28,7 +28,7 @@ from repairkit.run.store import ARRAYS
 from repairkit.shapley import Attribution
 from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import GRADIENT_COST
-from repairkit.shapley.live_range import Zone
+from repairkit.shapley.live_range import LiveRange
 
 PRICES = (300.0, 100.0, 30.0, 10.0)
 """Logits of margin on adversarial images that must be won for the whole probability of the label on clean ones, in the order that choosing asks them:
@@ -61,7 +61,7 @@ class Round:
         made: adversarial images against the network of this round that found and chose.
         filters: the players with their constants.
         attribution, choice, patch: what was found, chosen and made of it.
-        zone: where t0 was measured.
+        live_range: where t0 was measured.
         halved: images of a pass of the attribution, where memory ran out.
         tuned: what became of the training after it; None where there was none.
     """
@@ -71,7 +71,7 @@ class Round:
     attribution: Attribution
     choice: Choice
     patch: Patch
-    zone: Zone | None
+    live_range: LiveRange | None
     halved: int | None
     tuned: FineTuned | None = None
 
@@ -91,17 +91,17 @@ def find_and_freeze(
         game = game_of(classifier, worth_on(made["attribute"], clean, run.settings, attacks), (clean,), run.settings)
         run.spend(len(clean))
     seed = run.settings.seed + len(earlier)
-    zone, t0 = zone_of(game, run, seed=seed)
+    live_range, t0 = live_range_of(game, run, seed=seed)
     with run.phase("attribution"):
         found = attribute(game, run, budget=run.settings.budget, seed=seed, t0=t0)
         run.spend(sum(found.passes.values()))
-        found = charged(found, zone)
+        found = charged(found, live_range)
     found = without(found, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
     choice = choose_against(task, classifier, game.filters, found, made["choose"], split, run, attacks)
     patch = patch_of(task.model, game.filters, found, choice, game.stake, run.settings.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
     halved = game.batch if game.batch < run.settings.batch else None
-    return Round(made, game.filters, found, choice, patch, zone, halved), repaired
+    return Round(made, game.filters, found, choice, patch, live_range, halved), repaired
 
 
 def choose_against(

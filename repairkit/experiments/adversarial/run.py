@@ -27,7 +27,7 @@ from repairkit.models.zoo import normalisation_of
 from repairkit.network.classifier import Classifier
 from repairkit.network.patch import Patch
 from repairkit.network.predict import predict
-from repairkit.repair.attribute import zone_planned
+from repairkit.repair.attribute import live_range_planned
 from repairkit.repair.choosing import DOWNSTREAM
 from repairkit.run.context import Run
 from repairkit.shapley.game import GRADIENT_COST, Floats
@@ -101,12 +101,12 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         points=len(counts_up_to(attacks.frontier, *FRONTIER)),
         report=sizes["report"] + len(split.report),
         choosing=choosing,
-        before=sum(zone_planned(options, 2).values()),
+        before=sum(live_range_planned(options, 2).values()),
     )
     return (
         {"attack": attacked * sizes["report"] + attacks.rounds * (attacked + 1) * (sizes["attribute"] + sizes["choose"])}
         | {"calibration": float(attacks.rounds * len(split.attribute))}
-        | zone_planned(options, 2 * attacks.rounds)
+        | live_range_planned(options, 2 * attacks.rounds)
         | {"attribution": attacks.rounds * options.budget, "correlation": 2 * CORRELATED_SHARE * options.budget}
         | {"choosing": attacks.rounds * choosing}
         | ({"fine-tuning": training} if training else {})

@@ -275,7 +275,7 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the {len(findings.split.attribute):,} clean images that find.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes{' in each round' if attacks.rounds > 1 else ''}; "
         f"{int((found.samples > 0).sum()):,} filters were valued by exact flips.",
-        f"Live zone t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        f"Live range t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
         if found.engine == "tmab"
         else f"Truncation below a worth of {found.truncation:g}."
         if found.truncation is not None

@@ -20,7 +20,7 @@ from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.objectives import Accuracy, AttackSuccess
-from repairkit.repair.attribute import game_of, zone_of, zone_planned
+from repairkit.repair.attribute import game_of, live_range_of, live_range_planned
 from repairkit.repair.screens import screens_of
 from repairkit.run.context import Run
 from repairkit.shapley.game import Floats
@@ -35,7 +35,7 @@ class CorrelationFindings:
         filters: the players with their constants.
         screens: gradient estimates of the values for every filter: attack success, accuracy, and both again; shape (4, n). Zeros
             where the attack does not fool the network.
-        t0: live zone.
+        t0: live range.
         fooled: whether the attack reaches its target often enough for success to be valued.
         passes, seconds: by phase.
     """
@@ -65,7 +65,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         raise DataError(f"{task.images.name} has {len(task.images)} images, but {LEAST} are needed; give more images")
     return (
         {"attack": float(count * (attacks.method.passes + 2)), "calibration": float(len(task.images))}
-        | zone_planned(options, 2)
+        | live_range_planned(options, 2)
         | {"screens": options.budget}
     )
 
@@ -103,6 +103,6 @@ def find(task: AdversarialTask, run: Run, attacks: AttackOptions) -> Correlation
         game = game_of(classifier, success - accuracy, (task.images,), run.settings)
         run.spend(len(task.images))
     own = run.of("screens")
-    _, t0 = zone_of(game, own, seed=run.settings.seed)
+    _, t0 = live_range_of(game, own, seed=run.settings.seed)
     screens = screens_of(classifier, game.filters, dict(enumerate([success, accuracy] * 2)), own, passes=run.settings.budget / 4, t0=t0, batch=run.settings.batch, part="screens")  # fmt: skip
     return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), run.ledger.passes, run.ledger.seconds)

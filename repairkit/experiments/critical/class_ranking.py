@@ -28,7 +28,7 @@ FIRST = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 FACTORS = (0.0, *(float(f"{0.5 * 2 ** (step / 4):.3g}") for step in range(29)))
 """Factors of the price by which filters are ranked, four to an octave; the first is the paper's ranking. Five looks by bisection tell them apart."""
 PRICED_AT = 0.97
-"""Live zone of the screens: the other classes are to go on as they do, so what they lose is asked near the whole network."""
+"""Live range of the screens: the other classes are to go on as they do, so what they lose is asked near the whole network."""
 SHARE = 0.4
 """Of the budget, for the screens of all classes together, which all classes that are asked about share."""
 PART, CHOOSING = "screens of classes", "choosing the price"

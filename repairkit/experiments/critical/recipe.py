@@ -44,7 +44,7 @@ class CriticalRecipe(ClassifierRecipe):
         return self
 
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
-        """The options of the run; ranking and live zone as with the commands, unless the recipe says otherwise.
+        """The options of the run; ranking and live range as with the commands, unless the recipe says otherwise.
 
         Raises:
             UsageError: as `Recipe.run_options`; a ranking that the command does not have.
@@ -63,7 +63,7 @@ class CriticalRecipe(ClassifierRecipe):
         t0 = {} if "t0" in self.options else {"t0": usual_t0(engine, ranking, of_class=of_class)}
         options = super().run_options(path, **({"ranking": ranking} | t0 | overrides))
         if of_class and options.t0 == "settled":
-            raise UsageError(f"{path}: options.t0: recall of a class has few images to settle a zone on; give a number or 'auto'")
+            raise UsageError(f"{path}: options.t0: recall of a class has few images to settle a live range on; give a number or 'auto'")
         return options
 
     def tasks(self, model: zoo.LoadedModel, images: LabelledImages) -> list[CriticalTask]:

@@ -51,7 +51,7 @@ from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
 from repairkit.network.predict import predict
-from repairkit.repair.attribute import attribute, charged, check_affordable, game_of, zone_of
+from repairkit.repair.attribute import attribute, charged, check_affordable, game_of, live_range_of
 from repairkit.repair.choosing import DOWNSTREAM, choose_once
 from repairkit.repair.live_range import PART as SETTLING
 from repairkit.repair.live_range import Settled, found_planned, settle
@@ -60,7 +60,7 @@ from repairkit.run.context import Run
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
-from repairkit.shapley.live_range import Zone
+from repairkit.shapley.live_range import LiveRange
 
 REMOVED = (3, 30)
 """Numbers of filters at which a removal curve is measured beside the usual ones; the paper's figure 1 is of 30."""
@@ -80,7 +80,7 @@ class CriticalFindings:
         specific: what other classes lose with each filter, and how much of that counts; None where the class alone is looked at.
         removal: who was right as filters were frozen.
         repair: where it was asked for.
-        zone: where t0 was measured.
+        live_range: where t0 was measured.
         settled: how t0 was settled, where it was.
         halved: images of a pass of the attribution, where memory ran out.
         compared: with baselines; None where nobody asked.
@@ -93,7 +93,7 @@ class CriticalFindings:
     specific: Specific | None
     removal: AblationCurves
     repair: ClassRepair | None
-    zone: Zone | None
+    live_range: LiveRange | None
     settled: Settled | None
     halved: int | None
     compared: Compared | None
@@ -112,8 +112,8 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     report = len(split.report)
     choosing = len(split.choose) * (2 + min(6, options.max_filters) * 2 + DOWNSTREAM * 3 * options.candidates)
     found = len(split.attribute) if task.label is None else int((task.images.labels[split.attribute] == task.label).sum())
-    zone = found_planned(len(split.choose), options)
-    before = sum(zone.values()) + (sum(_priced(split, [task], options).values()) if is_specific(task, options) else 0)
+    live_range = found_planned(len(split.choose), options)
+    before = sum(live_range.values()) + (sum(_priced(split, [task], options).values()) if is_specific(task, options) else 0)
     compared = planned(
         options, images=found, points=points + 1, report=report, choosing=choosing * task.repair, before=before, control=True
     )
@@ -121,7 +121,7 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
         compared += len(_priced_rows(options)) * looks(len(split.choose)) + len(split.choose)
     return (
         {"calibration": float(len(split.attribute))}
-        | zone
+        | live_range
         | (_priced(split, [task], options) if is_specific(task, options) else {})
         | {"attribution": options.budget * (2 if seeks_both(task, options) else 1)}
         | ({"choosing": choosing} if task.repair else {})
@@ -184,19 +184,19 @@ def find(task: CriticalTask, run: Run, *, asked: Sequence[int] = ()) -> Critical
         found_on = task.images.subset(split.attribute)
         game = game_of(classifier, worth_on(task, found_on, run.settings), (found_on,), run.settings)
         run.spend(len(found_on))
-    zone: Zone | None
+    live_range: LiveRange | None
     zoned = None
     if task.label is None and run.settings.t0 == "settled":
-        (zone,), zoned = settle([game], task.images.subset(split.choose), [run])
+        (live_range,), zoned = settle([game], task.images.subset(split.choose), [run])
         t0 = zoned.t0
     else:
-        zone, t0 = zone_of(game, run, seed=run.settings.seed)
+        live_range, t0 = live_range_of(game, run, seed=run.settings.seed)
 
     def values(game: NetworkGame, end: End, name: str) -> Attribution:
         with run.phase("attribution"):
             found = attribute(game, run, budget=run.settings.budget, seed=run.settings.seed, t0=t0, name=name, end=end)
             run.spend(sum(found.passes.values()))
-        return charged(found, zone, {SETTLING: zoned.passes} if zoned else None)
+        return charged(found, live_range, {SETTLING: zoned.passes} if zoned else None)
 
     most = most_frozen(run.settings, game.n)
     price, batch = None, game.batch
@@ -213,7 +213,7 @@ def find(task: CriticalTask, run: Run, *, asked: Sequence[int] = ()) -> Critical
     halved = batch if (batch := min(game.batch, batch)) < run.settings.batch else None
     compared = compare_removal(task, game, price, attribution, removal, repair, split, run) if run.settings.compare else None
     return CriticalFindings(
-        split, attribution, game.filters, critical, price, removal, repair, zone, zoned, halved, compared,
+        split, attribution, game.filters, critical, price, removal, repair, live_range, zoned, halved, compared,
         run.ledger.passes, run.ledger.seconds,
     )  # fmt: skip
 

@@ -175,7 +175,7 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the {len(findings.split.attribute):,} images that find.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes{' for each end' if repair and repair.attribution is not found else ''}; "
         f"{int((found.samples > 0).sum()):,} filters were valued by exact flips for the high end.",
-        f"Live zone t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        f"Live range t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
         if found.engine == "tmab"
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation
@@ -183,7 +183,7 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
     ]
     if findings.settled:
         sentences.append(
-            f"The {findings.settled.images:,} images that choose settled the live zone and did nothing else: {settled_in_words(findings.settled)}."
+            f"The {findings.settled.images:,} images that choose settled the live range and did nothing else: {settled_in_words(findings.settled)}."
         )
     if removal.counts[-1]:
         sentences.append(

@@ -49,7 +49,7 @@ class DropoutRecipe(Recipe):
     std: Deviations | None = None
 
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
-        """The options of the run; the live zone as with the command, unless the recipe says otherwise.
+        """The options of the run; the live range as with the command, unless the recipe says otherwise.
 
         Raises:
             UsageError: as `Recipe.run_options`.

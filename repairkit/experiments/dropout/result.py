@@ -56,7 +56,7 @@ class DropoutExtra(Record):
 
     images: str
     dropout_model: str
-    parts: dict[str, int]  # images that find, choose (the live zone at most) and report
+    parts: dict[str, int]  # images that find, choose (the live range at most) and report
     players: int  # filters of each network
     draws: int  # orders of random filters
     most_frequent: float  # accuracy of whoever always names the most frequent class

@@ -23,14 +23,14 @@ from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
-from repairkit.repair.attribute import attribute, charged, game_of, zone_of
+from repairkit.repair.attribute import attribute, charged, game_of, live_range_of
 from repairkit.repair.live_range import PART as SETTLING
 from repairkit.repair.live_range import Settled, found_planned, settle
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End
-from repairkit.shapley.live_range import Zone
+from repairkit.shapley.live_range import LiveRange
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class ValuedNetwork:
     Attributes:
         highest, lowest: attributions that sought these ends; one and the same where a guarantee speaks of both.
         game: the players with their constants, and the worth on the images that find.
-        zone: where t0 was measured.
+        live_range: where t0 was measured.
         halved: images of a pass of the attributions, where memory ran out.
     """
 
     highest: Attribution
     lowest: Attribution
     game: NetworkGame
-    zone: Zone | None
+    live_range: LiveRange | None
     halved: int | None
 
     @property
@@ -116,9 +116,9 @@ class DropoutFindings:
     """Everything measured; `repairkit.experiments.dropout.summary` turns it into a result.
 
     Attributes:
-        split: which images found filters, settled the live zone and report.
+        split: which images found filters, settled the live range and report.
         networks: values by column.
-        settled: how the live zone that both have in common was settled, where it was.
+        settled: how the live range that both have in common was settled, where it was.
         removals: who was right as filters were frozen.
         compared: each network held against baselines, by column; empty where nobody asked.
     """
@@ -133,7 +133,7 @@ class DropoutFindings:
 
 
 def plan(task: DropoutTask, options: Options) -> dict[str, float]:
-    """Image passes that a run will make, by part; a limit for the attributions, the numbers removed and the live zone.
+    """Image passes that a run will make, by part; a limit for the attributions, the numbers removed and the live range.
 
     Raises:
         DataError: too few images, as `repairkit.experiments.classifier_task.split_of`.
@@ -141,13 +141,13 @@ def plan(task: DropoutTask, options: Options) -> dict[str, float]:
     split = split_of(task.each()["original"], options)
     points = len(counts_up_to(options.top or options.usual_top)) - 1
     ends = 1 if options.guarantee is not None else 2
-    zone = found_planned(len(split.choose), options)
+    live_range = found_planned(len(split.choose), options)
     compared = planned(
-        options, images=len(split.attribute), points=points + 1, report=len(split.report), before=sum(zone.values()), control=True
+        options, images=len(split.attribute), points=points + 1, report=len(split.report), before=sum(live_range.values()), control=True
     )
     one = (
         {"calibration": float(len(split.attribute))}
-        | zone
+        | live_range
         | {"attribution": options.budget * ends}
         | {"evaluation": float(len(split.report) * (1 + 2 * points)), "control": float(len(split.report) * points * DRAWS)}
         | ({"baselines": compared} if options.compare else {})
@@ -191,12 +191,12 @@ def find(task: DropoutTask, run: Run) -> DropoutFindings:
         games[column] = play(each, split, run)
     run.ledger.label = ""
     zoned = None
-    measured: dict[str, tuple[Zone | None, float]]
+    measured: dict[str, tuple[LiveRange | None, float]]
     if run.settings.t0 == "settled":
-        zones, zoned = settle([*games.values()], task.images.subset(split.choose), [*runs.values()])
-        measured = {column: (zone, zoned.t0) for column, zone in zip(games, zones, strict=True)}
+        live_ranges, zoned = settle([*games.values()], task.images.subset(split.choose), [*runs.values()])
+        measured = {column: (live_range, zoned.t0) for column, live_range in zip(games, live_ranges, strict=True)}
     else:
-        measured = {column: zone_of(game, runs[column], seed=run.settings.seed) for column, game in games.items()}
+        measured = {column: live_range_of(game, runs[column], seed=run.settings.seed) for column, game in games.items()}
     for column, game in games.items():
         run.ledger.label = column
         networks[column] = value_network(game, *measured[column], zoned, runs[column])
@@ -218,18 +218,18 @@ def play(task: CriticalTask, split: Split, run: Run) -> NetworkGame:
     return game
 
 
-def value_network(game: NetworkGame, zone: Zone | None, t0: float, settled: Settled | None, run: Run) -> ValuedNetwork:
+def value_network(game: NetworkGame, live_range: LiveRange | None, t0: float, settled: Settled | None, run: Run) -> ValuedNetwork:
     """The values of both ends of one network."""
 
     def values(end: End, name: str) -> Attribution:
         with run.phase("attribution"):
             found = attribute(game, run, budget=run.settings.budget, seed=run.settings.seed, t0=t0, name=name, end=end)
             run.spend(sum(found.passes.values()))
-        return charged(found, zone, {SETTLING: settled.passes} if settled else None)
+        return charged(found, live_range, {SETTLING: settled.passes} if settled else None)
 
     highest = values("high", "highest")
     lowest = highest if run.settings.guarantee is not None else values("low", "lowest")
-    return ValuedNetwork(highest, lowest, game, zone, game.batch if game.batch < run.settings.batch else None)
+    return ValuedNetwork(highest, lowest, game, live_range, game.batch if game.batch < run.settings.batch else None)
 
 
 def remove(tasks: Mapping[str, CriticalTask], networks: Mapping[str, ValuedNetwork], split: Split, runs: Mapping[str, Run]) -> Removals:

@@ -143,7 +143,7 @@ def shared_histogram(title: str, numbers: dict[str, Floats]) -> SharedHistogram 
 def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> list[str]:
     """How the filters were valued and frozen, a sentence each."""
     first, removals = findings.networks["original"], findings.removals
-    zones = sorted({each.highest.t0 for each in findings.networks.values()})
+    live_ranges = sorted({each.highest.t0 for each in findings.networks.values()})
     smooth = "probability of the label" if len(task.images.classes) == 2 else "sigmoid of the margin between the label's logit and the next"
     sentences = [
         f"Filters were valued by accuracy, {SCORES[options.score].format(smooth=smooth)}.",
@@ -155,7 +155,7 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
             f"{COLUMNS[column][0]} {int((~np.isnan(values_of(each))).sum()):,} filters" for column, each in findings.networks.items()
         )
         + ".",
-        f"Live zone t0 = {' and '.join(f'{zone:g}' for zone in zones)}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        f"Live range t0 = {' and '.join(f'{live_range:g}' for live_range in live_ranges)}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
         if first.highest.engine == "tmab"
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation
@@ -163,13 +163,13 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
         f"Removal: of each network its own highest filters, its own lowest and random ones were frozen, measured at {count_filters(removals.counts)}, on "
         f"{len(findings.split.report):,} report images that had no part in finding them; random filters are the same in both networks, in {DRAWS} orders.",
         "A claim at one number of filters needs an interval that excludes zero when it is widened for all numbers, the three series and both metrics (Bonferroni).",
-        f"The {findings.settled.images:,} images that choose settled the live zone of both networks and did nothing else: {settled_in_words(findings.settled)}."
+        f"The {findings.settled.images:,} images that choose settled the live range of both networks and did nothing else: {settled_in_words(findings.settled)}."
         if findings.settled
         else "The images that a repair would choose on were left alone, so that the split is that of repairkit accuracy.",
     ]
-    if len(zones) > 1:
+    if len(live_ranges) > 1:
         sentences.append(
-            "The two networks die at other sizes: values from other live zones are not on one scale; --min-live sets one for both."
+            "The two networks die at other sizes: values from other live ranges are not on one scale; --min-live sets one for both."
         )
     if options.precision != "float32":
         sentences.append(

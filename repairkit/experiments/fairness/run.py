@@ -28,7 +28,7 @@ from repairkit.network.game import NetworkGame
 from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, predict, predict_logits
 from repairkit.objectives import Accuracy, ObjectiveSum, SubgroupRecall
-from repairkit.repair.attribute import attribute_network, zone_planned
+from repairkit.repair.attribute import attribute_network, live_range_planned
 from repairkit.repair.choosing import DOWNSTREAM, check_guard, choose_once, patch_of, without
 from repairkit.repair.selection import (
     GUARD_CONFIDENCE,
@@ -41,7 +41,7 @@ from repairkit.repair.selection import (
 )
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution
-from repairkit.shapley.live_range import Zone
+from repairkit.shapley.live_range import LiveRange
 from repairkit.shapley.stability import Stability
 
 
@@ -94,7 +94,7 @@ class Round:
         attribution, choice: what was found and chosen in the network as the earlier rounds left it.
         patch: what this round froze; fits the weights as they were given only after the earlier rounds.
         path: along the chosen path: number frozen in all rounds so far, mean recall, source accuracy; empty where it was not measured.
-        zone: where t0 was measured.
+        live_range: where t0 was measured.
         stability: where it was asked for.
         halved: images of a pass of the attribution, where memory ran out.
     """
@@ -103,7 +103,7 @@ class Round:
     choice: Choice
     patch: Patch
     path: tuple[tuple[int, float, float], ...]
-    zone: Zone | None = None
+    live_range: LiveRange | None = None
     stability: Stability | None = None
     halved: int | None = None
 
@@ -138,9 +138,9 @@ class RepairedNetwork:
         return self.rounds[0].choice
 
     @property
-    def zone(self) -> Zone | None:
+    def live_range(self) -> LiveRange | None:
         """That of the first round."""
-        return self.rounds[0].zone
+        return self.rounds[0].live_range
 
     @property
     def stability(self) -> Stability | None:
@@ -204,7 +204,7 @@ def plan(task: Task, options: Options) -> dict[str, float]:
     """Image passes that a repair will make, by part, if every round is played.
 
     Exact for calibration and a limit for attribution and stability; choosing and evaluation assume a path of six filters (or
-    as many as are allowed, if fewer) and a guard that then refuses as many as are held against it, the live zone a network that dies at a tenth of its filters.
+    as many as are allowed, if fewer) and a guard that then refuses as many as are held against it, the live range a network that dies at a tenth of its filters.
 
     Raises:
         DataError: a part, or a half of the attribution images where stability is asked for, would have no image of a subgroup.
@@ -230,14 +230,14 @@ def plan(task: Task, options: Options) -> dict[str, float]:
             report=len(fold.report) + len(source.report),
             choosing=choosing,
             shapley=True,
-            before=sum(zone_planned(options, parts).values()),
+            before=sum(live_range_planned(options, parts).values()),
         )
         for fold in folds
     )
     rounds = options.rounds
     return (
         {"calibration": rounds * calibration}
-        | zone_planned(options, rounds * networks * parts)
+        | live_range_planned(options, rounds * networks * parts)
         | ({"stability": calibration + networks * options.budget} if options.stability else {})
         | {
             "attribution": rounds * networks * options.budget,
@@ -451,4 +451,4 @@ def find_and_freeze(
     patch = patch_of(model, filters, attribution, choice, found.game.stake, run.settings.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
     halved = found.game.batch if found.game.batch < run.settings.batch else None
-    return Round(attribution, choice, patch, (), found.zone, found.stability, halved), found.game, repaired
+    return Round(attribution, choice, patch, (), found.live_range, found.stability, halved), found.game, repaired

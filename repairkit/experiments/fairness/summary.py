@@ -285,8 +285,8 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the attribution images.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold{' in each round' if options.rounds > 1 else ''}; {_range(valued)} filters were valued by exact flips.",
-        f"Live zone t0 = {_range_of([each.attribution.t0 for each in every])}: coalitions keep at least about that share of the "
-        f"filters live (0 is the Shapley value itself){'; below it single filters hardly change a score' if first.zone else ''}."
+        f"Live range t0 = {_range_of([each.attribution.t0 for each in every])}: coalitions keep at least about that share of the "
+        f"filters live (0 is the Shapley value itself){'; below it single filters hardly change a score' if first.live_range else ''}."
         if found.engine == "tmab"
         else f"Truncation below a worth of {found.truncation:g}."
         if found.truncation is not None

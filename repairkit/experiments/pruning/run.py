@@ -27,12 +27,12 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.patch import FrozenFilter, Patch, finite_or_none
 from repairkit.network.predict import predict
 from repairkit.network.structural_pruning import DependencyGraph, PrunedNetwork
-from repairkit.repair.attribute import attribute, charged, game_of, zone_of, zone_planned
+from repairkit.repair.attribute import attribute, charged, game_of, live_range_of, live_range_planned
 from repairkit.repair.choosing import check_guard
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
-from repairkit.shapley.live_range import Zone
+from repairkit.shapley.live_range import LiveRange
 
 SHARES = (0.3, 0.3, 0.4)
 """Of the images, that find, choose and report, unless told otherwise: the guard on accuracy needs many that choose."""
@@ -63,7 +63,7 @@ class PruningFindings:
         timings: images of a pass -> seconds of original and pruned in pairs, shape (pairs, 2).
         compared: removal curves beside those of baselines; None where nobody asked.
         rivals: what pruning by each baseline's order comes to.
-        zone, halved, passes, seconds: as in `repairkit.experiments.critical.run.CriticalFindings`.
+        live range, halved, passes, seconds: as in `repairkit.experiments.critical.run.CriticalFindings`.
     """
 
     split: Split
@@ -81,7 +81,7 @@ class PruningFindings:
     timings: dict[int, Floats]
     compared: Compared | None
     rivals: tuple[Rival, ...]
-    zone: Zone | None
+    live_range: LiveRange | None
     halved: int | None
     passes: dict[str, float]
     seconds: dict[str, float]
@@ -113,11 +113,11 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
     report, choosing = len(split.report), float(len(split.choose) * TRIES)
     found_on, rows = len(split.attribute), len(rows_of(options.compare))
     curves = planned(
-        options, images=found_on, points=len(ALONG) + 1, report=report, before=sum(zone_planned(options).values()), control=True
+        options, images=found_on, points=len(ALONG) + 1, report=report, before=sum(live_range_planned(options).values()), control=True
     )
     return (
         {"calibration": float(found_on)}
-        | zone_planned(options)
+        | live_range_planned(options)
         | {"attribution": options.budget}
         | {"choosing": choosing}
         | {"evaluation": float(report * (4 + len(ALONG))), "control": float(report * len(ALONG) * DRAWS)}
@@ -157,11 +157,11 @@ def prune(task: CriticalTask, run: Run, *, remove: bool = True) -> PruningFindin
         game = game_of(classifier, worth_on(task, found_on, run.settings), (found_on,), run.settings)
         run.spend(len(found_on))
     filters = game.filters
-    zone, t0 = zone_of(game, run, seed=run.settings.seed)
+    live_range, t0 = live_range_of(game, run, seed=run.settings.seed)
     with run.phase("attribution"):
         attribution = attribute(game, run, budget=run.settings.budget, seed=run.settings.seed, t0=t0, end="high")
         run.spend(sum(attribution.passes.values()))
-        attribution = charged(attribution, zone)
+        attribution = charged(attribution, live_range)
     order = least_first(filters, attribution)
     choose_on = task.images.subset(split.choose)
     tries: list[Try] = []
@@ -195,7 +195,7 @@ def prune(task: CriticalTask, run: Run, *, remove: bool = True) -> PruningFindin
     halved = game.batch if game.batch < run.settings.batch else None
     return PruningFindings(
         split, attribution, filters, order, tuple(tries), patch, pruned, networks, right, removal, sizes, work, timings, compared, rivals,
-        zone, halved, run.ledger.passes, run.ledger.seconds,
+        live_range, halved, run.ledger.passes, run.ledger.seconds,
     )  # fmt: skip
 
 

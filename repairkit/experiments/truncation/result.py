@@ -49,7 +49,7 @@ class TruncatedNetwork(Record):
     images: str
     filters: int
     classes: int
-    t0: float  # where the live zone begins
+    t0: float  # where the live range begins
     zone_measured: bool  # False where t0 was given
     dead_in_zone: float  # share of the orders that are dead once 1 - t0 of the filters are removed
 

@@ -18,12 +18,12 @@ from repairkit.experiments.truncation.evaluation import Fan
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, Probability, SubgroupRecall
-from repairkit.repair.attribute import game_of, within_memory, zone_of, zone_planned
+from repairkit.repair.attribute import game_of, live_range_of, live_range_planned, within_memory
 from repairkit.run.context import Run
 from repairkit.run.store import ARRAYS
 from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import Floats, Game
-from repairkit.shapley.live_range import Zone
+from repairkit.shapley.live_range import LiveRange
 from repairkit.shapley.workers import WorkerPool
 
 SHARES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.5)
@@ -98,7 +98,7 @@ class TruncationFindings:
         fan: who was right along every trajectory.
         measured: positions of the images that they were measured on.
         calibrated: positions of those that set the constants.
-        zone: where the live zone begins; None where t0 was given.
+        live_range: where the live range begins; None where t0 was given.
         t0: that begin, measured or given.
         halved: images of a pass, where memory ran out.
     """
@@ -106,7 +106,7 @@ class TruncationFindings:
     fan: Fan
     measured: Indices
     calibrated: Indices
-    zone: Zone | None
+    live_range: LiveRange | None
     t0: float
     halved: int | None
     passes: dict[str, float]
@@ -172,7 +172,7 @@ def parts_of(subject: Subject, options: Options, truncation: TruncationOptions) 
 
 
 def plan(subject: Subject, options: Options, truncation: TruncationOptions) -> dict[str, float]:
-    """Image passes that a network takes, by part; the live zone assumes that the network dies at a tenth of its filters.
+    """Image passes that a network takes, by part; the live range assumes that the network dies at a tenth of its filters.
 
     In a network of few filters some shares are the same number of them, which is measured once.
 
@@ -182,7 +182,7 @@ def plan(subject: Subject, options: Options, truncation: TruncationOptions) -> d
     measured, calibrated = parts_of(subject, options, truncation)
     return (
         {"calibration": float(len(calibrated))}
-        | zone_planned(options)
+        | live_range_planned(options)
         | {"trajectories": float(len(measured) * (2 + truncation.trajectories * len(truncation.shares)))}
     )
 
@@ -225,7 +225,7 @@ def measure(subject: Subject, run: Run, truncation: TruncationOptions) -> Trunca
 
     Args:
         subject: the network and its images.
-        run: of its settings, `t0` ("auto" measures where the live zone begins), `freeze_at`, `precision`, `seed`, `device` and `batch`.
+        run: of its settings, `t0` ("auto" measures where the live range begins), `freeze_at`, `precision`, `seed`, `device` and `batch`.
         truncation: how much is measured.
     """
     measured, calibrated = parts_of(subject, run.settings, truncation)
@@ -235,7 +235,7 @@ def measure(subject: Subject, run: Run, truncation: TruncationOptions) -> Trunca
         found_on = subject.images.subset(calibrated)
         calibrating = game_of(classifier, Probability(subject.objective).on(found_on), (found_on,), run.settings)
         run.spend(len(found_on))
-    zone, t0 = zone_of(calibrating, run, seed=run.settings.seed)
+    live_range, t0 = live_range_of(calibrating, run, seed=run.settings.seed)
     images = subject.images.subset(measured)
     game = NetworkGame(classifier, calibrating.filters, Accuracy().on(images), batch=run.settings.batch, precision=run.settings.precision)
     counts = counts_of(truncation.shares, game.n)
@@ -248,7 +248,7 @@ def measure(subject: Subject, run: Run, truncation: TruncationOptions) -> Trunca
     walked = np.stack([np.stack([whole, *right[piece.index]["right"], none]) for piece in pieces])
     fan = Fan((0, *counts, game.n), walked, images.labels, images.groups if subject.subgroups else None)
     halved = game.batch if game.batch < run.settings.batch else None
-    return TruncationFindings(fan, measured, calibrated, zone, t0, halved, run.ledger.passes, run.ledger.seconds)
+    return TruncationFindings(fan, measured, calibrated, live_range, t0, halved, run.ledger.passes, run.ledger.seconds)
 
 
 def walk_all(game: NetworkGame, pieces: Sequence[Trajectory], right: dict[int, Arrays], run: Run) -> None:

@@ -13,7 +13,7 @@ from repairkit.report.formatting import NONE, count, interval, percent
 from repairkit.result import Estimate
 
 DEATHS = "A network is at chance when its objective value cannot be told from one constant answer. Every filter that is frozen later then has a marginal contribution of pure noise. The paper ends a permutation once the objective value is below a fixed number. The last columns give the share of a permutation's evaluations that this saves, and the share of the objective value that it credits to no filter."
-ZONES = "The default engine truncates by size: it draws coalitions that keep at least the share t0 of the filters. With t0 = auto the live range begins where single filters begin to change the score. Accuracy need not be high there."
+LIVE_RANGES = "The default engine truncates by size: it draws coalitions that keep at least the share t0 of the filters. With t0 = auto the live range begins where single filters begin to change the score. Accuracy need not be high there."
 CURVES = "None frozen is the whole network; all frozen is the same constant answer to every image."
 GLOSSARY_METRICS = (
     "Accuracy",
@@ -33,7 +33,7 @@ def sections(result: TruncationResult, figures: Sequence[Figure]) -> list[Sectio
     """The report between the verdict and the glossary; `figures` are those of the result."""
     return [
         Section("deaths", "When networks are at chance, and what truncation saves", blocks(DEATHS, deaths(result))),
-        Section("zones", "Where the live range begins", blocks(ZONES, zones(result))),
+        Section("live-ranges", "Where the live range begins", blocks(LIVE_RANGES, live_ranges(result))),
         Section("curves", "Objective value as filters are frozen", blocks(CURVES, *curves(result))),
         *comparison_tables.sections(result),
         *closing_sections(result, figures, title="Method and cost"),
@@ -107,7 +107,7 @@ def deaths(result: TruncationResult) -> Table:
     return Table("deaths", caption, ("Network", *heads), ("text", *numbers), (rows,))
 
 
-def zones(result: TruncationResult) -> Table:
+def live_ranges(result: TruncationResult) -> Table:
     """Where the live range begins."""
     rows = tuple(
         (
@@ -120,7 +120,7 @@ def zones(result: TruncationResult) -> Table:
         for network in result.extra.networks
     )
     heads = ("Network", "t0", "How", "Filters frozen there", "Orders at chance there")
-    return Table("zones", "The live range beside the orders", heads, ("text", "number", "text", "number", "number"), (rows,))
+    return Table("live-ranges", "The live range beside the orders", heads, ("text", "number", "text", "number", "number"), (rows,))
 
 
 def curves(result: TruncationResult) -> list[Table]:

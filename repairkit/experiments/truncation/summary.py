@@ -44,7 +44,7 @@ def summarise(
                 filters=found.fan.filters,
                 classes=len(subject.model.classifier.classes),
                 t0=found.t0,
-                zone_measured=found.zone is not None,
+                zone_measured=found.live_range is not None,
                 dead_in_zone=judged[0].dead_at(1 - found.t0),
             )
         )
@@ -93,10 +93,10 @@ def worth_curves(curves: Sequence[TruncationCurve]) -> list[TruncationCurve]:
 
 
 def verdict(networks: Sequence[TruncatedNetwork], curves: Sequence[TruncationCurve], orders: int, level: float) -> Verdict:
-    """How early the networks die, what truncation saves, and where the live zone lies."""
+    """How early the networks die, what truncation saves, and where the live range lies."""
     own = worth_curves(curves)
     first = True
-    died, saved, zones = [], [], []
+    died, saved, live_ranges = [], [], []
     for network, curve in zip(networks, own, strict=True):
         interval = f"{level:.0%} interval: " if first else ""
         died.append(
@@ -114,11 +114,11 @@ def verdict(networks: Sequence[TruncatedNetwork], curves: Sequence[TruncationCur
                 f"{_percent(curve.saved.value)} of its evaluations ({_range(curve.saved)}) and credits "
                 f"{_percent(curve.given_up.value)} of the worth to no filter ({_range(curve.given_up)})."
             )
-        zones.append(
-            f"{'Measured, the' if network.zone_measured else 'The'} live zone of {curve.network} begins at t0 = {network.t0:g}, with up to about "
+        live_ranges.append(
+            f"{'Measured, the' if network.zone_measured else 'The'} live range of {curve.network} begins at t0 = {network.t0:g}, with up to about "
             f"{_percent(1 - network.t0)} of the filters removed; there it is dead in {_percent(network.dead_in_zone)} of the orders."
         )
-    return Verdict(outcome="measured", headline=f"{'; '.join(died)}.", sentences=[*saved, *zones], worse=[])
+    return Verdict(outcome="measured", headline=f"{'; '.join(died)}.", sentences=[*saved, *live_ranges], worse=[])
 
 
 def method(
@@ -146,10 +146,10 @@ def method(
         "The paper's walk judges the end on the 128 images of its permutation, here it is judged on all images measured on.",
     ]
     sentences += [
-        f"Live zone of {subject.name}: the least size on a grid at which single filters still change the score, from {found.zone.passes:,.0f} image "
-        f"passes on the images that set the constants (sizes {found.zone.grid[0]:g} to {found.zone.grid[-1]:g} were tried)."
+        f"Live range of {subject.name}: the least size on a grid at which single filters still change the score, from {found.live_range.passes:,.0f} image "
+        f"passes on the images that set the constants (sizes {found.live_range.grid[0]:g} to {found.live_range.grid[-1]:g} were tried)."
         for subject, found in zip(subjects, findings, strict=True)
-        if found.zone is not None
+        if found.live_range is not None
     ]
     sentences += [
         f"Memory ran out with {subject.name}, whose passes then carried {found.halved} images in place of {options.batch}."

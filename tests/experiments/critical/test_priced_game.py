@@ -88,6 +88,6 @@ def test_a_dead_network_is_told_although_every_filter_has_a_price():
             parameter.zero_()
     game = PricedGame(model_game(network, Probability(Accuracy()).on(labelled(12))), np.full(12, 0.1))
     found = estimate(game, engine="tmab", budget=4_000, top_k=3, end="high", min_live=0.5, control=True)
-    with pytest.raises(GameError, match="live zone"):
+    with pytest.raises(GameError, match="live range"):
         check_priced_alive(found, 0.5 * game.prices)
     check_priced_alive(estimate(games()[1], engine="tmab", budget=4_000, top_k=3, end="high", min_live=0.5), 0.5 * PRICES)
