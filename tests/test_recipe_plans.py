@@ -67,3 +67,18 @@ def test_a_header_states_the_minutes_of_the_committed_embedded_run(file):
     took = sum(kinds.read(result).reproduction.minutes for result in results)
     assert 0 < took <= 1.5 * float(stated[1])
     assert float(stated[1]) <= 2.5
+
+
+EMBEDDED = Path(__file__).parent.parent / "reports" / "embedded"
+QUICK = ("correlation_attack_accuracy", "fig8_sample_efficiency", "fig5_truncation")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(file.stem, marks=() if file.stem in QUICK else pytest.mark.extended) for file in sorted(RECIPES.glob("*.toml"))],
+)
+def test_a_plan_is_within_a_tenth_of_what_the_embedded_run_booked(name):
+    code, stdout, stderr = call("run", RECIPES / f"{name}.toml", "--embedded", "--threads", "1", "--dry-run", "--json")
+    assert code == 0, stderr
+    booked = json.loads((EMBEDDED / name / "result.json").read_text())["costs"]
+    assert sum(json.loads(stdout)["passes"].values()) == pytest.approx(sum(cost["passes"] for cost in booked), rel=0.1)
