@@ -15,7 +15,7 @@ from repairkit.alternatives.choosing import Scored, best, beyond, score
 from repairkit.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds
 from repairkit.alternatives.last_layer import STRENGTHS, refit
 from repairkit.attacks.generate import Booleans
-from repairkit.data.images import LabelledImages, together
+from repairkit.data.images import LabelledImages, concatenate
 from repairkit.errors import RepairkitError
 from repairkit.evaluation.splits import Split
 from repairkit.models.finetuning import finetune
@@ -299,7 +299,7 @@ def _run(fold: Fold, rate: float) -> Arrays:
 
     finetune(
         fold.classifier,
-        together(*fold.learned_from),
+        concatenate(*fold.learned_from),
         epochs=EPOCHS,
         learning_rate=rate,
         seed=fold.seed,

@@ -39,20 +39,17 @@ def load(
     r"""Load the aligned faces, labelled 0 female and 1 male, in the subgroups women and men.
 
     Args:
-        root: the folder `celeba`, which holds `img_align_celeba/`, `list_attr_celeba.txt` and
-            `list_eval_partition.txt` (needed unless `split` is "all"), or its parent.
+        root: the folder `celeba` or its parent. It holds `img_align_celeba/`, `list_attr_celeba.txt` and, unless `split` is "all",
+            `list_eval_partition.txt`.
         split: the published part to load.
-        limit: load only the first so many images of that part, in the order of the list.
+        limit: load at most this many images, in the order of the list.
         size: side of the images in pixels.
-        crop: the square to keep. The aligned images are 178 x 218 pixels with the eyes near row
-            111 and the mouth near row 152; the default keeps rows 77 to 184 and columns 36 to 143,
-            a face from forehead to chin, much as the defaults for PPB and UTKFace frame it.
+        crop: the square to keep. By default rows 77 to 184 and columns 36 to 143 of 178 x 218 pixels: forehead to chin, as for PPB and UTKFace.
         cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
 
     Raises:
-        DataError: a missing folder or file, a list that is cut short or holds another value than
-            it should, an image that is missing or cannot be decoded, or no image of one gender.
+        DataError: files are missing or damaged, or one gender has no image.
         UsageError: an unknown split or a limit below 1.
 
     Example:
@@ -80,15 +77,11 @@ def load(
     groups = np.array([GROUPS[label] for label in labels], dtype=np.str_)
     require_groups(groups.tolist(), GROUPS, name="CelebA", remedy="raise the limit or choose another split")
     present = {path.name for path in (folder / IMAGES).iterdir()}
-    for file in files:
-        if file not in present:
-            raise DataError(
-                f"CelebA: {ATTRIBUTES} lists {file}, which is not in {folder / IMAGES}; unpack img_align_celeba.zip there again"
-            )
+    if missing := next((file for file in files if file not in present), None):
+        raise DataError(f"CelebA: {ATTRIBUTES} lists {missing}, which is not in {folder / IMAGES}; unpack img_align_celeba.zip there again")
     paths = [folder / IMAGES / file for file in files]
-    pixels = decode(paths, size=size, crop=crop, cache=cache, name="CelebA", progress=progress)
     return LabelledImages(
-        pixels=pixels,
+        pixels=decode(paths, size=size, crop=crop, cache=cache, name="CelebA", progress=progress),
         labels=labels,
         groups=groups,
         classes=CLASSES,
@@ -112,7 +105,7 @@ def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise DataError(f"CelebA: cannot read {path} ({reason}); download {path.name} again") from None
 
 
@@ -122,7 +115,7 @@ def _read_males(path: Path) -> dict[str, int]:
     rows = [line.split() for line in lines if line.strip()]
     if not count.strip().isdecimal() or int(count) != len(rows):
         raise DataError(
-            f"CelebA: the first line of {path} must count the rows below, it says {count[:40]!r} above {len(rows)}; download it again"
+            f"CelebA: the first line of {path} must count the rows below, got {count[:40]!r} above {len(rows)} rows; download it again"
         )
     attributes = names.split()
     if "Male" not in attributes:
@@ -139,7 +132,7 @@ def _read_males(path: Path) -> dict[str, int]:
 
 
 def _select(males: dict[str, int], path: Path, part: str) -> dict[str, int]:
-    """Those files that belong to a part of the published partition."""
+    """The files that belong to one part of the published partition."""
     parts = {}
     for number, line in enumerate(_read_lines(path), start=1):
         match line.split():
@@ -150,5 +143,5 @@ def _select(males: dict[str, int], path: Path, part: str) -> dict[str, int]:
             case _:
                 raise DataError(f"CelebA: expected a file and 0, 1 or 2 in line {number} of {path}, got {line[:40]!r}; download it again")
     if unknown := [file for file in males if file not in parts]:
-        raise DataError(f"CelebA: {path} says nothing of {unknown[0]} ({len(unknown)} files in all); download it again")
+        raise DataError(f"CelebA: {path} does not list {unknown[0]} ({len(unknown)} files are missing); download it again")
     return {file: male for file, male in males.items() if parts[file] == part}

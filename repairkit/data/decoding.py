@@ -1,4 +1,4 @@
-"""Image files, decoded once into a uint8 memory map that later runs open in no time."""
+"""Image files are decoded once into a uint8 memory map, which later runs open."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ from repairkit.files import cache_directory, replacing, write_text
 
 Progress = Callable[[int, int], None]
 
-RECIPE = 1  # raise it when `decode` makes other pixels of the same file: older cached files are then left aside
+_UNDECODABLE = (
+    *(OSError, SyntaxError, ValueError, IndexError, TypeError, RuntimeError, MemoryError, struct.error),
+    Image.DecompressionBombError,
+)
+RECIPE = 1  # raise it when `decode` makes other pixels of the same file, so that older cached files are not used
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A square cut out of an image before it is resized.
-
-    Its centre lies at half the width; where it would leave the image it is moved back inside.
-
-    Attributes:
-        share: side of the square over the short side of the image, in (0, 1].
-        height: centre of the square over the height of the image, in [0, 1], 0 at the top.
+    """A square cut out of an image before it is resized, centred at half the width and moved inside the image where it would leave it.
 
     Raises:
         UsageError: a number outside its range.
@@ -43,8 +41,8 @@ class Crop:
         True
     """
 
-    share: float = 1.0
-    height: float = 0.5
+    share: float = 1.0  # side of the square over the short side of the image, in (0, 1]
+    height: float = 0.5  # centre of the square over the height of the image, in [0, 1], 0 at the top
 
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and 0 <= self.height <= 1):
@@ -81,18 +79,16 @@ def decode(
 ) -> Pixels:
     """Decode image files, or open what an earlier call decoded from the same files.
 
-    Each image is turned upright (EXIF orientation), laid on white where it is transparent, made
-    RGB, cropped, and resized with Pillow's antialiased bicubic filter. The cached file is keyed by
-    every path, file size and modification time and by `size` and `crop`, and is written whole or
-    not at all.
+    Images are turned upright (EXIF), laid on white where transparent, made RGB, cropped and resized (antialiased bicubic). The key of the
+    cached file covers each path, file size and modification time, `size` and `crop`. The cached file is written whole or not at all.
 
     Args:
         paths: the files, in the order of the result.
         size: side of the result in pixels.
-        name: what to call this set in messages and in the name of the cached file.
-        crop: the square to keep; None keeps the whole image, squeezed into a square if it is none.
+        name: name of the data set in messages and of the cached file.
+        crop: the square to keep; None squeezes the whole image into a square.
         cache: folder of decoded images; by default `images` in `repairkit.files.cache_directory()`.
-        progress: called as `progress(done, total)` after each image; not called when the cache serves.
+        progress: called as `progress(done, total)` after each image that is decoded.
 
     Returns:
         Read-only memory map, uint8, shape (N, size, size, 3), RGB.
@@ -124,15 +120,7 @@ def decode(
 
 
 def hash_files(paths: Sequence[Path], *, name: str, cache: str | Path | None = None) -> npt.NDArray[np.str_]:
-    """Hash what is in image files, or read what an earlier call hashed, whatever size and crop they are decoded to.
-
-    Args:
-        paths: the files, in the order of the result.
-        name: what to call this set in messages and in the name of the cached file.
-        cache: as in `decode`.
-
-    Returns:
-        First 16 hex digits of the SHA-256 of each file's bytes, shape (N,).
+    """First 16 hex digits of the SHA-256 of each file's bytes, shape (N,); cached as in `decode`.
 
     Raises:
         DataError: a file that cannot be read, or a cache that cannot be written.
@@ -175,7 +163,7 @@ def _unwritable(name: str, folder: Path, error: OSError) -> DataError:
 
 
 def _key(paths: Sequence[Path], about: str, name: str) -> str:
-    """Hash of all that decides what is kept; full paths, because two folders may hold files of equal names, sizes and times."""
+    """Hash of what decides the content. Paths are absolute: files of two folders may agree in name, size and time."""
     digest = hashlib.sha256(f"{about}\n".encode())
     for path in paths:
         try:
@@ -204,23 +192,13 @@ def _square(path: Path, *, size: int, crop: Crop | None, name: str) -> Image.Ima
                 raise DataError(f"{name}: expected 8 bits a channel, {path} has mode {image.mode}; convert the file to 8 bits")
             part = image if crop is None else image.crop(crop.box(image.width, image.height))
             return _opaque(part).resize((size, size), Image.Resampling.BICUBIC)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        IndexError,
-        TypeError,
-        RuntimeError,
-        MemoryError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except _UNDECODABLE as error:
         reason = " ".join(str(error).replace(repr(str(path)), "").split()) or type(error).__name__
         raise DataError(f"{name}: cannot decode the image {path} ({reason}); replace the file or take it off the list") from error
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """As RGB; what lies under transparent pixels is arbitrary, so white takes its place."""
+    """As RGB, on white: the colours of transparent pixels are arbitrary."""
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
     layer = image.convert("RGBA")
@@ -228,24 +206,16 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def existing_folder(root: str | Path, *, name: str, holds: str) -> Path:
-    """`root` as a Path.
-
-    Raises:
-        DataError: it is no folder; the message says what it should hold.
-    """
+    """`root` as a Path; a `DataError` says what it should hold where it is not a folder."""
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
-        raise DataError(f"{name}: expected a folder at {folder} holding {holds}, found {found}; give the folder that holds the data set")
+        there = "a file" if folder.exists() else "nothing"
+        raise DataError(f"{name}: expected a folder at {folder} holding {holds}, found {there}; give the folder that holds the data set")
     return folder
 
 
-def require_groups(found: Iterable[str], expected: Collection[str], *, name: str, remedy: str) -> None:
-    """Check that every expected subgroup has an image.
-
-    Raises:
-        DataError: naming the empty subgroups and the remedy.
-    """
-    present = set(found)
-    if empty := [group for group in expected if group not in present]:
+def require_groups(present: Iterable[str], expected: Collection[str], *, name: str, remedy: str) -> None:
+    """Raise a `DataError` with the remedy unless every expected subgroup has an image."""
+    groups = set(present)
+    if empty := [group for group in expected if group not in groups]:
         raise DataError(f"{name}: expected images of every subgroup, found none of {', '.join(empty)}; {remedy}")

@@ -1,11 +1,10 @@
-"""Scikit-learn's handwritten digits: what the embedded default networks are fitted on and repaired with.
+"""Scikit-learn's handwritten digits, on which the embedded networks are fitted and repaired.
 
-1,797 digits of 8 x 8 pixels (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI 1998),
-drawn larger, in grey on grey and with grain. 60 of each class, 600 in all, train the network; the other 1,197, between 114
-and 123 of each class, are held out for finding, choosing and reporting. Which is which is fixed and no seed
-changes it, so that no report shows an image that the cached network was trained on.
+The 1,797 digits of 8 x 8 pixels (Alpaydin & Kaynak, UCI 1998) are enlarged, grey on grey, with noise. 60 of each class train the network.
+The other 1,197, between 114 and 123 of each class, are held out for attribution, selection and test. No seed changes this split, so that no
+report shows an image that a cached network was trained on.
 
-`typed_digits` are another data set of the same classes: digits of twelve typefaces, reduced and drawn as the handwritten ones.
+`typed_digits` is another data set of the same classes: digits of twelve typefaces in the same form.
 """
 
 from __future__ import annotations
@@ -21,71 +20,63 @@ from PIL import Image, ImageDraw, ImageFont
 from repairkit.data.images import Indices, LabelledImages, Pixels, hash_pixels
 from repairkit.errors import UsageError
 
-SIZE = 75
-"""Side in pixels: the least that Inception-v3 takes."""
+SIZE = 75  # side in pixels: the least that Inception-v3 takes
 CLASSES = tuple("0123456789")
 TRAINING_PER_CLASS = 60
 PAPER, INK = 96, 160
 GRAIN = 12
 """Grey levels of paper and ink, and the standard deviation of the noise on each pixel and channel.
 
-Low contrast makes a change of 16/255 a large one; grain makes the network bear noise, so that an attack on it is one.
-Without grain, uniform noise of 16/255 took Inception-v3 from .93 to .55, and targeted PGD of that size reached its target on 26 of 32
-digits (eight epochs). With a grain of 8 the accuracy under noise was .88 and PGD reached 47 of 48, with 20 it was .94 and 46 (five).
+Low contrast makes a change of 16/255 large. Noise makes the network robust to noise, so that an attack needs more than noise. Without it,
+uniform noise of 16/255 took Inception-v3 from .93 to .55. With a standard deviation of 8, accuracy under noise was .88 and PGD reached 47
+of 48 targets; with 20 it was .94 and 46.
 """
 
 TYPEFACES = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold"),
     *("STIXGeneral", "STIXGeneralBol", "cmr10", "cmb10", "cmss10", "cmtt10"),
 )
-"""Of the typed digits; they come with matplotlib, so that the machine's own fonts do not matter."""
+"""Typefaces of the typed digits. Matplotlib ships them, so that the fonts of the machine do not matter."""
 
 _SPLIT_SEED, _GRAIN_SEED = 20, 21
 _FINE = 256  # side in pixels that typed digits are drawn at before they are reduced to 8 x 8
 
 
 def training_digits(*, size: int = SIZE) -> LabelledImages:
-    """The 600 digits that the embedded default is fitted on, 60 of each class, in an order of no meaning.
-
-    Args:
-        size: side of the images in pixels.
+    """The 600 digits that an embedded network is fitted on, 60 of each class, shuffled; `size` is their side in pixels.
 
     Example:
         >>> digits = training_digits(size=16)
         >>> digits.pixels.shape, digits.groups[:3].tolist() == [str(label) for label in digits.labels[:3]]
         ((600, 16, 16, 3), True)
     """
-    return _draw("handwritten digits (training part)", size, held_out=False)
+    return _load("handwritten digits (training part)", size, held_out=False)
 
 
 def held_out_digits(*, size: int = SIZE) -> LabelledImages:
-    """The other 1,197 digits, of which an embedded default has seen none.
-
-    Args:
-        size: side of the images in pixels.
+    """The 1,197 digits that no embedded network is fitted on.
 
     Example:
         >>> len(held_out_digits(size=16))
         1197
     """
-    return _draw("handwritten digits (held out)", size, held_out=True)
+    return _load("handwritten digits (held out)", size, held_out=True)
 
 
 def typed_digits(n: int, *, size: int = SIZE, seed: int = 0) -> LabelledImages:
-    """Digits of twelve typefaces, each in a size, place and slant of its own; an embedded default was fitted on none such.
+    """Digits of twelve typefaces, each with a random size, place and slant; no embedded network is fitted on them.
 
-    As the handwritten ones they are reduced to the share of ink in 8 x 8 squares, in 17 levels, and enlarged from there, with the
-    same greys and grain. They fill .9 to 1 of the height, lie at most a quarter of an original pixel off the centre and are turned by
-    at most 10 degrees. They are harder to read for whoever learned from handwriting: a support vector machine fitted on
-    the training digits reads .98 of the held-out ones and .72 of these (of the sixes .08, which scikit-learn's writers leave open).
+    They are reduced to 17 levels of ink in 8 x 8 squares, then enlarged with the greys and noise of the handwritten digits. They fill .9 to 1
+    of the height, lie at most a quarter of an original pixel off the centre and are turned by at most 10 degrees. A support vector machine
+    fitted on the training digits reads .98 of the held-out digits and .72 of the typed ones.
 
     Args:
-        n: how many; the classes take turns, and the first k are the same for every n.
+        n: how many. The classes take turns, and the first k digits are the same for every n.
         size: side of the images in pixels.
-        seed: of typefaces, sizes, places, slants and grain; same seed and version of Pillow: same digits.
+        seed: of typefaces, sizes, places, slants and noise. The same seed and version of Pillow give the same digits.
 
     Raises:
-        UsageError: fewer than one digit, or fewer pixels than the originals have.
+        UsageError: fewer than one digit, or fewer than 8 pixels.
 
     Example:
         >>> digits = typed_digits(12, size=16, seed=0)
@@ -112,7 +103,7 @@ def typed_digits(n: int, *, size: int = SIZE, seed: int = 0) -> LabelledImages:
     )
 
 
-def _draw(name: str, size: int, *, held_out: bool) -> LabelledImages:
+def _load(name: str, size: int, *, held_out: bool) -> LabelledImages:
     from sklearn.datasets import load_digits
 
     _check_size(size)
@@ -144,7 +135,7 @@ def _part(labels: Indices, *, held_out: bool) -> Indices:
 
 def _check_size(size: int) -> None:
     if size < 8:
-        raise UsageError(f"expected digits of at least 8 pixels, got {size}; they have 8 x 8")
+        raise UsageError(f"expected digits of at least 8 pixels, got {size}; the originals have 8 x 8")
 
 
 def _greys(levels: npt.NDArray[np.float64]) -> Pixels:
@@ -153,7 +144,7 @@ def _greys(levels: npt.NDArray[np.float64]) -> Pixels:
 
 
 def _enlarge(original: Pixels, size: int, rng: np.random.Generator) -> Pixels:
-    """The digit in size x size pixels of three channels, with a grain of its own."""
+    """The digit in size x size pixels of three channels, with noise."""
     grey = np.asarray(Image.fromarray(original).resize((size, size), Image.Resampling.BICUBIC))
     grain = GRAIN * rng.standard_normal((size, size, 3))
     return np.clip(np.rint(grey[..., None] + grain), 0, 255).astype(np.uint8)
@@ -170,7 +161,7 @@ def _typed(digit: str, face: str, rng: np.random.Generator) -> npt.NDArray[np.fl
     angle = math.radians(rng.uniform(-10, 10))
     right_by, down_by = rng.uniform(-0.25, 0.25, size=2) * _FINE / 8
     cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
-    # Where on the canvas each point of the result comes from, as Pillow asks for it.
+    # Pillow wants the map from points of the result to points of the canvas.
     x, y = middle + right_by, middle + down_by
     back = (cosine, sine, middle - cosine * x - sine * y, -sine, cosine, middle + sine * x - cosine * y)
     turned = canvas.transform((_FINE, _FINE), Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)

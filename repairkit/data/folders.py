@@ -1,4 +1,4 @@
-"""Folders of images as ImageNet and its subsets come: one folder per class, or one folder and a list.
+"""Folders of images in the layouts of ImageNet and its subsets: one folder per class, or one folder and an annotation file.
 
 O. Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge, IJCV 2015.
 """
@@ -22,26 +22,22 @@ from repairkit.data.decoding import Crop, Progress, decode, existing_folder, has
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, DataWarning, UsageError
 
-PRESET_CROP = Crop(share=0.875)
-"""What torchvision's presets keep of a photograph: 224 pixels of a short side of 256."""
+PRESET_CROP = Crop(share=0.875)  # torchvision's presets keep 224 pixels of a short side of 256
 
 LAYOUTS = (
-    "class folders (one folder of images for each class, called by its synset or name), "
-    "or images with one annotation file (.txt, .tsv or .csv, a line for each image: file, then synset, name or number of its class, "
-    "such as tiny-imagenet's val_annotations.txt)"
+    "class folders (one folder of images per class, named by its synset or name), or images with one annotation file "
+    "(.txt, .tsv or .csv, one line per image: file, then synset, name or number of its class)"
 )
 CLASS_LISTS = ("classes.tsv", "LOC_synset_mapping.txt")
-"""A class a line, in the order of the network's outputs: synset, then its names."""
-NAME_LIST = "words.txt"
-"""The same for any synsets, in an order of no meaning."""
+"""Files with one class per line, synset and names, in the order of the network's outputs."""
+NAME_LIST = "words.txt"  # the same in arbitrary order
 
 _NO_ANNOTATIONS = {*CLASS_LISTS, NAME_LIST, "wnids.txt"}
 _ENDINGS = (".jpg", ".jpeg", ".png")
 _SYNSET = re.compile(r"n\d{8}")
 _HEADERS = {"imageid", "file", "filename", "image", "path", "name"}
 
-_Listed = list[tuple[Path, str]]
-"""Images, each with its class as the folder or the annotation file has it."""
+_Listed = list[tuple[Path, str]]  # images with their class in the folder or the annotation file
 
 
 def load(
@@ -59,20 +55,19 @@ def load(
 ) -> LabelledImages:
     r"""Load labelled images; the subgroup of each is the name of its class.
 
-    Two layouts are read. *Class folders*: `n01440764/*.JPEG`, also deeper as in tiny-imagenet's
-    `n01440764/images/*.JPEG`. *Flat*: images in the folder, in its folder `images` or in its only folder, and beside
-    them one annotation file with a line for each image, split at tabs, commas (.csv) or blanks: the file, with or
-    without its ending, then its class; what follows is not read. So are `val_annotations.txt` (tiny-imagenet),
-    `val.txt` (Caffe; numbers from 0) and `LOC_val_solution.csv` (Kaggle). The development kit's ground truth, numbers
-    in an order of their own and no files, is not.
+    Two layouts are read.
 
-    The order of the classes is that of the network's outputs:
+    - *Class folders*: `n01440764/*.JPEG`, also deeper as in tiny-imagenet's `n01440764/images/*.JPEG`.
+    - *Flat*: images in the folder, in its folder `images` or in its only folder, and one annotation file. A line of it holds the file, with
+      or without its ending, and the class, split at tabs, commas (.csv) or blanks. Examples are tiny-imagenet's `val_annotations.txt`, Caffe's
+      `val.txt` (numbers from 0) and Kaggle's `LOC_val_solution.csv`. The development kit's ground truth names no files and is refused.
 
-    1. as `classes.tsv` or `LOC_synset_mapping.txt` lists them, in `root` or in the folder that holds it;
-    2. else sorted, as torchvision's `ImageFolder` has them. All 1,000 synsets of ImageNet get torchvision's names;
-       other synsets those in `words.txt`, where it is there. Of several names ("cougar, puma") the first is taken, and
-       all where the first is not the name of one class alone;
-    3. where `classes` is given, the names found so are looked up in it, so that a part of the classes will do.
+    Classes have the order of the network's outputs:
+
+    1. the order of `classes.tsv` or `LOC_synset_mapping.txt` in `root` or its parent;
+    2. else sorted, as in torchvision's `ImageFolder`. All 1,000 synsets of ImageNet get torchvision's names, other synsets those of `words.txt`.
+       Of several names ("cougar, puma") the first is used where it is unique;
+    3. with `classes`, these names are looked up in it, so that a part of the classes is enough.
 
     Classes that are all numbers are the network's outputs, from 0.
 
@@ -80,19 +75,17 @@ def load(
         root: the folder, or one that holds it under the name in `parts`.
         size: side of the images in pixels.
         classes: names of the network's classes, in the order of its outputs.
-        per_class: load at most so many images of a class, spread evenly over its sorted files.
-        parts: folders in `root` that are pooled, such as ("train", "val"). By default "val" where there is one, else
-            `root` itself.
+        per_class: load at most this many images of a class, spread evenly over its sorted files.
+        parts: folders in `root` that are pooled, such as ("train", "val"). By default "val" where it exists, else `root` itself.
         annotations: the annotation file, where a folder holds several texts.
-        crop: the square to keep. By default torchvision's preset, the central .875 of the short side, where half of
-            the images or more have the pixels for it, else the whole central square (small images, cut before).
+        crop: the square to keep. By default torchvision's preset, the central .875 of the short side, where at least half of the images are
+            large enough, else the whole central square.
         cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
-        name: what to call this set in messages and reports.
+        name: name of the set in messages and reports.
 
     Raises:
-        DataError: a folder in neither layout, or a missing part; an annotation file that does not fit; fewer than two
-            classes; a class that the list of classes or the network does not have; an image that is missing or cannot be decoded.
+        DataError: neither layout, fewer than two classes, a class that is not listed, or a missing or damaged file.
         UsageError: fewer than one image per class.
 
     Warns:
@@ -154,7 +147,7 @@ def _list_images(folder: Path, annotations: Path | None, name: str) -> _Listed:
     if annotations is None and len(texts) > 1:
         raise DataError(
             f"{name}: expected one annotation file in {folder}, found {', '.join(path.name for path in texts)}; "
-            "take the others away, or say which with --annotation-file (from Python: annotations)"
+            "remove the others, or choose one with --annotation-file"
         )
     return _annotated(loose, annotations or texts[0], name)
 
@@ -170,8 +163,8 @@ def _annotated(images: Sequence[Path], file: Path, name: str) -> _Listed:
     rows = _rows(file, name)
     if rows and all(len(cells) == 1 and cells[0].isdecimal() for _, cells in rows):
         raise DataError(
-            f"{name}: {file} holds bare numbers, as the ground truth of ImageNet's development kit does: they name no files and count classes in an "
-            "order of their own; put LOC_val_solution.csv (Kaggle) there in its place, or sort the images into a folder for each synset"
+            f"{name}: {file} holds only numbers, as the ground truth of ImageNet's development kit does, and names no files; "
+            "replace it by LOC_val_solution.csv (Kaggle), or sort the images into one folder per synset"
         )
     for number, cells in rows:
         if number == 1 and cells and cells[0].casefold() in _HEADERS:
@@ -183,16 +176,14 @@ def _annotated(images: Sequence[Path], file: Path, name: str) -> _Listed:
         path = by_name.get(Path(cells[0]).name)
         if path is None:
             raise DataError(
-                f"{name}: {file.name} lists {cells[0]} in line {number}, which is not in {file.parent}; restore it or take it off the list"
+                f"{name}: {file.name} lists {cells[0]} in line {number}, which is not in {file.parent}; restore it or remove the line"
             )
-        first = cells[1].split()[0]  # Kaggle's lists go on with boxes
-        key = first if _SYNSET.fullmatch(first) else cells[1]
+        word = cells[1].split()[0]  # in Kaggle's lists boxes follow
+        key = word if _SYNSET.fullmatch(word) else cells[1]
         if listed.setdefault(path, key) != key:
-            raise DataError(f"{name}: {file} gives {cells[0]} the class {listed[path]} and, in line {number}, {key}; keep one of the lines")
+            raise DataError(f"{name}: {file} gives {cells[0]} the class {listed[path]} and, in line {number}, {key}; keep one line")
     if skipped := len(images) - len(listed):
-        warnings.warn(
-            f"{name}: skipped {skipped} images that {file} does not list; add them to it to have them loaded", DataWarning, stacklevel=4
-        )
+        warnings.warn(f"{name}: skipped {skipped} images that {file} does not list; add them to it to load them", DataWarning, stacklevel=4)
     return sorted(listed.items())
 
 
@@ -210,30 +201,30 @@ def _read_lines(file: Path, name: str) -> list[str]:
     try:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise DataError(f"{name}: cannot read {file} ({reason}); restore it or save it as UTF-8") from None
 
 
-def _order(folder: Path, found: set[str], classes: Sequence[str] | None, name: str) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The column of each class that the images have, and the names of all columns."""
-    if len(found) < 2:
+def _order(folder: Path, keys: set[str], classes: Sequence[str] | None, name: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The output of the network for each class of the images, and the names of all outputs."""
+    if len(keys) < 2:
         raise DataError(
-            f"{name}: expected images of at least two classes in {folder}, found only {', '.join(found)}; give the folder that holds all"
+            f"{name}: expected images of at least two classes in {folder}, found only {', '.join(keys)}; give the folder that holds all"
         )
     table = _read_names(folder, CLASS_LISTS, name)
-    if table.keys().isdisjoint(found) and all(key.isdecimal() for key in found):
-        highest = max(map(int, found))
+    if table.keys().isdisjoint(keys) and all(key.isdecimal() for key in keys):
+        highest = max(map(int, keys))
         names = _names(list(table), table) or tuple(classes or ()) or _numbered(highest)
         if highest >= len(names):
             raise DataError(f"{name}: expected numbers of classes in 0 .. {len(names) - 1}, found {highest} in {folder}; they count from 0")
-        return {key: int(key) for key in found}, names
-    keys = list(table) or sorted(found)
-    if unknown := sorted(found - set(keys)):
+        return {key: int(key) for key in keys}, names
+    columns = list(table) or sorted(keys)
+    if unknown := sorted(keys - set(columns)):
         raise DataError(
-            f"{name}: the images in {folder} have the class {unknown[0]}, which its list of {len(keys)} classes does not "
-            f"({len(unknown)} such classes); add it to the list or take the images away"
+            f"{name}: the images in {folder} have the class {unknown[0]}, which is not in its list of {len(columns)} classes "
+            f"({len(unknown)} such classes); add it to the list or remove the images"
         )
-    return {key: column for column, key in enumerate(keys)}, _names(keys, table or _read_names(folder, (NAME_LIST,), name))
+    return {key: column for column, key in enumerate(columns)}, _names(columns, table or _read_names(folder, (NAME_LIST,), name))
 
 
 def _numbered(highest: int) -> tuple[str, ...]:
@@ -241,20 +232,22 @@ def _numbered(highest: int) -> tuple[str, ...]:
 
 
 def _read_names(folder: Path, files: Sequence[str], name: str) -> dict[str, str]:
-    """Names by synset, in the order of the first such file in the folder or the one that holds it; empty without one."""
+    """Names by synset, as the first of these files in the folder or its parent lists them; empty without such a file."""
     for file in (place / file for place in (folder, folder.absolute().parent) for file in files):
         if file.is_file():
             lines = [line.strip() for line in _read_lines(file, name) if line.strip()]
             pairs = [line.split("\t" if "\t" in line else None, maxsplit=1) for line in lines]
             table = {pair[0].strip(): pair[-1].strip() for pair in pairs}
             if len(table) < len(pairs):
-                raise DataError(f"{name}: {file} lists {len(pairs)} classes, {len(pairs) - len(table)} of them twice; list each once")
+                raise DataError(
+                    f"{name}: {file} lists {len(pairs)} classes, {len(pairs) - len(table)} of them twice; list every class once"
+                )
             return table
     return {}
 
 
 def _names(keys: Sequence[str], texts: dict[str, str]) -> tuple[str, ...]:
-    """A name for each class, none of them twice."""
+    """A different name for each class."""
     if len(keys) == 1000 and list(keys) == sorted(keys) and all(map(_SYNSET.fullmatch, keys)):
         return imagenet_classes()
     whole = [texts.get(key, key) for key in keys]
@@ -267,20 +260,20 @@ def _names(keys: Sequence[str], texts: dict[str, str]) -> tuple[str, ...]:
 
 
 def _thin(listed: _Listed, per_class: int) -> _Listed:
-    """At most `per_class` of each class, spread evenly over them."""
+    """At most `per_class` images of each class, spread evenly over its sorted files."""
     members: dict[str, list[int]] = {}
     for index, (_, key) in enumerate(listed):
         members.setdefault(key, []).append(index)
-    kept = [
+    chosen = [
         indices[step]
         for indices in members.values()
         for step in np.linspace(0, len(indices) - 1, min(per_class, len(indices))).round().astype(int)
     ]
-    return [listed[index] for index in sorted(kept)]
+    return [listed[index] for index in sorted(chosen)]
 
 
 def _usual_crop(paths: Sequence[Path], size: int) -> Crop:
-    """The preset's crop where it leaves `size` pixels of most images, judged by about a hundred of them."""
+    """The preset's crop where it leaves `size` pixels of most images; about a hundred of them are read."""
     sides = []
     for path in paths[:: max(1, len(paths) // 100)]:
         with suppress(OSError), Image.open(path) as image:  # `decode` names a file that cannot be read

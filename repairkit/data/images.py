@@ -19,9 +19,9 @@ Indices = npt.NDArray[np.int64]
 
 
 class ChosenPixels:
-    """Some images of an array, in an order of their own, read from it when they are asked for: parts of a memory map stay on disk.
+    """Some images of an array, in a given order, read when they are needed, so that parts of a memory map stay on disk.
 
-    Other processes are sent the place of a map and the numbers of the images; what lies in memory is sent as it is.
+    Pickling sends the place of a memory map and the numbers of the images, and the pixels of any other array.
 
     Args:
         whole: uint8, shape (N, height, width, 3).
@@ -57,34 +57,21 @@ class ChosenPixels:
         whole = self._whole
         base: Any = whole.base  # of a map the file, of a part of a map the map
         if isinstance(whole, np.memmap) and isinstance(base, mmap.mmap) and whole.filename:
-            return _mapped_again, (str(whole.filename), whole.offset, whole.shape, self._rows)
+            return _open_map, (str(whole.filename), whole.offset, whole.shape, self._rows)
         return np.asarray, (np.asarray(self),)
 
     def subset(self, chosen: Indices) -> ChosenPixels:
-        """The images at `chosen` of these."""
+        """The images at these positions."""
         return ChosenPixels(self._whole, self._rows[chosen])
 
 
-def _mapped_again(file: str, offset: int, shape: tuple[int, ...], rows: Indices) -> ChosenPixels:
+def _open_map(file: str, offset: int, shape: tuple[int, ...], rows: Indices) -> ChosenPixels:
     return ChosenPixels(np.memmap(file, dtype=np.uint8, mode="r", offset=offset, shape=shape), rows)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
     """Images with a class label and a subgroup each.
-
-    Attributes:
-        pixels: uint8, shape (N, height, width, 3), RGB; usually a memory map, or the chosen images of one.
-        labels: int64, shape (N,), each in 0 .. len(classes) - 1.
-        groups: str, shape (N,), the name of the subgroup of each image.
-        classes: class names; the position is the label.
-        name: what to call this set in messages and reports ("PPB", "UTKFace").
-        sources: where each image came from (a file name); "" where it came from no file.
-        hashes: str, shape (N,), first 16 hex digits of the SHA-256 of each image's pixels;
-            computed when not given. Splits use them to keep copies of one image together.
-        origins: str, shape (N,), the same of the bytes of the file that each image was made from, which no crop or
-            size changes; the pixels' hashes when not given. `repairkit.evaluation.splits.check_disjoint` compares both.
-        drawn: True when the images are synthetic; reports then say so.
 
     Raises:
         DataError: shapes disagree, a label lies outside the classes, or there is no image.
@@ -97,15 +84,17 @@ class LabelledImages:
         (2, torch.Size([1, 3, 8, 8]))
     """
 
-    pixels: Pixels | ChosenPixels
-    labels: Indices
-    groups: npt.NDArray[np.str_]
-    classes: tuple[str, ...]
-    name: str
-    sources: tuple[str, ...] = ()
+    pixels: Pixels | ChosenPixels  # uint8, shape (N, height, width, 3), RGB; usually a memory map
+    labels: Indices  # int64, shape (N,), in 0 .. len(classes) - 1
+    groups: npt.NDArray[np.str_]  # shape (N,), the name of each image's subgroup
+    classes: tuple[str, ...]  # class names; the position is the label
+    name: str  # name of the set in messages and reports
+    sources: tuple[str, ...] = ()  # the file of each image
     hashes: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
+    """First 16 hex digits of the SHA-256 of each image's pixels, shape (N,); computed when not given."""
     origins: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
-    drawn: bool = False
+    """The same of each image's file, which no crop or size changes; `hashes` when not given."""
+    drawn: bool = False  # the images are synthetic; reports say so
 
     def __post_init__(self) -> None:
         n = len(self.pixels)
@@ -117,7 +106,7 @@ class LabelledImages:
             )
         if len(self.labels) != n or len(self.groups) != n:
             raise DataError(
-                f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; each image needs one of both"
+                f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; give one label and one group for each image"
             )
         if {len(self.sources), len(self.hashes), len(self.origins)} - {0, n}:
             raise DataError(
@@ -145,11 +134,11 @@ class LabelledImages:
         return tuple(sorted(set(self.groups.tolist())))
 
     def describe(self, index: int) -> str:
-        """How to name one image in an error: its file, else its position."""
+        """The name of one image in a message: its file, else its position."""
         return self.sources[index] if self.sources else f"image {index}"
 
     def subset(self, indices: Sequence[int] | Indices, name: str | None = None) -> LabelledImages:
-        """The images at `indices`, in that order, as a set of their own."""
+        """The images at `indices`, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(
             self,
@@ -168,16 +157,8 @@ class LabelledImages:
         return chosen.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
 
 
-def together(first: LabelledImages, second: LabelledImages) -> LabelledImages:
-    """The images of two sets of the same classes and size, in that order, in memory.
-
-    Example:
-        >>> one = LabelledImages(pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]), groups=np.array(["a", "b"]),
-        ...     classes=("no", "yes"), name="some")
-        >>> both = together(one, one.subset([1]))
-        >>> both.name, both.labels.tolist(), both.pixels.shape
-        ('some and some', [0, 1, 1], (3, 8, 8, 3))
-    """
+def concatenate(first: LabelledImages, second: LabelledImages) -> LabelledImages:
+    """The images of two sets of the same classes and size, in that order, in memory."""
     return LabelledImages(
         pixels=np.concatenate([np.asarray(first.pixels), np.asarray(second.pixels)]),
         labels=np.concatenate([first.labels, second.labels]),
@@ -191,12 +172,12 @@ def together(first: LabelledImages, second: LabelledImages) -> LabelledImages:
 
 
 def hash_pixels(pixels: Pixels | ChosenPixels) -> npt.NDArray[np.str_]:
-    """First 16 hex digits of the SHA-256 of each image's bytes, shape (N,)."""
+    """First 16 hex digits of the SHA-256 of each image's pixels, shape (N,)."""
     return np.array([hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16] for image in pixels], dtype=np.str_)
 
 
 def labelled_hash(images: LabelledImages) -> str:
-    """A hash of images, labels and groups in their order, which splits and draws depend on."""
+    """A hash of images, labels and groups in their order."""
     lines = [f"{digest} {label} {group}\n" for digest, label, group in zip(images.hashes, images.labels, images.groups, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""A data set by the name that the command line and recipes call it."""
+"""Data sets by the name that the command line and recipes use."""
 
 from __future__ import annotations
 
@@ -30,16 +30,15 @@ def load(
 
     Args:
         name: one of `NAMES`, or a CSV or Parquet manifest.
-        root: the data set's folder, or a folder that holds it under its name; for a manifest, the
-            folder that its paths start from.
-        size: side of the images in pixels; by default 96, the one that drawn faces have.
-        crop: overrides the loader's documented default.
-        classes: class names of the model, which a manifest's labels are read by; the published data sets have their own.
-        seed: of drawn faces.
-        source: of drawn faces, those of the training population rather than the balanced target.
+        root: the data set's folder, or a folder that holds it under its name; for a manifest, the folder that its paths start from.
+        size: side of the images in pixels; by default 96, the size of the synthetic faces.
+        crop: in place of the loader's default.
+        classes: the model's class names, for the labels of a manifest.
+        seed: of synthetic faces.
+        source: synthetic faces of the training population in place of the balanced target.
 
     Raises:
-        UsageError: an unknown name, a data set that needs a root without one, or another size or a crop for drawn faces.
+        UsageError: an unknown name, a missing root, or a size or crop for synthetic faces.
         DataError: the data does not fit, see the loaders.
     """
     if name == "drawn":
@@ -62,11 +61,7 @@ def load(
 
 
 def check_drawn(*, size: int | None, crop: Crop | None = None) -> None:
-    """Refuse what drawn faces cannot be.
-
-    Raises:
-        UsageError: a crop or another size.
-    """
+    """Raise a `UsageError` for a size or crop that the synthetic faces do not have."""
     if crop is not None or size not in (None, drawn.SIZE):
         asked = f"size {size}" if crop is None else f"crop {crop}"
         raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole, got {asked}; leave out size and crop, or give other data")

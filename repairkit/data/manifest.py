@@ -20,25 +20,21 @@ from repairkit.errors import DataError, UsageError
 CROP = Crop(share=1.0, height=0.5)
 
 _INTEGER = re.compile(r"[+-]?\d+")
-_MANY_ROWS = 20  # below it, a group for every second image may be meant
+_MANY_ROWS = 20  # in fewer rows, a group for every second image may be meant
 _MANY_CLASSES = 100_000  # labels above it are identifiers by mistake
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under named columns; rows are numbered from 1, the header is not counted.
-
-    Raises:
-        DataError (from `column` and `filled`): a missing column, one with a cell that is no text (a list in a Parquet file), or an empty cell.
-    """
+    """Rows of text under named columns; rows are numbered from 1 without the header."""
 
     file: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    unfit: dict[str, str] = field(default_factory=dict)  # what is wrong, by column; nobody may need the column
+    unfit: dict[str, str] = field(default_factory=dict)  # column -> why its cells are not text; an error only where the column is read
 
     def column(self, name: str) -> list[str]:
-        """The cells of one column."""
+        """The cells of one column; a `DataError` where it is missing or holds other things than text."""
         if name not in self.columns:
             raise DataError(f"{self.file}: expected a column {name!r}, found {', '.join(self.columns)}; rename or add the column")
         if name in self.unfit:
@@ -47,7 +43,7 @@ class Table:
         return [row[position] for row in self.rows]
 
     def filled(self, name: str) -> list[str]:
-        """The cells of one column, none of which may be empty."""
+        """The cells of one column; a `DataError` where one is empty, too."""
         cells = self.column(name)
         if "" in cells:
             raise DataError(f"{self.file}: the cell of column {name!r} in row {cells.index('') + 1} is empty; fill it or remove the row")
@@ -69,23 +65,20 @@ def load(
     r"""Load the images that a CSV or Parquet file lists.
 
     Args:
-        file: `.csv` (UTF-8, comma, any line ends) or `.parquet`, with a column `path`, a column
-            `label` and, usually, group columns.
+        file: `.csv` (UTF-8, commas, any line ends) or `.parquet`, with the columns `path` and `label` and, usually, group columns.
         root: folder that relative paths start from; by default the folder of `file`.
-        group_columns: columns whose values, joined with a space, name the subgroup of an image.
-            By default all columns but `path` and `label`; without any, the one group is "all".
-        classes: class names in the order of the model's outputs. Labels are then names, or else
-            integers from 0. By default the names that occur, sorted, or the integers 0 .. the highest.
+        group_columns: columns whose values, joined with a space, name an image's subgroup. By default all columns but `path` and `label`;
+            without any, the one group is "all".
+        classes: class names in the order of the model's outputs; labels are these names or integers from 0. By default the names that occur,
+            sorted, or the integers from 0 to the highest.
         size: side of the images in pixels.
-        crop: the square to keep; the default is the largest one at the centre.
+        crop: the square to keep; by default the largest at the centre.
         cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
-        name: what to call this set in messages and reports; by default the name of the file.
+        name: name of the set in messages and reports; by default the name of the file.
 
     Raises:
-        DataError: a file that cannot be read, a missing column, an empty cell, a cell that is no text, number or
-            truth value in a column that is used, a label outside the
-            classes, a missing or undecodable image, or by default nearly as many groups as images.
+        DataError: the file, a column, a cell, a label or an image is missing or unusable, or by default nearly every image has its own group.
         UsageError: the same class is given twice.
 
     Example:
@@ -104,9 +97,8 @@ def load(
     class_names, labels = _classify(table, classes)
     groups = _groups(table, group_columns)
     name = name or table.file.stem
-    pixels = decode(paths, size=size, crop=crop, cache=cache, name=name, progress=progress)
     return LabelledImages(
-        pixels=pixels,
+        pixels=decode(paths, size=size, crop=crop, cache=cache, name=name, progress=progress),
         labels=np.array(labels, dtype=np.int64),
         groups=np.array(groups, dtype=np.str_),
         classes=class_names,
@@ -117,11 +109,10 @@ def load(
 
 
 def read_table(file: str | Path) -> Table:
-    """Read a CSV file (CR, LF or CRLF, with or without a byte order mark) or a Parquet file as text.
+    """Read a CSV file (any line ends, with or without a byte order mark) or a Parquet file as text.
 
     Raises:
-        DataError: the file is missing, of another kind, damaged, without a row, or with a row or a
-            header that does not fit.
+        DataError: the file is missing, of another kind, damaged or empty, or a row does not fit the header.
     """
     path = Path(file).expanduser()
     if not path.is_file():
@@ -156,7 +147,7 @@ def _read_csv(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def _read_parquet(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]], dict[str, str]]:
-    """Header, rows, and what is wrong with columns that hold other things than text, numbers and truth values."""
+    """Header, rows, and for each column that holds other things than text, numbers and truth values the reason."""
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -175,7 +166,7 @@ def _read_parquet(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]], d
 
 
 def _text(value: object) -> str | None:
-    """A Parquet cell as it would stand in a CSV file; missing values are empty, and None is what no CSV cell could hold."""
+    """A Parquet cell as the text of a CSV cell, "" where missing; None where it is neither text, number nor truth value."""
     if value is None or value is pd.NA or value is pd.NaT:
         return ""
     if not isinstance(value, str | Number):
@@ -190,8 +181,7 @@ def _text(value: object) -> str | None:
 def _image_paths(table: Table, root: Path) -> list[Path]:
     cells = table.filled("path")
     paths = [root / cell for cell in cells]
-    missing = [row for row, path in enumerate(paths, start=1) if not path.is_file()]
-    if missing:
+    if missing := [row for row, path in enumerate(paths, start=1) if not path.is_file()]:
         raise DataError(
             f"{table.file}: the image {cells[missing[0] - 1]} of row {missing[0]} is not in {root} "
             f"({len(missing)} of {len(paths)} images are missing); correct the path or give the root folder"

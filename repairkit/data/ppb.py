@@ -45,23 +45,19 @@ def load(
 ) -> LabelledImages:
     r"""Load the portraits, labelled 0 female and 1 male, in the order of the metadata.
 
-    Subgroups are "lighter men", "lighter women", "darker men" and "darker women" (Fitzpatrick
-    types I to III are lighter, IV to VI darker, as published in the column `bi.fitz`).
+    Subgroups are "lighter men", "lighter women", "darker men" and "darker women". Fitzpatrick types I to III are lighter, IV to VI darker
+    (column `bi.fitz`).
 
     Args:
-        root: the folder that holds `PPB-2017-metadata.csv` and the images, in `imgs` or in any
-            other folder beside it, or its parent. Files that the metadata does not name, such as
-            the one in the published folder that is no image, are ignored.
-        allow_missing: leave out rows whose image is missing, with a warning, instead of raising.
+        root: the folder of `PPB-2017-metadata.csv`, or its parent. The images lie in it or in a folder of it. Other files are ignored.
+        allow_missing: leave out rows whose image is missing, with a warning, in place of an error.
         size: side of the images in pixels.
-        crop: the square to keep. The default, .75 of the short side with its centre at .42 of the
-            height, comes close to the framing of UTKFace, a little looser.
+        crop: the square to keep. The default frames a face nearly as UTKFace does, a little looser.
         cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
 
     Raises:
-        DataError: a missing folder, metadata of another form, a row without its image, an image
-            that cannot be decoded, or an empty subgroup.
+        DataError: metadata or images are missing or damaged, or a subgroup is empty.
 
     Warns:
         DataWarning: rows were left out because their images are missing.
@@ -85,9 +81,8 @@ def load(
     present = {path.name for path in images.iterdir()}
     missing = [portrait for portrait in portraits if portrait.file not in present]
     if missing:
-        reason = (
-            f"PPB: {len(missing)} of {len(portraits)} images are not in {images}, the first is {missing[0].file} of row {missing[0].row}"
-        )
+        first = missing[0]
+        reason = f"PPB: {len(missing)} of {len(portraits)} images are not in {images}, the first is {first.file} of row {first.row}"
         if not allow_missing:
             raise DataError(f"{reason}; restore the images, or load with allow_missing=True from Python to leave them out")
         warnings.warn(f"{reason}; their rows are left out", DataWarning, stacklevel=2)
@@ -128,7 +123,7 @@ def _read(metadata: Path) -> list[_Portrait]:
 
 
 def _find_images(root: Path, portraits: list[_Portrait]) -> Path:
-    """The folder, of `root` and those directly in it, that holds most of the images."""
+    """`root` or the folder in it that holds most of the images."""
     named = {portrait.file for portrait in portraits}
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
     counts = [sum(path.name in named for path in folder.iterdir()) for folder in folders]

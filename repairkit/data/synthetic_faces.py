@@ -1,12 +1,10 @@
-"""Drawn faces: the data that is there when no photographs are.
+"""Synthetic faces: the data of the embedded default, drawn without photographs.
 
-Cartoon faces with continuous cues of gender (hair outline, jaw, brows, lips, beard shadow, make-up)
-and a continuous skin tone. As in photographs, many cues work by contrast with the skin (lips and
-beard tint it, hair and brows are dark beside it), so they are weaker on darker skin; and short hair
-is more common among the darker women. A network trained on `training_faces`, nearly all lighter,
-leans on hair and contrast and then takes darker women for men.
+Cartoon faces have continuous cues of gender (hair outline, jaw, brows, lips, beard shadow, make-up) and a continuous skin tone. As in
+photographs, many cues are a contrast with the skin, so they are weaker on darker skin. Short hair is more common among the darker women.
+A network trained on `training_faces`, nearly all lighter, relies on hair and contrast, and takes darker women for men.
 
-The faces say nothing about people. They exist so that a repair can be shown without a download.
+The faces show nothing about people. They exist so that a repair can be shown without a download.
 """
 
 from __future__ import annotations
@@ -23,10 +21,9 @@ from repairkit.data.images import LabelledImages, Pixels
 SIZE = 96
 CLASSES = ("female", "male")
 GROUPS = ("lighter men", "lighter women", "darker men", "darker women")
-SKEWED_SHARES = (0.42, 0.49, 0.08, 0.01)
-"""Share of each of `GROUPS` in the training and source populations, after CelebA's skew."""
+SKEWED_SHARES = (0.42, 0.49, 0.08, 0.01)  # of `GROUPS` in the training and source populations, after CelebA's skew
 
-_TRAINING, _SOURCE, _TARGET = 1, 2, 3  # first word of each face's seed: the sets never share a face
+_TRAINING, _SOURCE, _TARGET = 1, 2, 3  # first word of a face's seed, so that the sets share no face
 
 Floats = npt.NDArray[np.float32]
 Window = tuple[slice, slice]
@@ -73,7 +70,7 @@ class _Traits:
 
 
 def _sample_traits(rng: np.random.Generator, *, female: bool, darker: bool) -> _Traits:
-    """Draw a face's traits; every cue overlaps between women and men."""
+    """Sample a face's traits; every cue overlaps between women and men."""
     sex = 1.0 if female else -1.0
 
     def cue(centre: float, swing: float, spread: float, low: float = 0.0, high: float = 1.0) -> float:
@@ -151,17 +148,16 @@ class _Canvas:
         part += mask * (colour[:, None, None] - part)
 
     def tint(self, mask: Floats, factor: Floats, window: Window = (slice(None), slice(None))) -> None:
-        """Multiply the picture by `factor` where `mask` covers: a tint is fainter on a darker ground."""
+        """Multiply the picture by `factor` where `mask` covers; a tint is fainter on a darker ground."""
         part = self.image[(slice(None), *window)]
         part *= 1 + mask * (factor - 1)[:, None, None]
 
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, *, pair: float = 0.0, angle: float = 0.0, bend: float = 0.0, blur: float = 0.0
     ) -> tuple[Floats, Window]:
-        """Coverage of an ellipse, and the window it is for.
+        """Coverage of an ellipse, and its window.
 
-        `pair` > 0 draws two, mirrored, that far left and right of x. `bend` > 0 lifts the ends
-        (a smile), < 0 lowers them (a brow).
+        `pair` > 0 draws two, mirrored, at this distance from x. `bend` > 0 lifts the ends (a smile), < 0 lowers them (a brow).
         """
         window = self.window(x, y, pair + max(rx, ry) + abs(bend) + blur)
         u, v = self.u[window] - np.float32(x), self.v[window] - np.float32(y)
@@ -181,7 +177,7 @@ class _Canvas:
 
 
 def _head_distance(canvas: _Canvas, face: _Traits, grow: float = 0.0) -> Floats:
-    """Signed distance to the head's outline: a squircle below (square jaw), an ellipse above, tapered to the chin."""
+    """Signed distance to the outline of the head: a squircle below (square jaw), an ellipse above, tapered to the chin."""
     v = canvas.v
     a = canvas.u / (np.float32(face.width + grow) * (1 - np.float32(face.taper) * np.clip(v, 0, 1.2)))
     b = v / np.float32(1.0 + grow)
@@ -293,7 +289,7 @@ def _finish(canvas: _Canvas, rng: np.random.Generator) -> Pixels:
     light = 1 + np.float32(slope * np.cos(direction)) * canvas.u + np.float32(slope * np.sin(direction)) * canvas.v
     image = canvas.image
     image *= light * np.float32(rng.uniform(0.82, 1.12) * 255)
-    # Sums of bytes: nearly Gaussian noise for a fraction of its time.
+    # Sums of bytes are nearly Gaussian, and much faster.
     grain = np.frombuffer(rng.bytes(image.size * 2), dtype=np.uint8).reshape(2, *image.shape)
     noise = grain[0].astype(np.float32)
     noise += grain[1]
@@ -340,10 +336,7 @@ def _skewed(name: str, n: int, words: tuple[int, int]) -> LabelledImages:
 
 
 def training_faces(*, n: int = 6000, seed: int = 0) -> LabelledImages:
-    """Faces of the skewed population, for training.
-
-    Nearly all are lighter; darker men are few, darker women very few (`SKEWED_SHARES`). Face i
-    depends on `seed` and i alone, never on `n`.
+    """Faces of the skewed population (`SKEWED_SHARES`), for training. Face i depends on `seed` and i, not on `n`.
 
     Example:
         >>> faces = training_faces(n=5)
@@ -354,12 +347,12 @@ def training_faces(*, n: int = 6000, seed: int = 0) -> LabelledImages:
 
 
 def source_faces(*, n: int = 1100, seed: int = 0) -> LabelledImages:
-    """Other faces of the same skewed population: what the network was made for. Disjoint from training."""
+    """Other faces of the same skewed population, disjoint from the training faces."""
     return _skewed("drawn source faces", n, (_SOURCE, seed))
 
 
 def target_faces(*, per_group: int = 200, seed: int = 0) -> LabelledImages:
-    """As many faces of each of the four groups, in turn, like PPB: where the network may be unfair.
+    """Equally many faces of each of the four groups, in turn, as in PPB.
 
     Example:
         >>> faces = target_faces(per_group=2)

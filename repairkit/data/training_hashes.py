@@ -1,4 +1,4 @@
-"""Which images a network was trained on: their hashes in a text file beside its weights."""
+"""Hashes of the images that a network was trained on, in a text file beside its weights."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _HEADER = "# an image of the training a line: first 16 hex digits of the SHA-256
 
 
 def record_path(weights: Path) -> Path:
-    """Where the hashes of the training images of these weights lie, if anywhere."""
+    """The file of hashes that belongs to these weights; it may not exist."""
     return weights.with_suffix(".train-images.txt")
 
 
 def write_record(weights: Path, images: LabelledImages, *, init: Path | None = None) -> None:
-    """Write the hashes of the images that `weights` were trained on, with those on record for the weights they started from."""
+    """Write the hashes of the images that `weights` were trained on, and those recorded for the weights `init` that training began with."""
     entries = {f"{pixels} {file}" for pixels, file in zip(images.hashes, images.origins, strict=True)}
     if init is not None:
         entries |= read_record(init)
@@ -27,7 +27,7 @@ def write_record(weights: Path, images: LabelledImages, *, init: Path | None = N
 
 
 def read_record(weights: Path) -> frozenset[str]:
-    """The hashes of each training image on record, of its pixels and of its file; empty where there is no record.
+    """Lines of two hashes, of the pixels and of the file of each training image; empty where there is no record.
 
     Example:
         >>> import tempfile
@@ -47,14 +47,11 @@ def read_record(weights: Path) -> frozenset[str]:
 
 
 def check_unseen(weights: Path, **named_sets: LabelledImages) -> None:
-    """Make sure that the network of these weights was trained on no image of the sets, as far as there is a record.
+    """Raise a `DataError` where a set holds images that the weights were trained on, as far as there is a record.
 
     Args:
         weights: the weights file.
-        named_sets: the sets, under the names by which an error should call them.
-
-    Raises:
-        DataError: a set holds images on record; says how many, and names one.
+        named_sets: the sets, under their names in the message.
     """
     record = read_record(weights)
     seen = np.array([digest for entry in record for digest in entry.split()], dtype=np.str_)

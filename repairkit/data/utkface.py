@@ -49,26 +49,24 @@ def load(
 ) -> LabelledImages:
     """Load the faces, labelled 0 female and 1 male, sorted by file name.
 
-    Labels are read from names of the form `age_gender_race_datetime.jpg.chip.jpg`, where gender is
-    0 male and 1 female, the reverse of our labels, and race is 0 white, 1 black, 2 asian, 3 indian
-    and 4 other. Subgroups are "white men", "white women", "black men" and so on.
+    Names have the form `age_gender_race_datetime.jpg.chip.jpg`. There, gender 0 is male and 1 female, the reverse of our labels. Race is 0 white,
+    1 black, 2 asian, 3 indian and 4 other. Subgroups are "white men", "white women", "black men" and so on.
 
     Args:
         root: the folder of the cropped faces, or the parent of a folder `UTKFace`.
         min_age: the youngest age to load, in years.
         races: load only these; by default all five.
         size: side of the images in pixels.
-        crop: the square to keep; by default the whole image, which is cropped to the face already.
+        crop: the square to keep; by default the whole image, which is already cropped to the face.
         cache: folder of decoded images, see `repairkit.data.decoding.decode`.
         progress: called as `progress(done, total)` while images are decoded.
 
     Raises:
-        DataError: a missing folder, no face in it, an image that cannot be decoded, or a subgroup
-            that the filters left empty.
+        DataError: no face, an image that cannot be decoded, or a subgroup that the filters left empty.
         UsageError: an unknown race.
 
     Warns:
-        DataWarning: names that are malformed were skipped.
+        DataWarning: files with other names were skipped.
 
     Example:
         >>> import tempfile
@@ -87,7 +85,7 @@ def load(
     if malformed:
         warnings.warn(
             f"UTKFace: skipped {len(malformed)} files whose names are not age_gender_race_datetime, the first is {malformed[0]}; "
-            "rename them to have them loaded",
+            "rename them to load them",
             DataWarning,
             stacklevel=2,
         )
@@ -112,7 +110,7 @@ def _find(root: str | Path) -> Path:
 
 
 def _read(folder: Path) -> tuple[list[_Face], list[str]]:
-    """The faces of a folder, and the names of images that do not say what they show."""
+    """The faces of a folder, and the names of images in another form."""
     faces, malformed = [], []
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in _ENDINGS or path.name.startswith("."):
@@ -131,7 +129,7 @@ def _read(folder: Path) -> tuple[list[_Face], list[str]]:
 
 
 def _check_groups(faces: list[_Face], chosen: list[_Face], wanted: Sequence[str], *, explicit: bool, min_age: int) -> None:
-    """Races asked for by name must be there, as must every subgroup that was there before the filter on age."""
+    """Every subgroup of the races named must have a face; so must every subgroup that had one before the filter on age."""
     expected = {face.group for face in faces if face.race in wanted}
     if explicit:
         expected |= {f"{race} {people}" for race in wanted for people in ("men", "women")}

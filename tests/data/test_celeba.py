@@ -32,6 +32,13 @@ def edit(path, change):
     path.write_text(change(path.read_text()))
 
 
+def zero_in_line_4(text):
+    lines = text.splitlines()
+    row = lines[3].split()
+    lines[3] = " ".join([*row[:21], "0", *row[22:]])
+    return "\n".join(lines)
+
+
 @pytest.mark.parametrize("split", ["all", "train", "valid", "test"])
 def test_the_same_faces_and_labels_as_torchvision(root, split, monkeypatch):
     # torchvision also wants two lists that we do not need
@@ -80,20 +87,13 @@ def test_partition_is_needed_only_for_a_part(root):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        (
-            "list_attr_celeba.txt",
-            lambda text: text[: text.index("000006")],
-            "must count the rows below, it says '6' above 5; download it again",
-        ),
+        ("list_attr_celeba.txt", lambda text: text[: text.index("000006")], "'6' above 5 rows"),
         ("list_attr_celeba.txt", lambda text: "", "must count the rows below"),
-        ("list_attr_celeba.txt", lambda text: text.replace("Male", "Mole"), "expected the attribute Male in line 2"),
+        ("list_attr_celeba.txt", lambda text: text.replace("Male", "Mole"), "attribute Male in line 2"),
         ("list_attr_celeba.txt", lambda text: text.replace("000002.jpg", "000002.jpg 1"), "40 values of -1 or 1 in line 4"),
-        (
-            "list_eval_partition.txt",
-            lambda text: text.replace("2.jpg 0", "2.jpg 7"),
-            "expected a file and 0, 1 or 2 in line 2 .*'000002.jpg 7'",
-        ),
-        ("list_eval_partition.txt", lambda text: text.replace("000004.jpg 1\n", ""), r"says nothing of 000004.jpg \(1 files"),
+        ("list_attr_celeba.txt", zero_in_line_4, "40 values of -1 or 1 in line 4"),
+        ("list_eval_partition.txt", lambda text: text.replace("2.jpg 0", "2.jpg 7"), "in line 2 .*'000002.jpg 7'"),
+        ("list_eval_partition.txt", lambda text: text.replace("000004.jpg 1\n", ""), "does not list 000004.jpg"),
     ],
 )
 def test_damaged_lists(root, file, change, message):
@@ -101,16 +101,6 @@ def test_damaged_lists(root, file, change, message):
     with pytest.raises(DataError, match=message) as error:
         celeba.load(root, split="train", size=8)
     assert "\n" not in str(error.value)
-
-
-def test_value_other_than_plus_or_minus_one(root):
-    lines = (root / "list_attr_celeba.txt").read_text().splitlines()
-    row = lines[3].split()
-    row[21] = "0"
-    lines[3] = " ".join(row)
-    (root / "list_attr_celeba.txt").write_text("\n".join(lines))
-    with pytest.raises(DataError, match="line 4"):
-        celeba.load(root, size=8)
 
 
 def test_missing_folders_files_and_images(root, tmp_path):

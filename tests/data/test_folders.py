@@ -75,7 +75,7 @@ def test_a_class_that_the_list_does_not_have(root):
     for synset in SYNSETS:
         draw(root / synset / "1.png")
     (root / "classes.tsv").write_text(f"{SYNSETS[0]}\tgoldfish\n{SYNSETS[1]}\tpenguin\n")
-    with pytest.raises(DataError, match=r"have the class n02125311, which its list of 2 classes does not"):
+    with pytest.raises(DataError, match=r"have the class n02125311, which is not in its list of 2 classes"):
         load(root)
     (root / "classes.tsv").write_text(f"{SYNSETS[0]}\tgoldfish\n{SYNSETS[0]}\tpenguin\n")
     with pytest.raises(DataError, match=r"lists 2 classes, 1 of them twice"):
@@ -149,12 +149,9 @@ def test_numbers_are_columns(root):
     ("lines", "message"),
     [
         ("val_0.png a\nval_1.png\n", r"expected a file and its class in line 2 of .*val_annotations.txt, got 'val_1.png'"),
-        (
-            "490\n361\n",
-            r"holds bare numbers, as the ground truth of ImageNet's development kit .*name no files .*LOC_val_solution.csv .*folder for each synset",
-        ),  # the development kit's
+        ("490\n361\n", r"holds only numbers, .*LOC_val_solution.csv"),  # the development kit's
         ("val_0.png a\nval_7.png b\n", r"val_annotations.txt lists val_7.png in line 2, which is not in"),
-        ("val_0.png a\nval_1.png b\nval_0.png b\n", r"gives val_0.png the class a and, in line 3, b; keep one of the lines"),
+        ("val_0.png a\nval_1.png b\nval_0.png b\n", r"gives val_0.png the class a and, in line 3, b"),
         ("val_0.png a\nval_1.png a\nval_2.png a\n", r"expected images of at least two classes in .*, found only a"),
     ],
 )
@@ -167,7 +164,7 @@ def test_an_annotation_file_that_does_not_fit(root, lines, message):
 def test_an_annotation_file_that_is_no_text_or_one_of_two(root):
     flat(root, "")
     (root / "val_annotations.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"cannot read .*val_annotations.txt \(it is no text\)"):
+    with pytest.raises(DataError, match=r"cannot read .*val_annotations.txt"):
         load(root)
     (root / "other.csv").write_text("val_0.png,a\nval_1.png,b\nval_2.png,b\n")
     with pytest.raises(DataError, match=r"expected one annotation file in .*, found other.csv, val_annotations.txt"):

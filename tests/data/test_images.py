@@ -95,7 +95,7 @@ def test_names():
         ({"pixels": PIXELS.astype(np.float32)}, r"expected uint8 pixels .*, got float32 \(5, 6, 4, 3\)"),
         ({"pixels": PIXELS[..., 0]}, r"got uint8 \(5, 6, 4\)"),
         ({"pixels": PIXELS[..., :2]}, r"got uint8 \(5, 6, 4, 2\)"),
-        ({"labels": np.array([0, 1])}, "5 images but 2 labels and 5 groups; each image needs one of both"),
+        ({"labels": np.array([0, 1])}, "5 images but 2 labels and 5 groups"),
         ({"groups": np.array(["a"])}, "5 images but 5 labels and 1 groups"),
         ({"labels": np.array([0, 1, 3, 0, 1])}, r"label 3 of 2.png is outside the 3 classes \('x', 'y', 'z'\); correct the label"),
         ({"labels": np.array([0, -1, 3, 0, 1])}, "label -1 of 1.png is outside"),
