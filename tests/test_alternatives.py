@@ -369,7 +369,7 @@ def test_where_the_repair_loses_the_verdict_says_so_first(run):
     assert loss.claim == "worse"
     told = next(sentence for sentence in result.verdict.sentences if "does better than the" in sentence)
     assert told.startswith("Last layer refitted does better than the ")
-    assert f"lowest recall ({-100 * loss.value:.1f} percentage points higher; 95% interval: " in told
+    assert f"lowest recall ({-100 * loss.value:.1f} points higher; 95 % interval " in told
 
 
 def test_both_views_show_the_table_and_read_back(run, tmp_path):
@@ -473,9 +473,9 @@ def test_who_beats_whom_on_what():
     assert concluded(verdict, rows, entries[:2], level=0.95, name=fairness_name, deciding=("mean recall",)).headline == "H"
     assert concluding.sentences == [
         "It fell.",
-        "Threshold moved does better than the repair in recall of darker men (3.0 percentage points higher; 95% interval: 2.0 to 4.0 points higher; n = 100).",
-        "Last layer refitted does better than the repair in mean recall (20.0 percentage points higher; 95% interval: 19.0 to 21.0 points higher; n = 100).",
+        "Threshold moved does better than the repair in recall of darker men (3.0 points higher; 95 % interval 2.0 to 4.0; n = 100).",
+        "Last layer refitted does better than the repair in mean recall (20.0 points higher; 95 % interval 19.0 to 21.0; n = 100).",
         "It rose.",
-        "The repair does better than Threshold moved in mean recall (5.0 percentage points higher; 95% interval: 4.0 to 6.0 points higher; n = 100).",
+        "The repair does better than Threshold moved in mean recall (5.0 points higher; 95 % interval 4.0 to 6.0; n = 100).",
         "The repair cannot be told from Fine-tuned by these images.",
     ]

@@ -188,7 +188,7 @@ def test_a_loss_is_said_first_and_one_that_may_be_chance_is_none():
     assert [each.claim for each in result.baselines] == [None, "worse", "better", "no claim"]
     said = result.sentences[0]
     assert "loses to taylor (by 18.8 points; " in said
-    assert "points behind; n = 300); it beats random (by 25.5 points; " in said
+    assert "n = 300); it beats random (by 25.5 points; " in said
     assert said.endswith("it cannot be told from weight norm.")
     assert result.baselines[1].lead == pytest.approx((outcomes["taylor"][1].mean() - outcomes[SHAPLEY][1].mean()) / 2)
     rising = comparison(Compared((0, 4), tuple(contenders)), replace(metric, lower_is_better=False), order="most harmful first")

@@ -240,7 +240,7 @@ def test_other_classes_share_their_doubt_but_not_with_the_repaired_one():
     removal = Verdict(outcome="no claim", headline="Nothing.", sentences=["Nothing."], worse=[])
     verdict = verdict_of_repair(differences, removal, subject="class 0", filters=3, level=0.95)
     assert "class 1" not in verdict.headline  # though the mean over the others, asked about alone, did fall
-    assert any(sentence.startswith("Recall of class 1 fell by 19.4 percentage points, which is no proof") for sentence in verdict.worse)
+    assert any(sentence.startswith("Recall of class 1 fell by 19.4 points, which is no proof") for sentence in verdict.worse)
 
 
 def test_an_attribution_is_taken_up_again(tmp_path, monkeypatch):

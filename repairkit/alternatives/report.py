@@ -213,9 +213,7 @@ def _against(column: str, differences: Sequence[Difference]) -> list[Difference]
 def _seen_from(entry: Difference, sign: int, level: float) -> str:
     """By how much the one side (-1: the first column) differs from the other."""
     value, (low, high) = sign * entry.value, sorted((sign * entry.low, sign * entry.high))
-    return (
-        f"({format_points(value)} percentage points {'higher' if value > 0 else 'lower'}; {describe_interval(low, high, level, entry.n)})"
-    )
+    return f"({format_points(value)} points {'higher' if value > 0 else 'lower'}; {describe_interval(low, high, level, entry.n)})"
 
 
 def fairness_name(entry: Difference) -> str:

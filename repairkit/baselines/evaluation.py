@@ -175,7 +175,7 @@ def by_selection(judged: Sequence[Metric], rows: Sequence[Baseline], selecting: 
         gains = [
             f"{_moved(own.metric, each)} ({describe_interval(each.change_low, each.change_high, level, each.n)})" for each in (random, own)
         ]
-        difference = describe_interval(random.lead_low, random.lead_high, level, random.n, ("worse", "better"))
+        difference = describe_interval(random.lead_low, random.lead_high, level, random.n)
         sentences.append(
             f"{start} {selecting[0].upper()}{selecting[1:]} from random candidates ({given}) {gains[0]}; from those of the Shapley values it {gains[1]}. "
             f"The difference is {format_points(random.lead)} points{'' if random.lead > 0 else ' in favour of the random ones' if random.lead < 0 else ''} "
@@ -247,11 +247,7 @@ def against(leads: Sequence[Lead], n: int | str, level: float) -> str:
     named: dict[str, list[str]] = {"worse": [], "better": [], "no claim": []}
     for name, lead, low, high, claim in leads:
         if lead is not None and low is not None and high is not None and claim is not None:
-            by = (
-                f"{name}"
-                if claim == "no claim"
-                else f"{name} (by {format_points(lead)} points; {describe_interval(low, high, level, n, ('behind', 'ahead'))})"
-            )
+            by = name if claim == "no claim" else f"{name} (by {format_points(lead)} points; {describe_interval(low, high, level, n)})"
             named[claim].append(by)
     verbs = {"worse": "loses to", "better": "beats", "no claim": "cannot be told from"}
     said = [f"{verbs[claim]} {', '.join(names)}" for claim, names in named.items() if names]

@@ -194,7 +194,7 @@ def verdict(removals: Removals, shares: list[Share], differences: list[Differenc
         f"the original from {value[ACCURACY, FIRST]} to {value[accuracy_of('highest'), FIRST]}"
     )
     outcome: Literal["less dependent", "more dependent", "no claim"] = "no claim"
-    apart = f"{format_points(fall.value)} points {'less' if fall.value > 0 else 'more'} ({describe_interval(fall.low, fall.high, level, fall.n, ('more', 'less'))})"
+    apart = f"{format_points(fall.value)} points {'less' if fall.value > 0 else 'more'} ({describe_interval(fall.low, fall.high, level, fall.n)})"
     left = "on more images" if there.low > 0 else "on fewer images" if there.high < 0 else "on as many images, as far as these can tell"
     left_words = f"right {left} then ({_said(there, level)})"
     if fall.low <= 0 <= fall.high:

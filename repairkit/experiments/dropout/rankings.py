@@ -62,7 +62,7 @@ def falls(rows: Sequence[RankedChange], n: int, level: float) -> str:
 
     def named(row: RankedChange) -> str:
         apart = row.difference
-        told = describe_interval(apart.low, apart.high, level, n, ("more", "less"))
+        told = describe_interval(apart.low, apart.high, level, n)
         return row.name if row.claim == "no claim" else f"{row.name} (by {format_points(apart.value)} points; {told})"
 
     found = {claim: [named(row) for row in rows if row.claim == claim] for claim in verbs}
