@@ -168,21 +168,21 @@ def wrong_end(found: Attribution, end: TopKClaims, truth: np.ndarray) -> bool:
         [number[name] for name in names] for names in (end.separated, end.certified, end.ties, end.members)
     )
     valued = np.flatnonzero(~np.isnan(found.value))
-    kth = np.sort(value[valued])[found.top - 1]
+    kth = np.sort(value[valued])[found.top_k - 1]
     room = found.guarantee.tolerance * abs(kth) + ROUNDING
     others = np.setdiff1d(valued, members)
     wrong = [
-        any((value[valued] < value[player] - ROUNDING).sum() >= found.top for player in separated),
+        any((value[valued] < value[player] - ROUNDING).sum() >= found.top_k for player in separated),
         any(value[player] > kth + room for player in certified),
         any(abs(value[player] - kth) > room for player in ties),
         end.decided and value[members].max() > value[others].min() + room,
         end.end == found.end and misplaced(found, value, members, kth, room).any(),
     ]
     if end.audit is not None:
-        each = found.guarantee.contested // 2
+        each = found.guarantee.candidates // 2
         outside = np.argsort(found.screen, kind="stable")[each:-each]
         chances = audit_chances(found.screen[outside])
-        border = np.sort(value)[found.top - 1]  # of all players, valued or not
+        border = np.sort(value)[found.top_k - 1]  # of all players, valued or not
         beyond = value[outside] < border - found.guarantee.tolerance * abs(border) - ROUNDING
         wrong.append(beyond.sum() > end.audit.count or chances[beyond].sum() > end.audit.mass + ROUNDING)
     return any(wrong)
@@ -201,7 +201,7 @@ def study_engines(findings: Findings, game: RandomGame, seed: int, *, delta: flo
     """
     drawn = np.random.default_rng([seed, 1])
     runs = [
-        ("tmab", tmab(game, EngineSettings(budget=4_000, top_k=2, seed=seed, min_live=t0, delta=delta)), exact_values(game, t0=t0)),
+        ("tmab", tmab(game, EngineSettings(budget=4_000, top_k=2, seed=seed, min_live=t0, delta=delta)), exact_values(game, min_live=t0)),
         (
             "monte-carlo",
             permutation_sampling(
@@ -213,7 +213,7 @@ def study_engines(findings: Findings, game: RandomGame, seed: int, *, delta: flo
     game.curved = True
     controlled = tmab(game, EngineSettings(budget=4_000, top_k=2, seed=seed, min_live=t0, delta=delta, control=True))
     smooth = "smooth scores" if game.family in ("smooth", "signed") else "scores of 0 and 1"
-    runs.append((f"tmab with control variates, {smooth}", controlled, exact_values(game, t0=t0)))
+    runs.append((f"tmab with control variates, {smooth}", controlled, exact_values(game, min_live=t0)))
     game.curved = False
     for name, found, truth in runs:
         misses = missed(found, truth)
@@ -233,7 +233,7 @@ def study_sequences(findings: Findings, game: RandomGame, seed: int, *, delta: f
         more = 1 + done // 16
         sequence.add(Round(seed, 103, index, 2 * more, t0, players).observe(game), players)
         done, index = done + more, index + 1
-    truth = exact_values(game, t0=t0) / (1 - t0)
+    truth = exact_values(game, min_live=t0) / (1 - t0)
     misses = (truth < sequence.lower - ROUNDING) | (truth > sequence.upper + ROUNDING)
     findings.add("sequence: a player's at any time", delta, game, bool(misses[np.random.default_rng([seed, 3]).integers(game.n)]))
     findings.note("sequence: share of all players that miss", misses.mean())
@@ -241,7 +241,7 @@ def study_sequences(findings: Findings, game: RandomGame, seed: int, *, delta: f
 
 def study_guarantee(findings: Findings, game: RandomGame, seed: int, *, delta: float, t0: float, pairs: int, screened: bool) -> None:
     """Intervals that hold at all times together, and every claim of the guarantee, with or without a screen and audit."""
-    truth = exact_values(game, t0=t0)
+    truth = exact_values(game, min_live=t0)
     if screened:
         game.screen = truth + np.random.default_rng([seed, 2]).normal(size=game.n) * truth.std()  # so poor that it misses many
     budget = SCREEN_ROUND * GRADIENT_COST + 2 * pairs * game.flip_cost(np.arange(game.n))

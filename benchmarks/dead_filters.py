@@ -98,7 +98,7 @@ def dead_filters(network: nn.Module, pixels: int) -> Dead:
 
 def measure(game: NetworkGame, players: npt.NDArray[np.int64], *, samples: int, t0: float, seed: int) -> tuple[Floats, Floats]:
     """Exact flips and gradients of these players at coalitions drawn as the engine draws them; (samples, players) each."""
-    drawn = draw_round(game, seed=seed, stage=0, index=0, size=samples, t0=t0)
+    drawn = draw_round(game, seed=seed, stage=0, index=0, size=samples, min_live=t0)
     return game.flips(drawn.live, drawn.examples, players), game.gradients(drawn.live, drawn.examples)[:, players]
 
 

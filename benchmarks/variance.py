@@ -35,7 +35,7 @@ def observed(game: Game, players: np.ndarray, *, rounds: int, t0: float) -> dict
     """Margins with and without each player, (rounds, SCREEN_ROUND, c), the gradients of the margin, the margins, the factors and the sizes."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("present", "absent", "slopes", "margins", "factors", "sizes")}
     for index in range(rounds):
-        samples = draw_round(game, seed=100, stage=7, index=index, size=SCREEN_ROUND, t0=t0)
+        samples = draw_round(game, seed=100, stage=7, index=index, size=SCREEN_ROUND, min_live=t0)
         margins = game.scores(samples.live, samples.examples)
         change = game.flips(samples.live, samples.examples, players)
         was_live = samples.live[:, players]

@@ -30,7 +30,7 @@ def found(shift=0.0, **changes):
         "half_width": np.array([math.nan, 0.05, 0.01, math.inf, 0.01, 0.05]),
         "samples": np.array([0.0, 4, 1234, 4, 4, 4]),
         "decided": np.array([False, False, True, False, True, False]),
-        "t0": 0.9,
+        "min_live": 0.9,
         "passes": {"screen": 100.0, "flips": 50.0},
         "standard_error": np.array([math.nan, 1, 2, math.inf, 4, 5]),
     }
@@ -50,9 +50,9 @@ AUDIT = Audit(draws=64, hits=0, mass=0.066, count=1, share=0.2)
 GUARANTEE = Guarantee(
     delta=0.05,
     tolerance=0.2,
-    top=2,
+    top_k=2,
     players=6,
-    contested=4,
+    candidates=4,
     audited=1,
     pairs=1234,
     stopped="budget",
@@ -87,7 +87,7 @@ def rows_of(stdout):
 def test_both_ends_as_a_table(run):
     code, stdout, stderr = call(run)
     assert (code, stderr) == (0, "")
-    assert stdout.splitlines()[0] == "tmab: 5 of 6 filters valued, t0 = 0.9, 150 passes"
+    assert stdout.splitlines()[0] == "tmab: 5 of 6 filters valued, min_live = 0.9, 150 passes"
     assert "2 lowest:" in stdout
     assert "2 highest of the filters that happened to be valued; this end was not sought:" in stdout
     head = ["Filter", "Value", "Half-width", "Samples", "Screen", "Decided"]
@@ -129,7 +129,7 @@ def test_json_has_every_filter_and_how_it_was_found(run):
     rows = data.pop("rows")
     data.pop("stability")
     assert data == {
-        "engine": "tmab", "t0": 0.9, "end": "low", "top": 2, "harmful": -1, "delta": 0.05, "seed": 0,
+        "engine": "tmab", "min_live": 0.9, "end": "low", "top_k": 2, "harmful": -1, "delta": 0.05, "seed": 0,
         "passes": {"screen": 100.0, "flips": 50.0}, "filters": 6, "valued": 5, "decided": 2, "guarantee": None, "still_needed": None,
     }  # fmt: skip
     assert [row["id"] for row in rows] == list(found().ids)
@@ -195,14 +195,14 @@ def test_a_guarantee_comes_first(tmp_path):
     _, stdout, _ = call(tmp_path)
     lines = stdout.splitlines()
     assert lines[0] == (
-        "truly separated: 1 of the 2 lowest and 0 of the 2 highest (confidence 0.95, among the 4 contested and 1 audited of 6 filters)"
+        "truly separated: 1 of the 2 lowest and 0 of the 2 highest (confidence 0.95, among the 4 candidates and 1 audited of 6 filters)"
     )
     assert lines[1:4] == [
         "right up to the tolerance, 0.2 of the k-th value: 2 of the 2 lowest and 0 of the 2 highest",
         "stopped after 1,234 pairs: the budget is spent",
         "  lowest: decided at a tolerance of 0.02; ties: b.c:2, b.c:1",
     ]
-    assert "tmab: 5 of 6 filters valued, t0 = 0.9, 150 passes" in lines
+    assert "tmab: 5 of 6 filters valued, min_live = 0.9, 150 passes" in lines
     assert "2 highest:" in stdout  # both ends were sought
     assert [row[-1] for row in rows_of(stdout)] == ["Decided", "separated", "tie", "Decided", "undecided", "undecided"]
     data = json.loads(call(tmp_path, "--json")[1])

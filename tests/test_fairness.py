@@ -559,14 +559,17 @@ def thorough():
 def test_a_measured_live_range_is_used_stated_and_paid(thorough):
     *_, findings, result = thorough
     (network,) = findings.repairs
-    assert network.attribution.t0 == network.live_range.t0
-    assert network.patch.t0 == network.live_range.t0
+    assert network.attribution.min_live == network.live_range.min_live
+    assert network.patch.min_live == network.live_range.min_live
     assert network.live_range.activity.shape == (len(network.live_range.grid), 1)
     assert findings.passes["live range"] == network.live_range.passes
-    assert any(f"Live range t0 = {network.live_range.t0:g}" in sentence and "hardly change" in sentence for sentence in result.method)
+    assert any(
+        f"Live range: least live share = {network.live_range.min_live:g}" in sentence and "hardly change" in sentence
+        for sentence in result.method
+    )
     plain = tiny_faces.small_run(ranking="recall")
     assert plain[2].repairs[0].live_range is None
-    assert plain[2].repairs[0].attribution.t0 == 0.97
+    assert plain[2].repairs[0].attribution.min_live == 0.97
     assert set(findings.passes) - set(plain[2].passes) == {"live range", "stability"}
 
 
@@ -597,7 +600,7 @@ def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
     write_fairness_run(tmp_path / "run", task, findings, result)
     again = Attribution.read(tmp_path / "run" / "attribution.parquet")
     assert again.table().equals(findings.repairs[0].attribution.table())
-    assert (again.t0, again.passes) == (findings.repairs[0].live_range.t0, findings.repairs[0].attribution.passes)
+    assert (again.min_live, again.passes) == (findings.repairs[0].live_range.min_live, findings.repairs[0].attribution.passes)
     assert FairnessResult.read(tmp_path / "run" / "result.json").stability == result.extra.stability
     for view in ("report.html", "report.md"):
         assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
@@ -611,7 +614,7 @@ def test_a_guarantee_is_in_the_findings_the_result_and_both_views(tmp_path):
     task, _, findings, result = tiny_faces.small_run(**asked)
     (network,) = findings.repairs
     guarantee = network.attribution.guarantee
-    assert (guarantee.delta, guarantee.tolerance, guarantee.top, guarantee.contested) == (0.1, 0.2, 2, 4)
+    assert (guarantee.delta, guarantee.tolerance, guarantee.top_k, guarantee.candidates) == (0.1, 0.2, 2, 4)
     assert guarantee.pairs >= 16
     (entry,) = result.guarantees
     assert (entry.column, entry.fold, entry.filters, entry.valued) == ("repaired", 0, 2976, 4 + guarantee.audited)
@@ -636,7 +639,7 @@ def test_halves_share_nothing(monkeypatch):
         numbers = np.arange(n, dtype=float)
         return Attribution(
             ids=tuple(map(str, settings["ids"])), screen=numbers, value=numbers, half_width=numbers, samples=numbers, decided=numbers < 0,
-            harmful=-1, end="low", top=settings["top"], t0=settings["t0"], delta=0.05, seed=settings["seed"], engine="tmab", passes={"a": 7.0},
+            harmful=-1, end="low", top_k=settings["top"], min_live=settings["t0"], delta=0.05, seed=settings["seed"], engine="tmab", passes={"a": 7.0},
         )  # fmt: skip
 
     monkeypatch.setattr(attributing, "estimate", pretended)

@@ -53,7 +53,7 @@ def accuracy(network, images):
 
 def area_by_hand(model, game, images, index, size):
     """Mean height of accuracy while the three filters of the highest screen in this live range are frozen for good."""
-    estimates = screen(game, passes=screen_passes(SETTLED), seed=derived_seed(1, index), t0=size)
+    estimates = screen(game, passes=screen_passes(SETTLED), seed=derived_seed(1, index), min_live=size)
     order = sorted((player for player in range(game.n) if estimates[player] > 0), key=lambda player: -estimates[player])[:3]
     heights = {count: accuracy(frozen_for_good(model, game, order[:count]), images) for count in counts_up_to(3)}
     return np.trapezoid([*heights.values()], [*heights]) / 3
@@ -64,10 +64,10 @@ def test_the_areas_are_those_of_networks_frozen_for_good(model):
     game, images = game_and_images(model)
     run = Run.start(SETTLED)
     (live_range,), settled = settle([game], images, [run])
-    assert live_range.t0 == live_range_of(game, Run.start(replace(SETTLED, t0="auto")), seed=1)[1]
-    assert settled.sizes == sizes_of(live_range.t0)
+    assert live_range.min_live == live_range_of(game, Run.start(replace(SETTLED, t0="auto")), seed=1)[1]
+    assert settled.sizes == sizes_of(live_range.min_live)
     assert settled.areas == pytest.approx([area_by_hand(model, game, images, *place) for place in enumerate(settled.sizes)])
-    assert settled.t0 == min(zip(settled.areas, settled.sizes, strict=True))[1]
+    assert settled.min_live == min(zip(settled.areas, settled.sizes, strict=True))[1]
     assert settled.images == len(images)
     assert settled.passes == run.ledger.passes[settling.PART]
 
@@ -76,8 +76,8 @@ def test_one_live_range_for_two_networks_is_of_the_lowest_mean():
     models = (three_colours.model(), redundant())
     games, (images, _) = zip(*map(game_and_images, models), strict=True)
     live_ranges, both = settle(games, images, [Run.start(SETTLED)] * 2)
-    assert len({live_range.t0 for live_range in live_ranges}) == 2
-    assert both.sizes == sizes_of(min(live_range.t0 for live_range in live_ranges))
+    assert len({live_range.min_live for live_range in live_ranges}) == 2
+    assert both.sizes == sizes_of(min(live_range.min_live for live_range in live_ranges))
     by_hand = [[area_by_hand(*pair, images, *place) for place in enumerate(both.sizes)] for pair in zip(models, games, strict=True)]
     assert both.areas == pytest.approx(np.mean(by_hand, axis=0))
     assert by_hand[0] != by_hand[1]
@@ -94,7 +94,7 @@ def test_accuracy_is_valued_in_the_live_range_that_is_settled_and_charged_with_i
     real = settling.settle
     monkeypatch.setattr(critical, "settle", lambda *args, **rest: (real(*args, **rest)[0], tried))
     findings = find(task, Run.start(SETTLED))
-    assert findings.attribution.t0 == 0.6
+    assert findings.attribution.min_live == 0.6
     assert findings.attribution.passes[settling.PART] == 1234.0
     assert findings.attribution.passes["live range"] == findings.live_range.passes
     assert sum(findings.attribution.passes.values()) <= SETTLED.budget + 1234.0 + findings.live_range.passes
@@ -151,8 +151,8 @@ def test_screens_are_kept(tmp_path, monkeypatch):
 
 def test_both_networks_of_a_dropout_report_have_one_live_range():
     _, findings, result = compared_networks(replace(SETTLED, budget=2000))
-    assert {each.highest.t0 for each in findings.networks.values()} == {findings.settled.t0}
-    assert {each.lowest.t0 for each in findings.networks.values()} == {findings.settled.t0}
+    assert {each.highest.min_live for each in findings.networks.values()} == {findings.settled.min_live}
+    assert {each.lowest.min_live for each in findings.networks.values()} == {findings.settled.min_live}
     assert any("settled the live range of both networks and did nothing else" in sentence for sentence in result.method)
     assert not any("were left alone" in sentence for sentence in result.method)
 

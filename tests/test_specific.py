@@ -228,7 +228,7 @@ def attribution(value, half_width, price=None, **changes):
     n = len(value)
     found = Attribution(
         ids=tuple(f"a:{index}" for index in range(n)), screen=np.array(value), value=np.array(value), half_width=np.full(n, half_width),
-        samples=np.full(n, 100.0), decided=np.zeros(n, dtype=bool), harmful=-1, end="high", top=1, t0=0.5, delta=0.05, seed=0, engine="tmab", **changes,
+        samples=np.full(n, 100.0), decided=np.zeros(n, dtype=bool), harmful=-1, end="high", top_k=1, min_live=0.5, delta=0.05, seed=0, engine="tmab", **changes,
     )  # fmt: skip
     return found if price is None else ranked_by_price(found, np.zeros(n), np.array(price))
 

@@ -222,7 +222,7 @@ def test_the_plan_is_what_is_spent():
 def test_the_live_range_is_measured_on_the_images_of_the_constants():
     findings = measure(colours(), Run.start(replace(SMALL, t0="auto")), replace(FEW, trajectories=2))
     assert findings.live_range is not None
-    assert findings.t0 == findings.live_range.t0
+    assert findings.t0 == findings.live_range.min_live
     np.testing.assert_array_equal(findings.fan.right, found().fan.right[:2])
 
 

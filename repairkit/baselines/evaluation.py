@@ -70,7 +70,7 @@ def comparison(
     k = (
         most
         if most is not None
-        else min(min(found.top, int((scores > 0).sum())) for found, scores in zip(shapley.attributions, shapley.scores, strict=True))
+        else min(min(found.top_k, int((scores > 0).sum())) for found, scores in zip(shapley.attributions, shapley.scores, strict=True))
     )
     rivals = sum(bool(each.attributions) for each in compared.contenders[1:])
     claimed = simultaneous(level, rivals * networks)

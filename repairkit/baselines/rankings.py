@@ -257,7 +257,7 @@ def _mean(
 
 
 def _attribution(game: NetworkGame, engine: str, value: Floats, *, passes: float = 0.0, samples: int = 0, seed: int = 0) -> Attribution:
-    """A value for every filter, without interval: t0 is 1, since only the whole network was asked."""
+    """A value for every filter, without interval: min_live is 1, since only the whole network was asked."""
     none = np.full(game.n, np.nan)
     return Attribution(
         ids=names(game.filters.ids, game.n),
@@ -268,8 +268,8 @@ def _attribution(game: NetworkGame, engine: str, value: Floats, *, passes: float
         decided=np.zeros(game.n, dtype=bool),
         harmful=game.harmful,
         end="low" if game.harmful < 0 else "high",
-        top=max(min(40, game.n // 2), 1),
-        t0=1.0,
+        top_k=max(min(40, game.n // 2), 1),
+        min_live=1.0,
         delta=1.0,
         seed=seed,
         engine=engine,

@@ -79,9 +79,9 @@ def as_data(found: Attribution, top: int | None, result: Result | None, network:
     players = range(len(rows)) if top is None else [int(player) for players in ends for player in players]
     return {
         "engine": found.engine,
-        "t0": found.t0,
+        "min_live": found.min_live,
         "end": found.end,
-        "top": found.top,
+        "top_k": found.top_k,
         "harmful": found.harmful,
         "delta": found.delta,
         "seed": found.seed,

@@ -51,7 +51,7 @@ class Patch(BaseModel):
         freeze_at: where the constants were measured.
         objective: the objective whose values ranked the filters, in words.
         classes: names of the network's logits; empty in patches of earlier versions.
-        engine, t0, delta: how they were valued: live range, and probability that an interval misses.
+        engine, min_live, delta: how they were valued: least size of the live range, and probability that an interval misses.
         culprits: in the order in which they were chosen.
 
     Example:
@@ -64,14 +64,14 @@ class Patch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     architecture: str
     weights_sha256: str
     freeze_at: Literal["post", "pre"]
     objective: str
     classes: tuple[str, ...] = ()
     engine: str = "unknown"
-    t0: float = 0.0
+    min_live: float = 0.0
     delta: float = 0.05
     culprits: list[FrozenFilter]
 
@@ -121,7 +121,7 @@ class Patch(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{path} is not a patch: {where}: {first['msg']}; give the patch.json of a run") from None
+            raise DataError(f"{path} is not a patch: {where}: {first['msg']}; make the patch again with this version") from None
 
 
 def finite_or_none(number: float) -> float | None:

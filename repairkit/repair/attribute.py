@@ -97,7 +97,7 @@ def live_range_of(game: NetworkGame, run: Run, *, seed: int) -> tuple[LiveRange 
             name="live range",
         )
         run.spend(live_range.passes)
-    return live_range, live_range.t0
+    return live_range, live_range.min_live
 
 
 def live_range_planned(options: Options, parts: float = 1) -> dict[str, float]:

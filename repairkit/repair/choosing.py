@@ -111,7 +111,7 @@ def patch_of(
         objective=repr(worth),
         classes=model.classifier.classes,
         engine=attribution.engine,
-        t0=attribution.t0,
+        min_live=attribution.min_live,
         delta=attribution.delta,
         culprits=culprits,
     )

@@ -46,11 +46,11 @@ class Settled:
     passes: float
 
     @property
-    def t0(self) -> float:
+    def min_live(self) -> float:
         """Of the live range with the lowest curve; of the widest of several.
 
         Example:
-            >>> Settled((0.8, 0.9, 0.95), (0.3, 0.2, 0.2), 100, 2_000).t0
+            >>> Settled((0.8, 0.9, 0.95), (0.3, 0.2, 0.2), 100, 2_000).min_live
             0.9
         """
         return self.sizes[int(np.argmin(self.areas))]
@@ -88,7 +88,7 @@ def settle(
         for game, run in zip(games, runs, strict=True)
         if (live_range := live_range_of(game, run.with_settings(t0="auto"), seed=options.seed)[0])
     ]
-    sizes, most = sizes_of(min(live_range.t0 for live_range in live_ranges)), most_frozen(options, games[0].n)
+    sizes, most = sizes_of(min(live_range.min_live for live_range in live_ranges)), most_frozen(options, games[0].n)
     counts = counts_up_to(most)
     areas = []
     for game, run in zip(games, runs, strict=True):

@@ -41,7 +41,7 @@ def screens_of(
         game = NetworkGame(classifier, filters, worth, batch=batch, precision=run.settings.precision)
         seed = derived_seed(run.settings.seed, number)
         values = within_memory(
-            game, partial(screen, game, passes=passes, seed=seed, t0=t0, progress=run.ledger.progress), store=None, name=part
+            game, partial(screen, game, passes=passes, seed=seed, min_live=t0, progress=run.ledger.progress), store=None, name=part
         )
         run.spend(passes)
         return {"screen": values}

@@ -1,4 +1,4 @@
-"""The audit of a screen: players drawn outside the contested, and what they show about all others there."""
+"""The audit of a screen: players drawn outside the candidates, and what they show about all others there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Audit:
     Missed is an outside player whose value is more extreme than the k-th of all players by more than the tolerance.
 
     Attributes:
-        draws: how many draws were made outside the contested, with replacement and known chances.
+        draws: how many draws were made outside the candidates, with replacement and known chances.
         hits: draws whose player is not shown to be none of the missed.
         mass: Clopper-Pearson upper bound on the sum of the chances of all that are missed, in [0, 1].
         count: how many outside players that are not shown to be none can have so little chance together.

@@ -46,11 +46,11 @@ def certify(
 ) -> Attribution:
     """What `tmab` does when it is given a guarantee; the settings state end and tolerance.
 
-    1. *Screen*, as in `tmab`, with a fifth of the budget. Contested are the players of both ends of
+    1. *Screen*, as in `tmab`, with a fifth of the budget. Candidates are the players of both ends of
        it, and an audit draws from the others (`audit_chances`). Where both ends are all players,
        there is no screen and no audit, and the claims are about all.
     2. *Flips*: one observation of a player is the mean of its exact marginal contribution over one antithetic
-       pair, so over one size in each half of [t0, 1]: the least complete stratified round, in
+       pair, so over one size in each half of [min_live, 1]: the least complete stratified round, in
        the true range +- `game.marginal_range`. Every player has a `ConfidenceSequence`.
     3. *Allocation and stop* (`border`): at every look those are observed next whose intervals overlap
        the other side by more than the tolerance, at either end. They are found anew among all valued
@@ -66,11 +66,11 @@ def certify(
     """
     if settings.end is None or settings.guarantee is None or settings.tolerance is None:
         raise UsageError("a guarantee needs an end, a probability and a tolerance; call tmab, which has defaults")
-    budget, seed, top, t0 = settings.budget, settings.seed, settings.top_k, settings.min_live
+    budget, seed, top_k, min_live = settings.budget, settings.seed, settings.top_k, settings.min_live
     end, delta, tolerance = settings.end, settings.guarantee, settings.tolerance
-    per_end = 3 * top if settings.candidates is None else settings.candidates
+    per_end = 3 * top_k if settings.candidates is None else settings.candidates
     draws = AUDIT_DRAWS if settings.audit is None else settings.audit
-    _check(game, top=top, tolerance=tolerance, per_end=per_end, audit=draws)
+    _check(game, top_k=top_k, tolerance=tolerance, per_end=per_end, audit=draws)
     screened = 2 * per_end < game.n
     ledger = Budget(budget)
     most = min(game.n, 2 * per_end + draws)  # to be valued; fewer where a player is drawn twice
@@ -92,54 +92,54 @@ def certify(
             progress(part, budget - ledger.left, budget)
 
     with WorkerPool(game, workers) as pool, kept(checkpoint):
-        for observed in pool.run([Round(seed, 0, index, SCREEN_ROUND, t0) for index in range(race.screened, screens)]):
+        for observed in pool.run([Round(seed, 0, index, SCREEN_ROUND, min_live) for index in range(race.screened, screens)]):
             race.fold_screen(observed)
             folded("screen")
         entrants = _enter(race.screen.mean, per_end, draws, seed) if screened else _Candidates(np.arange(game.n))
         while True:
             if not race.left:
                 if race.pairs >= ALIVE_PAIRS:
-                    check_alive(t0, race.screen.mean, race.screen.variance, np.nan_to_num(race.sequence.mean))
-                low, high = race.borders(entrants.players, top=top, tolerance=tolerance)
+                    check_alive(min_live, race.screen.mean, race.screen.variance, np.nan_to_num(race.sequence.mean))
+                low, high = race.borders(entrants.players, top_k=top_k, tolerance=tolerance)
                 if not race.plan(game, entrants.players[low.active | high.active]):
                     break
-            rounds = race.rounds(seed, t0)
+            rounds = race.rounds(seed, min_live)
             for each, observed in zip(rounds, pool.run(rounds), strict=True):
                 race.fold(each, observed)
                 folded("flips")
 
-    check_alive(t0, race.screen.mean, race.screen.variance, np.nan_to_num(race.sequence.mean))
+    check_alive(min_live, race.screen.mean, race.screen.variance, np.nan_to_num(race.sequence.mean))
     name, estimate = names(ids, game.n), race.estimate
     valued, placed = np.zeros(game.n, dtype=bool), np.zeros(game.n, dtype=bool)
     valued[entrants.players] = True
     placed[entrants.players] = (low if end == "low" else high).placed
     return Attribution(
         ids=name,
-        screen=(1 - t0) * race.screen.mean if screened else np.full(game.n, math.nan),
-        value=np.where(valued, (1 - t0) * estimate, math.nan),
-        half_width=np.where(valued, (1 - t0) * race.sequence.reach(estimate), math.nan),
+        screen=(1 - min_live) * race.screen.mean if screened else np.full(game.n, math.nan),
+        value=np.where(valued, (1 - min_live) * estimate, math.nan),
+        half_width=np.where(valued, (1 - min_live) * race.sequence.reach(estimate), math.nan),
         samples=race.sequence.count,
         decided=placed,
         harmful=game.harmful,
         end=end,
-        top=top,
-        t0=t0,
+        top_k=top_k,
+        min_live=min_live,
         delta=delta,
         seed=seed,
         engine="tmab",
         passes=ledger.spent,
-        standard_error=np.where(valued, (1 - t0) * race.sequence.standard_error, math.nan),
+        standard_error=np.where(valued, (1 - min_live) * race.sequence.standard_error, math.nan),
         guarantee=Guarantee(
             delta=delta,
             tolerance=tolerance,
-            top=top,
+            top_k=top_k,
             players=game.n,
-            contested=len(entrants.players) - entrants.audited,
+            candidates=len(entrants.players) - entrants.audited,
             audited=entrants.audited,
             pairs=race.pairs,
             stopped="decided" if low.decided and high.decided else "budget",
-            low=entrants.extremes("low", low, name, estimate, delta=delta, scale=1 - t0),
-            high=entrants.extremes("high", high, name, estimate, delta=delta, scale=1 - t0),
+            low=entrants.extremes("low", low, name, estimate, delta=delta, scale=1 - min_live),
+            high=entrants.extremes("high", high, name, estimate, delta=delta, scale=1 - min_live),
         ),
     )
 
@@ -226,10 +226,10 @@ class _State:
         moved: Floats = np.clip(np.nan_to_num(self.sequence.mean), self.sequence.lower, self.sequence.upper)
         return moved
 
-    def borders(self, players: Examples, *, top: int, tolerance: float) -> tuple[TopKBound, TopKBound]:
+    def borders(self, players: Examples, *, top_k: int, tolerance: float) -> tuple[TopKBound, TopKBound]:
         """What the intervals of these players show of both ends."""
         estimate, lower, upper = self.estimate[players], self.sequence.lower[players], self.sequence.upper[players]
-        return borders(estimate, lower, upper, top=top, tolerance=tolerance)
+        return borders(estimate, lower, upper, top_k=top_k, tolerance=tolerance)
 
     def plan(self, game: Game, players: Examples) -> bool:
         """Pay pairs of these players until the next look; False where there are none, or not one pair can be paid."""
@@ -242,10 +242,10 @@ class _State:
             self.ledger.spend("flips", cost * self.left)
         return self.left > 0
 
-    def rounds(self, seed: int, t0: float) -> list[Round]:
+    def rounds(self, seed: int, min_live: float) -> list[Round]:
         """The rounds that are still to play before the next look."""
         sizes = [2 * min(PAIRS, self.left - start) for start in range(0, self.left, PAIRS)]
-        return [Round(seed, _STAGE, self.played + number, size, t0, self.players) for number, size in enumerate(sizes)]
+        return [Round(seed, _STAGE, self.played + number, size, min_live, self.players) for number, size in enumerate(sizes)]
 
     def fold(self, each: Round, observed: Floats) -> None:
         """Fold in one round of flips; rounds come in order."""
@@ -273,12 +273,12 @@ class _State:
         self.ledger.spent = {part: float(passes) for part, passes in zip(("screen", "flips"), arrays["spent"], strict=True) if passes}
 
 
-def _check(game: Game, *, top: int, tolerance: float, per_end: int, audit: int) -> None:
-    if 2 * top > game.n:
-        raise UsageError(f"top must be at most half of the {game.n} filters, since a guarantee speaks of both ends, got {top}")
-    if per_end < top:
-        raise UsageError(f"contested must be at least top for a guarantee, {top} players of each end, got {per_end}")
+def _check(game: Game, *, top_k: int, tolerance: float, per_end: int, audit: int) -> None:
+    if 2 * top_k > game.n:
+        raise UsageError(f"top_k must be at most half of the {game.n} filters, since a guarantee speaks of both ends, got {top_k}")
+    if per_end < top_k:
+        raise UsageError(f"candidates must be at least top_k for a guarantee, {top_k} players of each end, got {per_end}")
     if not 0 <= tolerance < 1:
         raise UsageError(f"the tolerance must lie in [0, 1), got {tolerance}; it is relative to the k-th value")
     if audit < 1:
-        raise UsageError(f"an audit takes at least one draw, got {audit}; without one nothing is known of filters outside the contested")
+        raise UsageError(f"an audit takes at least one draw, got {audit}; without one nothing is known of filters outside the candidates")

@@ -12,31 +12,31 @@ MOST_PLAYERS = 20
 SCORED_TOGETHER = 4096
 
 
-def exact_values(game: Game, *, t0: float = 0.0) -> Floats:
+def exact_values(game: Game, *, min_live: float = 0.0) -> Floats:
     """Values of all players by enumerating the 2^n coalitions on every example; float64 (n,).
 
-    With t0 = 0 this is the Shapley value (Shapley 1953). Otherwise coalition sizes below the live
-    live range are left out: `(1 - t0) E[V(S with i) - V(S without i)]` with t uniform on [t0, 1] and each
+    With min_live = 0 this is the Shapley value (Shapley 1953). Otherwise coalition sizes below the
+    live range are left out: `(1 - min_live) E[V(S with i) - V(S without i)]` with t uniform on [min_live, 1] and each
     other player live with probability t, which weighs a coalition of s others by
-    `integral of t^s (1 - t)^(n - 1 - s) dt over [t0, 1]`. The values sum to `V(all) - E V(S at t0)`.
+    `integral of t^s (1 - t)^(n - 1 - s) dt over [min_live, 1]`. The values sum to `V(all) - E V(S at min_live)`.
 
     Raises:
-        UsageError: more than 20 players, or t0 outside [0, 1).
+        UsageError: more than 20 players, or min_live outside [0, 1).
 
     Example:
         >>> from repairkit.shapley.game import FunctionGame
         >>> both = FunctionGame(2, lambda live: live.all(axis=1).astype(float), bounds=(0, 1))
-        >>> exact_values(both).tolist(), exact_values(both, t0=0.5).tolist()
+        >>> exact_values(both).tolist(), exact_values(both, min_live=0.5).tolist()
         ([0.5, 0.5], [0.375, 0.375])
     """
     if game.n > MOST_PLAYERS:
         raise UsageError(f"enumeration takes at most {MOST_PLAYERS} players, the game has {game.n}; use an engine that samples")
-    if not 0 <= t0 < 1:
-        raise UsageError(f"t0 must lie in [0, 1), got {t0}; it is the least share of filters that stays live")
+    if not 0 <= min_live < 1:
+        raise UsageError(f"min_live must lie in [0, 1), got {min_live}; it is the least share of filters that stays live")
     worths = all_worths(game)
     sizes = np.arange(game.n)
     shape = (sizes + 1, game.n - sizes)
-    weight = beta(*shape) * (1 - betainc(*shape, t0))
+    weight = beta(*shape) * (1 - betainc(*shape, min_live))
     coalitions = np.arange(2**game.n)
     size = np.array([int(mask).bit_count() for mask in coalitions])
     values = np.empty(game.n)

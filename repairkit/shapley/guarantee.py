@@ -59,9 +59,9 @@ class Guarantee:
     Attributes:
         delta: probability that any claim about either end, or any interval at any time, is wrong.
         tolerance: relative to the k-th value of each end.
-        top: k, at each end.
+        top_k: k, at each end.
         players: n.
-        contested: how many players the screen picked, or n where the claims are about all.
+        candidates: how many players the screen picked, or n where the claims are about all.
         audited: how many others were drawn for the audit.
         pairs: antithetic pairs that were played; each is one observation of those who took part.
         stopped: "decided", or "budget" when the next pair could not be paid.
@@ -70,9 +70,9 @@ class Guarantee:
 
     delta: float
     tolerance: float
-    top: int
+    top_k: int
     players: int
-    contested: int
+    candidates: int
     audited: int
     pairs: int
     stopped: Literal["decided", "budget"]
@@ -86,9 +86,9 @@ class Guarantee:
     @property
     def scope(self) -> str:
         """Which players the claims are about, in words."""
-        if self.contested == self.players:
+        if self.candidates == self.players:
             return f"all {self.players:,} filters"
-        return f"the {self.contested:,} contested and {self.audited:,} audited of {self.players:,} filters"
+        return f"the {self.candidates:,} candidates and {self.audited:,} audited of {self.players:,} filters"
 
     @property
     def headline(self) -> str:
@@ -96,7 +96,7 @@ class Guarantee:
         return f"truly separated: {self._counts('separated')} (confidence {1 - self.delta:g}, among {self.scope})"
 
     def _counts(self, claim: Literal["separated", "certified"]) -> str:
-        return " and ".join(f"{len(getattr(end, claim)):,} of the {self.top:,} {EXTREME[end.end]}" for end in (self.low, self.high))
+        return " and ".join(f"{len(getattr(end, claim)):,} of the {self.top_k:,} {EXTREME[end.end]}" for end in (self.low, self.high))
 
     def __str__(self) -> str:
         """The headline, what holds up to the tolerance, why it stopped, and a line or two for each end."""

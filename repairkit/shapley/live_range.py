@@ -29,7 +29,7 @@ class LiveRange:
     """Where single filters change the score of a part.
 
     Attributes:
-        t0: least size of the live range; an engine draws sizes from [t0, 1].
+        min_live: least size of the live range; an engine draws sizes from [min_live, 1].
         grid: sizes measured, shape (m,), falling.
         activity: mean square over players of the change of a part's mean score when the player alone
             changes side, shape (m, parts), in squared units of the score. The estimate is unbiased
@@ -40,7 +40,7 @@ class LiveRange:
         seed: of everything random.
     """
 
-    t0: float
+    min_live: float
     grid: Floats
     activity: Floats
     standard_error: Floats
@@ -50,7 +50,9 @@ class LiveRange:
 
     def __str__(self) -> str:
         """The live range, then the root mean square change of every part at every size."""
-        lines = [f"live range from t0 = {self.t0:g} ({self.passes:,.0f} passes); activity of each part in percent of its greatest:"]
+        lines = [
+            f"live range from min_live = {self.min_live:g} ({self.passes:,.0f} passes); activity of each part in percent of its greatest:"
+        ]
         most = np.maximum(self.activity.max(axis=0), np.finfo(np.float64).tiny)
         for size, activity, error in zip(self.grid, self.activity / most, self.standard_error / most, strict=True):
             cells = ", ".join(f"{100 * part:.0f} +- {100 * doubt:.0f}" for part, doubt in zip(activity, error, strict=True))
@@ -70,7 +72,7 @@ def measure_live_range(
     coalitions: int = COALITIONS,
     examples: int = EXAMPLES,
 ) -> LiveRange:
-    """Find t0: below it, hardly any player's change of side alters the score of any part of the worth.
+    """Find min_live: below it, hardly any player's change of side alters the score of any part of the worth.
 
     With f_p(t) the mean score of part p when every player is live with probability t, a value is
     the integral of the derivative of f_p by player i's own probability (Owen 1972), which is the
@@ -114,7 +116,7 @@ def measure_live_range(
         >>> from repairkit.shapley import FunctionGame
         >>> game = FunctionGame(40, lambda live: (live.mean(axis=1) > 0.8) * 0.5 * live[:, 0], bounds=(0, 1))
         >>> live_range = measure_live_range(game, coalitions=64, examples=1)
-        >>> live_range.t0, live_range.passes
+        >>> live_range.min_live, live_range.passes
         (0.8, 1920.0)
     """
     parts = _parts(game, part_of, stratum_of)
@@ -144,13 +146,13 @@ def measure_live_range(
         raise GameError(
             f"no filter's change of side alters the score of any part at any size (at most {greatest:.2g} in root mean square, no more than "
             f"chance, after {passes:,.0f} image passes), so there is no live range; check that the weights are the trained ones and that labels and "
-            "normalisation fit, or give t0 yourself"
+            "normalisation fit, or give min_live yourself"
         )
-    t0 = min(size for size, alive in zip(sizes, live, strict=False) if alive)
-    return LiveRange(float(t0), np.array(sizes[: len(rows)]), activity, error, share, passes, seed)
+    min_live = min(size for size, alive in zip(sizes, live, strict=False) if alive)
+    return LiveRange(float(min_live), np.array(sizes[: len(rows)]), activity, error, share, passes, seed)
 
 
-def check_alive(t0: float, *observed: Floats) -> None:
+def check_alive(min_live: float, *observed: Floats) -> None:
     """Refuse a live range in which nothing that was observed of any player differs from 0.
 
     Raises:
@@ -158,7 +160,7 @@ def check_alive(t0: float, *observed: Floats) -> None:
     """
     if not any(each.any() for each in observed):
         raise GameError(
-            f"the live range is empty as far as was seen: no filter changed the score of any drawn example with a share of {t0:g} or more live; "
+            f"the live range is empty as far as was seen: no filter changed the score of any drawn example with a share of {min_live:g} or more live; "
             "check that the weights are the trained ones and that labels and normalisation fit, or give a larger budget"
         )
 

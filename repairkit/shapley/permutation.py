@@ -60,7 +60,7 @@ def permutation_sampling(
     """
     bandit = settings.engine == "tmab-paper"
     engine = "tmab-paper" if bandit else "monte-carlo"
-    budget, seed, top, truncation, batch = settings.budget, settings.seed, settings.top_k, settings.truncation, settings.batch
+    budget, seed, top_k, truncation, batch = settings.budget, settings.seed, settings.top_k, settings.truncation, settings.batch
     delta = 0.1 if settings.delta is None else settings.delta
     tolerance = 1e-4 if settings.tolerance is None else settings.tolerance
     sought = settings.sought(game, delta)
@@ -70,7 +70,7 @@ def permutation_sampling(
     intervals = None if bandit else TwoLevelSequence(game.n, game.marginal_range, delta=delta, valued=game.n)
     active = np.ones(game.n, dtype=bool)
     rounds = 0
-    chosen: dict[str, object] = {"budget": budget, "seed": seed, "top": top, "end": sought, "delta": delta, "tolerance": tolerance}
+    chosen: dict[str, object] = {"budget": budget, "seed": seed, "top_k": top_k, "end": sought, "delta": delta, "tolerance": tolerance}
     chosen |= {"truncation": truncation, "batch": batch, "engine": engine, "players": game.n}
     if checkpoint is not None and (saved := checkpoint.begin(chosen | {"game": game.fingerprint()})):
         moments.restore(saved, "marginals")
@@ -99,7 +99,7 @@ def permutation_sampling(
                 intervals.add(marginals[None], np.arange(game.n))
             rounds += 1
             if bandit:
-                active = still_contested(moments, top=top, end=sought, delta=delta, tolerance=tolerance)
+                active = still_active(moments, top_k=top_k, end=sought, delta=delta, tolerance=tolerance)
             if checkpoint is not None:
                 spent = np.array(ledger.spent["permutations"])
                 state = {**moments.arrays("marginals"), "active": active, "rounds": np.array(rounds), "spent": spent}
@@ -118,11 +118,11 @@ def permutation_sampling(
         value=moments.mean,
         half_width=of_each,
         samples=moments.count,
-        decided=decide(moments.mean, of_all, top=top, end=sought),
+        decided=decide(moments.mean, of_all, top_k=top_k, end=sought),
         harmful=game.harmful,
         end=sought,
-        top=top,
-        t0=0.0,
+        top_k=top_k,
+        min_live=0.0,
         delta=delta,
         seed=seed,
         engine=engine,
@@ -130,7 +130,7 @@ def permutation_sampling(
         standard_error=moments.standard_error,
         truncation=truncation,
         still_needed=still_needed(
-            moments, active, top=top, end=sought, delta=delta, tolerance=tolerance, spent=ledger.spent["permutations"], batch=batch
+            moments, active, top_k=top_k, end=sought, delta=delta, tolerance=tolerance, spent=ledger.spent["permutations"], batch=batch
         )
         if bandit
         else None,
@@ -166,17 +166,17 @@ def sample_permutation(
     return marginals
 
 
-def still_contested(moments: Moments, *, top: int, end: End, delta: float, tolerance: float) -> np.ndarray:
+def still_active(moments: Moments, *, top_k: int, end: End, delta: float, tolerance: float) -> np.ndarray:
     """Players whose interval, narrowed by the tolerance, holds the k-th value of the end (Algorithm 1, last line)."""
     half_width = published_bound(moments.variance, moments.count, delta=delta)
     ordered = np.sort(moments.mean)
-    kth = ordered[top - 1] if end == "low" else ordered[-top]
+    kth = ordered[top_k - 1] if end == "low" else ordered[-top_k]
     inside: np.ndarray = (moments.mean - half_width + tolerance < kth) & (kth < moments.mean + half_width - tolerance)
     return inside
 
 
 def still_needed(
-    moments: Moments, active: np.ndarray, *, top: int, end: End, delta: float, tolerance: float, spent: float, batch: int
+    moments: Moments, active: np.ndarray, *, top_k: int, end: End, delta: float, tolerance: float, spent: float, batch: int
 ) -> float:
     """Image passes until nobody is active, extrapolated: means, variances and truncation stay as they are now.
 
@@ -189,7 +189,7 @@ def still_needed(
     """
     n = len(active)
     ordered = np.sort(moments.mean)
-    kth = ordered[top - 1] if end == "low" else ordered[-top]
+    kth = ordered[top_k - 1] if end == "low" else ordered[-top_k]
     gap = np.abs(moments.mean - kth)[active] + tolerance
     needed = published_count(moments.variance[active], gap, delta=delta)
     saved = spent / (batch * evaluations(moments.count, n))

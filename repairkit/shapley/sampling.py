@@ -23,21 +23,21 @@ class Samples:
     factors: Floats
 
 
-def draw_round(game: Game, *, seed: int, stage: int, index: int, size: int, t0: float) -> Samples:
-    """Coalitions with each player live with probability t ~ U[t0, 1], as antithetic pairs.
+def draw_round(game: Game, *, seed: int, stage: int, index: int, size: int, min_live: float) -> Samples:
+    """Coalitions with each player live with probability t ~ U[min_live, 1], as antithetic pairs.
 
-    The second of a pair has size t0 + 1 - t and mirrored draws, so that at t0 = 0 it is the first's
+    The second of a pair has size min_live + 1 - t and mirrored draws, so that at min_live = 0 it is the first's
     complement and a game with interactions of two players is valued exactly by one pair. Examples
     of a pair are drawn independently. Pure: the same arguments give the same samples.
     """
     if size < 2 or size % 2:
         raise UsageError(f"a round holds whole antithetic pairs, got size {size}")
     rng = np.random.default_rng([seed, stage, index])
-    t = rng.uniform(t0, 1, size=size // 2)
+    t = rng.uniform(min_live, 1, size=size // 2)
     u = rng.random((size // 2, game.n))
     live = np.empty((size, game.n), dtype=bool)
     live[0::2] = u < t[:, None]
-    live[1::2] = 1 - u <= (t0 + 1 - t)[:, None]
+    live[1::2] = 1 - u <= (min_live + 1 - t)[:, None]
     examples, factors = game.draw(rng, size)
     return Samples(live, examples, factors)
 
@@ -54,7 +54,7 @@ class Round:
     Attributes:
         seed, stage, index: where its random numbers come from.
         size: samples, an even number.
-        t0: live range.
+        min_live: live range.
         players: who is flipped, or None for the gradients of all players.
         control: flips less the gradient at the same coalition and example.
     """
@@ -63,13 +63,13 @@ class Round:
     stage: int
     index: int
     size: int
-    t0: float
+    min_live: float
     players: npt.NDArray[np.int64] | None = None
     control: bool = False
 
     def observe(self, game: Game) -> Floats:
         """Signed marginal contributions, a row for each pair: (size / 2, players), in natural units."""
-        samples = draw_round(game, seed=self.seed, stage=self.stage, index=self.index, size=self.size, t0=self.t0)
+        samples = draw_round(game, seed=self.seed, stage=self.stage, index=self.index, size=self.size, min_live=self.min_live)
         if self.players is None:
             marginals = game.gradients(samples.live, samples.examples)
         else:

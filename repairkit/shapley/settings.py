@@ -63,7 +63,7 @@ class EngineSettings:
             raise UsageError(f"budget must be a positive number of image passes, got {self.budget}")
         if not isinstance(self.top_k, int | np.integer) or not 1 <= self.top_k < game.n:
             raise UsageError(
-                f"top must be at least 1 and less than the {game.n} players of the game, got {self.top_k}: those sought are some of them"
+                f"top_k must be at least 1 and less than the {game.n} players of the game, got {self.top_k}: those sought are some of them"
             )
         if not isinstance(self.seed, int | np.integer) or self.seed < 0:
             raise UsageError(f"seed must be a whole number from 0, got {self.seed}")
@@ -84,7 +84,7 @@ class EngineSettings:
             raise UsageError(f"engine must be one of {', '.join(get_args(Engine))}, got {name!r}")
         if name == "tmab":
             if self.truncation is not None:
-                raise UsageError("tmab truncates by size, not by worth: give t0 in place of truncation")
+                raise UsageError("tmab truncates by size, not by worth: give min_live in place of truncation")
             return
         if self.control:
             raise UsageError(f"{name} makes no gradients: control is for tmab")
@@ -93,8 +93,8 @@ class EngineSettings:
         if self.tolerance is not None:
             raise UsageError(f"tolerance belongs to a guarantee of tmab, got {self.tolerance} for {name}")
         if self.candidates is not None:
-            raise UsageError(f"{name} makes no screen that could pick {self.candidates} contested players; use the engine tmab")
+            raise UsageError(f"{name} makes no screen that could pick {self.candidates} candidates; use the engine tmab")
         if workers != 1:
             raise UsageError(f"{name} goes on from permutation to permutation and cannot be spread over {workers} workers; use one")
         if self.min_live:
-            raise UsageError(f"{name} truncates by worth, not by size: give truncation in place of t0")
+            raise UsageError(f"{name} truncates by worth, not by size: give truncation in place of min_live")

@@ -1,4 +1,4 @@
-"""`tmab`, the default engine: a gradient screen of all players, then exact flips of contested ones."""
+"""`tmab`, the default engine: a gradient screen of all players, then exact flips of the candidates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCREEN_SHARE = 0.4
 TOLERANCE = 0.2
 """Of a guarantee, unless told otherwise."""
 AUDIT = 16
-"""Players drawn outside the contested, as a check of the screen."""
+"""Players drawn outside the candidates, as a check of the screen."""
 
 
 def tmab(
@@ -39,28 +39,28 @@ def tmab(
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
-    """Estimate `(1 - t0) E[V(S with i) - V(S without i)]`, where t ~ U[t0, 1] and S holds each other player with probability t.
+    """Estimate `(1 - min_live) E[V(S with i) - V(S without i)]`, where t ~ U[min_live, 1] and S holds each other player with probability t.
 
     1. *Screen*: gradients of the surrogate at random coalitions, a different one for every example;
        their mean is a first-order estimate for every player.
-    2. *Flips*: exact changes of the score when a contested player changes side, all of them on the
-       same coalitions and examples. Contested are the players of the sought end of the screen plus
+    2. *Flips*: exact changes of the score when a candidate changes side, all of them on the
+       same coalitions and examples. Candidates are the players of the sought end of the screen plus
        an audit sample from all others, drawn with equal probability.
     3. *Sequential halving* (Karnin et al. 2013): rounds of equal cost; after each the half of the
-       contested that lies further from the sought end drops out, never below `top`. An audited
+       candidates that lies further from the sought end drops out, never below `top_k`. An audited
        player that turns out extreme stays like any other, and one that dropped out comes back when
        those that stayed fall behind it.
 
     With `control` the gradient at the same coalition and example is a control variate of every flip:
     the value is the mean gradient plus the mean of flip minus gradient. The mean gradient is that of
-    every second screen round, which has no say in who is contested, so that being picked for an
+    every second screen round, which has no say in who is a candidate, so that being picked for an
     extreme screen does not carry over into the value. Made for smooth scores, which gradients follow.
 
     Without `control` intervals are confidence sequences (`repairkit.shapley.confidence`) with the true range, for each player on
     its own: they hold although how often a player is observed depends on what was observed. With `control` the
     range of an observation is not known, and intervals are Student's with delta shared by the rounds: approximate, for many samples,
     nearly normal means and players that do not come and go (`benchmarks/coverage_simulation.py` shows where they fall short). All are
-    conditional on the images. With t0 = 0 the estimand is the Shapley value; t0 > 0 is truncation by size (the paper truncates by performance).
+    conditional on the images. With min_live = 0 the estimand is the Shapley value; min_live > 0 is truncation by size (the paper truncates by performance).
 
     With `guarantee` both ends are sought, and what is said of them is wrong with that probability at most
     (`repairkit.shapley.guarantee`, docs/guarantee.md). Confidence sequences take the place of steps 2 and 3
@@ -81,7 +81,7 @@ def tmab(
         BudgetError: the budget does not pay one screen round and one pair of flips in each round, or
             with `guarantee` one round of 16 pairs.
         GameError: the live range is empty: no gradient and no flip differs from 0, as with a network dead on arrival.
-        UsageError: top, t0, delta, contested or tolerance out of range, or tolerance without `guarantee`; with `guarantee`
+        UsageError: top, min_live, delta, candidates or tolerance out of range, or tolerance without `guarantee`; with `guarantee`
             top may be half of the players at most.
 
     Example:
@@ -91,7 +91,7 @@ def tmab(
         >>> [found.ids[i] for i in found.culprits()], found.value[1]
         (['player:1'], np.float64(-0.25))
     """
-    guarantee, control, t0 = settings.guarantee, settings.control, settings.min_live
+    guarantee, control, min_live = settings.guarantee, settings.control, settings.min_live
     delta = 0.05 if settings.delta is None else settings.delta
     sought = settings.sought(game, delta if guarantee is None else guarantee)
     _check(settings)
@@ -119,14 +119,14 @@ def tmab(
                 if progress is not None:
                     progress("flips" if play.phase else "screen", settings.budget - ledger.left, settings.budget)
             if play.phase == 1:
-                check_alive(t0, play.screen.mean, play.screen.variance, play.flips.mean, play.flips.variance)
+                check_alive(min_live, play.screen.mean, play.screen.variance, play.flips.mean, play.flips.variance)
             play.next_phase()
             if checkpoint is not None:
                 checkpoint.offer(play.arrays())
     screen, fresh, moments = play.screen, play.fresh, play.flips
     base = fresh.mean if control else np.zeros(game.n)
     valued = moments.count > 0
-    value = np.where(valued, (1 - t0) * (base + moments.mean), math.nan)
+    value = np.where(valued, (1 - min_live) * (base + moments.mean), math.nan)
     standard_error = np.hypot(moments.standard_error, fresh.standard_error if control else 0.0)
 
     if intervals is None:
@@ -138,20 +138,20 @@ def tmab(
 
     return Attribution(
         ids=names(ids, game.n),
-        screen=(1 - t0) * screen.mean,
+        screen=(1 - min_live) * screen.mean,
         value=value,
-        half_width=np.where(valued, (1 - t0) * of_each, math.nan),
+        half_width=np.where(valued, (1 - min_live) * of_each, math.nan),
         samples=moments.count,
-        decided=decide(value, (1 - t0) * of_all, top=settings.top_k, end=sought),
+        decided=decide(value, (1 - min_live) * of_all, top_k=settings.top_k, end=sought),
         harmful=game.harmful,
         end=sought,
-        top=settings.top_k,
-        t0=t0,
+        top_k=settings.top_k,
+        min_live=min_live,
         delta=delta,
         seed=settings.seed,
         engine="tmab",
         passes=ledger.spent,
-        standard_error=np.where(valued, (1 - t0) * standard_error, math.nan),
+        standard_error=np.where(valued, (1 - min_live) * standard_error, math.nan),
     )
 
 
@@ -171,10 +171,10 @@ def check_budget(game: Game, settings: EngineSettings) -> None:
 
 def _halving(game: Game, settings: EngineSettings) -> tuple[int, int, list[int]]:
     """How many the screen names, how many are audited, and how many are flipped in each round."""
-    top = settings.top_k
-    first = min(game.n, max(top, settings.candidates if settings.candidates is not None else 3 * top))
+    top_k = settings.top_k
+    first = min(game.n, max(top_k, settings.candidates if settings.candidates is not None else 3 * top_k))
     audited = min(AUDIT if settings.audit is None else settings.audit, game.n - first)
-    return first, audited, halving_sizes(first, audited, top)
+    return first, audited, halving_sizes(first, audited, top_k)
 
 
 def _flips_of_all_rounds(game: Game, sizes: Sequence[int], *, control: bool) -> float:
@@ -183,7 +183,7 @@ def _flips_of_all_rounds(game: Game, sizes: Sequence[int], *, control: bool) -> 
     return len(sizes) * 2 * dearest
 
 
-def screen(game: Game, *, passes: float, seed: int = 0, t0: float = 0.0, progress: Progress | None = None) -> Floats:
+def screen(game: Game, *, passes: float, seed: int = 0, min_live: float = 0.0, progress: Progress | None = None) -> Floats:
     """The first step of `tmab` alone: a first-order estimate for every player, float64 (n,), by gradients that so many image passes pay.
 
     Example:
@@ -195,18 +195,18 @@ def screen(game: Game, *, passes: float, seed: int = 0, t0: float = 0.0, progres
     moments = Moments(game.n)
     count = max(1, int(passes / (SCREEN_ROUND * game.gradient_cost)))
     for index in range(count):
-        moments.add(Round(seed, 0, index, SCREEN_ROUND, t0).observe(game), np.arange(game.n))
+        moments.add(Round(seed, 0, index, SCREEN_ROUND, min_live).observe(game), np.arange(game.n))
         if progress is not None:
             progress("screen", (index + 1) * SCREEN_ROUND * game.gradient_cost, passes)
-    return (1 - t0) * moments.mean
+    return (1 - min_live) * moments.mean
 
 
 def _check(settings: EngineSettings) -> None:
-    contested, audit = settings.candidates, settings.audit
+    candidates, audit = settings.candidates, settings.audit
     if not 0 <= settings.min_live < 1:
-        raise UsageError(f"t0 must lie in [0, 1), got {settings.min_live}; it is the least share of filters that stays live")
-    if (audit is not None and audit < 0) or (contested is not None and contested < 1):
-        raise UsageError(f"contested must be at least 1 and audit not negative, got {contested} and {audit}")
+        raise UsageError(f"min_live must lie in [0, 1), got {settings.min_live}; it is the least share of filters that stays live")
+    if (audit is not None and audit < 0) or (candidates is not None and candidates < 1):
+        raise UsageError(f"candidates must be at least 1 and audit not negative, got {candidates} and {audit}")
     if settings.control and settings.guarantee is not None:
         raise UsageError(
             "a guarantee needs observations of known range, which gradients as control variates do not leave; set control to False"
@@ -229,11 +229,11 @@ def _saved(checkpoint: Checkpoint | None, game: Game, settings: EngineSettings, 
         "players": game.n,
         "budget": settings.budget,
         "seed": settings.seed,
-        "top": settings.top_k,
+        "top_k": settings.top_k,
         "end": sought,
-        "t0": settings.min_live,
+        "min_live": settings.min_live,
         "delta": delta,
-        "contested": settings.candidates,
+        "candidates": settings.candidates,
         "audit": settings.audit,
         "control": settings.control,
     }
@@ -242,16 +242,16 @@ def _saved(checkpoint: Checkpoint | None, game: Game, settings: EngineSettings, 
     return checkpoint.begin(configuration)
 
 
-def halving_sizes(first: int, audited: int, top: int) -> list[int]:
-    """How many players are flipped in each round: all contested and audited, then halves down to `top`.
+def halving_sizes(first: int, audited: int, top_k: int) -> list[int]:
+    """How many players are flipped in each round: all candidates and audited, then halves down to `top_k`.
 
     Example:
         >>> halving_sizes(120, 16, 40)
         [136, 68, 40]
     """
     sizes = [first + audited]
-    while sizes[-1] > top:
-        sizes.append(max(top, sizes[-1] // 2))
+    while sizes[-1] > top_k:
+        sizes.append(max(top_k, sizes[-1] // 2))
     return sizes
 
 
@@ -322,7 +322,7 @@ class _State:
         self.pairs = int((passes + 1e-6) // (2 * cost))
         if self.pairs < 1:
             raise BudgetError(
-                f"{passes:,.0f} image passes are left for {len(self.players)} contested filters, one pair of flips costs {2 * cost:,.0f}; give a larger --budget"
+                f"{passes:,.0f} image passes are left for {len(self.players)} candidates, one pair of flips costs {2 * cost:,.0f}; give a larger --budget"
             )
         self.ledger.spend("flips", 2 * cost * self.pairs)
 

@@ -42,8 +42,8 @@ class TopKBound:
     decided: bool
 
 
-def border(estimate: Floats, lower: Floats, upper: Floats, *, top: int, tolerance: float) -> TopKBound:
-    """What intervals [lower, upper] of n values show of the `top` lowest, top < n.
+def border(estimate: Floats, lower: Floats, upper: Floats, *, top_k: int, tolerance: float) -> TopKBound:
+    """What intervals [lower, upper] of n values show of the `top_k` lowest, top < n.
 
     The k-th smallest of lower ends is a lower bound of the k-th value, and likewise above. A player is
     separated when its upper end lies below all lower ends but k - 1 others', apart when its lower end
@@ -59,18 +59,18 @@ def border(estimate: Floats, lower: Floats, upper: Floats, *, top: int, toleranc
         estimate: float64 (n,), each within its interval.
         lower: lower ends, none above its upper end.
         upper: upper ends.
-        top: k.
+        top_k: k.
         tolerance: in [0, 1), relative to the k-th value.
 
     Example:
-        >>> found = border(np.array([-2.0, -1.0, 0.9]), np.array([-2.2, -1.4, 0.7]), np.array([-1.8, -0.6, 1.1]), top=1, tolerance=0.2)
+        >>> found = border(np.array([-2.0, -1.0, 0.9]), np.array([-2.2, -1.4, 0.7]), np.array([-1.8, -0.6, 1.1]), top_k=1, tolerance=0.2)
         >>> found.separated, found.apart, found.decided, round(found.slack, 2)
         (array([ True, False, False]), array([False,  True,  True]), True, 0.36)
     """
     inside = np.zeros(len(estimate), dtype=bool)
-    inside[np.argsort(estimate, kind="stable")[:top]] = True
+    inside[np.argsort(estimate, kind="stable")[:top_k]] = True
     by_lower = np.sort(lower)
-    least, following, most = by_lower[top - 1], by_lower[top], np.sort(upper)[top - 1]
+    least, following, most = by_lower[top_k - 1], by_lower[top_k], np.sort(upper)[top_k - 1]
     others_least = np.where(lower <= least, following, least)  # k-th smallest lower end of all but each player itself
     slack = tolerance * max(0.0, least, -most)
     worst, best = upper[inside].max(), lower[~inside].min()
@@ -89,9 +89,9 @@ def border(estimate: Floats, lower: Floats, upper: Floats, *, top: int, toleranc
     )
 
 
-def borders(estimate: Floats, lower: Floats, upper: Floats, *, top: int, tolerance: float) -> tuple[TopKBound, TopKBound]:
+def borders(estimate: Floats, lower: Floats, upper: Floats, *, top_k: int, tolerance: float) -> tuple[TopKBound, TopKBound]:
     """The borders of the k lowest and, with all signs turned, of the k highest."""
     return (
-        border(estimate, lower, upper, top=top, tolerance=tolerance),
-        border(-estimate, -upper, -lower, top=top, tolerance=tolerance),
+        border(estimate, lower, upper, top_k=top_k, tolerance=tolerance),
+        border(-estimate, -upper, -lower, top_k=top_k, tolerance=tolerance),
     )

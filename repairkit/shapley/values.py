@@ -70,9 +70,9 @@ class _Facts:
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "ser_json_inf_nan": "strings"}
 
     engine: str
-    t0: float
+    min_live: float
     end: End
-    top: int
+    top_k: int
     harmful: int
     delta: float
     seed: int
@@ -90,7 +90,7 @@ class Attribution:
     Attributes:
         ids: names of the players, "layer:channel".
         screen: first-order estimate of every value; NaN where an engine makes none. Never a reason to freeze.
-        value: mean of exact marginal contributions times (1 - t0), NaN where none was made.
+        value: mean of exact marginal contributions times (1 - min_live), NaN where none was made.
         half_width: of the interval at 1 - delta around `value`, conditional on the images; NaN or
             infinite where there are too few samples. Approximate where gradients were control variates (see `tmab`).
         samples: number of observations behind `value`.
@@ -98,8 +98,8 @@ class Attribution:
             guarantee whether the player is shown to be on its side, or on the wrong one by the tolerance at most.
         harmful: sign of the values of culprits.
         end: the end that was sought: "low" or "high".
-        top: k, the number of players sought.
-        t0: live range; 0 is the Shapley value itself.
+        top_k: k, the number of players sought.
+        min_live: live range; 0 is the Shapley value itself.
         standard_error: of `value`; empty where an engine states none.
         delta, seed, engine, passes: how it was found; `passes` in image passes by kind.
         guarantee: what is claimed of both ends, wrong with probability `delta` at most; None where nothing is.
@@ -118,8 +118,8 @@ class Attribution:
     decided: npt.NDArray[np.bool_]
     harmful: int
     end: End
-    top: int
-    t0: float
+    top_k: int
+    min_live: float
     delta: float
     seed: int
     engine: str
@@ -176,7 +176,7 @@ class Attribution:
         Args:
             most: how many of each end; the number that was sought by default.
         """
-        k = self.top if most is None else most
+        k = self.top_k if most is None else most
         valued = np.flatnonzero(~np.isnan(self.value))
         order = valued[np.argsort(self.ranked[valued] * (1 if self.end == "low" else -1), kind="stable")]
         other: End = "high" if self.end == "low" else "low"
@@ -184,11 +184,11 @@ class Attribution:
 
     @property
     def opening(self) -> str:
-        """What is claimed, if anything; then engine, players valued, t0 and passes; then what its own stopping rule would still need."""
+        """What is claimed, if anything; then engine, players valued, min_live and passes; then what its own stopping rule would still need."""
         valued = int((~np.isnan(self.value)).sum())
         spent = sum(self.passes.values())
         lines = [str(self.guarantee)] if self.guarantee else []
-        live_range = f"t0 = {self.t0:g}" if self.truncation is None else f"truncated below a worth of {self.truncation:g}"
+        live_range = f"min_live = {self.min_live:g}" if self.truncation is None else f"truncated below a worth of {self.truncation:g}"
         lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, {live_range}, {spent:,.0f} passes")
         if len(self.price):
             lines.append("ranked by value less a price (column price)")
@@ -203,7 +203,7 @@ class Attribution:
         """What a list of this many extreme players of an end is, and what it is not when that end was not sought."""
         name = f"{listed:,} {EXTREME[end]}"
         if end == self.end or self.guarantee:
-            return f"{name}, of {self.top:,} sought" if listed < self.top else name
+            return f"{name}, of {self.top_k:,} sought" if listed < self.top_k else name
         if np.isnan(self.value).any():
             return f"{name} of the filters that happened to be valued; this end was not sought"
         return f"{name}; this end was not sought"
@@ -227,9 +227,9 @@ class Attribution:
 
         facts = _Facts(
             engine=self.engine,
-            t0=float(self.t0),
+            min_live=float(self.min_live),
             end=self.end,
-            top=int(self.top),
+            top_k=int(self.top_k),
             harmful=int(self.harmful),
             delta=float(self.delta),
             seed=int(self.seed),
@@ -256,7 +256,7 @@ class Attribution:
 
         table = _load(path)
         if _FACTS not in (metadata := table.schema.metadata or {}):
-            raise DataError(f"{path} holds a table but not how it was found (engine, t0, passes); run the attribution again")
+            raise DataError(f"{path} holds a table but not how it was found (engine, min_live, passes); run the attribution again")
         try:
             facts = TypeAdapter(_Facts).validate_json(metadata[_FACTS])
             columns = {name: table.column(name).to_numpy().astype(np.float64) for name in ("screen", "value", "half_width", "samples")}
@@ -289,24 +289,24 @@ class Attribution:
         return "\n".join(lines)
 
 
-def decide(value: Floats, half_width: Floats, *, top: int, end: End) -> npt.NDArray[np.bool_]:
-    """Who is shown to be among the `top` values of an end, or not to be, if all intervals hold at once.
+def decide(value: Floats, half_width: Floats, *, top_k: int, end: End) -> npt.NDArray[np.bool_]:
+    """Who is shown to be among the `top_k` values of an end, or not to be, if all intervals hold at once.
 
-    A player is among the `top` lowest when so many intervals lie wholly above its own that only `top` are left with it, and is
-    not when `top` intervals lie wholly below its own. Players without a value are undecided.
+    A player is among the `top_k` lowest when so many intervals lie wholly above its own that only `top_k` are left with it, and is
+    not when `top_k` intervals lie wholly below its own. Players without a value are undecided.
 
     Args:
         value: estimates, shape (n,); NaN for players without one.
         half_width: of intervals that hold for all valued players at once, not for each on its own: the k-th
             value is no known number, and many are compared with it.
-        top: k, at least 1.
+        top_k: k, at least 1.
         end: "low" or "high".
     """
     valued = ~np.isnan(value)
     centre = value[valued] if end == "low" else -value[valued]
     decided = np.zeros(len(value), dtype=bool)
-    if len(centre) > top:
-        shown = border(centre, centre - half_width[valued], centre + half_width[valued], top=top, tolerance=0.0)
+    if len(centre) > top_k:
+        shown = border(centre, centre - half_width[valued], centre + half_width[valued], top_k=top_k, tolerance=0.0)
         decided[valued] = shown.separated | shown.apart
     return decided
 

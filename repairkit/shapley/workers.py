@@ -49,7 +49,7 @@ class WorkerPool:
         >>> from repairkit.shapley.sampling import Round
         >>> game = FunctionGame(2, lambda live: live @ np.array([1.0, 2.0]), bounds=(0, 3))
         >>> with WorkerPool(game) as pool:
-        ...     next(pool.run([Round(seed=0, stage=0, index=0, size=2, t0=0.0)]))
+        ...     next(pool.run([Round(seed=0, stage=0, index=0, size=2, min_live=0.0)]))
         array([[1., 2.]])
     """
 

@@ -26,8 +26,8 @@ def example(**changes) -> Attribution:
         decided=np.array([False, False, True, False, True]),
         harmful=-1,
         end="low",
-        top=2,
-        t0=0.5,
+        top_k=2,
+        min_live=0.5,
         delta=0.05,
         seed=3,
         engine="tmab",
@@ -60,7 +60,7 @@ def test_the_table_survives_its_file(tmp_path):
 
 def test_what_is_printed():
     assert str(example()).splitlines() == [
-        "tmab: 4 of 5 filters valued, t0 = 0.5, 150 passes",
+        "tmab: 4 of 5 filters valued, min_live = 0.5, 150 passes",
         "2 lowest:",
         "  b.c:0  -0.30000 +- 0.01000  decided",
         "  b.c:2  -0.10000 +- 0.01000  decided",
@@ -71,7 +71,7 @@ def test_what_is_printed():
 
 
 def test_what_is_printed_when_the_high_end_was_sought():
-    lines = str(example(end="high", top=1)).splitlines()
+    lines = str(example(end="high", top_k=1)).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["1", "a:1", "1", "b.c:0"]
     assert lines[2].endswith("undecided")
     assert lines[3] == "1 lowest of the filters that happened to be valued; this end was not sought:"
@@ -79,15 +79,15 @@ def test_what_is_printed_when_the_high_end_was_sought():
 
 def test_no_filter_is_printed_twice():
     """The sought end comes first where there are not enough for both."""
-    lines = str(example(top=3)).splitlines()
+    lines = str(example(top_k=3)).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["3", "b.c:0", "b.c:2", "b.c:1", "1", "a:1"]
-    tied = example(value=np.zeros(5), top=2)
+    tied = example(value=np.zeros(5), top_k=2)
     assert {end: players.tolist() for end, players in tied.extremes().items()} == {"low": [0, 1], "high": [4, 3]}
     assert "2 highest; this end was not sought:" in str(tied)  # all were valued: nobody happened to be
 
 
 def test_what_is_printed_when_fewer_were_valued_than_sought():
-    assert "4 lowest, of 5 sought:" in str(example(top=5))
+    assert "4 lowest, of 5 sought:" in str(example(top_k=5))
     nothing = example(value=np.full(5, math.nan))
     assert "0 of 5 filters valued" in str(nothing)
     assert "0 lowest, of 2 sought:" in str(nothing)
@@ -111,8 +111,8 @@ def test_an_attribution_survives_its_file_bit_for_bit(tmp_path):
         decided=rng.random(n) < 0.5,
         harmful=1,
         end="high",
-        top=np.int64(17),
-        t0=0.1 + 0.2,
+        top_k=np.int64(17),
+        min_live=0.1 + 0.2,
         delta=1 / 3,
         seed=2**60 + 1,
         engine="monte-carlo",
@@ -170,7 +170,7 @@ def test_a_table_of_something_else_is_refused(tmp_path, read):
 def test_a_table_alone_does_not_say_how_it_was_found(tmp_path):
     example().table().to_parquet(tmp_path / "t.parquet")
     pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), example().table())
-    with pytest.raises(DataError, match=r"holds a table but not how it was found \(engine, t0, passes\); run the attribution again"):
+    with pytest.raises(DataError, match=r"holds a table but not how it was found \(engine, min_live, passes\); run the attribution again"):
         Attribution.read(tmp_path / "t.parquet")
 
 
@@ -202,7 +202,7 @@ def test_decided_means_on_one_side_of_the_border_of_the_k_th(end):
     sign = 1 if end == "low" else -1
     value = sign * np.array([-1.0, -0.5, 0.5, 0.1, math.nan])  # only the interval of the third lies wholly above two others
     half_width = np.array([0.1, 0.3, 0.2, 0.4, math.nan])
-    assert decide(value, half_width, top=2, end=end).tolist() == [True, False, True, False, False]
+    assert decide(value, half_width, top_k=2, end=end).tolist() == [True, False, True, False, False]
 
 
 def test_of_equal_values_hardly_ever_is_one_decided():
@@ -211,13 +211,13 @@ def test_of_equal_values_hardly_ever_is_one_decided():
     wrong = 0
     for _ in range(400):
         half_width = np.full(136, norm.isf(0.05 / 136 / 2))
-        wrong += decide(rng.normal(size=136), half_width, top=40, end="low").any()
+        wrong += decide(rng.normal(size=136), half_width, top_k=40, end="low").any()
     assert wrong <= 20
 
 
 def test_nobody_is_decided_without_a_next_value():
-    assert not decide(np.array([0.1, -5.0]), np.zeros(2), top=2, end="low").any()
-    assert not decide(np.array([0.1, 9.0]), np.array([math.inf, math.inf]), top=1, end="low").any()
+    assert not decide(np.array([0.1, -5.0]), np.zeros(2), top_k=2, end="low").any()
+    assert not decide(np.array([0.1, 9.0]), np.array([math.inf, math.inf]), top_k=1, end="low").any()
 
 
 def test_a_ledger_cannot_be_overdrawn():

@@ -35,7 +35,7 @@ def test_claims_are_those_of_the_definitions():
     decisions = 0
     for _ in range(1000):
         _, lower, upper, estimate, k = some_intervals(rng)
-        found = border(estimate, lower, upper, top=k, tolerance=0.3)
+        found = border(estimate, lower, upper, top_k=k, tolerance=0.3)
         separated, apart, tied, decided, slack = shown_by_definition(lower, upper, found.inside, k, 0.3)
         assert found.separated.tolist() == separated
         assert found.apart.tolist() == apart
@@ -56,7 +56,7 @@ def test_claims_are_true_of_all_values_inside_the_intervals():
     claims = np.zeros(5)
     for _ in range(6000):
         truth, lower, upper, estimate, k = some_intervals(rng)
-        found = border(estimate, lower, upper, top=k, tolerance=0.3)
+        found = border(estimate, lower, upper, top_k=k, tolerance=0.3)
         kth = np.sort(truth)[k - 1]
         room = 0.3 * abs(kth) + 1e-9
         below = np.array([(truth < value).sum() for value in truth])
@@ -74,15 +74,15 @@ def test_claims_are_true_of_all_values_inside_the_intervals():
 
 def test_a_narrow_interval_is_not_placed_by_its_own_lower_end():
     """The second player is the lowest by estimate, but the first may well be a tenth of it."""
-    found = border(np.array([6.0, 5.05]), np.array([1.0, 5.0]), np.array([11.0, 5.1]), top=1, tolerance=0.2)
+    found = border(np.array([6.0, 5.05]), np.array([1.0, 5.0]), np.array([11.0, 5.1]), top_k=1, tolerance=0.2)
     assert found.inside.tolist() == [False, True]
     assert not found.placed[1]
 
 
 def test_the_high_end_is_the_low_end_with_all_signs_turned():
     _, lower, upper, estimate, _ = some_intervals(np.random.default_rng(5))
-    low, high = borders(estimate, lower, upper, top=1, tolerance=0.2)
-    other_high, other_low = borders(-estimate, -upper, -lower, top=1, tolerance=0.2)
+    low, high = borders(estimate, lower, upper, top_k=1, tolerance=0.2)
+    other_high, other_low = borders(-estimate, -upper, -lower, top_k=1, tolerance=0.2)
     for one, other in ((low, other_low), (high, other_high)):
         for name in ("inside", "separated", "apart", "tied", "placed", "active"):
             assert getattr(one, name).tolist() == getattr(other, name).tolist()

@@ -145,8 +145,8 @@ def test_walks_are_taken_up_too(tmp_path, engine, stop):
     [
         ("budget", {"budget": 9001}),
         ("seed", {"seed": 1}),
-        ("t0", {"min_live": 0.3}),
-        ("top", {"top_k": 3}),
+        ("min_live", {"min_live": 0.3}),
+        ("top_k", {"top_k": 3}),
         ("guarantee", {"guarantee": 0.05}),
         ("game", {"game": TableGame(8, 6, seed=2)}),
     ],

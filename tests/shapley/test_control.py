@@ -22,11 +22,11 @@ class NoisyGradients(FunctionGame):
         return super()._gradients(coalitions, examples) + noise
 
 
-@pytest.mark.parametrize("t0", [0.0, 0.6])
-def test_control_variates_estimate_the_same_values(t0):
+@pytest.mark.parametrize("min_live", [0.0, 0.6])
+def test_control_variates_estimate_the_same_values(min_live):
     game = curved_game()
-    found = tmab(game, budget=60_000, top_k=game.n - 1, candidates=game.n, min_live=t0, control=True)
-    assert np.abs(found.value - exact_values(game, t0=t0)).max() < 0.004
+    found = tmab(game, budget=60_000, top_k=game.n - 1, candidates=game.n, min_live=min_live, control=True)
+    assert np.abs(found.value - exact_values(game, min_live=min_live)).max() < 0.004
 
 
 def test_control_variates_need_no_exact_gradient():

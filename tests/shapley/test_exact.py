@@ -25,17 +25,17 @@ def test_values_are_the_mean_over_all_orders(n):
     np.testing.assert_allclose(exact_values(game), shapley_by_permutations(n, value_of(table)), atol=1e-12)
 
 
-@pytest.mark.parametrize("t0", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("min_live", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_truncated_values_are_the_integral_over_the_live_range(n, t0):
+def test_truncated_values_are_the_integral_over_the_live_range(n, min_live):
     game, table = table_game(n, seed=1)
-    np.testing.assert_allclose(exact_values(game, t0=t0), truncated_values(n, value_of(table), t0), atol=1e-12)
+    np.testing.assert_allclose(exact_values(game, min_live=min_live), truncated_values(n, value_of(table), min_live), atol=1e-12)
 
 
-@pytest.mark.parametrize("t0", [0.0, 0.25, 0.75])
-def test_values_sum_to_the_worth_of_all_minus_the_mean_worth_at_t0(t0):
+@pytest.mark.parametrize("min_live", [0.0, 0.25, 0.75])
+def test_values_sum_to_the_worth_of_all_minus_the_mean_worth_at_t0(min_live):
     game, table = table_game(6, seed=2)
-    assert exact_values(game, t0=t0).sum() == pytest.approx(table[-1] - mean_worth_at(6, value_of(table), t0))
+    assert exact_values(game, min_live=min_live).sum() == pytest.approx(table[-1] - mean_worth_at(6, value_of(table), min_live))
 
 
 def test_symmetric_players_are_equal_and_null_players_get_nothing():
@@ -78,6 +78,6 @@ def test_every_coalition_is_scored_on_every_example_with_its_weight(examples):
 def test_limits_are_named():
     with pytest.raises(UsageError, match="at most 20 players, the game has 21"):
         exact_values(FunctionGame(21, lambda live: live[:, 0] * 1.0, bounds=(0, 1)))
-    for t0 in (-0.1, 1.0):
-        with pytest.raises(UsageError, match=r"t0 must lie in \[0, 1\)"):
-            exact_values(table_game(2)[0], t0=t0)
+    for min_live in (-0.1, 1.0):
+        with pytest.raises(UsageError, match=r"min_live must lie in \[0, 1\)"):
+            exact_values(table_game(2)[0], min_live=min_live)

@@ -54,10 +54,10 @@ def named(players) -> set[str]:
 # ---- decisions ----
 
 
-@pytest.mark.parametrize("t0", [0.0, 0.5])
-def test_separated_games_are_decided_at_both_ends(t0):
+@pytest.mark.parametrize("min_live", [0.0, 0.5])
+def test_separated_games_are_decided_at_both_ends(min_live):
     game = Additive([-0.5, 0.0, 0.4, -0.3, 0.0, 0.05, 0.3, -0.02])
-    found = certify(game, budget=100_000, top_k=2, min_live=t0)
+    found = certify(game, budget=100_000, top_k=2, min_live=min_live)
     guarantee = found.guarantee
     assert guarantee.stopped == "decided"
     assert guarantee.low.members == ("player:0", "player:3")
@@ -68,13 +68,13 @@ def test_separated_games_are_decided_at_both_ends(t0):
         assert set(end.certified) == set(end.members)
         assert end.audit is None
     assert found.decided.all()
-    truth = (1 - t0) * exact_values(game)
+    truth = (1 - min_live) * exact_values(game)
     np.testing.assert_allclose(found.value, truth, atol=1e-9)
     assert (np.abs(found.value - truth) <= found.half_width).all()
     assert found.samples.min() < found.samples.max()  # whoever is sure is observed no more
     assert found.samples.max() == guarantee.pairs
     assert sum(found.passes.values()) < 100_000
-    assert guarantee.low.slack <= 0.2 * (1 - t0) * 0.3
+    assert guarantee.low.slack <= 0.2 * (1 - min_live) * 0.3
 
 
 def test_interactions_and_examples_are_decided_by_their_values():
@@ -84,7 +84,7 @@ def test_interactions_and_examples_are_decided_by_their_values():
     found = certify(game, top_k=1, min_live=0.5)
     assert found.guarantee.stopped == "decided"
     assert (found.guarantee.low.members, found.guarantee.high.members) == (("player:1",), ("player:0",))
-    assert (np.abs(found.value - exact_values(game, t0=0.5)) <= found.half_width).all()
+    assert (np.abs(found.value - exact_values(game, min_live=0.5)) <= found.half_width).all()
 
 
 def test_a_smaller_tolerance_separates_more():
@@ -152,33 +152,33 @@ def test_excluded_players_come_back(seed, player):
 # ---- budget, seeds, workers ----
 
 
-@pytest.mark.parametrize("contested", [ALL, 2])
+@pytest.mark.parametrize("candidates", [ALL, 2])
 @pytest.mark.parametrize("shares", ["whole passes", "shares"])
-def test_the_budget_is_never_exceeded(shares, contested):
+def test_the_budget_is_never_exceeded(shares, candidates):
     rng = np.random.default_rng(0)
     for budget in [*rng.integers(500, 3000, 6), 733.25]:
         game = TableGame(8, 7)
         if shares == "shares":
             game.flip_shares = rng.random(8)
-        found = certify(game, budget=float(budget), top_k=2, candidates=contested)
+        found = certify(game, budget=float(budget), top_k=2, candidates=candidates)
         assert game.cost <= budget + 1e-6
         assert sum(found.passes.values()) == pytest.approx(game.cost)
-        assert set(found.passes) == ({"flips"} if contested == ALL else {"screen", "flips"})
+        assert set(found.passes) == ({"flips"} if candidates == ALL else {"screen", "flips"})
         assert found.guarantee.stopped == "budget"
         assert found.guarantee.pairs >= 16
         assert found.samples.max() == found.guarantee.pairs
 
 
-@pytest.mark.parametrize("contested", [ALL, 2])
-def test_the_least_budget_is_named_and_is_enough(contested):
+@pytest.mark.parametrize("candidates", [ALL, 2])
+def test_the_least_budget_is_named_and_is_enough(candidates):
     game = TableGame(9, 7)
     game.flip_shares = np.linspace(0.1, 0.9, 9)
     with pytest.raises(BudgetError, match=r"the budget of 10 image passes is too small: a guarantee needs at least [\d,]+ here") as error:
-        certify(game, budget=10, top_k=2, candidates=contested, audit=3)
+        certify(game, budget=10, top_k=2, candidates=candidates, audit=3)
     least = float(re.search(r"at least ([\d,]+)", str(error.value)).group(1).replace(",", ""))
-    assert certify(game, budget=least, top_k=2, candidates=contested, audit=3).guarantee.pairs >= 16
+    assert certify(game, budget=least, top_k=2, candidates=candidates, audit=3).guarantee.pairs >= 16
     with pytest.raises(BudgetError):
-        certify(game, budget=least - 1, top_k=2, candidates=contested, audit=3)
+        certify(game, budget=least - 1, top_k=2, candidates=candidates, audit=3)
 
 
 def test_same_seed_same_bits():
@@ -209,7 +209,7 @@ def hidden() -> tuple[Additive, np.ndarray]:
 
 def test_the_audit_finds_a_player_that_the_screen_hides():
     game, screen = hidden()
-    contested, outside = {0, 1, 2, 21, 22, 23}, np.arange(3, 21)
+    candidates, outside = {0, 1, 2, 21, 22, 23}, np.arange(3, 21)
     chances = dict(zip(outside.tolist(), audit_chances(screen[outside]), strict=True))
     found_it = []
     for seed in range(3):
@@ -217,8 +217,8 @@ def test_the_audit_finds_a_player_that_the_screen_hides():
         guarantee = found.guarantee
         valued = set(np.flatnonzero(found.samples).tolist())
         assert guarantee.stopped == "decided"
-        assert contested <= valued
-        assert (guarantee.contested, guarantee.audited) == (6, len(valued - contested))
+        assert candidates <= valued
+        assert (guarantee.candidates, guarantee.audited) == (6, len(valued - candidates))
         assert np.isnan(found.value[found.samples == 0]).all()
         assert not found.decided[found.samples == 0].any()
         np.testing.assert_allclose(found.screen, screen, atol=1e-9)
@@ -245,7 +245,7 @@ def test_undecided_draws_count_as_hits():
 def test_half_of_the_players_at_each_end_are_all_and_need_no_screen():
     game = Additive([-0.5, 0.0, 0.0, 0.0, 0.5], screen=np.full(5, np.nan))  # gradients would be refused
     found = certify(game, top_k=1, candidates=3)
-    assert found.guarantee.contested == found.guarantee.players == 5
+    assert found.guarantee.candidates == found.guarantee.players == 5
     assert found.guarantee.low.audit is None
     assert np.isnan(found.screen).all()
     assert same(found, certify(game, top_k=1))
@@ -262,13 +262,13 @@ def test_the_headline_is_the_number_of_truly_separated_filters():
     assert lines[1] == "right up to the tolerance, 0 of the k-th value: 2 of the 2 lowest and 2 of the 2 highest"
     assert lines[2] == f"stopped after {found.guarantee.pairs} pairs: both ends are decided"
     assert lines[3] == "  lowest: decided at a tolerance of 0"
-    assert lines[5] == f"tmab: 6 of 6 filters valued, t0 = 0, {sum(found.passes.values()):,.0f} passes"
+    assert lines[5] == f"tmab: 6 of 6 filters valued, min_live = 0, {sum(found.passes.values()):,.0f} passes"
     assert lines[6] == "2 lowest:"
     assert re.fullmatch(r"  a  -0\.50000 \+- 0\.\d{5}  separated", lines[7])
     assert lines[9] == "2 highest:"  # both ends were sought
     assert lines[10].endswith("  separated")
     audited = str(certify(game, budget=2_000, top_k=2, candidates=3)).splitlines()
-    assert re.fullmatch(r"truly separated: 0 of .* \(confidence 0.95, among the 6 contested and \d+ audited of 24 filters\)", audited[0])
+    assert re.fullmatch(r"truly separated: 0 of .* \(confidence 0.95, among the 6 candidates and \d+ audited of 24 filters\)", audited[0])
     assert re.fullmatch(r"stopped after \d+ pairs: the budget is spent", audited[2])
     assert re.fullmatch(r"  lowest: \d+ filters may be misplaced by more at a tolerance of 0", audited[3])
     assert audited[4] == "  lowest: missed by the screen at most 18 filters, 100.0% of those outside (64 of 64 audit draws may be such)"
@@ -292,15 +292,15 @@ def test_a_guarantee_survives_its_file_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_k": 0}, "top must be at least 1 and less than the 9 players"),
-        ({"top_k": 9}, "top must be at least 1 and less than the 9 players"),
-        ({"top_k": 8}, "top must be at most half of the 9 filters, since a guarantee speaks of both ends, got 8"),
-        ({"top_k": 5}, "top must be at most half of the 9 filters"),
-        ({"top_k": 3, "candidates": 2}, "contested must be at least top for a guarantee, 3 players of each end, got 2"),
+        ({"top_k": 0}, "top_k must be at least 1 and less than the 9 players"),
+        ({"top_k": 9}, "top_k must be at least 1 and less than the 9 players"),
+        ({"top_k": 8}, "top_k must be at most half of the 9 filters, since a guarantee speaks of both ends, got 8"),
+        ({"top_k": 5}, "top_k must be at most half of the 9 filters"),
+        ({"top_k": 3, "candidates": 2}, "candidates must be at least top_k for a guarantee, 3 players of each end, got 2"),
         ({"guarantee": 0.0}, "delta must lie between 0 and 1"),
         ({"guarantee": 1.0}, "delta must lie between 0 and 1"),
         ({"guarantee": float("nan")}, "delta must lie between 0 and 1"),
-        ({"min_live": 1.0}, r"t0 must lie in \[0, 1\)"),
+        ({"min_live": 1.0}, r"min_live must lie in \[0, 1\)"),
         ({"tolerance": -0.1}, r"tolerance must lie in \[0, 1\)"),
         ({"tolerance": 1.0}, r"tolerance must lie in \[0, 1\)"),
         ({"audit": 0}, "an audit takes at least one draw"),
@@ -317,7 +317,7 @@ def test_bad_settings_are_named(options, message):
 def test_walks_keep_no_guarantee(engine):
     with pytest.raises(UsageError, match=f"{engine} cannot keep a guarantee: .*; use the engine tmab"):
         estimate(TableGame(6, 5), engine=engine, budget=20_000, top_k=2, guarantee=0.05)
-    with pytest.raises(UsageError, match=f"{engine} makes no screen that could pick 3 contested players"):
+    with pytest.raises(UsageError, match=f"{engine} makes no screen that could pick 3 candidates"):
         estimate(TableGame(6, 5), engine=engine, budget=20_000, top_k=2, candidates=3)
 
 
@@ -328,10 +328,10 @@ def test_walks_keep_no_guarantee(engine):
         (lambda live: np.where(live[:, 0], np.nan, 0.0), "NaN or infinity"),
     ],
 )
-@pytest.mark.parametrize("contested", [1, ALL])
-def test_a_game_that_breaks_its_word_is_refused(worth, message, contested):
+@pytest.mark.parametrize("candidates", [1, ALL])
+def test_a_game_that_breaks_its_word_is_refused(worth, message, candidates):
     with pytest.raises(GameError, match=message):
-        certify(FunctionGame(4, worth, bounds=(0, 1)), top_k=1, candidates=contested)
+        certify(FunctionGame(4, worth, bounds=(0, 1)), top_k=1, candidates=candidates)
 
 
 def test_a_second_order_game_needs_no_more_than_its_range_term():

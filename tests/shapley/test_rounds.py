@@ -31,7 +31,7 @@ def real_game():
 def test_a_round_is_the_mean_of_its_pairs_taken_literally():
     game = TableGame(5, 9, seed=4, signed=True)
     players = np.array([1, 3])
-    samples = draw_round(game, seed=2, stage=3, index=1, size=6, t0=0.1)
+    samples = draw_round(game, seed=2, stage=3, index=1, size=6, min_live=0.1)
     expected = np.empty((3, 2))
     for pair in range(3):
         for column, player in enumerate(players):

@@ -18,41 +18,41 @@ from repairkit.shapley.sampling import draw_round, pair_means
 from repairkit.shapley.tmab import SCREEN_ROUND, halving_sizes
 
 
-@pytest.mark.parametrize("t0", [0.0, 0.6])
-def test_coalition_sizes_are_uniform_over_the_live_range(t0):
+@pytest.mark.parametrize("min_live", [0.0, 0.6])
+def test_coalition_sizes_are_uniform_over_the_live_range(min_live):
     n = 400
     game = FunctionGame(n, lambda live: live[:, 0] * 1.0, bounds=(0, 1))
-    samples = draw_round(game, seed=0, stage=2, index=0, size=4000, t0=t0)
+    samples = draw_round(game, seed=0, stage=2, index=0, size=4000, min_live=min_live)
     for half in (samples.live[0::2], samples.live[1::2]):
         share = half.mean(axis=1)
         for quantile in (0.1, 0.25, 0.5, 0.75, 0.9):
-            assert np.mean(share <= t0 + quantile * (1 - t0)) == pytest.approx(quantile, abs=0.03)
-    np.testing.assert_allclose(samples.live[0::2].mean(axis=1) + samples.live[1::2].mean(axis=1), 1 + t0, atol=0.1)
+            assert np.mean(share <= min_live + quantile * (1 - min_live)) == pytest.approx(quantile, abs=0.03)
+    np.testing.assert_allclose(samples.live[0::2].mean(axis=1) + samples.live[1::2].mean(axis=1), 1 + min_live, atol=0.1)
 
 
 def test_at_t0_zero_a_pair_is_a_coalition_and_its_complement():
     game = FunctionGame(30, lambda live: live[:, 0] * 1.0, bounds=(0, 1))
-    samples = draw_round(game, seed=1, stage=2, index=3, size=500, t0=0.0)
+    samples = draw_round(game, seed=1, stage=2, index=3, size=500, min_live=0.0)
     np.testing.assert_array_equal(samples.live[0::2], ~samples.live[1::2])
 
 
 def test_a_round_is_a_pure_function_of_its_arguments():
     game = TableGame(5, 20)
-    first, again = (draw_round(game, seed=1, stage=2, index=3, size=8, t0=0.2) for _ in range(2))
+    first, again = (draw_round(game, seed=1, stage=2, index=3, size=8, min_live=0.2) for _ in range(2))
     assert first.live.tobytes() == again.live.tobytes()
     assert first.examples.tobytes() == again.examples.tobytes()
     for other in ({"seed": 2}, {"stage": 3}, {"index": 4}):
-        different = draw_round(game, **{"seed": 1, "stage": 2, "index": 3, "size": 8, "t0": 0.2, **other})
+        different = draw_round(game, **{"seed": 1, "stage": 2, "index": 3, "size": 8, "min_live": 0.2, **other})
         assert different.live.tobytes() != first.live.tobytes()
     for size in (1, 7, 0):
         with pytest.raises(UsageError, match="whole antithetic pairs"):
-            draw_round(game, seed=1, stage=2, index=3, size=size, t0=0.2)
+            draw_round(game, seed=1, stage=2, index=3, size=size, min_live=0.2)
 
 
 def test_one_antithetic_pair_is_exact_on_second_order_games():
     game, values = second_order(7)
     for seed in range(5):
-        pair = draw_round(game, seed=seed, stage=2, index=0, size=2, t0=0.0)
+        pair = draw_round(game, seed=seed, stage=2, index=0, size=2, min_live=0.0)
         np.testing.assert_allclose(pair_means(game.flips(pair.live, pair.examples, np.arange(7)))[0], values, atol=1e-9)
     found = tmab(game, budget=SCREEN_ROUND * 3 + 2 * 2 * 8, top_k=6, candidates=7)
     assert sorted(found.samples) == [1] + [2] * 6
@@ -60,16 +60,16 @@ def test_one_antithetic_pair_is_exact_on_second_order_games():
     np.testing.assert_allclose(found.screen, values, atol=1e-9)
 
 
-@pytest.mark.parametrize("t0", [0.0, 0.5])
-def test_values_are_the_integral_over_the_live_range(t0):
+@pytest.mark.parametrize("min_live", [0.0, 0.5])
+def test_values_are_the_integral_over_the_live_range(min_live):
     game = TableGame(5, 8, seed=3)
-    found = tmab(game, budget=200_000, top_k=4, candidates=5, min_live=t0)
-    expected = truncated_values(5, lambda members: float(game.worths[sum(1 << player for player in members)]), t0)
-    np.testing.assert_allclose(exact_values(game, t0=t0), expected, atol=1e-12)
-    error = 4 * (1 - t0) * 0.6 / np.sqrt(2 * found.samples)
+    found = tmab(game, budget=200_000, top_k=4, candidates=5, min_live=min_live)
+    expected = truncated_values(5, lambda members: float(game.worths[sum(1 << player for player in members)]), min_live)
+    np.testing.assert_allclose(exact_values(game, min_live=min_live), expected, atol=1e-12)
+    error = 4 * (1 - min_live) * 0.6 / np.sqrt(2 * found.samples)
     assert (np.abs(found.value - expected) < error).all()
-    assert (np.abs(found.screen - expected) < 4 * (1 - t0) * 0.6 / np.sqrt(0.3 * 200_000 / 3)).all()
-    total = game.worths[-1] - mean_worth_at(5, lambda members: float(game.worths[sum(1 << player for player in members)]), t0)
+    assert (np.abs(found.screen - expected) < 4 * (1 - min_live) * 0.6 / np.sqrt(0.3 * 200_000 / 3)).all()
+    total = game.worths[-1] - mean_worth_at(5, lambda members: float(game.worths[sum(1 << player for player in members)]), min_live)
     assert found.value.sum() == pytest.approx(total, abs=float(error.sum()) / 2)
     assert (np.abs(found.value - expected) <= found.half_width).all()
 
@@ -93,20 +93,20 @@ def test_axioms():
     np.testing.assert_allclose(doubled.value, 2 * found.value, atol=1e-12)
 
 
-@pytest.mark.parametrize("t0", [0.0, 0.4])
-def test_one_player_gets_everything(t0):
+@pytest.mark.parametrize("min_live", [0.0, 0.4])
+def test_one_player_gets_everything(min_live):
     game = FunctionGame(2, lambda live: 0.25 + 0.5 * live[:, 0], bounds=(0, 1))
-    found = tmab(game, budget=1000, top_k=1, min_live=t0)
-    assert found.value == pytest.approx([0.5 * (1 - t0), 0])
-    assert found.screen == pytest.approx([0.5 * (1 - t0), 0])
+    found = tmab(game, budget=1000, top_k=1, min_live=min_live)
+    assert found.value == pytest.approx([0.5 * (1 - min_live), 0])
+    assert found.screen == pytest.approx([0.5 * (1 - min_live), 0])
 
 
 def test_values_of_a_network_sum_to_what_its_filters_are_worth():
     game = model_game(twelve_filters(seed=2), Accuracy().on(labelled(8)), batch=256)
-    for t0 in (0.0, 0.5):
-        found = tmab(game, budget=20_000, top_k=11, candidates=12, min_live=t0)
-        exact = exact_values(game, t0=t0)
-        np.testing.assert_allclose(found.value, exact, atol=4 * (1 - t0) * 0.5 / np.sqrt(found.samples.min()))
+    for min_live in (0.0, 0.5):
+        found = tmab(game, budget=20_000, top_k=11, candidates=12, min_live=min_live)
+        exact = exact_values(game, min_live=min_live)
+        np.testing.assert_allclose(found.value, exact, atol=4 * (1 - min_live) * 0.5 / np.sqrt(found.samples.min()))
         assert found.value.sum() == pytest.approx(exact.sum(), abs=0.1)
 
 
@@ -180,13 +180,13 @@ def test_a_player_with_only_a_screen_is_never_a_culprit():
     assert set(found.culprits()) == {player for player in np.flatnonzero(found.samples) if player < 50}
 
 
-@pytest.mark.parametrize(("first", "audited", "top"), [(120, 16, 40), (1, 0, 1), (40, 0, 40), (6, 8, 2), (41, 0, 40)])
-def test_halving_never_drops_below_the_top(first, audited, top):
-    sizes = halving_sizes(first, audited, top)
+@pytest.mark.parametrize(("first", "audited", "top_k"), [(120, 16, 40), (1, 0, 1), (40, 0, 40), (6, 8, 2), (41, 0, 40)])
+def test_halving_never_drops_below_the_top(first, audited, top_k):
+    sizes = halving_sizes(first, audited, top_k)
     assert sizes[0] == first + audited
-    assert sizes[-1] == top
+    assert sizes[-1] == top_k
     for before, after in itertools.pairwise(sizes):
-        assert after == max(top, before // 2)
+        assert after == max(top_k, before // 2)
 
 
 # ---- budget and seeds ----
@@ -207,17 +207,17 @@ def test_the_budget_is_never_exceeded(shares):
         assert found.passes["screen"] <= max(3 * SCREEN_ROUND, 0.4 * budget)
 
 
-@pytest.mark.parametrize(("n", "top", "audit"), [(100, 10, 16), (100, 40, 16), (30, 29, 0), (9, 2, 2), (2, 1, 0)])
-def test_the_least_budget_is_named_and_is_enough(n, top, audit):
+@pytest.mark.parametrize(("n", "top_k", "audit"), [(100, 10, 16), (100, 40, 16), (30, 29, 0), (9, 2, 2), (2, 1, 0)])
+def test_the_least_budget_is_named_and_is_enough(n, top_k, audit):
     with pytest.raises(BudgetError, match="tmab needs at least") as error:
-        tmab(ladder(n), budget=10, top_k=top, audit=audit)
+        tmab(ladder(n), budget=10, top_k=top_k, audit=audit)
     least = float(re.search(r"at least ([\d,]+)", str(error.value)).group(1).replace(",", ""))
     for budget in np.arange(least, 1.8 * least, 45):
-        found = tmab(ladder(n), budget=budget, top_k=top, audit=audit)
+        found = tmab(ladder(n), budget=budget, top_k=top_k, audit=audit)
         assert sum(found.passes.values()) <= budget
-        assert (found.samples > 0).sum() >= top
+        assert (found.samples > 0).sum() >= top_k
     with pytest.raises(BudgetError):
-        tmab(ladder(n), budget=least - 1, top_k=top, audit=audit)
+        tmab(ladder(n), budget=least - 1, top_k=top_k, audit=audit)
 
 
 @pytest.mark.parametrize("real", [False, True])
@@ -235,20 +235,20 @@ def test_same_seed_same_bits(real):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_k": 0}, "top must be at least 1 and less than the 9 players"),
-        ({"top_k": 9}, "top must be at least 1 and less than the 9 players"),
+        ({"top_k": 0}, "top_k must be at least 1 and less than the 9 players"),
+        ({"top_k": 9}, "top_k must be at least 1 and less than the 9 players"),
         ({"budget": float("nan")}, "budget must be a positive number of image passes, got nan"),
         ({"budget": float("inf")}, "budget must be a positive number of image passes, got inf"),
         ({"end": "lowest"}, "end must be 'low' or 'high', got 'lowest'"),
         ({"ids": ["a", "b"]}, "ids must name each of the 9 players, got 2 names"),
         ({"seed": -1}, "seed must be a whole number from 0, got -1"),
-        ({"top_k": 2.5}, "top must be at least 1 and less than the 9 players of the game, got 2.5"),
+        ({"top_k": 2.5}, "top_k must be at least 1 and less than the 9 players of the game, got 2.5"),
         ({"tolerance": 0.1}, "tolerance belongs to a guarantee, got 0.1 without one"),
-        ({"min_live": 1.0}, r"t0 must lie in \[0, 1\)"),
-        ({"min_live": -0.1}, r"t0 must lie in \[0, 1\)"),
+        ({"min_live": 1.0}, r"min_live must lie in \[0, 1\)"),
+        ({"min_live": -0.1}, r"min_live must lie in \[0, 1\)"),
         ({"delta": 1.0}, "delta must lie between 0 and 1"),
         ({"audit": -1}, "audit not negative"),
-        ({"candidates": 0}, "contested must be at least 1"),
+        ({"candidates": 0}, "candidates must be at least 1"),
     ],
 )
 def test_bad_settings_are_named(options, message):

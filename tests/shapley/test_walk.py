@@ -246,8 +246,8 @@ def test_a_budget_below_one_permutation_names_what_one_costs():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_k": 0}, "top must be at least 1 and less than the 4 players"),
-        ({"top_k": 4}, "top must be at least 1 and less than the 4 players"),
+        ({"top_k": 0}, "top_k must be at least 1 and less than the 4 players"),
+        ({"top_k": 4}, "top_k must be at least 1 and less than the 4 players"),
         ({"delta": 0.0}, "delta must lie between 0 and 1"),
         ({"tolerance": -1.0}, "tolerance must be a number from 0"),
         ({"tolerance": float("nan")}, "tolerance must be a number from 0"),
@@ -268,8 +268,8 @@ def test_bad_settings_are_named(options, message):
     ("options", "message"),
     [
         ({"engine": "magic"}, "engine must be one of tmab, tmab-paper, monte-carlo, got 'magic'"),
-        ({"engine": "tmab", "truncation": 0.5}, "give t0 in place of truncation"),
-        ({"engine": "monte-carlo", "min_live": 0.5}, "give truncation in place of t0"),
+        ({"engine": "tmab", "truncation": 0.5}, "give min_live in place of truncation"),
+        ({"engine": "monte-carlo", "min_live": 0.5}, "give truncation in place of min_live"),
     ],
 )
 def test_settings_that_an_engine_does_not_have_are_refused(options, message):

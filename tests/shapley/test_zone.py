@@ -49,8 +49,8 @@ def exact_activity(game: TableGame, examples: np.ndarray, t: float) -> float:
 @pytest.mark.parametrize("border", [0.82, 0.6])
 def test_the_live_range_begins_where_flips_stop_to_matter(border):
     live_range = measure_live_range(FunctionGame(150, alive_above(border), bounds=(0, 1)), coalitions=24, examples=1)
-    assert abs(live_range.t0 - border) <= 0.1
-    assert live_range.t0 in live_range.grid
+    assert abs(live_range.min_live - border) <= 0.1
+    assert live_range.min_live in live_range.grid
     assert live_range.grid.tolist() == sorted(GRID, reverse=True)[: len(live_range.grid)]
 
 
@@ -60,9 +60,9 @@ def test_one_part_that_is_alive_is_enough():
         150, np.full(10, 0.1), lambda live, examples: np.where(parts[examples] == 0, alive_above(0.9)(live), alive_above(0.72)(live))
     )
     live_range = measure_live_range(game, part_of=parts, coalitions=24, examples=2)
-    assert live_range.t0 <= 0.8
+    assert live_range.min_live <= 0.8
     first = measure_live_range(Played(150, np.where(parts == 0, 0.2, 0.0), game.function), part_of=parts, coalitions=24, examples=2)
-    assert first.t0 >= 0.875
+    assert first.min_live >= 0.875
     assert first.activity.shape[1] == 1  # the other part has no weight
     assert live_range.activity.shape == live_range.standard_error.shape == (len(live_range.grid), 2)
     dying = live_range.activity[live_range.grid.tolist().index(0.8)]
@@ -72,17 +72,17 @@ def test_one_part_that_is_alive_is_enough():
 def test_the_live_range_is_not_where_the_score_is_high():
     """An attack that succeeds until half the filters are gone: flips change nothing near the whole network."""
     live_range = measure_live_range(FunctionGame(21, lambda live: live.mean(axis=1) > 0.5, bounds=(0, 1)), coalitions=100, examples=1)
-    top = dict(zip(live_range.grid, live_range.activity[:, 0], strict=True))
-    assert top[0.99] == top[0.95] == 0
-    assert live_range.t0 == 0.5
-    assert top[0.5] > 0.01
+    top_k = dict(zip(live_range.grid, live_range.activity[:, 0], strict=True))
+    assert top_k[0.99] == top_k[0.95] == 0
+    assert live_range.min_live == 0.5
+    assert top_k[0.5] > 0.01
 
 
 def test_a_network_that_is_alive_throughout_has_the_shapley_value():
     live_range = measure_live_range(
         FunctionGame(5, lambda live: live @ np.array([0.5, 0, -0.25, 0.1, 0.1]), bounds=(-1, 1)), coalitions=3, examples=1
     )
-    assert live_range.t0 == 0
+    assert live_range.min_live == 0
     np.testing.assert_allclose(live_range.activity, np.mean([0.5**2, 0, 0.25**2, 0.1**2, 0.1**2]))
     np.testing.assert_allclose(live_range.standard_error, 0, atol=1e-12)
 
@@ -118,7 +118,7 @@ def test_an_answer_that_moves_for_all_images_alike_is_no_life():
     live = np.random.default_rng(0).random((50, 150)) < 0.7
     assert np.abs(game.flips(live, np.arange(50) % 12, np.arange(150))).mean() > 0.001  # every example's score changes
     live_range = measure_live_range(game, stratum_of=np.arange(12) % 2, coalitions=24, examples=4)
-    assert 0.85 <= live_range.t0 <= 0.9
+    assert 0.85 <= live_range.min_live <= 0.9
 
 
 DEAD = {
@@ -132,7 +132,7 @@ DEAD = {
 def test_a_network_dead_on_arrival(case):
     game = Played(12, np.full(8, 1 / 8), DEAD[case])
     with pytest.raises(
-        GameError, match=r"no filter's change of side alters the score .* check that the weights are .*, or give t0 yourself"
+        GameError, match=r"no filter's change of side alters the score .* check that the weights are .*, or give min_live yourself"
     ):
         measure_live_range(game, stratum_of=np.arange(8) % 2, examples=4)
 
@@ -174,7 +174,7 @@ def test_gradients_and_flips_find_the_same_live_range_of_a_network():
     game = model_game(twelve_filters(), Probability(Accuracy()).on(labelled(12)) + Probability(SubgroupRecall()).on(labelled(9, seed=1)))
     settings = {"part_of": game.part_of, "stratum_of": game.stratum_of, "grid": (0.9, 0.5, 0.0), "coalitions": 24, "examples": 4}
     first_order, exact = measure_live_range(game, **settings), measure_live_range(game, players=np.arange(12), **settings)
-    assert first_order.t0 == exact.t0
+    assert first_order.min_live == exact.min_live
     assert exact.passes == pytest.approx(game.flip_cost(np.arange(12)) * 24 * 4 * 2 * len(exact.grid))
 
 
@@ -195,7 +195,7 @@ def test_what_is_printed():
         FunctionGame(4, lambda live: live @ np.array([0.5, 0.1, 0, 0]), bounds=(0, 1)), grid=(0.9, 0.25), coalitions=3
     )
     assert str(live_range).splitlines() == [
-        "live range from t0 = 0.25 (144 passes); activity of each part in percent of its greatest:",
+        "live range from min_live = 0.25 (144 passes); activity of each part in percent of its greatest:",
         "  t = 0.9: 100 +- 0",
         "  t = 0.25: 100 +- 0",
     ]

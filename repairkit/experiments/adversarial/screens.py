@@ -24,7 +24,7 @@ def part_screens(task: AdversarialTask, first: Round, made: dict[str, Attacked],
         dict(enumerate(parts)),
         run.of("correlation"),
         passes=CORRELATED_SHARE * run.settings.budget,
-        t0=first.attribution.t0,
+        t0=first.attribution.min_live,
         batch=first.halved or run.settings.batch,
         part="correlation",
     )

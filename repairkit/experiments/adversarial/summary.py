@@ -275,7 +275,7 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the {len(findings.split.attribute):,} clean images that find.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes{' in each round' if attacks.rounds > 1 else ''}; "
         f"{int((found.samples > 0).sum()):,} filters were valued by exact flips.",
-        f"Live range t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        f"Live range: least live share = {found.min_live:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
         if found.engine == "tmab"
         else f"Truncation below a worth of {found.truncation:g}."
         if found.truncation is not None
@@ -314,7 +314,7 @@ def method(task: AdversarialTask, options: Options, attacks: AttackOptions, find
     if attacks.rounds > 1 or attacks.finetune_epochs:
         sentences.append("The frontier shows the filters of the first round, with no weight trained.")
     sentences.append(
-        f"The rank correlation is of first-order estimates (gradients) of both values at t0 = {found.t0:g}, each from {CORRELATED_SHARE * options.budget:,.0f} "
+        f"The rank correlation is of first-order estimates (gradients) of both values at t0 = {found.min_live:g}, each from {CORRELATED_SHARE * options.budget:,.0f} "
         "image passes with random numbers of its own; their noise pulls it toward zero. The paper's 0.3 is of Shapley values."
     )
     return sentences

@@ -163,7 +163,7 @@ def method(options: Options, findings: CorrelationFindings) -> list[str]:
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the clean images.",
         f"Every filter was valued four times by gradients at random coalitions, {options.budget / 4:,.0f} image passes each with random numbers of its own: "
         "twice for attack success, twice for accuracy. What is compared are the means of both times; each value with itself says how much is noise.",
-        f"Live range t0 = {findings.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself).",
+        f"Live range: least live share = {findings.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself).",
         *(
             [
                 f"{unmoved:,} filters whose values are all exactly 0 are no part of the rank correlations; shares of the first filters are of all players."

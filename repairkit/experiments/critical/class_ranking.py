@@ -105,7 +105,7 @@ def check_priced_alive(found: Attribution, paid: Floats) -> None:
         GameError: no filter changed the score of any drawn example.
     """
     observed = [np.nan_to_num(values + paid) for values in (found.screen, found.value)]
-    check_alive(found.t0, *(np.where(np.abs(values) > 1e-9 * paid, values, 0.0) for values in observed))
+    check_alive(found.min_live, *(np.where(np.abs(values) > 1e-9 * paid, values, 0.0) for values in observed))
 
 
 def ranked_by_price(found: Attribution, paid: Floats, price: Floats) -> Attribution:
@@ -123,7 +123,7 @@ def ranked_by_price(found: Attribution, paid: Floats, price: Floats) -> Attribut
     valued = max(int((~np.isnan(value)).sum()), 1)
     freedom = np.maximum(found.samples - 1, 1)
     wider = stats.t.isf(found.delta / valued / 2, freedom) / stats.t.isf(found.delta / 2, freedom)
-    decided = decide(value - price, found.half_width * wider, top=found.top, end=found.end)
+    decided = decide(value - price, found.half_width * wider, top_k=found.top_k, end=found.end)
     return replace(found, screen=found.screen + paid, value=value, price=price, decided=decided)
 
 

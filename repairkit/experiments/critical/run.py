@@ -188,7 +188,7 @@ def find(task: CriticalTask, run: Run, *, asked: Sequence[int] = ()) -> Critical
     zoned = None
     if task.label is None and run.settings.t0 == "settled":
         (live_range,), zoned = settle([game], task.images.subset(split.choose), [run])
-        t0 = zoned.t0
+        t0 = zoned.min_live
     else:
         live_range, t0 = live_range_of(game, run, seed=run.settings.seed)
 

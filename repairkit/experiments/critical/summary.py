@@ -78,7 +78,7 @@ def summarise(
             command=command,
             minutes=minutes,
             hashes={"model": task.model.sha256, "images": data_hash(task.images)},
-            settings={"top": str(findings.attribution.top)}
+            settings={"top": str(findings.attribution.top_k)}
             | ({"ranking": "specific" if findings.specific else "recall"} if task.subject else {}),
         ),
         comparisons=by_column(columns[-1], compared(task, options, findings)),
@@ -126,7 +126,7 @@ def compared(task: CriticalTask, options: Options, findings: CriticalFindings) -
         before=repair.original.astype(np.float64) if repair else None,
         judged=metrics[:2] if repair else (),
         strategy=options.strategy,
-        most=min(findings.attribution.top, len(findings.critical)) if findings.specific else None,
+        most=min(findings.attribution.top_k, len(findings.critical)) if findings.specific else None,
         level=options.level,
         seed=options.seed,
     )
@@ -175,7 +175,7 @@ def method(task: CriticalTask, options: Options, findings: CriticalFindings) -> 
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the {len(findings.split.attribute):,} images that find.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes{' for each end' if repair and repair.attribution is not found else ''}; "
         f"{int((found.samples > 0).sum()):,} filters were valued by exact flips for the high end.",
-        f"Live range t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        f"Live range: least live share = {found.min_live:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
         if found.engine == "tmab"
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation

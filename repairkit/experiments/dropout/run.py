@@ -194,7 +194,7 @@ def find(task: DropoutTask, run: Run) -> DropoutFindings:
     measured: dict[str, tuple[LiveRange | None, float]]
     if run.settings.t0 == "settled":
         live_ranges, zoned = settle([*games.values()], task.images.subset(split.choose), [*runs.values()])
-        measured = {column: (live_range, zoned.t0) for column, live_range in zip(games, live_ranges, strict=True)}
+        measured = {column: (live_range, zoned.min_live) for column, live_range in zip(games, live_ranges, strict=True)}
     else:
         measured = {column: live_range_of(game, runs[column], seed=run.settings.seed) for column, game in games.items()}
     for column, game in games.items():

@@ -60,7 +60,7 @@ def summarise(
             minutes=minutes,
             hashes={"model": task.model.sha256, "dropout model": task.dropout.sha256, "images": data_hash(task.images)}
             | ({"training data": data_hash(task.training)} if task.training else {}),
-            settings={"top": str(networks["original"].highest.top)},
+            settings={"top": str(networks["original"].highest.top_k)},
             training={
                 f"training of the {name} network": f"{sum(stage.seconds for stage in model.stages) / 60:.1f} minutes"
                 for name, model in (("original", task.model), ("dropout-trained", task.dropout))
@@ -143,7 +143,7 @@ def shared_histogram(title: str, numbers: dict[str, Floats]) -> SharedHistogram 
 def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> list[str]:
     """How the filters were valued and frozen, a sentence each."""
     first, removals = findings.networks["original"], findings.removals
-    live_ranges = sorted({each.highest.t0 for each in findings.networks.values()})
+    live_ranges = sorted({each.highest.min_live for each in findings.networks.values()})
     smooth = "probability of the label" if len(task.images.classes) == 2 else "sigmoid of the margin between the label's logit and the next"
     sentences = [
         f"Filters were valued by accuracy, {SCORES[options.score].format(smooth=smooth)}.",
@@ -155,7 +155,7 @@ def method(task: DropoutTask, options: Options, findings: DropoutFindings) -> li
             f"{COLUMNS[column][0]} {int((~np.isnan(values_of(each))).sum()):,} filters" for column, each in findings.networks.items()
         )
         + ".",
-        f"Live range t0 = {' and '.join(f'{live_range:g}' for live_range in live_ranges)}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        f"Live range: least live share = {' and '.join(f'{live_range:g}' for live_range in live_ranges)}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
         if first.highest.engine == "tmab"
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation

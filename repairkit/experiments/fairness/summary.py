@@ -92,7 +92,7 @@ def summarise(
             hashes=({"dropout model": task.dropout.sha256} if task.dropout else {})
             | ({"training data": data_hash(task.training)} if task.training else {})
             | {"model": task.model.sha256, "target": data_hash(task.target), "source": data_hash(task.source)},
-            settings={"top": str(findings.repairs[0].attribution.top)},
+            settings={"top": str(findings.repairs[0].attribution.top_k)},
             training={
                 f"training of the {name} network": f"{sum(stage.seconds for stage in model.stages) / 60:.1f} minutes"
                 for name, model in (("original", task.model), ("dropout-trained", task.dropout))
@@ -285,7 +285,7 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's; constants are means "
         f"{'after' if options.freeze_at == 'post' else 'before'} the ReLU over the attribution images.",
         f"Engine {found.engine}, {options.budget:,.0f} image passes for each network and fold{' in each round' if options.rounds > 1 else ''}; {_range(valued)} filters were valued by exact flips.",
-        f"Live range t0 = {_range_of([each.attribution.t0 for each in every])}: coalitions keep at least about that share of the "
+        f"Live range: least live share = {_range_of([each.attribution.min_live for each in every])}: coalitions keep at least about that share of the "
         f"filters live (0 is the Shapley value itself){'; below it single filters hardly change a score' if first.live_range else ''}."
         if found.engine == "tmab"
         else f"Truncation below a worth of {found.truncation:g}."

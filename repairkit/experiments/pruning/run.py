@@ -242,7 +242,7 @@ def patch_of(
         objective=objective,
         classes=model.classifier.classes,
         engine=attribution.engine,
-        t0=attribution.t0,
+        min_live=attribution.min_live,
         delta=attribution.delta,
         culprits=culprits,
     )

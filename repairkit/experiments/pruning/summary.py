@@ -110,7 +110,7 @@ def summarise(
             command=command,
             minutes=minutes,
             hashes={"model": task.model.sha256, "images": data_hash(task.images)},
-            settings={"top": str(findings.attribution.top), "max_drop": f"{options.max_clean_drop:g}", "remove": str(remove)},
+            settings={"top": str(findings.attribution.top_k), "max_drop": f"{options.max_clean_drop:g}", "remove": str(remove)},
         ),
         comparisons=by_column("original", compared(findings, options)),
         extra=PruningExtra(
@@ -200,7 +200,7 @@ def method(options: Options, findings: PruningFindings, *, remove: bool) -> list
         "all others are ranked by their screen, a gradient estimate in the same unit. So which filters are frozen is a guess, and how many is measured.",
         f"Players: {len(found.ids):,} filters of all convolutions but the classifier's, of which plain weights can hold {len(findings.order):,} frozen; "
         f"a frozen filter sends on its mean {'after' if options.freeze_at == 'post' else 'before'} the ReLU over the {len(findings.split.attribute):,} images that find.",
-        f"Live range t0 = {found.t0:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
+        f"Live range: least live share = {found.min_live:g}: coalitions keep at least about that share of the filters live (0 is the Shapley value itself)."
         if found.engine == "tmab"
         else f"Truncation below a worth of {options.truncation:g}."
         if options.truncation

@@ -34,7 +34,7 @@ from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.confidence import Moments, published_count
 from repairkit.shapley.game import Floats, Game
 from repairkit.shapley.guarantee import End
-from repairkit.shapley.permutation import evaluations, still_contested
+from repairkit.shapley.permutation import evaluations, still_active
 from repairkit.shapley.workers import WorkerPool
 
 Method = Literal["replay", "budget"]
@@ -165,7 +165,7 @@ def replay(rows: Iterable[Floats], n: int, *, bandit: bool, top: int, end: End, 
     for marginals in rows:
         sampled = np.flatnonzero(active) if bandit else everyone
         moments.add(marginals[None, sampled], sampled)
-        active = still_contested(moments, top=top, end=end, delta=DELTA, tolerance=tolerance)
+        active = still_active(moments, top_k=top, end=end, delta=DELTA, tolerance=tolerance)
         if not active.any():
             return Replay(moments.mean, moments.count, stopped=True)
     return Replay(moments.mean, moments.count, stopped=False)

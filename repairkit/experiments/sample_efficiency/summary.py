@@ -183,7 +183,7 @@ def agreements_of(equal: EqualPasses, efficiency: EfficiencyOptions, options: Op
             PLAIN,
             equal.values,
             int((equal.samples > 0).sum()),
-            float(equal.permutations * (depth_of(equal.tmab.t0, len(reference)) + 1) * efficiency.evaluated_on),
+            float(equal.permutations * (depth_of(equal.tmab.min_live, len(reference)) + 1) * efficiency.evaluated_on),
         ),
     ):
         both = len(_named(values, efficiency.top, efficiency.end) & _named(reference, efficiency.top, efficiency.end))
@@ -356,7 +356,7 @@ def method(task: EfficiencyTask, options: Options, efficiency: EfficiencyOptions
         noise = float(np.nanmean(equal.reference.standard_error**2)) if len(equal.reference.standard_error) else math.nan
         spread = float(np.nanvar(best_guess(equal.reference)))
         sentences += [
-            f"Both engines value the same: marginals at sizes from t0 = {equal.tmab.t0:g} up. tmab draws such coalitions; Monte Carlo walks from the whole network down and ends a "
+            f"Both engines value the same: marginals at sizes from t0 = {equal.tmab.min_live:g} up. tmab draws such coalitions; Monte Carlo walks from the whole network down and ends a "
             f"permutation there, {equal.permutations:,} of them, in all no more passes than tmab had.",
             "The reference is tmab with flips of every filter, more passes and random numbers of its own. "
             f"The noise of its values is about {max(0.0, min(1.0, noise / spread)):.1%} of their variance, which bounds any agreement with it."
