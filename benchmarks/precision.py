@@ -66,7 +66,7 @@ def main() -> None:
     exact = game_of(
         loaded("squeezenet_celeba", given.pixels), drawn.target_faces(per_group=given.per_group), MarginOnly(), device=given.device
     )
-    games = {name: NetworkGame(exact.classifier, exact.filters, exact.stake, batch=exact.batch, precision=name) for name in PRECISIONS}
+    games = {name: NetworkGame(exact.classifier, exact.filters, exact.objective, batch=exact.batch, precision=name) for name in PRECISIONS}
     runs = {"float32": (exact, SEED), "bfloat16": (games["bfloat16"], SEED), "float32 again": (exact, SEED + 1)}
     screened = {
         name: screens(game, SCREEN, gradients=given.gradients, seed=seed, t0=given.t0)["screen"] for name, (game, seed) in runs.items()

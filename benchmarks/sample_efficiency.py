@@ -129,7 +129,7 @@ def main() -> None:
     game = game_of(classifier, images, SubgroupRecall(), device=given.device)
     print(
         f"`squeezenet_celeba`, {len(images)} drawn faces, {given.pixels} px, {game.n:,} filters; mean recall "
-        f"{game.worth(np.ones(game.n, dtype=bool)):.3f}, at t0 = {given.t0:g} {recall_at(game, given.t0):.3f}. Truth: {len(truth)} filters, "
+        f"{game.objective_value(np.ones(game.n, dtype=bool)):.3f}, at t0 = {given.t0:g} {recall_at(game, given.t0):.3f}. Truth: {len(truth)} filters, "
         f"{len(flips.factors):,} samples, median standard error {np.median(errors):.1e}; the {given.top}th lowest value is "
         f"{ordered[given.top - 1]:+.1e}, the {given.top}th highest {ordered[-given.top]:+.1e}.\n"
     )

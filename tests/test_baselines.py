@@ -40,7 +40,7 @@ def test_every_baseline_is_an_attribution_of_all_filters_that_says_what_it_cost(
         assert np.isfinite(each.value).all()
         assert each.harmful == game.harmful
     spent = {name: sum(each.passes.values()) for name, each in found.items()}
-    groups = game.stake.terms[0].images.groups
+    groups = game.objective.terms[0].images.groups
     assert spent == {
         "random": 0, "weight norm": 0, "response norm": n, "mean activation": n, "taylor": 3 * n, "conductance": 3 * 3 * 51,
         "leave-one-out": pytest.approx(n * (1 + game.flip_shares.sum())), "fairprune": len(groups) + 3 * len(groups),
@@ -76,7 +76,7 @@ def test_leave_one_out_is_what_the_worth_loses(game):
     for player in range(game.n):
         without = full.copy()
         without[player] = False
-        assert found.value[player] == pytest.approx(game.worth(full) - game.worth(without), abs=1e-6)
+        assert found.value[player] == pytest.approx(game.objective_value(full) - game.objective_value(without), abs=1e-6)
 
 
 def test_taylor_is_leave_one_out_where_a_filter_hardly_matters():
@@ -130,7 +130,7 @@ def test_conductance_is_captum_s(steps):
 
 def test_fairprune_compares_the_groups_served_worst_and_best(game):
     found = baselines.fairprune(game)
-    images = game.stake.terms[0].images
+    images = game.objective.terms[0].images
     live = np.ones((1, game.n), dtype=bool)
     examples = np.arange(len(images))
     right = game.scores(live, examples)

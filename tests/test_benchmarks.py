@@ -90,9 +90,9 @@ def test_the_worth_over_all_images_is_the_game_s_and_counts_every_question(modul
     game = TableGame(5, 7, signed=True)
     worth = module("small_network").WholeWorth(game)
     live = np.random.default_rng(0).random((70, 5)) < 0.5
-    np.testing.assert_allclose(worth(live), [game.worth(row) for row in live])
+    np.testing.assert_allclose(worth(live), [game.objective_value(row) for row in live])
     passes = game.cost
-    np.testing.assert_allclose(worth(live[:3]), [game.worth(row) for row in live[:3]])
+    np.testing.assert_allclose(worth(live[:3]), [game.objective_value(row) for row in live[:3]])
     assert worth.evaluations == 73
     assert game.cost == passes + 3 * 7  # those of the comparison
 
@@ -112,8 +112,8 @@ def test_precision_counts_ties_as_right_and_names_only_what_was_measured(module)
 def test_the_small_network_learns_and_its_game_is_alive(module):
     game = module("small_network").digits_game(50, epochs=8)
     assert game.n <= 300
-    assert game.worth(np.ones(game.n, dtype=bool)) > 0.8
-    assert game.worth(np.zeros(game.n, dtype=bool)) < 0.3
+    assert game.objective_value(np.ones(game.n, dtype=bool)) > 0.8
+    assert game.objective_value(np.zeros(game.n, dtype=bool)) < 0.3
 
 
 # ---- large networks ----

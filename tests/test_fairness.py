@@ -246,7 +246,7 @@ def test_worth_that_ranks(ranking, score):
     worth = worth_of(task.target, task.source, tiny_faces.options(ranking=ranking, score=score))
     game = NetworkGame(task.model.classifier, filters, worth)
     expected = sum(values) if ranking == "recall + source" else values[0]
-    assert game.worth(np.ones(len(filters), dtype=bool)) == pytest.approx(expected, abs=1e-4)
+    assert game.objective_value(np.ones(len(filters), dtype=bool)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_ranking_by_recall_alone_says_so():
@@ -456,7 +456,7 @@ def test_the_paper_s_choices_run_through():
 def test_the_walks_truncate_where_the_paper_does(classes, changes, expected):
     options = Options(**{"engine": "tmab-paper", **changes})
     parts = [None] * (1 if options.ranking == "recall" else 2)
-    game = SimpleNamespace(classifier=SimpleNamespace(classes=range(classes)), stake=SimpleNamespace(parts=parts))
+    game = SimpleNamespace(classifier=SimpleNamespace(classes=range(classes)), objective=SimpleNamespace(terms=parts))
     assert attributing.truncation_of(game, options) == expected
 
 
@@ -650,7 +650,7 @@ def test_halves_share_nothing(monkeypatch):
     with run.phase("stability"):
         found = attributing.agreement_of_halves(task.model.classifier, *parts, run, seed=5, t0=0.9)
     (one, own), (other, others) = asked
-    for images, first, second in zip(parts, one.stake.terms, other.stake.terms, strict=True):
+    for images, first, second in zip(parts, one.objective.terms, other.objective.terms, strict=True):
         hashes = set(first.images.hashes), set(second.images.hashes)
         assert not hashes[0] & hashes[1]
         assert hashes[0] | hashes[1] == set(images.hashes)

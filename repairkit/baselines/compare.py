@@ -249,7 +249,7 @@ def compare(
     for row in rows_of(run.settings.compare):
         own = run.of(f"{PART}/{folder_of(row)}")
         # a game of its own, whose passes may shrink for want of memory without a word about the attribution's or the next row's
-        copy = NetworkGame(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
+        copy = NetworkGame(game.classifier, game.filters, game.objective, batch=game.batch, precision=game.precision)
         try:
             found = _attribution(row, copy, budget - ranking.reserved.get(row, 0.0), seed, own)
         except RepairkitError as error:

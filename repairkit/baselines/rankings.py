@@ -155,11 +155,11 @@ def fairprune(game: NetworkGame, *, progress: Progress | None = None) -> Attribu
     Raises:
         UsageError: a worth without subgroups.
     """
-    part = game.stake.terms[0]
+    part = game.objective.terms[0]
     groups = part.images.groups
     objective = part.objective.objective if isinstance(part.objective, Probability) else part.objective
     if not isinstance(objective, SubgroupRecall) or len(np.unique(groups)) < 2:
-        raise UsageError(f"fairprune compares subgroups, got {game.stake!r}; it is for repairs of fairness")
+        raise UsageError(f"fairprune compares subgroups, got {game.objective!r}; it is for repairs of fairness")
     live = np.ones((1, game.n), dtype=bool)
     examples = np.arange(len(part.images))
     right = game.scores(live, examples)

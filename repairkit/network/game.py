@@ -1,4 +1,4 @@
-"""The game of a network's filters: coalitions of filters, labelled images, a worth."""
+"""The game of a network's filters: coalitions of filters, labelled images, an objective."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def passes_in(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 class NetworkGame(Game):
-    """Players are the filters of a classifier, examples the images of a worth.
+    """Players are the filters of a classifier, examples the images of an objective.
 
     Args:
         classifier: prepares images (normalisation) for its network.
         filters: the network's filters with their constants set.
-        worth: what a coalition is worth, and on which images.
+        objective: what a coalition is objective, and on which images.
         batch: images that one pass carries; memory grows with it, values do not depend on it
             beyond rounding.
         precision: "float32", or "bfloat16" for passes under `torch.autocast` on the filters' device;
@@ -49,25 +49,25 @@ class NetworkGame(Game):
     """
 
     def __init__(
-        self, classifier: Classifier, filters: ConvFilters, worth: ObjectiveSum, *, batch: int = 64, precision: Precision = "float32"
+        self, classifier: Classifier, filters: ConvFilters, objective: ObjectiveSum, *, batch: int = 64, precision: Precision = "float32"
     ) -> None:
         if precision not in get_args(Precision):
             raise UsageError(f"precision must be 'float32' or 'bfloat16', got {precision!r}")
-        super().__init__(len(filters), worth.weights, bounds=worth.bounds, harmful=worth.harmful)
+        super().__init__(len(filters), objective.weights, bounds=objective.bounds, harmful=objective.harmful)
         self.classifier = classifier
         self.filters = filters
-        self.stake = worth
+        self.objective = objective
         self.batch = batch
         self.precision: Precision = precision
         self.flip_shares = filters.shares.copy()
-        self._labels = torch.from_numpy(np.concatenate([part.images.labels for part in worth.terms]))
-        self._part_of = np.repeat(np.arange(len(worth.terms)), np.diff(worth.offsets))
+        self._labels = torch.from_numpy(np.concatenate([part.images.labels for part in objective.terms]))
+        self._part_of = np.repeat(np.arange(len(objective.terms)), np.diff(objective.offsets))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Other processes trace the network anew: a traced graph cannot be sent."""
         filters = self.filters
         placed = (self.classifier, filters.freeze_at, str(filters.device), filters.constants, filters.shares)
-        return _rebuilt, (*placed, self.stake, self.batch, self.precision)
+        return _rebuilt, (*placed, self.objective, self.batch, self.precision)
 
     def worker_setup(self) -> Callable[[], object]:
         """Workers use as many threads as this process: the bits of a pass depend on their number."""
@@ -78,12 +78,12 @@ class NetworkGame(Game):
         for name, tensor in self.classifier.state_dict().items():
             yield name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes()
         yield self.filters.constants.tobytes() + self.filters.freeze_at.encode() + self.precision.encode()
-        for part in self.stake.terms:
+        for part in self.objective.terms:
             yield repr(part.objective).encode() + "".join(part.images.hashes.tolist()).encode() + part.images.labels.tobytes()
 
     @property
     def part_of(self) -> Examples:
-        """Number of the part of the worth that each example belongs to, int64 (N,)."""
+        """Number of the term of the objective that each example belongs to, int64 (N,)."""
         return self._part_of
 
     @property
@@ -91,7 +91,7 @@ class NetworkGame(Game):
         """A number for each part, subgroup and label that occur together, int64 (N,)."""
         kinds = [
             f"{number}\0{group}\0{label}"
-            for number, part in enumerate(self.stake.terms)
+            for number, part in enumerate(self.objective.terms)
             for group, label in zip(part.images.groups.tolist(), part.images.labels.tolist(), strict=True)
         ]
         return np.unique(np.array(kinds), return_inverse=True)[1].reshape(-1).astype(np.int64)
@@ -102,14 +102,14 @@ class NetworkGame(Game):
 
     def prepared(self, examples: Examples) -> Tensor:
         """Images of the examples as the network takes them, (k, 3, height, width)."""
-        return self.classifier.prepare(take(self.stake, examples)).detach()
+        return self.classifier.prepare(take(self.objective, examples)).detach()
 
     def _score(self, logits: Tensor, examples: Examples, *, smooth: bool) -> Tensor:
         """Score of each row by the objective of its part, float32 also of bfloat16 logits."""
         logits = logits.float()
         labels = self._labels[torch.from_numpy(examples)].to(logits.device)
         total = torch.zeros(len(examples), device=logits.device)
-        for index, part in enumerate(self.stake.terms):
+        for index, part in enumerate(self.objective.terms):
             rows = torch.from_numpy(np.flatnonzero(self._part_of[examples] == index)).to(logits.device)
             if len(rows):
                 score = part.objective.surrogate if smooth else part.objective.score
@@ -208,26 +208,26 @@ def _rebuilt(
     device: str,
     constants: Floats,
     shares: Floats,
-    worth: ObjectiveSum,
+    objective: ObjectiveSum,
     batch: int,
     precision: Precision,
 ) -> NetworkGame:
     filters = ConvFilters(classifier.network, freeze_at=freeze_at, device=device)
     filters.set_constants(constants)
     filters.shares = shares
-    return NetworkGame(classifier, filters, worth, batch=batch, precision=precision)
+    return NetworkGame(classifier, filters, objective, batch=batch, precision=precision)
 
 
-def take(worth: ObjectiveSum, examples: Examples) -> Tensor:
-    """Images of a worth's examples by number, float in [0, 1], (k, 3, height, width).
+def take(objective: ObjectiveSum, examples: Examples) -> Tensor:
+    """Images of an objective's examples by number, float in [0, 1], (k, 3, height, width).
 
     Raises:
         ModelError: parts with images of different sizes were drawn together.
     """
-    offsets = worth.offsets
+    offsets = objective.offsets
     part_of = np.searchsorted(offsets, examples, side="right") - 1
     batch: Tensor | None = None
-    for index, part in enumerate(worth.terms):
+    for index, part in enumerate(objective.terms):
         rows = np.flatnonzero(part_of == index)
         if len(rows) == 0:
             continue

@@ -204,7 +204,7 @@ def truncation_of(game: NetworkGame, options: Options) -> float | None:
     if options.engine == "tmab" or options.truncation == 0:
         return None
     published = 0.6 if len(game.classifier.classes) == 2 else 0.2
-    return published * len(game.stake.terms) if options.truncation is None else options.truncation
+    return published * len(game.objective.terms) if options.truncation is None else options.truncation
 
 
 def within_memory(game: NetworkGame, work: Callable[[], Found], *, store: RunStore | None, name: str) -> Found:

@@ -151,7 +151,7 @@ def settled_in_words(settled: Settled) -> str:
 def _screen(game: NetworkGame, index: int, size: float, run: Run) -> Floats:
     """First-order estimates of all values in one live range, with random numbers of its own."""
     own = run.of(PART.replace(" ", "-"))
-    passes, worths = screen_passes(run.settings), {index: game.stake}
+    passes, worths = screen_passes(run.settings), {index: game.objective}
     screens = screens_of(game.classifier, game.filters, worths, own, passes=passes, t0=size, batch=game.batch, part=PART)
     found: Floats = screens[0]
     return found

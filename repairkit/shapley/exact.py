@@ -33,7 +33,7 @@ def exact_values(game: Game, *, min_live: float = 0.0) -> Floats:
         raise UsageError(f"enumeration takes at most {MOST_PLAYERS} players, the game has {game.n}; use an engine that samples")
     if not 0 <= min_live < 1:
         raise UsageError(f"min_live must lie in [0, 1), got {min_live}; it is the least share of filters that stays live")
-    worths = all_worths(game)
+    worths = all_objective_values(game)
     sizes = np.arange(game.n)
     shape = (sizes + 1, game.n - sizes)
     weight = beta(*shape) * (1 - betainc(*shape, min_live))
@@ -46,7 +46,7 @@ def exact_values(game: Game, *, min_live: float = 0.0) -> Floats:
     return values
 
 
-def all_worths(game: Game) -> Floats:
+def all_objective_values(game: Game) -> Floats:
     """V of every coalition, float64 (2^n,); player i is live in coalition m where bit i of m is set."""
     examples = np.arange(len(game.weights))
     together = max(1, SCORED_TOGETHER // len(examples))

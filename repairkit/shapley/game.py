@@ -90,7 +90,7 @@ class Game(ABC):
         slopes = self._gradients(coalitions, examples)
         return self._check(slopes, (len(examples), self.n), (-np.inf, np.inf))
 
-    def worth(self, coalition: npt.NDArray[np.bool_]) -> float:
+    def objective_value(self, coalition: npt.NDArray[np.bool_]) -> float:
         """V(S) over all examples, exact; costs one pass for each."""
         return float(self.weights @ self.scores(coalition[None], np.arange(len(self.weights))))
 
@@ -168,7 +168,7 @@ class FunctionGame(Game):
 
     Example:
         >>> game = FunctionGame(3, lambda live: live @ np.array([1.0, 2.0, 0.0]), bounds=(0, 3))
-        >>> game.worth(np.array([True, True, False]))
+        >>> game.objective_value(np.array([True, True, False]))
         3.0
         >>> game.flips(np.array([[True, False, False]]), np.array([0]), np.array([0, 1, 2]))
         array([[1., 2., 0.]])

@@ -5,7 +5,7 @@ import pytest
 from oracles import mean_worth_at, shapley_by_permutations, truncated_values
 
 from repairkit.errors import UsageError
-from repairkit.shapley.exact import all_worths, exact_values
+from repairkit.shapley.exact import all_objective_values, exact_values
 from repairkit.shapley.game import FunctionGame, Game
 
 
@@ -67,12 +67,12 @@ class ManyExamples(Game):
 @pytest.mark.parametrize("examples", [1, 7, 5000])
 def test_every_coalition_is_scored_on_every_example_with_its_weight(examples):
     game = ManyExamples(3, examples)
-    worths = all_worths(game)
+    worths = all_objective_values(game)
     for coalition in range(8):
         live = np.array([bool(coalition >> player & 1) for player in range(3)])
         expected = sum(weight * (x + 1) for x, weight in enumerate(game.weights) if live[x % 3])
         assert worths[coalition] == pytest.approx(expected)
-        assert worths[coalition] == pytest.approx(game.worth(live))
+        assert worths[coalition] == pytest.approx(game.objective_value(live))
 
 
 def test_limits_are_named():

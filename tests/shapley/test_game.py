@@ -71,14 +71,14 @@ def test_examples_are_drawn_by_absolute_weight_and_carry_the_sign():
     np.testing.assert_allclose(np.bincount(examples, minlength=6) / 60_000, np.abs(game.weights) / game.scale, atol=0.01)
     np.testing.assert_array_equal(factors, game.scale * np.sign(game.weights[examples]))
     live = np.array([[True, False, True]])
-    assert np.mean(factors * game.scores(live, examples)) == pytest.approx(game.worth(live[0]), abs=0.01)
+    assert np.mean(factors * game.scores(live, examples)) == pytest.approx(game.objective_value(live[0]), abs=0.01)
 
 
 def test_the_worth_is_the_weighted_sum_of_scores():
     game = TableGame(3, 6, signed=True)
     for number in range(8):
         live = np.array([bool(number >> player & 1) for player in range(3)])
-        assert game.worth(live) == pytest.approx(game.worths[number])
+        assert game.objective_value(live) == pytest.approx(game.worths[number])
 
 
 def test_a_flip_is_with_minus_without_whichever_side_the_player_is_on():
@@ -120,7 +120,7 @@ def two_part_worth():
 def literal_scores(game, twin, signals, live, examples) -> np.ndarray:
     """Each example by its own objective, from hooks on the twin."""
     scores = []
-    everything = [(part.objective, part.images, index) for part in game.stake.terms for index in range(len(part.images))]
+    everything = [(part.objective, part.images, index) for part in game.objective.terms for index in range(len(part.images))]
     for row, example in enumerate(examples):
         objective, images, index = everything[example]
         prepared = game.classifier.prepare(images.batch(np.array([index])))
@@ -244,7 +244,7 @@ def test_worths_add_up():
     for game in alone:
         game.filters.set_constants(together.filters.constants)
     for live in coalitions(5, 12):
-        assert together.worth(live) == pytest.approx(sum(game.worth(live) for game in alone))
+        assert together.objective_value(live) == pytest.approx(sum(game.objective_value(live) for game in alone))
 
 
 def test_the_fingerprint_of_a_network_knows_weights_constants_and_images_and_runs_nothing(monkeypatch):

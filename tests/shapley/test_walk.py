@@ -10,7 +10,7 @@ from oracles import algorithm_one, shapley_by_sizes
 from repairkit.errors import BudgetError, GameError, UsageError
 from repairkit.objectives import LogLoss
 from repairkit.shapley import Attribution
-from repairkit.shapley.exact import all_worths, exact_values
+from repairkit.shapley.exact import all_objective_values, exact_values
 from repairkit.shapley.game import FunctionGame
 
 ENGINES = ["monte-carlo", "tmab-paper"]
@@ -159,7 +159,7 @@ def test_second_order_games_converge():
 def test_every_engine_agrees_with_enumeration_on_a_network_of_twelve_filters(engine, budget):
     game = model_game(twelve_filters(seed=2), LogLoss(floor=0.01).on(labelled(6)), batch=256)
     exact = exact_values(game)
-    np.testing.assert_allclose(exact, shapley_by_sizes(all_worths(game), 12), atol=1e-12)
+    np.testing.assert_allclose(exact, shapley_by_sizes(all_objective_values(game), 12), atol=1e-12)
     found = estimate(game, engine=engine, budget=budget, seed=0, top_k=11)
     spread = np.abs(exact).max()
     assert spread > 0.02

@@ -98,7 +98,7 @@ def find_and_freeze(
         found = charged(found, live_range)
     found = without(found, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
     choice = choose_against(task, classifier, game.filters, found, made["choose"], split, run, attacks)
-    patch = patch_of(task.model, game.filters, found, choice, game.stake, run.settings.freeze_at)
+    patch = patch_of(task.model, game.filters, found, choice, game.objective, run.settings.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
     halved = game.batch if game.batch < run.settings.batch else None
     return Round(made, game.filters, found, choice, patch, live_range, halved), repaired

@@ -56,7 +56,7 @@ class PricedGame(NetworkGame):
     """
 
     def __init__(self, game: NetworkGame, prices: Floats) -> None:
-        super().__init__(game.classifier, game.filters, game.stake, batch=game.batch, precision=game.precision)
+        super().__init__(game.classifier, game.filters, game.objective, batch=game.batch, precision=game.precision)
         self.prices = np.asarray(prices, dtype=np.float64)
         if self.prices.shape != (self.n,) or not (np.isfinite(self.prices) & (self.prices >= 0)).all():
             raise UsageError(f"expected {self.n} prices, finite and not negative, got an array of shape {self.prices.shape}")

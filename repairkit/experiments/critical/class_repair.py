@@ -42,7 +42,7 @@ def repair_class(task: CriticalTask, label: int, game: NetworkGame, lowest: Attr
     """Freeze culprits of a class: chosen on its recall under a guard on accuracy on the other classes, judged on the report images."""
     classifier = task.model.classifier
     choice = choose_once(classifier, game.filters, lowest, choose_worths(task, label, split), run)
-    patch = patch_of(task.model, game.filters, lowest, choice, game.stake, run.settings.freeze_at)
+    patch = patch_of(task.model, game.filters, lowest, choice, game.objective, run.settings.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network))
     report_on = task.images.subset(split.report)
     with run.phase("evaluation"):

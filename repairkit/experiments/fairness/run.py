@@ -448,7 +448,7 @@ def find_and_freeze(
     attribution = without(found.attribution, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
     guarded = run.with_settings(max_clean_drop=run.settings.max_clean_drop / run.settings.rounds)
     choice = choose_once(classifier, filters, attribution, choosing_worths(task, split, source), guarded)
-    patch = patch_of(model, filters, attribution, choice, found.game.stake, run.settings.freeze_at)
+    patch = patch_of(model, filters, attribution, choice, found.game.objective, run.settings.freeze_at)
     repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
     halved = found.game.batch if found.game.batch < run.settings.batch else None
     return Round(attribution, choice, patch, (), found.live_range, found.stability, halved), found.game, repaired

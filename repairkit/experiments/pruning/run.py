@@ -169,7 +169,7 @@ def prune(task: CriticalTask, run: Run, *, remove: bool = True) -> PruningFindin
         measured = Measured(classifier, filters, order, choose_on, run)
         tries = most_within(measured.right, len(order), run.settings.max_clean_drop)
         chosen = most_held(tries)
-        patch = patch_of(task.model, filters, attribution, order[:chosen], repr(game.stake), run.settings)
+        patch = patch_of(task.model, filters, attribution, order[:chosen], repr(game.objective), run.settings)
         networks = {"original": classifier}
         pruned = None
         if chosen:

@@ -33,13 +33,13 @@ def test_worth_and_marginals_are_less_by_the_price(worth):
         plain, less = (factors[:, None] * getattr(each, ask)(live, examples, *more) for each in (game, priced))
         np.testing.assert_allclose(plain - less, np.tile(PRICES, (8, 1)), atol=1e-12)
     for row in live[:3]:
-        assert game.worth(row) - priced.worth(row) == pytest.approx(PRICES[row].sum())
+        assert game.objective_value(row) - priced.objective_value(row) == pytest.approx(PRICES[row].sum())
 
 
 def test_the_values_of_an_engine_are_those_of_the_game_less_the_prices():
     game, priced = games()
     plain, exact = (
-        shapley_by_permutations(5, lambda live, each=each: each.worth(np.isin(np.arange(12), list(live)) | (np.arange(12) > 4)))
+        shapley_by_permutations(5, lambda live, each=each: each.objective_value(np.isin(np.arange(12), list(live)) | (np.arange(12) > 4)))
         for each in (game, priced)
     )
     np.testing.assert_allclose(plain - exact, PRICES[:5], atol=1e-9)
@@ -78,7 +78,7 @@ def test_scores_outside_the_range_are_still_found(monkeypatch):
     _, priced = games()
     monkeypatch.setattr(priced, "prices", PRICES * 10)
     with pytest.raises(GameError, match="outside its range"):
-        priced.worth(np.ones(12, dtype=bool))
+        priced.objective_value(np.ones(12, dtype=bool))
 
 
 def test_a_dead_network_is_told_although_every_filter_has_a_price():
