@@ -12,7 +12,7 @@ from tiny_faces import DROPOUT_STAND_IN, STAND_IN
 from torchvision.models import squeezenet1_0
 
 from repairkit.models import zoo
-from repairkit.models.class_subset import narrowed
+from repairkit.models.class_subset import restrict_classes
 from repairkit.network.patch import FrozenFilter, Patch
 from repairkit.network.weights import read_weights, write_weights
 
@@ -87,7 +87,7 @@ def narrow_patch(folder, architecture="squeezenet1_1"):
     known = ("goldfish", "zebra", "tench", "lemon")
     network = randomised(zoo.build(architecture, len(known)), 0)
     write_weights(network, folder / "whole.safetensors", architecture=architecture, classes=known, trained_on="mine", half=False)
-    narrow = narrowed(zoo.load(folder / "whole.safetensors"), ("lemon", "zebra"))
+    narrow = restrict_classes(zoo.load(folder / "whole.safetensors"), ("lemon", "zebra"))
     filters = [FrozenFilter(layer="features.0", channel=3, constant=0.5, value=-0.1)]
     patch = Patch(
         architecture=architecture,

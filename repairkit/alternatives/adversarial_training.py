@@ -100,7 +100,7 @@ def train_against(
         learning_rate=learning_rate,
         batch_size=batch_size,
         seed=seed,
-        disturb=under_attack,
-        look=look,
+        perturb=under_attack,
+        on_epoch=look,
         progress=progress,
     )

@@ -304,7 +304,7 @@ def _run(fold: Fold, rate: float) -> Arrays:
         learning_rate=rate,
         seed=fold.seed,
         weights=fold.weights,
-        look=look,
+        on_epoch=look,
         progress=_telling(fold.run, f"fine-tuning at {rate:g}", GRADIENT_COST * learned * EPOCHS),
     )
     fold.run.spend(GRADIENT_COST * learned * EPOCHS)

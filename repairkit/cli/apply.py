@@ -6,7 +6,7 @@ from repairkit.cli.loading import load_any
 from repairkit.cli.messages import say
 from repairkit.cli.settings import ApplySettings
 from repairkit.errors import UsageError
-from repairkit.models.class_subset import narrowed
+from repairkit.models.class_subset import restrict_classes
 from repairkit.network.patch import Patch
 from repairkit.network.weights import write_weights
 
@@ -24,7 +24,7 @@ def apply(settings: ApplySettings) -> None:
         raise UsageError(f"{out} already exists; give another --out or remove it")
     model = load_any(fix.architecture, weights, settings.classes or fix.classes or UNSAID, "cpu")
     if not force and 0 < len(fix.classes) < len(model.classifier.classes):  # the patch was made with --restrict-classes
-        model = narrowed(model, fix.classes)
+        model = restrict_classes(model, fix.classes)
     repaired = fix.apply(model.classifier.network, check=not force)
     write_weights(
         repaired,

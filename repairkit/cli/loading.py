@@ -17,7 +17,7 @@ from repairkit.data.classes import find_class, imagenet_classes, relabel
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import embedded, zoo
-from repairkit.models.class_subset import narrowed
+from repairkit.models.class_subset import restrict_classes
 from repairkit.network.weights import read_weights
 
 CARRIERS = ("squeezenet1_1", "mobilenet_v3_small")
@@ -99,7 +99,7 @@ def load_network_and_images(
     )
     loaded = load_any(model, weights, images.classes, device, mean=mean, std=std)
     if narrow:
-        loaded = narrowed(loaded, images.classes)
+        loaded = restrict_classes(loaded, images.classes)
     return loaded, relabel(images, loaded.classifier.classes)
 
 
@@ -110,7 +110,7 @@ def digits_network(architecture: str, side: int, *, device: str, fit: bool, filt
         ModelError: as `repairkit.models.embedded.load`.
     """
     if not fit:
-        return embedded.unfitted(architecture, device=device)
+        return embedded.fresh(architecture, device=device)
     return fitted_digits(architecture, side, device=device, filter_dropout=filter_dropout)
 
 
@@ -188,7 +188,7 @@ def load_adversaries(
         others = (of_digits(CARRIERS[model.architecture == CARRIERS[0]]),) if digital else ()
     else:
         others = tuple(
-            of_digits(name) if digital and embedded.needed(name, file) else narrowed(load_any(name, file, classes, device), classes)
+            of_digits(name) if digital and embedded.needed(name, file) else restrict_classes(load_any(name, file, classes, device), classes)
             for name, file in carriers
         )
     if dropout_model is not None:

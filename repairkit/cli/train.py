@@ -21,6 +21,7 @@ from repairkit.models import early_stopping, zoo
 from repairkit.models.early_stopping import Epoch
 from repairkit.models.training import train as fit
 from repairkit.models.training_checkpoint import TrainingCheckpoint
+from repairkit.models.training_loop import TrainingSettings
 from repairkit.run.store import check_resumable, place_beside
 
 MANY_GROUPS = 6
@@ -35,7 +36,7 @@ def train(settings: TrainSettings) -> None:
         raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
     place = out
     if str(out) in zoo.CELEBA:
-        place = zoo.kept_at(str(out))
+        place = zoo.cached_weights(str(out))
         if arch != zoo.ARCHITECTURE or data != "celeba":
             raise UsageError(
                 f"{out} names a {zoo.ARCHITECTURE} trained on CelebA, got --arch {arch} --data {data}; "
@@ -66,18 +67,21 @@ def train(settings: TrainSettings) -> None:
         share = early_stopping.SHARE if validation_share is None else validation_share
         learned, validation = early_stopping.hold_out(images, share, seed=seed)
     with Reporter("training steps").running() as reporter, told(checkpoint, place):
-        trained = fit(
-            learned,
+        plan = TrainingSettings(
             architecture=arch,
-            init=settings.init,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
             filter_dropout=filter_dropout,
             flip=data != "digits" if settings.flip is None else settings.flip,
             seed=seed,
-            validation=validation,
             patience=patience,
+        )
+        trained = fit(
+            learned,
+            plan,
+            init=settings.init,
+            validation=validation,
             checkpoint=checkpoint,
             threads=threads,
             device=settings.device,

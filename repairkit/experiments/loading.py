@@ -24,7 +24,7 @@ from repairkit.experiments.truncation.run import Subject
 from repairkit.files import cache_directory
 from repairkit.models import zoo
 from repairkit.models.training import train
-from repairkit.models.training_loop import TrainingProgress
+from repairkit.models.training_loop import TrainingProgress, TrainingSettings
 from repairkit.network.weights import hash_state, read_weights
 
 
@@ -151,16 +151,8 @@ def _trained(
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     file = cache_directory() / "models" / f"{plan.architecture}-{key}.safetensors"
     if not file.exists():
-        trained = train(
-            images,
-            architecture=plan.architecture,
-            init=init,
-            seed=plan.seed,
-            device=device,
-            threads=threads,
-            progress=progress,
-            **stage.model_dump(),
-        )
+        settings = TrainingSettings(architecture=plan.architecture, seed=plan.seed, **stage.model_dump())
+        trained = train(images, settings, init=init, device=device, threads=threads, progress=progress)
         trained.write(file, half=False)
     return file
 

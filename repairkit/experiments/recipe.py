@@ -126,7 +126,7 @@ def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = 
     possible: dict[Way, AnyRecipe] = {each: read(each) for each in ([way] if way else there) if each != "embedded"}
     if way is None:
         possible = _with_files(possible, path, data_root, embedded="embedded" in there)
-    lacking = {each: next(filter(None, map(zoo.lacking, recipe.named())), None) for each, recipe in possible.items()}
+    lacking = {each: next(filter(None, map(zoo.missing_weights_message, recipe.named())), None) for each, recipe in possible.items()}
     first, *_ = possible
     chosen = next((each for each, text in lacking.items() if text is None), None)
     if chosen is None:

@@ -122,7 +122,7 @@ class Recipe(Section):
         raise NotImplementedError
 
     def named(self) -> list[str]:
-        """Networks that the recipe takes by name without saying where their weights are; see `repairkit.models.zoo.lacking`."""
+        """Networks that the recipe takes by name without saying where their weights are; see `repairkit.models.zoo.missing_weights_message`."""
         raise NotImplementedError
 
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:

@@ -1,4 +1,4 @@
-"""A network narrowed to some of its classes, so that it answers the question that another network was made for."""
+"""A network restricted to some of its classes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ from repairkit.models import zoo
 from repairkit.network.weights import hash_state, load_state
 
 
-def narrowed(loaded: zoo.LoadedModel, classes: Sequence[str]) -> zoo.LoadedModel:
-    """The same network with the logits of these classes alone, in this order.
-
-    The rows of its last layer are chosen, so that it is a plain network of its architecture with weights and a hash of its
-    own: images can be made against it with the labels and targets of a network of these classes, and are cached as its own.
+def restrict_classes(loaded: zoo.LoadedModel, classes: Sequence[str]) -> zoo.LoadedModel:
+    """The same network with the logits of these classes alone, in this order: a plain network of its architecture.
 
     Args:
         loaded: a network of, for instance, ImageNet's 1,000 classes; stays as it is.
-        classes: names among its classes, looked up as `repairkit.data.classes.find_class` does; the new network has them as given here.
+        classes: names among its classes, looked up by `repairkit.data.classes.find_class`; the new network has them as given.
 
     Raises:
-        ModelError: the network does not have all of these classes; the message names them, and classes with similar names.
+        ModelError: the network lacks some of these classes; the message names them and similar ones.
 
     Example:
         >>> model = zoo.load("squeezenet_celeba")
-        >>> swapped = narrowed(model, ("male", "female"))
+        >>> swapped = restrict_classes(model, ("male", "female"))
         >>> images = torch.rand(2, 3, 64, 64)
         >>> torch.allclose(swapped.classifier(images), model.classifier(images)[:, [1, 0]], atol=1e-5)
         True
@@ -37,7 +34,7 @@ def narrowed(loaded: zoo.LoadedModel, classes: Sequence[str]) -> zoo.LoadedModel
     columns = torch.tensor(_columns(classifier.classes, classes))
     state = classifier.network.state_dict()
     auxiliary = zoo.has_auxiliary_head(architecture, state)
-    with torch.device("meta"):  # nothing is allocated; what has another shape here is sized by the number of classes
+    with torch.device("meta"):  # allocates nothing; tensors of another shape here have one row per class
         other = zoo.build(architecture, len(classifier.classes) + 1, auxiliary=auxiliary).state_dict()
     chosen = {key: tensor if tensor.shape == other[key].shape else tensor[columns.to(tensor.device)] for key, tensor in state.items()}
     network = zoo.build(architecture, len(classes), auxiliary=auxiliary)

@@ -1,4 +1,4 @@
-"""Early stopping: a validation part held out of the training images, and the epoch whose weights are kept."""
+"""Early stopping: held-out validation images choose the epoch whose weights are kept."""
 
 from __future__ import annotations
 
@@ -14,26 +14,21 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import check_disjoint, some
 
-SHARE = 0.1
-"""Share of the training images that is held out unless told otherwise."""
-LEAST = 10
-"""Images held out at least: with fewer, one image moves their accuracy by more than ten points."""
+SHARE = 0.1  # default share of the training images to hold out
+LEAST = 10  # with fewer images, one image moves their accuracy by more than ten points
 
 
 def hold_out(images: LabelledImages, share: float = SHARE, *, seed: int) -> tuple[LabelledImages, LabelledImages]:
-    """Cut images into those to train on and those that say when to stop, stratified by subgroup and label; copies stay together.
+    """Split images into those to train on and a validation part, stratified by subgroup and label; copies of an image stay together.
 
     Args:
-        images: what to cut.
+        images: what to split.
         share: of the images to hold out, in (0, 0.5].
-        seed: of the draw; the same seed, share and images give the same parts.
-
-    Returns:
-        The images to train on, and the validation part.
+        seed: the same seed, share and images give the same parts.
 
     Raises:
         UsageError: a share outside its range.
-        DataError: fewer than 10 images would be held out, or both parts hold one file.
+        DataError: fewer than 10 images would be held out, or one file is in both parts.
 
     Example:
         >>> images = LabelledImages(
@@ -51,9 +46,9 @@ def hold_out(images: LabelledImages, share: float = SHARE, *, seed: int) -> tupl
             f"{images.name}: a share of {share:g} of {len(images)} images holds out {count}, but {LEAST} are needed to tell epochs apart; "
             "give more images or a larger --validation-share, or leave --patience out"
         )
-    held = some(images, count, seed=seed)
-    training = images.subset(np.setdiff1d(np.arange(len(images)), held))
-    validation = images.subset(held, name=f"{images.name}, held out")
+    chosen = some(images, count, seed=seed)
+    training = images.subset(np.setdiff1d(np.arange(len(images)), chosen))
+    validation = images.subset(chosen, name=f"{images.name}, held out")
     check_disjoint(training=training, validation=validation)
     return training, validation
 
@@ -73,16 +68,15 @@ class Epoch:
 
 
 class EarlyStopping:
-    """Keeps the weights of the epoch of highest validation accuracy (of equals the first), and ends a training that no longer gets there.
+    """Keeps the weights of the epoch with the highest validation accuracy (the first of equals), and ends a training without improvement.
 
-    The learning rate follows one cycle planned for all epochs. Stopping does not shorten the cycle, so a training that stops has
-    not seen the low rates of its end, where accuracy usually rises last: a patience of a third of the epochs or more lets the cycle
-    work, and even where nothing stops the best epoch is kept. While filter dropout still rises an epoch is not kept, nor does it count
-    as waiting: the network with the least dropout would win.
+    The learning rate follows one cycle planned for all epochs, and accuracy usually rises last at the low rates of its end. Stopping does not
+    shorten the cycle, so give a patience of at least a third of the epochs. Epochs in which filter dropout still rises neither count nor wait:
+    else the network with the least dropout would win.
 
     Args:
-        patience: the training ends after so many epochs in a row without a higher accuracy than the best one's.
-        dropout: where filter dropout ends; epochs that end below it do not count.
+        patience: the training ends after so many epochs in a row without a higher accuracy than the best.
+        dropout: highest filter dropout; epochs that end below it do not count.
     """
 
     def __init__(self, patience: int, *, dropout: float = 0.0) -> None:
@@ -93,17 +87,13 @@ class EarlyStopping:
 
     @property
     def ended(self) -> bool:
-        """Whether patience has run out."""
+        """Whether so many epochs brought no improvement."""
         return self._waited >= self.patience
 
-    def see(self, epoch: Epoch, network: nn.Module) -> None:
-        """Take note of an epoch that has just ended, and of the weights where it is the best so far.
-
-        Raises:
-            UsageError: no validation image was measured.
-        """
+    def observe(self, epoch: Epoch, network: nn.Module) -> None:
+        """Record an epoch that has ended, and the weights where it is the best so far; `UsageError` without validation images."""
         if epoch.validation_accuracy is None:
-            raise UsageError("early stopping needs validation images, got none; give some that are not trained on")
+            raise UsageError("early stopping needs validation images, got none; give images that are not trained on")
         if epoch.dropout < self._dropout:
             return
         if self.best is None or self.best.validation_accuracy is None or epoch.validation_accuracy > self.best.validation_accuracy:
@@ -112,15 +102,15 @@ class EarlyStopping:
             self._waited += 1
 
     def restore(self, network: nn.Module) -> None:
-        """Put the weights of the best epoch back; where no epoch counted, those of the last one stay."""
+        """Load the weights of the best epoch; where no epoch counted, the weights of the last one stay."""
         if self.best is not None:
             network.load_state_dict(self._weights)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold."""
+        """The state for a checkpoint."""
         return {"best": self.best.epoch if self.best else None, "weights": self._weights, "waited": self._waited}
 
     def load_state(self, state: Mapping[str, Any], history: Sequence[Epoch]) -> None:
-        """Go on from a checkpoint with these epochs."""
+        """Continue from a checkpoint with these epochs."""
         self.best = next((epoch for epoch in history if epoch.epoch == state["best"]), None)
         self._weights, self._waited = dict(state["weights"]), int(state["waited"])

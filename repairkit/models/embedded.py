@@ -1,7 +1,7 @@
 """The embedded default: a classifier of torchvision fitted on handwritten digits, where there are no ImageNet weights.
 
-All its filters are there (17,216 in `inception_v3`), so that finding, freezing and attacking can be shown on
-a machine without a download. It says nothing about a network trained on ImageNet.
+It has all filters of its architecture (17,216 in `inception_v3`), so that attribution, repair and attacks run without a download. It says
+nothing about a network trained on ImageNet.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from repairkit.errors import UsageError
 from repairkit.files import cache_directory
 from repairkit.models import zoo
 from repairkit.models.training import train
-from repairkit.models.training_loop import TrainingProgress
+from repairkit.models.training_loop import TrainingProgress, TrainingSettings
 
 NOTICE = (
     "Embedded default for {architecture}: fitted on scikit-learn's handwritten digits and not on ImageNet, because its weights "
     "are neither given (--weights) nor in torch's cache. Nothing here is evidence about a network trained on photographs."
 )
 EPOCHS, EPOCHS_OF_SLOW_LEARNERS = 8, 25
-"""Passes over the 600 training digits; more for networks without batch norm, and for small ones (MobileNetV3: .77 after 8)."""
+"""Passes over the 600 training digits; networks without batch norm and small ones need more (MobileNetV3: .77 after 8)."""
 _SMALL = 5_000_000
 _DROPOUT_SETTINGS = {"learning_rate": 5e-4, "ramp": 1.0}
-"""As the stand-ins on drawn faces: begun at the network without, p rises to the end (`repairkit.models.filter_dropout` tells why)."""
+"""As for the example weights of faces: it starts from the network without dropout, and p rises to the end (see `models/filter_dropout.py`)."""
 
 
 def needed(name: str, weights: Path | None = None) -> bool:
@@ -54,28 +54,26 @@ def load(
     device: str | torch.device = "cpu",
     progress: TrainingProgress | None = None,
 ) -> zoo.LoadedModel:
-    """The embedded default of this architecture, fitted now if no earlier call left it in the cache.
+    """The embedded default of this architecture, from the cache or fitted now.
 
-    It is fitted on `repairkit.data.digits.training_digits(size=size)`; `held_out_digits` are for
-    everything else. The weights lie in `models` in `repairkit.files.cache_directory()`, with the settings in a `.train.json` and
-    the hashes of the training images beside them, so that `repairkit.data.training_hashes.check_unseen` knows them.
+    It is fitted on `repairkit.data.digits.training_digits(size=size)`; `held_out_digits` are for everything else. The weights lie in `models` in
+    `repairkit.files.cache_directory()`, beside their settings (`.train.json`) and the hashes of the training images.
 
     Args:
         architecture: torchvision's name of a classifier.
         size: side of the digits in pixels.
-        filter_dropout: above 0 a rival: the same network fitted as long again while each filter's signal is dropped with a
-            probability that rises to this, below 1. The network without is fitted first unless the cache has it.
-        seed: of the fit; same seed, threads and machine, same weights.
+        filter_dropout: above 0, the comparison model: the same network fitted as long again, with dropout rising to this probability below 1.
+        seed: the same seed, threads and machine give the same weights.
         threads: CPU threads; None leaves torch's setting.
         device: where to fit, and where the model goes.
-        progress: called as in `repairkit.models.training.train`, only while the network is fitted.
+        progress: called as in `repairkit.models.training.train` while the network is fitted.
 
     Raises:
         UsageError: a filter dropout that is no probability below 1.
-        ModelError: torchvision has no such classifier, it cannot take digits of this size, or it learned nothing.
+        ModelError: an unknown architecture, one that cannot take digits of this size, or one that learned nothing.
     """
     if not 0 <= filter_dropout < 1:
-        raise UsageError(f"expected a filter dropout of 0 or more and below 1, got {filter_dropout:g}; 0.5 drops half of the signals")
+        raise UsageError(f"expected a filter dropout of 0 or more and below 1, got {filter_dropout:g}; 0.5 is usual")
     images = digits.training_digits(size=size)
     settings = _settings(architecture, seed)
     notice = NOTICE.format(architecture=architecture)
@@ -87,14 +85,11 @@ def load(
     return replace(zoo.load(file, device=device), stand_in=True, provenance=notice)
 
 
-def unfitted(architecture: str, *, device: str | torch.device = "cpu") -> zoo.LoadedModel:
-    """The embedded default of this architecture with fresh weights, for a plan of what a run would do and cost: nothing is fitted or written.
-
-    Raises:
-        ModelError: torchvision has no such classifier.
+def fresh(architecture: str, *, device: str | torch.device = "cpu") -> zoo.LoadedModel:
+    """The embedded default with fresh weights, for a plan: nothing is fitted or written.
 
     Example:
-        >>> unfitted("squeezenet1_1").classifier.classes[-1]
+        >>> fresh("squeezenet1_1").classifier.classes[-1]
         '9'
     """
     return replace(
@@ -127,12 +122,13 @@ def _fitted(
     device: str | torch.device,
     progress: TrainingProgress | None,
 ) -> Path:
-    """The weights file, named after all that decides what is in it."""
+    """The weights file, named by a hash of all that decides its content."""
     facts = [settings, images.hashes.tolist(), images.labels.tolist()] + ([] if init is None else [init.name])
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     kind = "digits" if init is None else "digits-dropout"
     file = cache_directory() / "models" / f"{settings['architecture']}-{kind}-{key}.safetensors"
     if not (file.is_file() and record_path(file).is_file()):  # the record is written last
-        train(images, **settings, init=init, threads=threads, device=device, progress=progress).write(file, half=False)
+        trained = train(images, TrainingSettings(**settings), init=init, threads=threads, device=device, progress=progress)
+        trained.write(file, half=False)
         write_record(file, images)
     return file

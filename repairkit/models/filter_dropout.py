@@ -1,9 +1,8 @@
-"""Filter dropout: the remedy that Neuron Shapley repairs are compared with.
+"""Filter dropout, the training with which Neuron Shapley repairs are compared.
 
-While training, the signal of every filter is zeroed with probability p, anew for each image, and scaled by 1 / (1 - p)
-otherwise, so that no single filter becomes indispensable. At p = 0.5 on all convolutions a SqueezeNet did not learn from
-scratch: on drawn faces its logits died in the first epoch and the loss stayed at log 2. What trains: start from the weights
-trained without (`init` of `repairkit.models.training.train`) and let p rise linearly over the first half of the steps (`ramp`).
+While training, the signal of every filter is zeroed with probability p, independently for each image, and scaled by 1 / (1 - p) otherwise.
+A SqueezeNet did not learn from scratch at p = 0.5: on synthetic faces its logits died in the first epoch. It learns from the weights trained
+without dropout (`init` of `repairkit.models.training.train`), with p rising over the first half of the steps (`ramp`).
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from repairkit.network.head import head_of
 
 
 class FilterDropout:
-    """Hooks that drop each filter's signal with probability `p`, anew per image; a context manager.
+    """Hooks that drop each filter's signal with probability `p`, independently for each image; a context manager.
 
-    The signal is taken after the batch norm that follows a convolution, else at the convolution
-    itself: before a ReLU, which for zeroing and scaling is the same as after it. The classifier's
-    own convolution is left alone.
+    The signal is the output of the batch norm after a convolution, else of the convolution. It is taken before a ReLU, which for zeroing and
+    scaling is the same as after it. The classifier's own convolution is left alone.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
@@ -51,22 +49,21 @@ class FilterDropout:
 
 
 def _signal_modules(network: nn.Module, example: torch.Tensor) -> list[nn.Module]:
-    """For each convolution but the classifier's: the batch norm that takes its output, else itself."""
+    """For each convolution but the classifier's: the batch norm that takes its output, else the convolution."""
     head = head_of(network)
-    made: dict[int, nn.Conv2d] = {}
-    kept: list[torch.Tensor] = []  # alive until the end, so that an id names one tensor
-    carrier: dict[nn.Conv2d, nn.Module] = {}
+    convolution_of: dict[int, nn.Conv2d] = {}
+    outputs: list[torch.Tensor] = []  # alive until the end, so that an id names one tensor
+    signal_of: dict[nn.Conv2d, nn.Module] = {}
 
     def after_convolution(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
         if isinstance(module, nn.Conv2d) and module is not head:
-            kept.append(output)
-            made[id(output)] = module
-            carrier.setdefault(module, module)
+            outputs.append(output)
+            convolution_of[id(output)] = module
+            signal_of.setdefault(module, module)
 
     def before_norm(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        convolution = made.get(id(inputs[0]))
-        if convolution is not None:
-            carrier[convolution] = module
+        if convolution := convolution_of.get(id(inputs[0])):
+            signal_of[convolution] = module
 
     handles = [m.register_forward_hook(after_convolution) for m in network.modules() if isinstance(m, nn.Conv2d)]
     handles += [m.register_forward_pre_hook(before_norm) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -78,4 +75,4 @@ def _signal_modules(network: nn.Module, example: torch.Tensor) -> list[nn.Module
         network.train(training)
         for handle in handles:
             handle.remove()
-    return list(carrier.values())
+    return list(signal_of.values())

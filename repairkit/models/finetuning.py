@@ -1,4 +1,4 @@
-"""Fine-tuning: training a repaired classifier further on a few images while its frozen filters stay as they are."""
+"""Fine-tuning: a repaired classifier is trained further on a few images while its frozen filters keep their constants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError, UsageError
-from repairkit.models.training_loop import Disturb, TrainingLoop, TrainingProgress, check_loss
+from repairkit.models.training_loop import Perturbation, TrainingLoop, TrainingProgress, TrainingSettings, check_loss
 from repairkit.network.classifier import Classifier, try_one
 from repairkit.network.freezing import Constants, bake, baked_rows
 from repairkit.network.tracing import FreezeAt
@@ -32,31 +32,29 @@ def finetune(
     batch_size: int = 32,
     seed: int = 0,
     weights: npt.NDArray[np.float64] | None = None,
-    disturb: Disturb | None = None,
-    look: Callable[[int, Classifier], None] | None = None,
+    perturb: Perturbation | None = None,
+    on_epoch: Callable[[int, Classifier], None] | None = None,
     progress: TrainingProgress | None = None,
 ) -> Classifier:
-    """Train a classifier further on a few labelled images; frozen filters send on their constants before, during and after.
+    """Train a copy of a classifier further on a few labelled images; frozen filters keep their constants in every step.
 
-    AdamW and one cycle of the learning rate, as in `repairkit.models.training.train`, and otherwise made for a trained network and
-    few images: batch norms keep their running statistics and no auxiliary head runs (dropout does), no image is mirrored, and
-    nothing pulls weights towards zero. The classifier given and torch's random numbers are left as they were, also after an error.
+    It differs from `repairkit.models.training.train`: batch norms keep their running statistics, no auxiliary head runs, no image is mirrored,
+    and there is no weight decay. The given classifier and torch's random numbers stay as they were.
 
     Args:
-        classifier: what to train further; a copy is.
+        classifier: what to train further.
         images: a few hundred, labelled with this classifier's classes.
         epochs: passes over the images, at least 1.
-        frozen: filters and their constants; frozen here where the classifier does not hold them already. None: all may move.
+        frozen: filters and their constants; None trains all filters.
         freeze_at: where the constants were measured.
-        learning_rate: its highest value, reached after a tenth of the steps (one at least). The first steps of AdamW are as long as the
-            rate, whatever the gradient, and the batch norms do not follow: on a small network of digits with 24 of 160 filters frozen,
-            one epoch over 300 images took accuracy on others from .875 to .888 at 1e-4, to .858 at 3e-4 and to .798 at 1e-3.
-            Over five epochs (.887, .887, .883), or without batch norm, a higher rate does as well or better.
+        learning_rate: its highest value, reached after a tenth of the steps. On a small network of digits with 24 of 160 filters frozen, one
+            epoch over 300 images took accuracy from .875 to .888 at 1e-4, to .858 at 3e-4 and to .798 at 1e-3. Over five epochs, or without
+            batch norm, a higher rate does as well.
         batch_size: images per step; those left over in an epoch wait for the next.
-        seed: of order and dropout: same seed and threads, same weights.
-        weights: float64 (N,), how often each image is drawn, in proportion and with replacement, in place of once an epoch.
-        disturb: what to make of the images of a step before they are learned; see `repairkit.models.training_loop.Disturb`.
-        look: shown the number of each epoch, from 1, and a copy of the classifier at its end, in eval mode without gradients.
+        seed: of order and dropout; the same seed and threads give the same weights.
+        weights: float64 (N,): images are sampled in proportion, with replacement. None: each once an epoch.
+        perturb: changes the images of a step, see `repairkit.models.training_loop.Perturbation`.
+        on_epoch: called with the number of each epoch, from 1, and a copy of the classifier at its end.
         progress: see `TrainingProgress`.
 
     Returns:
@@ -64,7 +62,7 @@ def finetune(
 
     Raises:
         UsageError: a setting outside its range.
-        ModelError: images of another task or of a size that the network cannot take, a filter that it has not, or a loss that is not finite.
+        ModelError: images of another task or size, an unknown filter, or a loss that is not finite.
         BakeError: a constant that plain weights of this architecture cannot hold.
 
     Example:
@@ -83,48 +81,36 @@ def finetune(
         raise UsageError(f"expected a weight of 0 or more for each of the {len(images)} images, got shape {weights.shape}")
     if len(images.classes) != len(classifier.classes):
         raise ModelError(
-            f"the network knows {len(classifier.classes)} classes, {images.name} has {len(images.classes)}; give images and network of one task"
+            f"the network has {len(classifier.classes)} classes, {images.name} has {len(images.classes)}; give images and network of one task"
         )
     constants = frozen or {}
     tuned = copy.deepcopy(classifier).requires_grad_().eval()
     tuned.network.load_state_dict(bake(tuned.network, constants, freeze_at=freeze_at))
     try_one(tuned, images)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), _held(tuned.network, constants, freeze_at):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), _constant(tuned.network, constants, freeze_at):
         torch.manual_seed(seed)
-        loop = TrainingLoop(
-            tuned,
-            images,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=0.0,  # it would pull the constants towards 0
-            count=epochs,
-            filter_dropout=0.0,
-            ramp=0.0,
-            flip=False,
-            keep_norms=True,
-            weights=weights,
-            disturb=disturb,
-        )
-        for epoch in loop.epochs(None, progress):
-            if look is not None:
-                look(epoch.epoch, classifier.with_weights(tuned.network.state_dict()))
+        # weight decay would pull the constants towards 0
+        settings = TrainingSettings(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=0.0, flip=False)
+        for epoch in TrainingLoop(tuned, images, settings, keep_norms=True, weights=weights, perturb=perturb).epochs(None, progress):
+            if on_epoch is not None:
+                on_epoch(epoch.epoch, classifier.with_weights(tuned.network.state_dict()))
     tuned.eval().requires_grad_(requires_grad=False)
-    some = np.arange(min(batch_size, len(images)))
-    logits = tuned(images.batch(some))
-    check_loss(F.cross_entropy(logits, torch.from_numpy(images.labels[some]).to(logits.device)), "after the last step")
+    batch = np.arange(min(batch_size, len(images)))
+    logits = tuned(images.batch(batch))
+    check_loss(F.cross_entropy(logits, torch.from_numpy(images.labels[batch]).to(logits.device)), "after the last step")
     return tuned
 
 
 @contextmanager
-def _held(network: nn.Module, constants: Constants, freeze_at: FreezeAt) -> Iterator[None]:
-    """While inside, no gradient reaches what the constants hang on, nor counts where gradients are clipped."""
+def _constant(network: nn.Module, constants: Constants, freeze_at: FreezeAt) -> Iterator[None]:
+    """While inside, the weights that hold the constants have a gradient of 0."""
     rows: dict[str, list[int]] = defaultdict(list)
     for name, row, _ in baked_rows(network, constants, freeze_at=freeze_at):
         rows[name].append(row)
     handles = []
-    for name, held in rows.items():
+    for name, indices in rows.items():
         parameter = network.get_parameter(name)
-        index = torch.tensor(held, device=parameter.device)
+        index = torch.tensor(indices, device=parameter.device)
         handles.append(parameter.register_hook(lambda gradient, index=index: gradient.index_fill(0, index, 0.0)))  # type: ignore[no-untyped-call]
     try:
         yield

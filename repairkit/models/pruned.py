@@ -1,4 +1,4 @@
-"""Pruned networks on disk: which channels of which layers are gone, and loading the network that is left."""
+"""Pruned networks on disk: which channels of which layers are removed, and loading the network."""
 
 from __future__ import annotations
 
@@ -17,33 +17,24 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.structural_pruning import Channels, PrunedNetwork, cut, give_bias, input_channels, output_channels, reader_of
 from repairkit.network.weights import load_state, read_weights
 
-WEIGHTS, CHANNELS = "pruned.safetensors", "pruned.json"
-"""Files in a run directory that `load_pruned` reads."""
+WEIGHTS, CHANNELS = "pruned.safetensors", "pruned.json"  # in a run directory
 
 
 class PrunedChannels(BaseModel):
-    """Which rows and columns of which layers are gone: with the architecture all that a pruned network is rebuilt from.
-
-    Attributes:
-        architecture: torchvision's name of the network that was pruned; auxiliary: built with its auxiliary head.
-        classes, mean, std, size: of the classifier around it.
-        outputs: layer -> output channels that are gone; for batch norms and depthwise convolutions the channels.
-        inputs: layer -> input channels (of a linear layer features) that are gone.
-        biased: convolutions without a bias that were given one, for what was folded into them.
-    """
+    """The rows and columns removed from a network's layers; with the architecture, all that a pruned network is rebuilt from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    architecture: str
-    auxiliary: bool = False
+    architecture: str  # torchvision's name of the network that was pruned
+    auxiliary: bool = False  # built with its auxiliary head
     classes: list[str] = Field(min_length=1)
     mean: list[float] = Field(min_length=3, max_length=3)
     std: list[float] = Field(min_length=3, max_length=3)
     size: int | None = None
-    outputs: Channels
-    inputs: Channels
-    biased: list[str]
+    outputs: Channels  # layer -> removed output channels; for batch norms and depthwise convolutions the channels
+    inputs: Channels  # layer -> removed input channels, or features of a linear layer
+    biased: list[str]  # convolutions that were given a bias
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -51,11 +42,7 @@ class PrunedChannels(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> PrunedChannels:
-        """Read a `pruned.json`.
-
-        Raises:
-            DataError: no such file, or another one.
-        """
+        """Read a `pruned.json`; `DataError` where it is missing or another file."""
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
@@ -69,7 +56,7 @@ class PrunedChannels(BaseModel):
 
 
 def pruned_channels_of(pruned: PrunedNetwork, classifier: Classifier, architecture: str) -> PrunedChannels:
-    """What `load_pruned` needs beside the weights."""
+    """What `load_pruned` needs besides the weights."""
     return PrunedChannels(
         architecture=architecture,
         auxiliary=zoo.has_auxiliary_head(architecture, classifier.network.state_dict()),
@@ -84,20 +71,18 @@ def pruned_channels_of(pruned: PrunedNetwork, classifier: Classifier, architectu
 
 
 def load_pruned(folder: str | Path, *, network: nn.Module | None = None) -> Classifier:
-    """The pruned network of a run of `repairkit prune`: a fresh network, cut in the same way, with its weights loaded strictly.
-
-    Nothing is unpickled.
+    """The pruned network of a run of `repairkit prune`; nothing is unpickled.
 
     Args:
         folder: the run directory, which holds `pruned.json` and `pruned.safetensors`.
-        network: a network of the architecture that was pruned, with any weights, where that is none of torchvision's; it is copied.
+        network: any network of the architecture that was pruned, where that is none of torchvision's; it is copied.
 
     Returns:
         A classifier of images in [0, 1], in eval mode.
 
     Raises:
         DataError: no pruned network is there.
-        ModelError: cuts or weights do not fit the network.
+        ModelError: channels or weights do not fit the network.
     """
     folder = Path(folder)
     cuts = PrunedChannels.read(folder / CHANNELS)
@@ -112,17 +97,16 @@ def load_pruned(folder: str | Path, *, network: nn.Module | None = None) -> Clas
 
 
 def _check_fit(network: nn.Module, cuts: PrunedChannels, path: Path) -> None:
-    """Every row and column that is to go is there, and not all of a layer's.
-
-    Raises:
-        ModelError: it is not so.
-    """
+    """Raise a `ModelError` unless the network has every channel to remove, and a layer keeps at least one."""
     modules = dict(network.named_modules())
-    parts = [*((layer, gone, False) for layer, gone in cuts.outputs.items()), *((layer, gone, True) for layer, gone in cuts.inputs.items())]
-    for layer, gone, columns in [*parts, *((layer, [], True) for layer in cuts.biased)]:
-        module = modules.get(layer, network)
-        there = input_channels(module) if columns else output_channels(module)
-        if len(set(gone)) != len(gone) or len(gone) >= there or any(not 0 <= channel < there for channel in gone):
+    removals = [
+        *((layer, removed, output_channels) for layer, removed in cuts.outputs.items()),
+        *((layer, removed, input_channels) for layer, removed in cuts.inputs.items()),
+        *((layer, [], input_channels) for layer in cuts.biased),
+    ]
+    for layer, removed, channels_of in removals:
+        count = channels_of(modules.get(layer, network))
+        if len(set(removed)) != len(removed) or len(removed) >= count or any(not 0 <= channel < count for channel in removed):
             raise ModelError(
-                f"{path}: {len(gone)} channels of {layer} cannot go, the network has {there} there; give the architecture that was pruned"
+                f"{path}: {len(removed)} channels of {layer} cannot go, the network has {count} there; give the architecture that was pruned"
             )

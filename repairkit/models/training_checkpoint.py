@@ -1,4 +1,4 @@
-"""The state of a training on disk between two epochs, so that a killed one goes on to the same bits."""
+"""The state of a training on disk between two epochs, from which a killed training continues to the same bits."""
 
 from __future__ import annotations
 
@@ -17,19 +17,13 @@ _PARTS = {"configuration", "loop", "stopping", "history", "seconds"}
 
 
 class TrainingCheckpoint:
-    """A file with all that the next epoch depends on: network, optimizer, schedule, random numbers, history, the best weights so far.
+    """A file with all that the next epoch depends on: network, optimizer, schedule, random numbers, history and the best weights so far.
 
-    It is written after each epoch, whole or not at all, so that a kill at any moment costs an epoch at most. It is read with
-    `weights_only=True`: tensors, numbers and text, never code.
-
-    Args:
-        path: the file.
+    It is written after each epoch, whole or not at all, and read with `weights_only=True`: tensors, numbers and text, never code.
 
     Example:
         >>> import tempfile
         >>> checkpoint = TrainingCheckpoint(Path(tempfile.mkdtemp()) / "own.safetensors.unfinished")
-        >>> checkpoint.read({"seed": 3}) is None
-        True
         >>> checkpoint.write({"seed": 3}, {"loop": {}, "stopping": None, "history": [], "seconds": 1.5})
         >>> checkpoint.read({"seed": 3})["seconds"]
         1.5
@@ -45,7 +39,7 @@ class TrainingCheckpoint:
         """What was written under this configuration; None where there is no file.
 
         Raises:
-            UsageError: the file was made under another configuration; the message names the key.
+            UsageError: the file was written under another configuration; the message names the key.
             DataError: the file is cut short or is no checkpoint of a training.
         """
         if not self.path.exists():
@@ -55,33 +49,29 @@ class TrainingCheckpoint:
         return content
 
     def setting(self, name: str) -> Any:
-        """One entry of the configuration that it was made under; None where there is no file or no such entry.
-
-        Raises:
-            DataError: as `read`.
-        """
+        """One entry of the stored configuration; None where there is no file or no such entry."""
         return json.loads(self._content()["configuration"]).get(name) if self.path.exists() else None
 
     def write(self, configuration: Mapping[str, object], state: Mapping[str, Any]) -> None:
-        """Keep a state between two epochs in place of the one before."""
+        """Replace the stored state."""
         with replacing(self.path) as temporary:
             torch.save({"configuration": json.dumps(dict(configuration)), **state}, temporary)
 
     def remove(self) -> None:
-        """The training is finished."""
+        """Remove the file."""
         self.path.unlink(missing_ok=True)
 
     def damaged(self, why: str) -> DataError:
         """The error of a file that holds something else."""
         return DataError(
-            f"expected the checkpoint of a training at {self.path}, it is cut short or is something else ({why}); remove it to begin anew"
+            f"expected the checkpoint of a training at {self.path}, it is cut short or something else ({why}); remove it to begin anew"
         )
 
     def _content(self) -> dict[str, Any]:
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             known = isinstance(content, dict) and content.keys() == _PARTS and isinstance(json.loads(content["configuration"]), dict)
-        except Exception as error:  # noqa: BLE001 - what is no checkpoint is read as pickle opcodes, and any of them may fail in its own way
+        except Exception as error:  # noqa: BLE001 - other files are read as pickle opcodes, which fail in many ways
             raise self.damaged(type(error).__name__) from None
         if not known:
             raise self.damaged("other parts than a training has")

@@ -15,56 +15,75 @@ import torch.nn.functional as F
 from torch import nn
 
 from repairkit.data.images import Indices, LabelledImages
-from repairkit.errors import ModelError
+from repairkit.errors import ModelError, UsageError
 from repairkit.models.early_stopping import Epoch
 from repairkit.models.filter_dropout import FilterDropout
 from repairkit.network.classifier import Classifier
 
 TrainingProgress = Callable[[int, int, Epoch | None], None]
-"""Called after each step with (step, steps, None) and each epoch with its `Epoch`."""
-Disturb = Callable[[Classifier, torch.Tensor, Indices], torch.Tensor]
-"""Called with the classifier as it is, images (k, 3, height, width) in [0, 1] and labels int64 (k,); the images to learn in their place."""
+"""Called after each step with (step, steps, None) and after each epoch with its `Epoch`."""
+Perturbation = Callable[[Classifier, torch.Tensor, Indices], torch.Tensor]
+"""Maps the classifier as it is, images (k, 3, height, width) in [0, 1] and labels int64 (k,) to the images to learn."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training; `repairkit.models.training.train` checks them."""
+
+    architecture: str = "squeezenet1_0"  # torchvision's name
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 5e-4  # the highest value, reached after a tenth of the steps
+    weight_decay: float = 1e-2
+    filter_dropout: float = 0.0  # highest probability, in [0, 1), that a filter's signal is dropped
+    ramp: float = 0.5  # share of the steps over which that probability rises from 0
+    size: int | None = None  # images are resized to this many pixels; None keeps theirs
+    flip: bool = True  # mirror half of the images, sampled anew in each epoch
+    settle_norms: bool = False  # see `settle_norms`
+    seed: int = 0  # of fresh weights, order, flips and dropout
+    patience: int | None = None  # see `repairkit.models.early_stopping.EarlyStopping`; None trains all epochs and keeps the last
+
+    def check(self) -> None:
+        """Raise a `UsageError` for a setting outside its range, or settings that contradict each other."""
+        in_range = self.epochs >= 1 and self.batch_size >= 2 and self.learning_rate > 0
+        if not in_range or not 0 <= self.filter_dropout < 1 or not 0 <= self.ramp <= 1:
+            raise UsageError(
+                "expected epochs >= 1, batch size >= 2, learning rate > 0, 0 <= filter dropout < 1 and 0 <= ramp <= 1; "
+                f"got {self.epochs}, {self.batch_size}, {self.learning_rate}, {self.filter_dropout}, {self.ramp}"
+            )
+        if self.patience is None:
+            return
+        if self.patience < 1:
+            raise UsageError(f"expected a patience of at least 1 epoch, got {self.patience}; leave it out to train all epochs")
+        if self.filter_dropout > 0 and self.ramp == 1:
+            raise UsageError("with patience, filter dropout must reach its highest value before the last step, got ramp 1; give less")
+        if self.settle_norms:
+            raise UsageError("settle_norms changes the network after validation has measured it; leave patience or settle_norms out")
 
 
 @dataclass
 class TrainingLoop:
-    """The training loop: AdamW, one cycle of the learning rate, the same bits for the same seed.
-
-    Attributes:
-        count: epochs.
-        filter_dropout: probability at its height; ramp: share of the steps over which it rises.
-        flip: mirror half of the images.
-        keep_norms: for a network that is trained already: batch norms apply their running statistics and leave them as they are, and no
-            auxiliary head runs (Inception's takes no images below 139 pixels). Dropout stays in training mode.
-        weights: images are sampled in proportion, with replacement, as many as there are; None: each once an epoch.
-        disturb: changes the images of every step before they are learned.
-    """
+    """The training loop: AdamW, one cycle of the learning rate, the same bits for the same seed."""
 
     classifier: Classifier
     images: LabelledImages
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    count: int
-    filter_dropout: float
-    ramp: float
-    flip: bool
+    settings: TrainingSettings
     keep_norms: bool = False
-    weights: npt.NDArray[np.float64] | None = None
-    disturb: Disturb | None = None
+    """Batch norms apply and keep their running statistics, and no auxiliary head runs (Inception's needs 139 pixels); dropout runs."""
+    weights: npt.NDArray[np.float64] | None = None  # (N,): sample images in proportion, with replacement; None: each once an epoch
+    perturb: Perturbation | None = None
 
     def __post_init__(self) -> None:
-        self._per_epoch = max(1, len(self.images) // self.batch_size)
-        self._steps = self.count * self._per_epoch
+        rate = self.settings.learning_rate
+        self._per_epoch = max(1, len(self.images) // self.settings.batch_size)
+        self._steps = self.settings.epochs * self._per_epoch
         self._done = 0
-        self._optimizer = torch.optim.AdamW(self.classifier.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        warm = max(0.1, 2 / (self._steps + 1))  # one step at least: in ten total steps, OneCycleLR divides a tenth of them by zero
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, self.learning_rate, total_steps=self._steps + 1, pct_start=warm
-        )
+        self._optimizer = torch.optim.AdamW(self.classifier.parameters(), lr=rate, weight_decay=self.settings.weight_decay)
+        warm = max(0.1, 2 / (self._steps + 1))  # at least one step: OneCycleLR divides by zero without one
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, rate, total_steps=self._steps + 1, pct_start=warm)
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on, between two epochs: tensors, numbers and text."""
+        """All that the next epoch depends on: tensors, numbers and text."""
         return {
             "done": self._done,
             "network": self.classifier.network.state_dict(),
@@ -75,11 +94,7 @@ class TrainingLoop:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of this training.
-
-        Raises:
-            KeyError, TypeError, ValueError, RuntimeError: it is one of another network or none.
-        """
+        """Continue from a state of this training; KeyError, TypeError, ValueError or RuntimeError where it is not one."""
         self.classifier.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
@@ -88,21 +103,17 @@ class TrainingLoop:
         self._done = int(state["done"])
 
     def epochs(self, validation: LabelledImages | None, progress: TrainingProgress | None) -> Generator[Epoch]:
-        """Train the epochs that are still to come, one at a time; the validation images are measured after each.
-
-        Raises:
-            ModelError: the loss is not finite.
-        """
+        """Train the remaining epochs, one at a time, and measure the validation images after each; `ModelError` where the loss is not finite."""
         example = self.classifier.prepare(self.images.batch(np.arange(1)).to(self.classifier.mean.device))
         with FilterDropout(self.classifier.network, example) as dropout:
-            for epoch in range(self._done, self.count):
+            for epoch in range(self._done, self.settings.epochs):
                 began = time.perf_counter()
                 loss, correct = self._epoch(epoch, dropout, progress)
                 accuracy, recalls = measure(self.classifier, validation) if validation else (None, {})
                 entry = Epoch(
                     epoch=epoch + 1,
                     loss=loss / self._per_epoch,
-                    training_accuracy=correct / (self._per_epoch * min(self.batch_size, len(self.images))),
+                    training_accuracy=correct / (self._per_epoch * min(self.settings.batch_size, len(self.images))),
                     learning_rate=float(self._schedule.get_last_lr()[0]),
                     dropout=dropout.p,
                     seconds=time.perf_counter() - began,
@@ -115,14 +126,14 @@ class TrainingLoop:
                 yield entry
 
     def _epoch(self, epoch: int, dropout: FilterDropout, progress: TrainingProgress | None) -> tuple[float, int]:
-        """The steps of one epoch; the sum of their losses and the number of correct images."""
-        labels, total, correct = torch.from_numpy(self.images.labels), 0.0, 0
+        """One epoch: the sum of the losses and the number of correct images."""
+        settings, labels, total, correct = self.settings, torch.from_numpy(self.images.labels), 0.0, 0
         self._enter_training_mode()
         order = self._order()
         for index in range(self._per_epoch):
             step = epoch * self._per_epoch + index
-            dropout.p = self.filter_dropout * (min(1.0, step / (self.ramp * self._steps)) if self.ramp else 1.0)
-            chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+            dropout.p = settings.filter_dropout * (min(1.0, step / (settings.ramp * self._steps)) if settings.ramp else 1.0)
+            chosen = order[index * settings.batch_size : (index + 1) * settings.batch_size]
             target = labels[chosen].to(self.classifier.mean.device)
             logits = self._logits(chosen.numpy())
             loss = F.cross_entropy(logits, target)
@@ -150,30 +161,29 @@ class TrainingLoop:
 
     def _logits(self, chosen: Indices) -> torch.Tensor:
         batch = self.images.batch(chosen)
-        if self.flip:
+        if self.settings.flip:
             mirrored = torch.rand(len(batch)) < 0.5
             batch[mirrored] = batch[mirrored].flip(3)
-        if self.disturb is not None:
-            batch = self.disturb(self.classifier, batch, self.images.labels[chosen])
+        if self.perturb is not None:
+            batch = self.perturb(self.classifier, batch, self.images.labels[chosen])
         output = self.classifier(batch.to(self.classifier.mean.device).contiguous(memory_format=torch.channels_last))
         logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]  # Inception's auxiliary head
         return logits
 
 
 def check_loss(loss: torch.Tensor, when: str) -> float:
-    """The loss as a number.
-
-    Raises:
-        ModelError: it is NaN or infinite.
-    """
+    """The loss as a number; `ModelError` where it is NaN or infinite."""
     value = float(loss.detach())
     if not math.isfinite(value):
         raise ModelError(f"the training loss became {value} {when}; lower the learning rate")
     return value
 
 
-def settle_norms_of(classifier: Classifier, images: LabelledImages, batch_size: int) -> None:
-    """Set the running statistics of every batch norm to their mean over the batches of one pass in training mode."""
+def settle_norms(classifier: Classifier, images: LabelledImages, batch_size: int) -> None:
+    """Set the running statistics of every batch norm to their mean over one pass in training mode.
+
+    In a few hundred steps running statistics lag behind: a MobileNetV3, whose momentum is a hundredth, then answers at chance.
+    """
     norms = [module for module in classifier.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -188,14 +198,14 @@ def settle_norms_of(classifier: Classifier, images: LabelledImages, batch_size: 
 
 
 def measure(classifier: Classifier, images: LabelledImages, *, batch_size: int = 128) -> tuple[float, dict[str, float]]:
-    """Accuracy, and recall by group, both in 0 .. 1; the mode of the classifier is restored."""
+    """Accuracy and recall by group, in 0 .. 1; the mode of the classifier is restored."""
     training = classifier.training
-    right = []
+    batches = []
     with torch.inference_mode():
         classifier.eval()
         for start in range(0, len(images), batch_size):
             indices = np.arange(start, min(start + batch_size, len(images)))
-            right.append(classifier(images.batch(indices).to(classifier.mean.device)).argmax(1).cpu().numpy() == images.labels[indices])
+            batches.append(classifier(images.batch(indices).to(classifier.mean.device)).argmax(1).cpu().numpy() == images.labels[indices])
         classifier.train(training)
-    correct = np.concatenate(right)
+    correct = np.concatenate(batches)
     return float(correct.mean()), {group: float(correct[images.groups == group].mean()) for group in images.group_names}

@@ -1,8 +1,7 @@
-"""Named models and where their weights come from.
+"""Named models and their weights.
 
-Two names are our own, `squeezenet_celeba` and `squeezenet_celeba_dropout`; every classifier of
-torchvision goes by its name there, with a weights file, or without one where torch's own cache holds
-the weights that torchvision publishes; nothing is downloaded.
+`squeezenet_celeba` and `squeezenet_celeba_dropout` are our own names. Every classifier of torchvision has its name there, with a weights file
+or with the published weights in torch's cache. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -29,13 +28,9 @@ STAND_INS = {
     "squeezenet_celeba": "squeezenet1_0_drawn_faces",
     "squeezenet_celeba_dropout": "squeezenet1_0_drawn_faces_dropout",
 }
-"""Our own names, and the file in `STAND_IN_DIRECTORY` that stands in until real weights are there."""
-
-CELEBA = tuple(STAND_INS)
-"""Our own names: the network trained without filter dropout, and its rival."""
-
-ARCHITECTURE = "squeezenet1_0"
-"""What our own names are."""
+"""Our own names, and the example weights in `STAND_IN_DIRECTORY` that serve until real weights are cached."""
+CELEBA = tuple(STAND_INS)  # the network trained without filter dropout, and the one trained with it
+ARCHITECTURE = "squeezenet1_0"  # of our own names
 
 _WITH_AUXILIARY_HEADS = {"inception_v3": "AuxLogits.", "googlenet": "aux1."}
 _TRANSFORMING_INPUT = ("inception_v3", "googlenet")
@@ -44,7 +39,7 @@ _Item = TypeVar("_Item", str, float)
 
 
 class StageSettings(BaseModel):
-    """Of the settings of a stage of training, those that a report tells."""
+    """The settings of a stage of training that reports show."""
 
     filter_dropout: float | None = Field(default=None, ge=0, lt=1)
 
@@ -62,34 +57,21 @@ class _TrainingRecord(BaseModel):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for use, and where it came from.
+    """A model ready for use, and where its weights came from."""
 
-    Attributes:
-        classifier: in eval mode, without gradients for its weights.
-        architecture: torchvision's name of `classifier.network`.
-        provenance: one sentence on where the weights came from.
-        weights: the file they were read from.
-        sha256: hash of the state dict (`repairkit.network.weights.hash_state`).
-        trained_on: what the file says it was trained on; "unknown" where it says nothing.
-        stand_in: True if these are not the weights that the name promises: the shipped ones, trained on drawn faces, or
-            those of `repairkit.models.embedded`, fitted on handwritten digits.
-        assumed_normalisation: True if nobody said what the network's images are normalised with, so that ImageNet's was taken.
-        stages: how they were trained, as the `train.json` beside them says; empty where there is none.
-    """
-
-    classifier: Classifier
-    architecture: str
-    provenance: str
+    classifier: Classifier  # in eval mode, without gradients for its weights
+    architecture: str  # torchvision's name
+    provenance: str  # one sentence on where the weights came from
     weights: Path
-    sha256: str
-    trained_on: str
-    stand_in: bool = False
-    assumed_normalisation: bool = False
-    stages: tuple[TrainingStage, ...] = ()
+    sha256: str  # `repairkit.network.weights.hash_state`
+    trained_on: str  # as the file says, else "unknown"
+    stand_in: bool = False  # example weights, of synthetic faces or handwritten digits, in place of those that the name promises
+    assumed_normalisation: bool = False  # neither file nor caller gave a normalisation, so that ImageNet's was taken
+    stages: tuple[TrainingStage, ...] = ()  # of the `train.json` beside the weights
 
     @property
     def normalisation(self) -> dict[str, list[float] | None]:
-        """`mean` and `std` as `repairkit.network.weights.write_weights` takes them; what was assumed is not written down as if it were known."""
+        """`mean` and `std` for `repairkit.network.weights.write_weights`; None where they were assumed."""
         known = not self.assumed_normalisation
         return {name: getattr(self.classifier, name).flatten().tolist() if known else None for name in ("mean", "std")}
 
@@ -103,25 +85,20 @@ def load(
     std: Sequence[float] | None = None,
     device: str | torch.device = "cpu",
 ) -> LoadedModel:
-    """Load a model by name, or from a file that our own training wrote.
+    """Load a model by name, or from a file that `repairkit train` wrote.
 
     Args:
-        name_or_file: `squeezenet_celeba`, `squeezenet_celeba_dropout`, a classifier of torchvision,
-            or a safetensors file with our metadata.
-        weights: a file with the weights. Our own names do without: they take what `repairkit train`
-            left in the cache, else the shipped stand-in. So does a classifier of torchvision whose
-            published weights are in torch's cache (`published_weights`).
-        classes: class names, unless the file names them. A file that torchvision publishes is known by
-            its name, with its classes and its normalisation.
-        mean: of the normalisation of images in [0, 1] that the network was trained with, per channel; with `std`.
-            Where neither the file nor these say, ImageNet's is taken and `assumed_normalisation` set.
+        name_or_file: `squeezenet_celeba`, `squeezenet_celeba_dropout`, a classifier of torchvision, or a safetensors file with our metadata.
+        weights: a file with the weights. By default our own names take the weights that `repairkit train` cached, else the example weights.
+            Classifiers of torchvision take the published weights in torch's cache (`published_weights`).
+        classes: class names, unless the file holds them. Files that torchvision publishes are recognised by name, with classes and normalisation.
+        mean: of the normalisation of images in [0, 1], per channel; with `std`. By default the file's, else ImageNet's.
         std: likewise, above 0.
         device: where the model goes.
 
     Raises:
         UsageError: `mean` and `std` are not three numbers each, or the file says others.
-        ModelError: an unknown name, no weights, a file that cannot be read, is a pickle, belongs to
-            another architecture or number of classes, or holds NaN.
+        ModelError: an unknown name, no weights, or a file that cannot be read, is a pickle or does not fit.
 
     Example:
         >>> model = load("squeezenet_celeba")
@@ -134,12 +111,12 @@ def load(
     state, metadata = read_weights(path)
     architecture = architecture or metadata["architecture"]
     metadata = _publication(architecture, path.name) | metadata
-    named = _listed(metadata, "classes", str, list(classes), path)
-    network = build(architecture, len(named), auxiliary=has_auxiliary_head(architecture, state))
+    class_names = _list_in(metadata, "classes", str, list(classes), path)
+    network = build(architecture, len(class_names), auxiliary=has_auxiliary_head(architecture, state))
     load_state(network, state, where=str(path))
     classifier = Classifier(
         network,
-        classes=named,
+        classes=class_names,
         mean=_normalisation(metadata, "mean", mean, IMAGENET_MEAN, path),
         std=_normalisation(metadata, "std", std, IMAGENET_STD, path),
     )
@@ -159,7 +136,7 @@ def load(
 
 
 def training_stages(weights: Path) -> tuple[TrainingStage, ...]:
-    """The stages in the `train.json` beside weights; none where there is no such file, or, with a `ModelWarning`, where it is not ours."""
+    """The stages in the `train.json` beside weights; none where there is no such file, or another file of that name (with a `ModelWarning`)."""
     record = weights.with_suffix(".train.json")
     if not record.is_file():
         return ()
@@ -167,7 +144,7 @@ def training_stages(weights: Path) -> tuple[TrainingStage, ...]:
         return tuple(_TrainingRecord.model_validate_json(record.read_bytes()).stages)
     except (OSError, ValidationError):
         warnings.warn(
-            f"{record} is no train.json that repairkit wrote, so how the network was trained stays unknown; remove the file",
+            f"{record} is no train.json that repairkit wrote, so that the training of the network is unknown; remove the file",
             ModelWarning,
             stacklevel=3,
         )
@@ -188,55 +165,53 @@ def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | No
 def _normalisation(
     metadata: Mapping[str, str], key: str, given: Sequence[float] | None, default: Sequence[float], path: Path
 ) -> list[float]:
-    """What the file says, else what was given, else the default."""
-    said = _listed(metadata, key, float, list(given or default), path)
-    if given and not all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-7) for a, b in zip(said, given, strict=True)):
-        raise UsageError(f"{path} says that its {key} is {said}, got {list(given)}; leave --mean and --std out")
-    return said
+    """The numbers in the file, else the given ones, else the default."""
+    stored = _list_in(metadata, key, float, list(given or default), path)
+    if given and not all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-7) for a, b in zip(stored, given, strict=True)):
+        raise UsageError(f"{path} says that its {key} is {stored}, got {list(given)}; leave --mean and --std out")
+    return stored
 
 
-def _listed(metadata: Mapping[str, str], key: str, kind: type[_Item], default: list[_Item], path: Path) -> list[_Item]:
-    """A list in a file's metadata, or the default; the file is not trusted to hold what we wrote."""
+def _list_in(metadata: Mapping[str, str], key: str, kind: type[_Item], default: list[_Item], path: Path) -> list[_Item]:
+    """A list in a file's metadata, or the default; the file is not trusted."""
     if key not in metadata:
         return default
     try:
-        found = json.loads(metadata[key])
+        items = json.loads(metadata[key])
     except json.JSONDecodeError:
-        found = None
-    right_length = isinstance(found, list) and (len(found) == len(default) if kind is float else len(found) > 0)
-    if not right_length or not all(isinstance(item, str if kind is str else int | float) for item in found):
+        items = None
+    right_length = isinstance(items, list) and (len(items) == len(default) if kind is float else len(items) > 0)
+    if not right_length or not all(isinstance(item, str if kind is str else int | float) for item in items):
         raise ModelError(
             f"{path}: expected its metadata {key!r} to be a list of {kind.__name__}s, got {metadata[key][:60]!r}; save the weights again"
         )
-    return [kind(item) for item in found]
+    return [kind(item) for item in items]
 
 
 def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
     """Weights file, architecture (None: the file says) and whether it is a stand-in."""
     if name in STAND_INS:
-        trained = kept_at(name)
-        if weights is not None:
-            return weights, ARCHITECTURE, False
-        if trained.exists():
-            return trained, ARCHITECTURE, False
+        path = weights or cached_weights(name)
+        if weights or path.exists():
+            return path, ARCHITECTURE, False
         return STAND_IN_DIRECTORY / f"{STAND_INS[name]}.safetensors", ARCHITECTURE, True
     if is_torchvision(name):
-        path = weights or published_weights(name)
-        if path is None:
+        published = weights or published_weights(name)
+        if published is None:
             raise ModelError(
-                f"{name} comes without weights; give a file of them with --weights FILE, or put one that torchvision publishes "
+                f"{name} comes without weights; give a file with --weights FILE, or put one that torchvision publishes "
                 f"({' or '.join(_published(name))}) into {_torch_cache()}"
             )
-        return path, name, False
+        return published, name, False
     path = Path(name)
     if not (path.suffix or path.exists()):
         raise ModelError(
             f"no model is called {name!r}; give one of {', '.join(STAND_INS)}, a classifier of torchvision, or a safetensors file"
         )
     if weights is not None:
-        raise ModelError(f"{name} is a file, so it cannot take --weights {weights} too; give the architecture's name as the model")
+        raise ModelError(f"{name} is a file, so that it takes no --weights {weights}; give the architecture's name as the model")
     if "architecture" not in read_weights(path)[1]:
-        raise ModelError(f"{name} does not say its architecture; give that as the model and this file with --weights")
+        raise ModelError(f"{name} does not say its architecture; give the architecture as the model and this file with --weights")
     return path, None, False
 
 
@@ -246,17 +221,17 @@ def _provenance(name: str, path: Path, trained_on: str, *, stand_in: bool) -> st
     return f"Weights read from {path.name}; trained on: {trained_on}."
 
 
-def lacking(name: str) -> str | None:
-    """What is not on this machine of a network by its name: where its weights were looked for, and what to do; None where nothing lacks, or for a file.
+def missing_weights_message(name: str) -> str | None:
+    """Where the weights of this name were looked for and what to do; None where they are there, or for a file.
 
     Example:
-        >>> lacking("own.safetensors") is None
+        >>> missing_weights_message("own.safetensors") is None
         True
     """
     if name in STAND_INS:
-        place = kept_at(name)
-        wanted = f"expected the weights of {name} at {place}, found no file; make them with repairkit train --data celeba --out {name}"
-        return None if place.exists() else wanted
+        place = cached_weights(name)
+        message = f"expected the weights of {name} at {place}, found no file; make them with repairkit train --data celeba --out {name}"
+        return None if place.exists() else message
     if is_torchvision(name) and published_weights(name) is None:
         return (
             f"expected the weights of {name} in {_torch_cache()}, found none; put a file there that torchvision publishes "
@@ -265,8 +240,8 @@ def lacking(name: str) -> str | None:
     return None
 
 
-def kept_at(name: str) -> Path:
-    """Where `repairkit train` leaves the weights of one of our own names."""
+def cached_weights(name: str) -> Path:
+    """Where `repairkit train` writes the weights of one of our own names."""
     return cache_directory() / "models" / f"{name}.safetensors"
 
 
@@ -278,9 +253,7 @@ def is_torchvision(name: str) -> bool:
 
 
 def published_weights(architecture: str) -> Path | None:
-    """Weights that torchvision publishes for a classifier, if torch's cache holds them; its default before others.
-
-    The cache is `torch.hub.get_dir()`, where torchvision leaves what it downloads.
+    """Weights that torchvision publishes for a classifier, if torch's cache (`torch.hub.get_dir()`) holds them; its default first.
 
     Raises:
         ModelError: torchvision has no classifier of that name.
@@ -291,7 +264,7 @@ def published_weights(architecture: str) -> Path | None:
 
 
 def preset_size(architecture: str) -> int:
-    """Side in pixels of the images that torchvision's default weights are used with.
+    """Side in pixels of the images for torchvision's default weights.
 
     Raises:
         ModelError: torchvision has no classifier of that name.
@@ -318,12 +291,10 @@ def _published(architecture: str) -> dict[str, Any]:
 
 
 def _publication(architecture: str, file: str) -> dict[str, str]:
-    """What torchvision says about weights that it publishes under this file name, as `write_weights` would write it; else nothing.
+    """Metadata of weights that torchvision publishes under this file name, as `write_weights` writes it; else nothing.
 
-    Torchvision normalises for Inception and GoogLeNet twice: by ImageNet's mean and standard
-    deviation in the preset, and back to 2x - 1 in the network (`transform_input`, an attribute that no
-    weights file holds). Both together are a mean and a standard deviation of .5, which is what we
-    take, in a network that transforms nothing.
+    Torchvision normalises twice for Inception and GoogLeNet: by ImageNet's mean and standard deviation, and back to 2x - 1 in the network. No
+    weights file holds the latter (`transform_input`). Together that is a mean and a standard deviation of .5, without a transform.
     """
     entry = _published(architecture).get(file) if is_torchvision(architecture) else None
     if entry is None:
@@ -342,18 +313,13 @@ def _require_torchvision(architecture: str) -> None:
 
 
 def has_auxiliary_head(architecture: str, state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether weights of this architecture come with the head that helps in training and that `build` makes only when told to."""
+    """Whether these weights hold the auxiliary head, which serves training alone."""
     prefix = _WITH_AUXILIARY_HEADS.get(architecture)
     return prefix is not None and any(key.startswith(prefix) for key in state)
 
 
 def build(architecture: str, classes: int, *, auxiliary: bool = False) -> nn.Module:
-    """A classifier of torchvision with fresh weights, for `classes` classes.
-
-    Args:
-        architecture: torchvision's name.
-        classes: number of classes.
-        auxiliary: with the auxiliary head, for the architectures that have one.
+    """A classifier of torchvision with fresh weights; `auxiliary` adds the auxiliary head, where the architecture has one.
 
     Raises:
         ModelError: torchvision has no classifier of that name.
@@ -373,10 +339,7 @@ def build(architecture: str, classes: int, *, auxiliary: bool = False) -> nn.Mod
 
 
 def fresh(architecture: str, classes: Sequence[str], *, device: str | torch.device = "cpu") -> LoadedModel:
-    """A network with fresh weights, for a plan of what a run would do and cost: it stands for one that the run would train first.
-
-    Raises:
-        ModelError: torchvision has no classifier of that name.
+    """A network with fresh weights, for a plan: it stands for one that a run trains first.
 
     Example:
         >>> fresh("squeezenet1_1", ("cat", "dog")).trained_on
@@ -394,5 +357,5 @@ def fresh(architecture: str, classes: Sequence[str], *, device: str | torch.devi
 
 
 def normalisation_of(model: LoadedModel) -> list[float]:
-    """Mean and standard deviation of each channel, which no hash of weights covers."""
+    """Mean and standard deviation of each channel, which the hash of weights does not cover."""
     return [*model.classifier.mean.flatten().tolist(), *model.classifier.std.flatten().tolist()]

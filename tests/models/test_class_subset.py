@@ -15,7 +15,7 @@ from repairkit.data import folders as imagenet
 from repairkit.data.classes import imagenet_classes
 from repairkit.errors import ModelError, UsageError
 from repairkit.models import zoo
-from repairkit.models.class_subset import narrowed
+from repairkit.models.class_subset import restrict_classes
 from repairkit.models.training_loop import measure
 from repairkit.network.filters import ConvFilters
 from repairkit.network.weights import hash_state, write_weights
@@ -38,7 +38,7 @@ def test_its_logits_are_the_columns_of_these_classes(tmp_path, architecture, aux
     whole = saved(architecture, tmp_path, auxiliary=auxiliary)
     whole.classifier.size = 64
     before = whole.sha256
-    narrow = narrowed(whole, wanted)
+    narrow = restrict_classes(whole, wanted)
     images = torch.rand(3, 3, 70, 70)
     columns = [["goldfish", "zebra", "granny smith", "tench", "lemon"].index(name.lower()) for name in wanted]
     expected = whole.classifier(images)[:, columns]
@@ -62,7 +62,7 @@ def test_classes_that_it_does_not_have_are_named(tmp_path):
         r"it lacks 2 of them: zebre, moon \(no class is called 'zebre'; did you mean zebra\? .*\); name the classes as the network does"
     )
     with pytest.raises(ModelError, match=message):
-        narrowed(saved("squeezenet1_1", tmp_path), ("lemon", "zebre", "moon"))
+        restrict_classes(saved("squeezenet1_1", tmp_path), ("lemon", "zebre", "moon"))
 
 
 @pytest.mark.extended
@@ -71,7 +71,7 @@ def test_an_imagenet_network_tells_twenty_of_its_classes_apart(tmp_path):
     images = imagenet.load(DATA / "tiny-imagenet-20", size=224, per_class=5, cache=tmp_path)
     whole = zoo.load("squeezenet1_1", weights=DATA / "weights" / "squeezenet1_1_imagenet.safetensors", classes=imagenet_classes())
     assert len(images) == 100
-    assert measure(narrowed(whole, images.classes).classifier, images)[0] > 0.5
+    assert measure(restrict_classes(whole, images.classes).classifier, images)[0] > 0.5
 
 
 def folder_of(path: Path, *names: str) -> Path:
@@ -131,7 +131,7 @@ def test_every_command_on_folders_narrows_where_it_is_asked_to(tmp_path, monkeyp
         raise UsageError(f"narrowed from {len(loaded.classifier.classes)} to {len(classes)}")
 
     whole, folder = saved("squeezenet1_1", tmp_path), folder_of(tmp_path / "images", "tench", "zebra")
-    monkeypatch.setattr(loading, "narrowed", refuse)
+    monkeypatch.setattr(loading, "restrict_classes", refuse)
     if command == "run":
         recipe = tmp_path / "narrow.toml"
         recipe.write_text(RECIPE.format(weights=whole.weights))

@@ -84,8 +84,8 @@ def test_a_rival_is_the_same_network_fitted_on_with_filter_dropout(first, monkey
 
 
 def test_small_networks_and_those_without_batch_norm_learn_longer(monkeypatch):
-    def no_fit(_images, **settings):
-        raise KeyboardInterrupt(settings["epochs"])
+    def no_fit(_images, settings, **_):
+        raise KeyboardInterrupt(settings.epochs)
 
     monkeypatch.setattr(embedded, "train", no_fit)
     monkeypatch.setattr(embedded, "EPOCHS", 2)
@@ -120,7 +120,7 @@ def test_when_it_is_needed(tmp_path, monkeypatch):
 def test_what_it_cannot_be():
     with pytest.raises(ModelError, match="no classifier called 'resnet19'"):
         embedded.load("resnet19")
-    with pytest.raises(UsageError, match=r"expected a filter dropout of 0 or more and below 1, got 1; 0\.5 drops half"):
+    with pytest.raises(UsageError, match="filter dropout of 0 or more and below 1, got 1"):
         embedded.load(filter_dropout=1.0)
     with pytest.raises(ModelError, match="cannot take images of 32 pixels"):
         embedded.load("inception_v3", size=32)

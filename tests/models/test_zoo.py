@@ -363,7 +363,7 @@ def test_names_and_files_that_cannot_be_loaded(tmp_path, state):
     save_file(state, bare)
     with pytest.raises(ModelError, match="does not say its architecture"):
         zoo.load(bare)
-    with pytest.raises(ModelError, match="cannot take --weights"):
+    with pytest.raises(ModelError, match="takes no --weights"):
         zoo.load(bare, weights=bare)
 
 
