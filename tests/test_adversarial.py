@@ -24,7 +24,7 @@ from repairkit.data.training_hashes import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation.metrics import rank_correlation
 from repairkit.evaluation.statistics import paired_drop_bound
-from repairkit.experiments.adversarial import evaluation, rounds
+from repairkit.experiments.adversarial import evaluation
 from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.adversaries import THOROUGH, Effort, judge
 from repairkit.experiments.adversarial.feasibility import check_hits, fooled, moved
@@ -41,6 +41,7 @@ from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze
 from repairkit.network.weights import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
+from repairkit.repair import attribute as repair_attribute
 from repairkit.run.context import Run
 from repairkit.run.directory import write_adversarial_run
 from repairkit.run.ledger import Ledger
@@ -243,8 +244,8 @@ def test_a_filter_that_an_earlier_round_froze_is_not_frozen_again(monkeypatch):
         found.append(attribute(*given, **options))
         return replace(found[-1], value=found[0].value)
 
-    attribute = rounds.attribute
-    monkeypatch.setattr(rounds, "attribute", as_before)
+    attribute = repair_attribute.attribute
+    monkeypatch.setattr(repair_attribute, "attribute", as_before)
     attacks = replace(ATTACKS, rounds=2, effort=replace(ATTACKS.effort, queries=1, adaptive=4, checked=1))
     findings = repair(task(), Run.start(replace(OPTIONS, strategy="prefix", max_filters=2, max_clean_drop=0.1)), attacks)
     first, second = ([str(culprit.filter) for culprit in each.patch.culprits] for each in findings.rounds)

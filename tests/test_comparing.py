@@ -37,6 +37,7 @@ from repairkit.models import zoo
 from repairkit.network.freezing import Freeze, baked_copy
 from repairkit.objectives import SubgroupRecall
 from repairkit.repair import choosing
+from repairkit.repair.attribute import attribute_network, rank_by
 from repairkit.repair.selection import Choice, eligible
 from repairkit.run.context import Run
 from repairkit.run.store import RunStore
@@ -472,10 +473,10 @@ def test_a_fairness_repair_from_a_norm_is_what_its_weights_do():
     (norm,) = (each for each in compared.contenders if each.name == "weight norm")
     assert norm.attributions[0].engine == "weight norm"
     choice = norm.choices[0]
-    game = fairness.attribute_network(
+    game = attribute_network(
         task.model.classifier,
-        task.target.subset(split.attribute),
-        task.source.subset(source.attribute),
+        rank_by(SubgroupRecall(), options),
+        (task.target.subset(split.attribute), task.source.subset(source.attribute)),
         Run.start(options),
         seed=0,
     ).game

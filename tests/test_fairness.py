@@ -26,8 +26,9 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame, prepared_batches
 from repairkit.network.weights import hash_state, write_weights
+from repairkit.objectives import SubgroupRecall
 from repairkit.repair import attribute as attributing
-from repairkit.repair.attribute import worth_of
+from repairkit.repair.attribute import rank_by
 from repairkit.run.context import Run
 from repairkit.run.directory import write_fairness_run
 from repairkit.run.store import RunStore
@@ -243,7 +244,7 @@ def test_worth_that_ranks(ranking, score):
         values.append(np.mean([each[names == name].mean() for name in np.unique(names)]))
     filters = ConvFilters(task.model.classifier.network)
     filters.calibrate(prepared_batches(task.model.classifier, task.source))
-    worth = worth_of(task.target, task.source, tiny_faces.options(ranking=ranking, score=score))
+    worth = rank_by(SubgroupRecall(), tiny_faces.options(ranking=ranking, score=score))(task.target, task.source)
     game = NetworkGame(task.model.classifier, filters, worth)
     expected = sum(values) if ranking == "recall + source" else values[0]
     assert game.objective_value(np.ones(len(filters), dtype=bool)) == pytest.approx(expected, abs=1e-4)
@@ -465,7 +466,7 @@ def test_neither_guard_nor_evidence_is_measured_in_bfloat16(monkeypatch):
     options = tiny_faces.options(precision="bfloat16")
     played = []
 
-    def found_before(game, **_):
+    def found_before(game, *_, **__):
         played.append(game.precision)
         return plain.repairs[0].attribution
 
@@ -648,7 +649,7 @@ def test_halves_share_nothing(monkeypatch):
     parts = task.target.subset(split.attribute), task.source.subset(source.attribute)
     run = Run.start(options)
     with run.phase("stability"):
-        found = attributing.agreement_of_halves(task.model.classifier, *parts, run, seed=5, t0=0.9)
+        found = attributing.agreement_of_halves(task.model.classifier, rank_by(SubgroupRecall(), options), parts, run, seed=5, t0=0.9)
     (one, own), (other, others) = asked
     for images, first, second in zip(parts, one.objective.terms, other.objective.terms, strict=True):
         hashes = set(first.images.hashes), set(second.images.hashes)
@@ -663,7 +664,9 @@ def test_halves_share_nothing(monkeypatch):
     assert own["contested"] == others["contested"] == 200
     chosen = tiny_faces.options(stability=True, contested=30)
     with run.phase("stability"):
-        attributing.agreement_of_halves(task.model.classifier, *parts, replace(run, settings=chosen), seed=5, t0=0.9)
+        attributing.agreement_of_halves(
+            task.model.classifier, rank_by(SubgroupRecall(), options), parts, replace(run, settings=chosen), seed=5, t0=0.9
+        )
     assert [settings["contested"] for _, settings in asked[2:]] == [30, 30]
 
 
@@ -682,7 +685,7 @@ def test_halves_value_as_many_filters_as_are_compared_where_the_budget_pays_it(t
         kept = RunStore(tmp_path / "run", {}, command="").within("a")
         own = Run.start(options, store=kept)
         with own.phase("stability"):
-            return attributing.agreement_of_halves(classifier, *images, own, seed=5, t0=0.97)
+            return attributing.agreement_of_halves(classifier, rank_by(SubgroupRecall(), options), images, own, seed=5, t0=0.97)
 
     found = run()
     assert found.valued[:2] == (valued, valued)

@@ -15,7 +15,6 @@ from repairkit.cli.attribution import choose_file
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
 from repairkit.experiments import report_kinds as kinds
-from repairkit.experiments.fairness import run as fairness
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair, splits
 from repairkit.experiments.fairness.summary import summarise
 from repairkit.experiments.options import Options
@@ -23,6 +22,8 @@ from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.weights import hash_state
 from repairkit.repair import choosing
+from repairkit.repair import repair as repair_module
+from repairkit.repair.choosing import SelectionGoal
 from repairkit.report import html, markdown
 from repairkit.run.context import Run
 from repairkit.run.directory import write_fairness_run
@@ -171,13 +172,13 @@ def test_every_fold_has_its_rounds():
 
 
 def test_every_round_may_spend_an_equal_share_of_the_guard(monkeypatch):
-    allowed, real = [], fairness.choose_once
+    allowed, real = [], repair_module.choose_once
 
     def noted(*arguments, **options):
-        allowed.append(next(each for each in arguments if isinstance(each, Run)).settings.max_clean_drop)
+        allowed.append(next(goal for goal in arguments if isinstance(goal, SelectionGoal)).max_drop)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(fairness, "choose_once", noted)
+    monkeypatch.setattr(repair_module, "choose_once", noted)
     repair(task(), Run.start(replace(OPTIONS, max_clean_drop=0.6)))
     assert allowed == [0.3, 0.3]
     with pytest.raises(DataError, match="the 32 images that choose cannot show that accuracy falls by 4 points"):

@@ -16,7 +16,6 @@ from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.statistics import posterior_drop_bound
 from repairkit.experiments.classifier_task import CriticalTask, critical_ones, split_of, worth_on
 from repairkit.experiments.critical import class_ranking as module
-from repairkit.experiments.critical import class_repair
 from repairkit.experiments.critical import run as critical_module
 from repairkit.experiments.critical.class_ranking import (
     CHOOSING,
@@ -38,6 +37,7 @@ from repairkit.experiments.critical.run import find, find_each, plan, plan_each
 from repairkit.experiments.critical.summary import recall_less_others, specificity, summarise
 from repairkit.experiments.options import Options
 from repairkit.network.predict import predict
+from repairkit.repair import repair as repair_module
 from repairkit.repair.attribute import game_of
 from repairkit.run.context import Run
 from repairkit.run.store import RunStore
@@ -362,7 +362,7 @@ def test_culprits_of_a_repair_and_of_baselines_are_those_of_the_class_alone(neve
     options = replace(SMALL, max_clean_drop=0.2, compare=("leave-one-out", "taylor"))
     suspects = []
     whole = critical_module.choose_once
-    for where in (critical_module, class_repair):
+    for where in (critical_module, repair_module):
         monkeypatch.setattr(where, "choose_once", lambda *arguments, **named: suspects.append(arguments[2]) or whole(*arguments, **named))
     task = task_of("green", repair=True)
     findings = [find(task, Run.start(replace(options, ranking=ranking))) for ranking in ("specific", "recall")]

@@ -16,7 +16,8 @@ from repairkit.experiments.options import SETTLES, Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame, prepared_batches
-from repairkit.objectives import Accuracy, ObjectiveSum, Probability, SubgroupRecall
+from repairkit.objectives import Accuracy, Objective, ObjectiveSum, Probability
+from repairkit.objectives.base import CorrectnessObjective
 from repairkit.repair.selection import SELECTION
 from repairkit.run.context import Run
 from repairkit.run.store import RunStore
@@ -27,6 +28,8 @@ from repairkit.shapley.stability import SIZES, Stability, stability
 from repairkit.shapley.tmab import check_budget
 
 Found = TypeVar("Found")
+ObjectiveOn = Callable[..., ObjectiveSum]
+"""Makes an objective of sets of images."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,19 @@ class Attributed:
     stability: Stability | None
 
 
-def attribute_network(classifier: Classifier, target: LabelledImages, source: LabelledImages, run: Run, *, seed: int) -> Attributed:
-    """Constants, live range, agreement of halves and values, as the options ask.
+def attribute_network(
+    classifier: Classifier, objective: ObjectiveOn, images: Sequence[LabelledImages], run: Run, *, seed: int
+) -> Attributed:
+    """Constants, live range, agreement of halves and values, as the settings ask.
 
-    What an earlier session kept of the attributions is not made again; constants and live range are, to the same bits.
+    Attributions that an earlier session stored are not made again. Constants and live range are, to the same bits.
 
     Args:
         classifier: the network.
-        target: its target's attribution images in this fold.
-        source: the source's attribution images.
-        seed: of this fold.
-        run: what it costs is booked there, and its checkpoints are stored.
+        objective: makes the objective of sets of images such as `images`.
+        images: attribution images, which also give the constants; the first set is the target.
+        seed: of this fold and round.
+        run: costs are booked there, and checkpoints are stored.
 
     Raises:
         DataError: a half would have no image of a subgroup.
@@ -65,13 +70,13 @@ def attribute_network(classifier: Classifier, target: LabelledImages, source: La
     """
     chosen = run.has("choice", SELECTION)  # then all of this was attributed before
     with run.phase("calibration"):
-        game = attribution_game(classifier, target, source, run.settings)
-        run.spend(len(target) + len(source))
+        game = game_of(classifier, objective(*images), images, run.settings)
+        run.spend(sum(map(len, images)))
     live_range, t0 = live_range_of(game, run, seed=seed)
     agreement: Stability | None = None
     if run.settings.stability:  # first, since half the budget may be too small
         with run.phase("stability", restored=chosen):
-            agreement = agreement_of_halves(classifier, target, source, run, seed=seed, t0=t0)
+            agreement = agreement_of_halves(classifier, objective, images, run, seed=seed, t0=t0)
     with run.phase("attribution", restored=chosen):
         attribution = attribute(game, run, budget=run.settings.budget, seed=seed, t0=t0)
         run.spend(sum(attribution.passes.values()))
@@ -116,15 +121,19 @@ def charged(found: Attribution, live_range: LiveRange | None, before: Mapping[st
     return replace(found, passes=found.passes | ({"live range": live_range.passes} if live_range else {}) | dict(before or {}))
 
 
-def worth_of(target: LabelledImages, source: LabelledImages, options: Options) -> ObjectiveSum:
-    """The worth whose values rank the filters."""
-    recall, accuracy = (Probability(each) if options.score == "smooth" else each for each in (SubgroupRecall(), Accuracy()))
-    return recall.on(target) + accuracy.on(source) if options.ranking == "recall + source" else recall.on(target)
+def rank_by(objective: Objective, options: Options) -> ObjectiveOn:
+    """Makes the sum whose values rank the filters, of target and source: the objective, and accuracy on the source unless only the target counts."""
+    wanted, accuracy = (
+        Probability(each) if options.score == "smooth" and isinstance(each, CorrectnessObjective) else each
+        for each in (objective, Accuracy())
+    )
 
+    def objective_on(target: LabelledImages, source: LabelledImages) -> ObjectiveSum:
+        if options.ranking != "recall + source":
+            return wanted.on(target)
+        return wanted.on(target) + (-wanted.harmful) * accuracy.on(source)
 
-def attribution_game(classifier: Classifier, target: LabelledImages, source: LabelledImages, options: Options) -> NetworkGame:
-    """The game whose values rank the filters, with constants from its own images (in float32, whatever the passes of the game are)."""
-    return game_of(classifier, worth_of(target, source, options), (target, source), options)
+    return objective_on
 
 
 def game_of(classifier: Classifier, worth: ObjectiveSum, calibrated_on: Sequence[LabelledImages], options: Options) -> NetworkGame:
@@ -236,30 +245,32 @@ def _top(options: Options, n: int) -> int:
 
 
 def agreement_of_halves(
-    classifier: Classifier, target: LabelledImages, source: LabelledImages, run: Run, *, seed: int, t0: float
+    classifier: Classifier, objective: ObjectiveOn, images: Sequence[LabelledImages], run: Run, *, seed: int, t0: float
 ) -> Stability:
     """How far two attributions agree, each on half of the attribution images, with constants and random numbers of its own.
 
-    A number of culprits can only be compared by value where each half values as many filters. So each half contests as many as the largest of
-    `SIZES` that half the budget pays, where the options do not say how many and would contest fewer.
+    A number of culprits can only be compared by value where each half values as many filters. So each half has as many candidates as the
+    largest of `SIZES` that half the budget pays, where the settings do not say how many and would have fewer.
 
     Raises:
-        DataError: a half would have no image of a subgroup.
+        DataError: a half would have no image of a subgroup of the first set.
         BudgetError: half the budget is less than the engine needs.
     """
-    found = []
-    for number, rows in enumerate(zip(halves(target, seed=seed), halves(ungrouped(source), seed=seed), strict=True)):
-        parts = target.subset(rows[0]), source.subset(rows[1])
-        game = attribution_game(classifier, *parts, run.settings)
+    target, *others = images
+    rows = zip(*(halves(part, seed=seed) for part in (target, *map(ungrouped, others))), strict=True)
+    attributions = []
+    for number, half_rows in enumerate(rows):
+        parts = [whole.subset(part) for whole, part in zip(images, half_rows, strict=True)]
+        game = game_of(classifier, objective(*parts), parts, run.settings)
         run.spend(sum(map(len, parts)))
-        own_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
+        half_seed = int(np.random.default_rng([seed, number]).integers(2**31))  # common random numbers would feign agreement
         for name, wider in (*_wider(run.settings, game.n), ("", run.settings)):
             try:
                 half = attribute(
                     game,
                     replace(run, settings=wider),
                     budget=run.settings.budget / 2,
-                    seed=own_seed,
+                    seed=half_seed,
                     t0=t0,
                     name=f"half-{number + 1}{name}",
                 )
@@ -268,9 +279,9 @@ def agreement_of_halves(
                 too_small = error
         else:
             raise BudgetError(f"--stability attributes on each half of the images with half the budget: {too_small}")
-        found.append(half)
+        attributions.append(half)
         run.spend(sum(half.passes.values()))
-    return stability(*found)
+    return stability(*attributions)
 
 
 def _wider(options: Options, n: int) -> Iterator[tuple[str, Options]]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from repairkit.errors import DataError
 from repairkit.evaluation.statistics import zero_events_bound
-from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
+from repairkit.network.game import NetworkGame
 from repairkit.network.patch import FrozenFilter, Patch, finite_or_none
 from repairkit.network.tracing import FreezeAt
 from repairkit.objectives import ObjectiveSum
@@ -39,38 +40,49 @@ def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-
         )
 
 
-def choose_once(
-    classifier: Classifier,
-    filters: ConvFilters,
-    attribution: Attribution,
-    worths: tuple[ObjectiveSum, ObjectiveSum],
-    run: Run,
-    *,
-    measure: Measure | None = None,
-    source_weights: Sequence[float] = (1.0,),
-    source_for_gains: int = SOURCE_FOR_GAINS,
-    guarded: Guarded = "accuracy",
-    part: str = "choosing",
-) -> Choice:
-    """The choice by the options on the worths of target and source (what the guard holds), booked under a part of the run.
+@dataclass(frozen=True, kw_only=True)
+class SelectionGoal:
+    """What selection raises on the selection images, and what its guard holds.
 
-    One that an earlier session finished is not made again.
+    Attributes:
+        target: is raised.
+        guard: must not fall by more than `max_drop`.
+        max_drop: a share; None for that of the settings.
+        measure: what gains are measured in; the probability of the label unless given.
+        guard_weights: of the guard's images in the criterion, in the order in which they are tried.
+        guard_images: most of the guard's images that gains are measured on.
+        guarded: what of the guard's images is bounded.
     """
+
+    target: ObjectiveSum
+    guard: ObjectiveSum
+    max_drop: float | None = None
+    measure: Measure | None = None
+    guard_weights: tuple[float, ...] = (1.0,)
+    guard_images: int = SOURCE_FOR_GAINS
+    guarded: Guarded = "accuracy"
+
+
+def choose_once(
+    classifier: Classifier, filters: ConvFilters, attribution: Attribution, goal: SelectionGoal, run: Run, *, part: str = "choosing"
+) -> Choice:
+    """The selection by the settings, booked under a part of the run. One that an earlier session finished is not made again."""
 
     def made() -> Choice:
         choice = choose(
             classifier,
             filters,
             attribution,
-            *worths,
+            goal.target,
+            goal.guard,
             strategy=run.settings.strategy,
             candidates=run.settings.candidates,
             max_filters=run.settings.max_filters,
-            max_clean_drop=run.settings.max_clean_drop,
-            measure=measure,
-            source_weights=source_weights,
-            source_for_gains=source_for_gains,
-            guarded=guarded,
+            max_clean_drop=run.settings.max_clean_drop if goal.max_drop is None else goal.max_drop,
+            measure=goal.measure,
+            source_weights=goal.guard_weights,
+            source_for_gains=goal.guard_images,
+            guarded=goal.guarded,
             precision=run.settings.precision,
             batch=run.settings.batch,
             progress=run.ledger.progress,
@@ -89,10 +101,21 @@ def without(attribution: Attribution, frozen: Sequence[str]) -> Attribution:
     return replace(attribution, value=np.where(already, 0.0, attribution.value)) if already.any() else attribution
 
 
-def patch_of(
-    model: LoadedModel, filters: ConvFilters, attribution: Attribution, choice: Choice, worth: ObjectiveSum, freeze_at: FreezeAt
-) -> Patch:
-    """The chosen culprits with their constants and values."""
+class NetworkOrigin(Protocol):
+    """Which weights a patch is for."""
+
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the state dict."""
+
+
+def patch_of(origin: NetworkOrigin, game: NetworkGame, attribution: Attribution, choice: Choice, freeze_at: FreezeAt) -> Patch:
+    """The selected filters of a game with their constants and values."""
+    filters = game.filters
     culprits = [
         FrozenFilter(
             layer=filters.ids[player].layer,
@@ -105,11 +128,11 @@ def patch_of(
         for player in choice.players
     ]
     return Patch(
-        architecture=model.architecture,
-        weights_sha256=model.sha256,
+        architecture=origin.architecture,
+        weights_sha256=origin.sha256,
         freeze_at=freeze_at,
-        objective=repr(worth),
-        classes=model.classifier.classes,
+        objective=repr(game.objective),
+        classes=game.classifier.classes,
         engine=attribution.engine,
         min_live=attribution.min_live,
         delta=attribution.delta,

@@ -11,11 +11,12 @@ from repairkit.baselines.compare import Compared, Curve, Ranking, Selecting, by_
 from repairkit.baselines.rankings import suspects
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.adversarial.objective import worth_on
-from repairkit.experiments.adversarial.rounds import Round, choose_against
+from repairkit.experiments.adversarial.rounds import Round, selection_goal
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.experiments.adversarial.trade_off import FrontierLine
 from repairkit.network.game import NetworkGame
 from repairkit.network.predict import predict
+from repairkit.repair.choosing import choose_once
 from repairkit.repair.selection import Choice, eligible
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution
@@ -50,7 +51,8 @@ def compare_first(
         return np.concatenate([hit, predict(classifier, clean, run, filters=filters, frozen=frozen) == clean.labels])
 
     def choose(found: Attribution, run: Run) -> Choice:
-        return choose_against(task, classifier, filters, suspects(found), first.made["choose"], split, run, attacks, part="baselines")
+        goal = selection_goal(task, first.made["choose"], split, run, attacks)
+        return choose_once(classifier, filters, suspects(found), goal, run, part="baselines")
 
     compared = compare(
         game,

@@ -20,8 +20,8 @@ from repairkit.network.filters import ConvFilters, FilterId
 from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, predict_logits
 from repairkit.objectives import Accuracy
-from repairkit.repair.attribute import attribute, charged, game_of, live_range_of
-from repairkit.repair.choosing import choose_once, patch_of, without
+from repairkit.repair.choosing import SelectionGoal
+from repairkit.repair.repair import repair_round
 from repairkit.repair.selection import Choice, guard_bound
 from repairkit.run.context import Run
 from repairkit.run.store import ARRAYS
@@ -85,49 +85,32 @@ def find_and_freeze(
     attacks: AttackOptions,
     earlier: list[Round],
 ) -> tuple[Round, Classifier]:
-    """One round on the network as the earlier rounds left it; every round may spend an equal share of the guard."""
-    clean = task.images.subset(split.attribute)
-    with run.phase("calibration"):
-        game = game_of(classifier, worth_on(made["attribute"], clean, run.settings, attacks), (clean,), run.settings)
-        run.spend(len(clean))
-    seed = run.settings.seed + len(earlier)
-    live_range, t0 = live_range_of(game, run, seed=seed)
-    with run.phase("attribution"):
-        found = attribute(game, run, budget=run.settings.budget, seed=seed, t0=t0)
-        run.spend(sum(found.passes.values()))
-        found = charged(found, live_range)
-    found = without(found, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
-    choice = choose_against(task, classifier, game.filters, found, made["choose"], split, run, attacks)
-    patch = patch_of(task.model, game.filters, found, choice, game.objective, run.settings.freeze_at)
-    repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
-    halved = game.batch if game.batch < run.settings.batch else None
-    return Round(made, game.filters, found, choice, patch, live_range, halved), repaired
-
-
-def choose_against(
-    task: AdversarialTask,
-    classifier: Classifier,
-    filters: ConvFilters,
-    found: Attribution,
-    adversarial: Attacked,
-    split: Split,
-    run: Run,
-    attacks: AttackOptions,
-    part: str = "choosing",
-) -> Choice:
-    """What to freeze of an attribution's culprits, on the adversarial and the clean images that choose; booked under a part of the run."""
-    clean = task.images.subset(split.choose)
-    return choose_once(
+    """One round on the network as the earlier rounds left it."""
+    found = repair_round(
+        task.model,
         classifier,
-        filters,
-        found,
-        (Accuracy().on(ungrouped(adversarial.images)), Accuracy().on(clean)),
-        run.with_settings(max_clean_drop=run.settings.max_clean_drop / attacks.rounds),
+        lambda clean: worth_on(made["attribute"], clean, run.settings, attacks),
+        (task.images.subset(split.attribute),),
+        selection_goal(task, made["choose"], split, run, attacks),
+        run,
+        seed=run.settings.seed + len(earlier),
+        earlier=[each.patch for each in earlier],
+    )
+    filters = found.game.filters
+    return Round(made, filters, found.attribution, found.selection, found.patch, found.live_range, found.reduced_batch), found.classifier
+
+
+def selection_goal(task: AdversarialTask, adversarial: Attacked, split: Split, run: Run, attacks: AttackOptions) -> SelectionGoal:
+    """What filters are selected by on the adversarial and the clean selection images; every round may spend an equal share of the guard."""
+    clean = task.images.subset(split.choose)
+    return SelectionGoal(
+        target=Accuracy().on(ungrouped(adversarial.images)),
+        guard=Accuracy().on(clean),
+        max_drop=run.settings.max_clean_drop / attacks.rounds,
         measure=margins(adversarial, clean),
-        source_weights=PRICES,
+        guard_weights=PRICES,
+        guard_images=len(adversarial),
         guarded="probability",
-        source_for_gains=len(adversarial),
-        part=part,
     )
 
 

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from repairkit.evaluation.splits import Split
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.network.classifier import Classifier
-from repairkit.network.game import NetworkGame
 from repairkit.network.patch import Patch
 from repairkit.network.predict import predict
-from repairkit.objectives import Accuracy, ClassRecall, ObjectiveSum
-from repairkit.repair.choosing import choose_once, patch_of
+from repairkit.objectives import Accuracy, ClassRecall
+from repairkit.repair.attribute import Attributed
+from repairkit.repair.choosing import SelectionGoal
+from repairkit.repair.repair import freeze_selected
 from repairkit.repair.selection import Choice
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution
@@ -38,20 +39,19 @@ class ClassRepair:
     repaired: npt.NDArray[np.bool_]
 
 
-def repair_class(task: CriticalTask, label: int, game: NetworkGame, lowest: Attribution, split: Split, run: Run) -> ClassRepair:
-    """Freeze culprits of a class: chosen on its recall under a guard on accuracy on the other classes, judged on the report images."""
-    classifier = task.model.classifier
-    choice = choose_once(classifier, game.filters, lowest, choose_worths(task, label, split), run)
-    patch = patch_of(task.model, game.filters, lowest, choice, game.objective, run.settings.freeze_at)
-    repaired = classifier.with_network(patch.apply(classifier.network))
+def repair_class(task: CriticalTask, label: int, valued: Attributed, split: Split, run: Run) -> ClassRepair:
+    """Freeze culprits of a class: selected by its recall under a guard on accuracy on the other classes, judged on the report images."""
+    found = freeze_selected(task.model, valued, selection_goal(task, label, split), run)
     report_on = task.images.subset(split.report)
     with run.phase("evaluation"):
-        original, after = (predict(each, report_on, run) == report_on.labels for each in (classifier, repaired))
-    return ClassRepair(lowest, choice, patch, repaired, original, after)
+        original, after = (predict(each, report_on, run) == report_on.labels for each in (task.model.classifier, found.classifier))
+    return ClassRepair(found.attribution, found.selection, found.patch, found.classifier, original, after)
 
 
-def choose_worths(task: CriticalTask, label: int, split: Split) -> tuple[ObjectiveSum, ObjectiveSum]:
-    """What a repair of a class is chosen by, and what its guard holds."""
-    choose_on = task.images.subset(split.choose)
-    own = choose_on.labels == label
-    return ClassRecall(label).on(choose_on.subset(np.flatnonzero(own))), Accuracy().on(choose_on.subset(np.flatnonzero(~own)))
+def selection_goal(task: CriticalTask, label: int, split: Split) -> SelectionGoal:
+    """What a repair of a class is selected by, and what its guard holds."""
+    images = task.images.subset(split.choose)
+    members = images.labels == label
+    return SelectionGoal(
+        target=ClassRecall(label).on(images.subset(np.flatnonzero(members))), guard=Accuracy().on(images.subset(np.flatnonzero(~members)))
+    )

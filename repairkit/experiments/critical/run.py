@@ -45,13 +45,13 @@ from repairkit.experiments.critical.class_ranking import (
     ranked_by_price,
     settled,
 )
-from repairkit.experiments.critical.class_repair import ClassRepair, choose_worths, repair_class
+from repairkit.experiments.critical.class_repair import ClassRepair, repair_class, selection_goal
 from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
 from repairkit.network.predict import predict
-from repairkit.repair.attribute import attribute, charged, check_affordable, game_of, live_range_of
+from repairkit.repair.attribute import Attributed, attribute, charged, check_affordable, game_of, live_range_of
 from repairkit.repair.choosing import DOWNSTREAM, choose_once
 from repairkit.repair.live_range import PART as SETTLING
 from repairkit.repair.live_range import Settled, found_planned, settle
@@ -208,7 +208,7 @@ def find(task: CriticalTask, run: Run, *, asked: Sequence[int] = ()) -> Critical
     repair = None
     if task.repair and task.label is not None:
         lowest = values(game, "low", "culprits") if seeks_both(task, run.settings) else attribution
-        repair = repair_class(task, task.label, game, lowest, split, run)
+        repair = repair_class(task, task.label, Attributed(game, lowest, live_range, None), split, run)
     removal = remove(task, game.filters, critical, split, run, shared)
     halved = batch if (batch := min(game.batch, batch)) < run.settings.batch else None
     compared = compare_removal(task, game, price, attribution, removal, repair, split, run) if run.settings.compare else None
@@ -338,10 +338,10 @@ def compare_removal(
 
     choose: Choose | None = None
     if repair is not None and task.label is not None:
-        worths = choose_worths(task, task.label, split)
+        goal = selection_goal(task, task.label, split)
 
         def choose(found: Attribution, run: Run) -> Choice:
-            return choose_once(task.model.classifier, game.filters, baselines.suspects(found), worths, run, part="baselines")
+            return choose_once(task.model.classifier, game.filters, baselines.suspects(found), goal, run, part="baselines")
 
     def score(found: Attribution) -> Floats:
         if own_price is None or found.engine not in PRICED:

@@ -28,8 +28,9 @@ from repairkit.network.game import NetworkGame
 from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, predict, predict_logits
 from repairkit.objectives import Accuracy, ObjectiveSum, SubgroupRecall
-from repairkit.repair.attribute import attribute_network, live_range_planned
-from repairkit.repair.choosing import DOWNSTREAM, check_guard, choose_once, patch_of, without
+from repairkit.repair.attribute import live_range_planned, rank_by
+from repairkit.repair.choosing import DOWNSTREAM, SelectionGoal, check_guard, choose_once
+from repairkit.repair.repair import repair_round
 from repairkit.repair.selection import (
     GUARD_CONFIDENCE,
     GUARD_TRIES,
@@ -401,7 +402,7 @@ def repair_one(task: Task, model: LoadedModel, column: str, number: int, split: 
                     ranking=Ranking(by_harm, partial(_most_suspect, game.filters, max(run.settings.curve, default=0))),
                     curve=Curve(sorted({0, *run.settings.curve}), partial(_correct_with, classifier, game.filters, report_worths, run)),
                     selecting=Selecting(
-                        partial(_choose_among, classifier, game.filters, choosing_worths(task, split, source)), found.choice
+                        partial(_choose_among, classifier, game.filters, selection_goal(task, split, source, run.settings)), found.choice
                     ),
                 )
         rounds.append(found)
@@ -420,35 +421,33 @@ def _correct_with(
     return correct_with(classifier, filters, frozen, worths, run)
 
 
-def _choose_among(
-    classifier: Classifier, filters: ConvFilters, worths: tuple[ObjectiveSum, ObjectiveSum], found: Attribution, run: Run
-) -> Choice:
+def _choose_among(classifier: Classifier, filters: ConvFilters, goal: SelectionGoal, found: Attribution, run: Run) -> Choice:
     """The same choosing, from as many of a baseline's candidates as these settings say."""
-    return choose_once(classifier, filters, suspects(found), worths, run, part="baselines")
+    return choose_once(classifier, filters, suspects(found), goal, run, part="baselines")
 
 
-def choosing_worths(task: Task, split: Split, source: Split) -> tuple[ObjectiveSum, ObjectiveSum]:
-    """What filters are chosen by in one fold, and what the guard holds."""
-    return SubgroupRecall().on(task.target.subset(split.choose)), Accuracy().on(task.source.subset(source.choose))
+def selection_goal(task: Task, split: Split, source: Split, settings: Options) -> SelectionGoal:
+    """Selection raises subgroup recall; its guard is source accuracy, of which every round may spend an equal share."""
+    return SelectionGoal(
+        target=SubgroupRecall().on(task.target.subset(split.choose)),
+        guard=Accuracy().on(task.source.subset(source.choose)),
+        max_drop=settings.max_clean_drop / settings.rounds,
+    )
 
 
 def find_and_freeze(
     task: Task, model: LoadedModel, classifier: Classifier, number: int, split: Split, source: Split, run: Run, earlier: Sequence[Round]
 ) -> tuple[Round, NetworkGame, Classifier]:
-    """One round on the network as the earlier rounds left it, and the game that was played; every round may spend an equal share of the guard."""
-    target_part, source_part = task.target.subset(split.attribute), task.source.subset(source.attribute)
-    found = attribute_network(
+    """One round on the network as the earlier rounds left it, and the game that was played."""
+    found = repair_round(
+        model,
         classifier,
-        target_part,
-        source_part,
+        rank_by(SubgroupRecall(), run.settings),
+        (task.target.subset(split.attribute), task.source.subset(source.attribute)),
+        selection_goal(task, split, source, run.settings),
         run.with_settings(stability=run.settings.stability and not earlier),
         seed=run.settings.seed + number + run.settings.folds * len(earlier),
+        earlier=[each.patch for each in earlier],
     )
-    filters = found.game.filters
-    attribution = without(found.attribution, [str(culprit.filter) for each in earlier for culprit in each.patch.culprits])
-    guarded = run.with_settings(max_clean_drop=run.settings.max_clean_drop / run.settings.rounds)
-    choice = choose_once(classifier, filters, attribution, choosing_worths(task, split, source), guarded)
-    patch = patch_of(model, filters, attribution, choice, found.game.objective, run.settings.freeze_at)
-    repaired = classifier.with_network(patch.apply(classifier.network, check=not earlier))
-    halved = found.game.batch if found.game.batch < run.settings.batch else None
-    return Round(attribution, choice, patch, (), found.live_range, found.stability, halved), found.game, repaired
+    made = Round(found.attribution, found.selection, found.patch, (), found.live_range, found.stability, found.reduced_batch)
+    return made, found.game, found.classifier
