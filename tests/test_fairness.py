@@ -634,13 +634,12 @@ def test_halves_share_nothing(monkeypatch):
     """Images, constants, random numbers and budget: each half has its own; t0 is the same."""
     asked = []
 
-    def pretended(game, **settings):
+    def pretended(game, settings, *, ids, **_):
         asked.append((game, settings))
-        n = game.n
-        numbers = np.arange(n, dtype=float)
+        numbers = np.arange(game.n, dtype=float)
         return Attribution(
-            ids=tuple(map(str, settings["ids"])), screen=numbers, value=numbers, half_width=numbers, samples=numbers, decided=numbers < 0,
-            harmful=-1, end="low", top_k=settings["top"], min_live=settings["t0"], delta=0.05, seed=settings["seed"], engine="tmab", passes={"a": 7.0},
+            ids=tuple(map(str, ids)), screen=numbers, value=numbers, half_width=numbers, samples=numbers, decided=numbers < 0, harmful=-1,
+            end="low", top_k=settings.top_k, min_live=settings.min_live, delta=0.05, seed=settings.seed, engine="tmab", passes={"a": 7.0},
         )  # fmt: skip
 
     monkeypatch.setattr(attributing, "estimate", pretended)
@@ -656,18 +655,18 @@ def test_halves_share_nothing(monkeypatch):
         assert not hashes[0] & hashes[1]
         assert hashes[0] | hashes[1] == set(images.hashes)
     assert not np.array_equal(one.filters.constants, other.filters.constants)
-    assert own["seed"] != others["seed"]
-    assert own["budget"] == others["budget"] == options.budget / 2
-    assert own["t0"] == others["t0"] == 0.9
+    assert own.seed != others.seed
+    assert own.budget == others.budget == options.budget / 2
+    assert own.min_live == others.min_live == 0.9
     assert found.overlaps[0].share == 1
     assert run.ledger.passes == {"stability": sum(map(len, parts)) + 14.0}
-    assert own["contested"] == others["contested"] == 200
+    assert own.candidates == others.candidates == 200
     chosen = tiny_faces.options(stability=True, contested=30)
     with run.phase("stability"):
         attributing.agreement_of_halves(
             task.model.classifier, rank_by(SubgroupRecall(), options), parts, replace(run, settings=chosen), seed=5, t0=0.9
         )
-    assert [settings["contested"] for _, settings in asked[2:]] == [30, 30]
+    assert [settings.candidates for _, settings in asked[2:]] == [30, 30]
 
 
 @pytest.mark.parametrize(
