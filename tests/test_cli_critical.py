@@ -138,7 +138,7 @@ def test_the_embedded_default_is_not_fitted_for_a_plan_or_for_a_class_that_does_
         (["--subsets", "train,val"], 3, "expected a folder at .*train"),
         (["--top-k", "2976"], 2, "top must be less than the 2976 filters"),
         (["--budget", "10"], 2, "the budget of 10 image passes is too small"),
-        (["--weights", "gone.safetensors"], 3, "is a file, so it cannot take --weights"),
+        (["--weights", "gone.safetensors"], 3, "is a file, so that it takes no --weights"),
     ],
 )
 def test_arguments_that_cannot_work(folders, tmp_path, arguments, expected, message):
@@ -172,7 +172,7 @@ def test_one_of_two_texts_is_named(folders, tmp_path):
     one_error(
         *recall(flat, "--dry-run"),
         expected=3,
-        message="found notes.txt, val.txt; take the others away, or say which with --annotation-file",
+        message="found notes.txt, val.txt; remove the others, or choose one with --annotation-file",
     )
     assert recall(flat, "--annotation-file", flat / "val.txt", "--dry-run")[0] == 0
     one_error(*call("recall", "--class", "3", "--annotation-file", "a.txt"), expected=2, message="--annotation-file goes with --data-root")

@@ -281,7 +281,7 @@ def test_weights_that_do_not_fit(faces, tmp_path, name, more):
             3,
             "ppb: expected a folder at nowhere holding .*, found nothing|PPB: expected a folder at nowhere",
         ),
-        ("--model alexnet", 3, "alexnet comes without weights; give a file of them with --weights FILE"),
+        ("--model alexnet", 3, "alexnet comes without weights; give a file with --weights FILE"),
         ("--model mymodel", 3, "no model is called 'mymodel'; give one of squeezenet_celeba"),
         ("--compare-model mymodel", 3, "no model is called 'mymodel'"),
         ("--top-k 2976", 2, "top must be less than the 2976 filters of the network, got 2976"),

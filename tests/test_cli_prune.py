@@ -76,7 +76,7 @@ def test_a_network_that_torch_pruning_cannot_follow_is_refused_before_any_work(f
     monkeypatch.setattr(torch_pruning.DependencyGraph, "build_dependency", refuse)
     done = prune(folders, "--out", tmp_path / "run")
     one_error(
-        *done, expected=3, message=r"Torch-Pruning cannot take filters out of this SqueezeNet \(no way through .*--no-structural-pruning"
+        *done, expected=3, message=r"Torch-Pruning cannot remove filters of this SqueezeNet \(no way through .*--no-structural-pruning"
     )
     assert list(tmp_path.iterdir()) == []
     assert prune(folders, "--no-structural-pruning", "--dry-run")[0] == 0

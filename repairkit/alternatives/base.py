@@ -211,7 +211,7 @@ def last_layer(fold: Fold) -> Tried:
     refitted = None
     if number:
         head.layer.load_state_dict({name: torch.from_numpy(value) for name, value in saved.items()})
-        refitted = head.written_into(fold.classifier, head.layer)
+        refitted = head.replace_in(fold.classifier, head.layer)
     right, source_right = fold.judged(refitted)
     penalties = [f"penalty {strength:g}" for strength in STRENGTHS]
     about = penalties[number - 1] if number else KEPT_AS_IT_WAS + beyond(_scored(scores), ["", *penalties], gain=RECALL, guarded=SOURCE)

@@ -1,4 +1,4 @@
-"""A classifier of images in [0, 1]: a plain architecture with its normalisation wrapped around it."""
+"""A classifier of images in [0, 1]: a plain architecture with its normalisation around it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Classifier(nn.Module):
-    """An unmodified architecture that takes images in [0, 1].
-
-    The mean and the standard deviation are not part of the state: weights that are read or written
-    are only ever those of `network`.
+    """An unmodified architecture that takes images in [0, 1]; its normalisation is no part of the state dict.
 
     Attributes:
         network: the architecture, for instance torchvision's `squeezenet1_0(num_classes=2)`.
@@ -62,22 +59,12 @@ class Classifier(nn.Module):
         return (images - self.mean) / self.std
 
     def with_network(self, network: nn.Module) -> Classifier:
-        """The same classes and preparation around another network of the same task, in eval mode."""
+        """The same classes and normalisation around another network of the same task, in eval mode."""
         mean, std = (numbers.flatten().tolist() for numbers in (self.mean, self.std))
         return Classifier(network, classes=self.classes, mean=mean, std=std, size=self.size).eval().to(self.mean.device)
 
     def with_weights(self, state: Mapping[str, torch.Tensor]) -> Classifier:
-        """The same around a copy of the network with these weights, in eval mode without gradients.
-
-        Args:
-            state: of `network`, all of it.
-
-        Example:
-            >>> classifier = Classifier(nn.Linear(2, 2), classes=("no", "yes"))
-            >>> other = classifier.with_weights({"weight": torch.eye(2), "bias": torch.zeros(2)})
-            >>> other.network.weight.tolist(), other.network is classifier.network
-            ([[1.0, 0.0], [0.0, 1.0]], False)
-        """
+        """The same around a copy of the network with this state dict, in eval mode without gradients."""
         network = copy.deepcopy(self.network).requires_grad_(requires_grad=False)
         network.load_state_dict(dict(state), strict=True)
         return self.with_network(network)
@@ -89,18 +76,14 @@ class Classifier(nn.Module):
 
 
 def check_logits(logits: torch.Tensor, what: str = "the model") -> torch.Tensor:
-    """Return `logits` unchanged if they can be used.
-
-    Raises:
-        ModelError: one is NaN or infinite.
+    """Return `logits` unchanged; `ModelError` where one is NaN or infinite.
 
     Example:
         >>> check_logits(torch.tensor([[0.0, float("nan")]]))
         Traceback (most recent call last):
         repairkit.errors.ModelError: the model: 1 of 2 logits is NaN or infinite, ...
     """
-    wrong = int((~torch.isfinite(logits)).sum())
-    if wrong:
+    if wrong := int((~torch.isfinite(logits)).sum()):
         verb = "is" if wrong == 1 else "are"
         raise ModelError(
             f"{what}: {wrong} of {logits.numel()} logits {verb} NaN or infinite, expected finite numbers; "
@@ -110,12 +93,9 @@ def check_logits(logits: torch.Tensor, what: str = "the model") -> torch.Tensor:
 
 
 def check_not_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Return `logits`, shape (n, classes), unchanged if they are none that a softmax was put on.
+    """Return `logits`, shape (n, classes), unchanged; `ModelError` where every row is non-negative and sums to 1.
 
-    Margins and losses of probabilities are flat where the network is certain: attacks then fail for want of a gradient.
-
-    Raises:
-        ModelError: every row is non-negative and sums to 1.
+    Losses of probabilities are flat where the network is certain, so that attacks fail for want of a gradient.
 
     Example:
         >>> check_not_probabilities(torch.tensor([[0.25, 0.75]]))
@@ -132,11 +112,7 @@ def check_not_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 def try_one(classifier: Classifier, images: LabelledImages) -> None:
-    """One pass, to find out before any work whether images and network fit.
-
-    Raises:
-        ModelError: the network cannot take images of this size, or answers with logits that are NaN or infinite.
-    """
+    """One pass before any work; `ModelError` where the network cannot take images of this size, or its logits are not finite."""
     with torch.inference_mode():
         try:
             logits = classifier(images.batch(np.array([0])))

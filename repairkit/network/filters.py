@@ -1,4 +1,4 @@
-"""ConvFilters: the players. Which filters exist, what each is frozen at, and passes with some frozen."""
+"""The filters of a network as players: which there are, the constants they are frozen at, and passes with some frozen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from repairkit.errors import ModelError, UsageError
 from repairkit.network.tracing import FreezeAt, Site, Snapshot, TracedNetwork, trace
 
 Coalitions = npt.NDArray[np.bool_]
-"""Rows of True for each filter that is live; shape (k, n), or (1, n) where all examples share one."""
+"""True where a filter is live; shape (k, n), or (1, n) where all examples share one coalition."""
 
 
 @dataclass(frozen=True, order=True)
@@ -36,11 +36,7 @@ class FilterId:
 
     @classmethod
     def parse(cls, text: str) -> FilterId:
-        """Read "layer:channel".
-
-        Raises:
-            UsageError: the text has another form.
-        """
+        """Read "layer:channel"; `UsageError` for another form."""
         layer, colon, channel = text.rpartition(":")
         if not colon or not layer or not channel.isdecimal():
             raise UsageError(f"expected a filter as LAYER:CHANNEL, for instance features.3.squeeze:7, got {text!r}")
@@ -48,14 +44,11 @@ class FilterId:
 
 
 class ConvFilters:
-    """Every `nn.Conv2d` filter of a network except its final classifier's, as players of a game.
+    """Every `nn.Conv2d` filter of a network except its final classifier's, as players of a game. The network is copied, never changed.
 
-    The network is copied; the user's module is never changed. A frozen filter sends on a constant,
-    the mean of its signal over the calibration images, in place of the signal (Ghorbani & Zou 2020,
-    section 2). Deviation from the paper's code: the signal is taken after the batch norm and the
-    ReLU (`freeze_at="post"`); `"pre"` takes it before the ReLU, as that code does. Both are means
-    of the filter's own output and give a patch of the same form; before the ReLU a filter that is
-    shut carries no gradient, which blinds the screen.
+    A frozen filter sends on a constant, the mean of its signal over the calibration images, in place of its signal (Ghorbani & Zou 2020,
+    section 2). Deviation from the paper's code: the signal is taken after the batch norm and the ReLU (`freeze_at="post"`). `"pre"` takes it
+    before the ReLU, as that code does. There a filter that is shut carries no gradient, which blinds the gradient estimates.
 
     Args:
         network: takes prepared images (normalised as the network expects), returns logits.
@@ -68,7 +61,7 @@ class ConvFilters:
         constants: float64, shape (n,); NaN until `calibrate` has run.
 
     Raises:
-        ModelError: no convolution before the classifier, or constants that are not finite.
+        ModelError: no convolution before the classifier.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
@@ -76,8 +69,7 @@ class ConvFilters:
         >>> len(filters), str(filters.ids[3])
         (4, '0:3')
         >>> filters.calibrate([torch.rand(5, 3, 8, 8)])
-        >>> logits = filters.forward(torch.rand(2, 3, 8, 8), np.array([[True, True, False, True]]))
-        >>> logits.shape
+        >>> filters.forward(torch.rand(2, 3, 8, 8), np.array([[True, True, False, True]])).shape
         torch.Size([2, 2])
     """
 
@@ -92,7 +84,7 @@ class ConvFilters:
         self.ids = tuple(FilterId(site.layer, channel) for site in self.sites for channel in range(site.filters))
         self.constants: npt.NDArray[np.float64] = np.full(len(self.ids), math.nan)
         self.shares: npt.NDArray[np.float64] = np.ones(len(self.ids))
-        """For each player, the share of a pass that `flip` costs; measured by `calibrate`."""
+        """Share of a pass that a rerun from each player's layer costs, shape (n,); measured by `calibrate`."""
         self.site_of = np.repeat(np.arange(len(self.sites)), [site.filters for site in self.sites])
         self._constants: list[Tensor] = []
 
@@ -103,11 +95,7 @@ class ConvFilters:
         return f"ConvFilters({type(self._runner.network).__name__}, filters={len(self)}, layers={len(self.sites)}, freeze_at={self.freeze_at!r})"
 
     def index(self, filters: Iterable[FilterId]) -> npt.NDArray[np.int64]:
-        """The players of these filters.
-
-        Raises:
-            ModelError: the network has no such filter.
-        """
+        """The players of these filters; `ModelError` where the network has no such filter."""
         layers = {site.layer: site for site in self.sites}
         players = []
         for name in filters:
@@ -120,10 +108,10 @@ class ConvFilters:
         return np.array(players, dtype=np.int64)
 
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Set every filter's constant: the mean of its signal over images and positions.
+        """Set every filter's constant to the mean of its signal over images and positions, with sums in float64.
 
         Args:
-            batches: prepared images, float, (k, 3, height, width) each; sums are kept in float64.
+            batches: prepared images, float, (k, 3, height, width) each.
 
         Raises:
             ModelError: there is no image, or a signal is not finite.
@@ -160,20 +148,19 @@ class ConvFilters:
 
     def forward(self, images: Tensor, live: Coalitions) -> Tensor:
         """Logits with only the `live` filters live; `live` is (k, n) or (1, n) for all images."""
-        masks, whole = self._masks(live), self._whole(live)
+        masks, all_live = self._masks(live), self._all_live(live)
 
-        def replaced(site: int, signal: Tensor) -> Tensor:
-            return signal if whole[site] else self._freeze_in_place(site, signal, masks[site])
+        def freeze(site: int, signal: Tensor) -> Tensor:
+            return signal if all_live[site] else self._freeze_in_place(site, signal, masks[site])
 
         with torch.inference_mode():
-            return self._runner.run(self._to_device(images), replaced)[0]
+            return self._runner.run(self._to_device(images), freeze)[0]
 
     def gradients(self, images: Tensor, live: Coalitions, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Derivative of a per-example score of the logits by every filter's mask.
+        """Derivative of a score per example by every filter's mask.
 
-        The mask m of a filter blends its signal s with its constant c, `m s + (1 - m) c`; the
-        derivative at a coalition is the first-order marginal contribution of each filter, live or
-        not.
+        The mask m of a filter blends its signal s with its constant c: `m s + (1 - m) c`. The derivative at a coalition is the first-order
+        marginal contribution of each filter, live or frozen.
 
         Args:
             images: prepared, (k, 3, height, width).
@@ -193,13 +180,13 @@ class ConvFilters:
         return torch.cat([slope.flatten(1) for slope in flat], dim=1).detach(), logits.detach()
 
     def watch(self, images: Tensor, look: Callable[[int, Tensor], None]) -> Tensor:
-        """Logits with every filter live; `look` is shown each site's number and signal on the way, as parts of the graph where gradients are on."""
+        """Logits with every filter live; `look` is called with each site's number and signal, which are parts of the graph."""
 
-        def shown(site: int, signal: Tensor) -> Tensor:
+        def hook(site: int, signal: Tensor) -> Tensor:
             look(site, signal)
-            return signal.clone() if torch.is_grad_enabled() else signal  # what comes next may write in place
+            return signal.clone() if torch.is_grad_enabled() else signal  # the next operation may write in place
 
-        return self._runner.run(self._to_device(images), shown)[0]
+        return self._runner.run(self._to_device(images), hook)[0]
 
     @property
     def network(self) -> nn.Module:
@@ -208,36 +195,36 @@ class ConvFilters:
 
     @property
     def can_rerun(self) -> bool:
-        """Whether passes can start again from a layer: true where the network was traced."""
+        """Whether passes can rerun from a layer: true where the network was traced."""
         return isinstance(self._runner, TracedNetwork)
 
     def snapshot(self, images: Tensor, live: Coalitions) -> tuple[Tensor, Snapshot | None]:
-        """As `forward`, keeping what `forward_from` needs."""
+        """As `forward`, with what `forward_from` needs."""
         masks = self._masks(live)
         with torch.inference_mode():
             return self._runner.run(self._to_device(images), lambda site, signal: self._freeze(site, signal, masks[site]), keep=True)
 
     def forward_from(self, snapshot: Snapshot, site: int, live: Coalitions, rows: npt.NDArray[np.int64] | None = None) -> Tensor:
-        """Logits of the snapshot's images `rows` under coalitions that differ from theirs only from `site` on.
+        """Logits of a snapshot's images under coalitions that differ from the snapshot's only from `site` on.
 
         Args:
             snapshot: from `snapshot`.
             site: the first convolution at which a coalition may differ.
-            live: (len(rows), n) or (1, n).
-            rows: which image of the snapshot each row of `live` belongs to, shape (k,); None for all in order.
+            live: (k, n) or (1, n).
+            rows: the snapshot's image for each row of `live`, shape (k,); None for all in order.
         """
         if not isinstance(self._runner, TracedNetwork):
-            raise ModelError("a network that cannot be traced cannot run again from a layer; use forward")
-        masks, whole = self._masks(live), self._whole(live)
+            raise ModelError("a network that cannot be traced cannot rerun from a layer; use forward")
+        masks, all_live = self._masks(live), self._all_live(live)
         index = None if rows is None else torch.from_numpy(rows).to(self.device)
 
-        def replaced(later: int, signal: Tensor) -> Tensor:
-            if later == site and index is None:  # then the signal is the snapshot's own
+        def freeze(later: int, signal: Tensor) -> Tensor:
+            if later == site and index is None:  # the signal is the snapshot's: it must not change
                 return self._freeze(later, signal, masks[later])
-            return signal if whole[later] else self._freeze_in_place(later, signal, masks[later])
+            return signal if all_live[later] else self._freeze_in_place(later, signal, masks[later])
 
         with torch.inference_mode():
-            return self._runner.rerun(snapshot, site, replaced, lambda kept: kept if index is None else kept.index_select(0, index))
+            return self._runner.rerun(snapshot, site, freeze, lambda value: value if index is None else value.index_select(0, index))
 
     def _masks(self, live: Coalitions) -> list[Tensor]:
         if not self._constants:
@@ -247,16 +234,16 @@ class ConvFilters:
         rows = torch.from_numpy(np.array(live, dtype=bool)).to(self.device)  # a copy: broadcast rows are read-only
         return [rows[:, site.start : site.stop].reshape(len(live), -1, 1, 1) for site in self.sites]
 
-    def _whole(self, live: Coalitions) -> list[bool]:
-        """At which sites no filter is frozen in any row; writing their signal anew took a tenth of a pass."""
-        alone: npt.NDArray[np.bool_] = np.logical_and.reduce(live, axis=0)
-        return [bool(alone[site.start : site.stop].all()) for site in self.sites]
+    def _all_live(self, live: Coalitions) -> list[bool]:
+        """Whether no row freezes a filter of the site. Writing the signal of these sites again would cost a tenth of a pass."""
+        always: npt.NDArray[np.bool_] = np.logical_and.reduce(live, axis=0)
+        return [bool(always[site.start : site.stop].all()) for site in self.sites]
 
     def _freeze(self, site: int, signal: Tensor, mask: Tensor) -> Tensor:
         return torch.where(mask, signal, self._constants[site].to(signal.dtype))
 
     def _freeze_in_place(self, site: int, signal: Tensor, mask: Tensor) -> Tensor:
-        """The same over a tensor that nothing has read yet: large fresh tensors cost more than the arithmetic."""
+        """The same into the signal's memory: allocating large tensors costs more than the arithmetic."""
         return torch.where(mask, signal, self._constants[site].to(signal.dtype), out=signal)
 
     def _to_device(self, images: Tensor) -> Tensor:
@@ -264,7 +251,7 @@ class ConvFilters:
 
 
 class _Blend(torch.autograd.Function):
-    """`m s + (1 - m) c` at masks of 0 and 1, with its derivative by the mask: `sum over positions of g (s - c)`."""
+    """`m s + (1 - m) c` at masks of 0 and 1; its derivative by the mask is `sum over positions of g (s - c)`."""
 
     @staticmethod
     def forward(ctx: Any, signal: Tensor, mask: Tensor, constant: Tensor) -> Tensor:

@@ -22,9 +22,8 @@ Constants = Mapping[FilterId, float]
 class Freeze:
     """Freeze filters of a network until undone; the network's weights are not touched.
 
-    A forward hook on each filter's source (its batch norm, else its convolution) puts the constant
-    in place of the output. What follows is at most a ReLU, which passes the constant on, so the
-    network computes what the masked pass of `ConvFilters` computes.
+    A forward hook on each filter's batch norm, else its convolution, replaces the output by the constant. At most a ReLU follows, which passes
+    the constant on, so that the network computes the masked pass of `ConvFilters`.
 
     Args:
         network: the module to freeze filters in, for instance a torchvision model.
@@ -56,7 +55,7 @@ class Freeze:
             raise
 
     def undo(self) -> None:
-        """Let the filters live again; calling it twice does no harm."""
+        """Let the filters live again; a second call does nothing."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -82,18 +81,15 @@ class _Replace:
 
 
 def bake(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt = "post") -> dict[str, Tensor]:
-    """The network's `state_dict` with filters frozen for good; it loads into the same architecture.
+    """The network's `state_dict` with filters frozen for good; it loads into the same architecture with `strict=True`.
 
-    A frozen filter gets zero weights and its constant as bias: the batch norm's (whose weight
-    becomes 0), else the convolution's. The network itself is not changed.
-
-    Returns:
-        A new state dict, to be loaded with `strict=True`; its logits equal those of the masked pass.
+    A frozen filter gets zero weights, and its constant as bias of its batch norm, else of its convolution. The logits equal those of the masked
+    pass. The network itself is not changed.
 
     Raises:
         ModelError: the network has no such filter.
-        BakeError: plain weights of this architecture cannot express the freeze: neither bias nor
-            batch norm, a batch norm without parameters, or a constant the ReLU cannot produce.
+        BakeError: plain weights cannot hold the constant: neither bias nor batch norm, a batch norm without parameters, or a value below 0
+            before a ReLU.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
@@ -108,10 +104,7 @@ def bake(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt = "pos
 
 
 def baked_rows(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt = "post") -> Iterator[tuple[str, int, float]]:
-    """What `bake` sets, and all that a filter's constant hangs on: name of a parameter, its row, the number in all of the row.
-
-    Raises:
-        ModelError, BakeError: as `bake`.
+    """What `bake` sets: name of a parameter, row, and the number for the whole row.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
@@ -124,11 +117,11 @@ def baked_rows(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt 
         for channel, constant in channels.items():
             if reason := why_not_bakeable(network, site, constant):
                 raise BakeError(
-                    f"filter {FilterId(site.layer, channel)} cannot be baked: {reason}; leave it out of the patch or keep it frozen with Freeze"
+                    f"filter {FilterId(site.layer, channel)} cannot be baked: {reason}; leave it out of the patch, or freeze it with Freeze"
                 )
             if storages[original[f"{site.layer}.weight"].data_ptr()] > 1:
                 raise BakeError(
-                    f"the weights of {site.layer} are shared with another layer, so freezing here would freeze there; keep it frozen with Freeze"
+                    f"the weights of {site.layer} are shared with another layer, where they would be frozen, too; freeze it with Freeze"
                 )
             yield f"{site.layer}.weight", channel, 0.0
             if site.norm is not None:
@@ -139,7 +132,7 @@ def baked_rows(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt 
 
 
 def why_not_bakeable(network: nn.Module, site: Site, constant: float) -> str | None:
-    """Why plain weights cannot hold this site's filters at `constant`, or None when they can."""
+    """Why plain weights cannot hold this site's filters at `constant`; None where they can."""
     if not math.isfinite(constant):
         return f"its constant is {constant}"
     if not site.floor <= constant <= site.ceiling:
@@ -156,7 +149,7 @@ def why_not_bakeable(network: nn.Module, site: Site, constant: float) -> str | N
 
 
 def baked_copy(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt = "post") -> nn.Module:
-    """A copy of the network that holds the baked weights, loaded with `strict=True`."""
+    """A copy of the network with the baked weights."""
     repaired = copy.deepcopy(network)
     repaired.load_state_dict(bake(network, constants, freeze_at=freeze_at), strict=True)
     return repaired

@@ -1,4 +1,4 @@
-"""The last layer of a classifier: what enters it, and what its output still passes through."""
+"""The last layer of a classifier: its input, and the computation from its output to the logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelError
 from repairkit.network.classifier import Classifier, check_logits
-from repairkit.network.tracing import Tracer, private_copy
+from repairkit.network.tracing import private_copy, trace_graph
 
 
 def head_of(network: nn.Module) -> nn.Module:
@@ -24,17 +24,17 @@ def head_of(network: nn.Module) -> nn.Module:
 
 
 class Head:
-    """The last linear layer (or the last convolution where there is none), apart from the rest of its network.
+    """The last linear layer, or the last convolution where there is none, apart from the rest of its network.
 
     In a ResNet nothing comes after it; in a SqueezeNet a ReLU and the mean over positions do.
 
     Args:
-        classifier: whose; it is left as it is.
+        classifier: it is left as it is.
 
     Attributes:
         name: of the layer in the network's `named_modules()`.
         layer: a copy of it, in double precision.
-        after: a module that makes logits (k, classes) of the layer's output.
+        after: a module that maps the layer's output to logits (k, classes).
 
     Raises:
         ModelError: torch.fx cannot trace the network, or the logits need more than the layer's output.
@@ -48,36 +48,29 @@ class Head:
 
     def __init__(self, classifier: Classifier) -> None:
         network = private_copy(classifier.network)
-        found = head_of(network)
-        self.name = next(name for name, module in network.named_modules() if module is found)
-        self.layer = copy.deepcopy(found).double()
-        try:
-            graph = Tracer().trace(network)
-        except Exception as error:  # torch.fx raises whatever the traced code raises
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(
-                f"torch.fx cannot trace {type(network).__name__}, so that its last layer cannot be told apart: {reason}"
-            ) from error
-        self.after = torch.fx.GraphModule(network, _after(graph, self.name)).double().eval()
+        last = head_of(network)
+        self.name = next(name for name, module in network.named_modules() if module is last)
+        self.layer = copy.deepcopy(last).double()
+        self.after = torch.fx.GraphModule(network, _after(trace_graph(network), self.name)).double().eval()
 
     def features(self, classifier: Classifier, images: LabelledImages, batch: int) -> Iterator[Tensor]:
         """What enters the layer, float32 (k, features) or (k, channels, height, width), in batches of `batch` images."""
-        seen: list[Tensor] = []
+        layer_inputs: list[Tensor] = []
         layer = classifier.network.get_submodule(self.name)
-        handle = layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
+        handle = layer.register_forward_pre_hook(lambda _module, inputs: layer_inputs.append(inputs[0].clone()))
         try:
             for start in range(0, len(images), batch):
                 rows = np.arange(start, min(start + batch, len(images)))
                 with torch.no_grad():
                     check_logits(classifier(images.batch(rows).to(classifier.mean.device)), images.name)
-                yield seen.pop()
+                yield layer_inputs.pop()
         finally:
             handle.remove()
 
-    def written_into(self, classifier: Classifier, layer: nn.Module) -> Classifier:
-        """The classifier with this layer in place of its last; the one given stays as it is."""
-        own = {f"{self.name}.{key}": value for key, value in layer.state_dict().items()}
-        return classifier.with_weights(classifier.network.state_dict() | own)
+    def replace_in(self, classifier: Classifier, layer: nn.Module) -> Classifier:
+        """A copy of the classifier with this layer in place of its last."""
+        weights = {f"{self.name}.{key}": value for key, value in layer.state_dict().items()}
+        return classifier.with_weights(classifier.network.state_dict() | weights)
 
 
 def _after(graph: torch.fx.Graph, name: str) -> torch.fx.Graph:
@@ -86,14 +79,14 @@ def _after(graph: torch.fx.Graph, name: str) -> torch.fx.Graph:
     calls = [node for node in nodes if node.op == "call_module" and node.target == name]
     if len(calls) != 1:
         raise ModelError(
-            f"expected the last layer, {name}, to run once in a pass, it runs {len(calls)} times; its weights cannot be fitted alone"
+            f"expected the last layer, {name}, to run once in a pass, it runs {len(calls)} times; so that its weights cannot be fitted alone"
         )
     rest = torch.fx.Graph()
-    made = {calls[0]: rest.placeholder("output_of_the_last_layer")}
+    copies = {calls[0]: rest.placeholder("output_of_the_last_layer")}
     for node in nodes[nodes.index(calls[0]) + 1 :]:
-        if any(source not in made for source in node.all_input_nodes):
+        if any(source not in copies for source in node.all_input_nodes):
             raise ModelError(
                 f"the logits need more than what leaves the last layer, {name} ({node.name} reads elsewhere); it cannot be fitted alone"
             )
-        made[node] = rest.node_copy(node, made.__getitem__)
+        copies[node] = rest.node_copy(node, copies.__getitem__)
     return rest

@@ -1,4 +1,4 @@
-"""The patch: which filters were frozen at what, as a small JSON file, and applying it to weights."""
+"""The patch: frozen filters with their constants, as a small JSON file, and its application to weights."""
 
 from __future__ import annotations
 
@@ -18,23 +18,16 @@ from repairkit.network.weights import hash_state
 
 
 class FrozenFilter(BaseModel):
-    """One filter to freeze.
-
-    Attributes:
-        layer, channel: the filter.
-        constant: what it sends on when frozen, in the units of its signal.
-        value: its Shapley value in the units of the objective; half_width: of its interval.
-        screen: its first-order estimate; None where the engine made none.
-    """
+    """One filter to freeze."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: str
     channel: int = Field(ge=0)
-    constant: float = Field(allow_inf_nan=False)
-    value: float = Field(allow_inf_nan=False)
-    half_width: float | None = None
-    screen: float | None = None
+    constant: float = Field(allow_inf_nan=False)  # sent on in place of the signal, in its units
+    value: float = Field(allow_inf_nan=False)  # Shapley value in the units of the objective
+    half_width: float | None = None  # of the value's interval
+    screen: float | None = None  # gradient estimate of the value
 
     @property
     def filter(self) -> FilterId:
@@ -44,15 +37,6 @@ class FrozenFilter(BaseModel):
 
 class Patch(BaseModel):
     """All that is needed to repair the same weights again.
-
-    Attributes:
-        architecture: torchvision's name of the network.
-        weights_sha256: of the state dict that the culprits were found in; `apply` refuses others.
-        freeze_at: where the constants were measured.
-        objective: the objective whose values ranked the filters, in words.
-        classes: names of the network's logits; empty in patches of earlier versions.
-        engine, min_live, delta: how they were valued: least size of the live range, and probability that an interval misses.
-        culprits: in the order in which they were chosen.
 
     Example:
         >>> patch = Patch(architecture="toy", weights_sha256="", freeze_at="post", objective="accuracy",
@@ -65,15 +49,15 @@ class Patch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[2] = 2
-    architecture: str
-    weights_sha256: str
-    freeze_at: Literal["post", "pre"]
-    objective: str
-    classes: tuple[str, ...] = ()
+    architecture: str  # torchvision's name of the network
+    weights_sha256: str  # of the state dict in which the filters were found; `apply` refuses others
+    freeze_at: Literal["post", "pre"]  # where the constants were measured
+    objective: str  # in words
+    classes: tuple[str, ...] = ()  # names of the logits; empty in patches of earlier versions
     engine: str = "unknown"
-    min_live: float = 0.0
-    delta: float = 0.05
-    culprits: list[FrozenFilter]
+    min_live: float = 0.0  # least size of the live range
+    delta: float = 0.05  # probability that an interval misses the value
+    culprits: list[FrozenFilter]  # in the order of their selection
 
     @property
     def constants(self) -> dict[FilterId, float]:
@@ -81,24 +65,24 @@ class Patch(BaseModel):
         return {culprit.filter: culprit.constant for culprit in self.culprits}
 
     def freeze(self, network: nn.Module) -> Freeze:
-        """Freeze the culprits in a network until the handle's `undo`."""
+        """Freeze the filters in a network until the handle's `undo`."""
         return Freeze(network, self.constants, freeze_at=self.freeze_at)
 
     def apply(self, network: nn.Module, *, check: bool = True) -> nn.Module:
         """A repaired copy with plain weights of the same architecture.
 
         Args:
-            network: holds the weights that the patch was made for; it is not changed.
-            check: refuse other weights than those.
+            network: with the weights that the patch was made for; it is not changed.
+            check: refuse other weights.
 
         Raises:
             ModelError: other weights, or a network without these filters.
             BakeError: the architecture's weights cannot hold the freeze.
         """
-        found = hash_state(network.state_dict())
-        if check and found != self.weights_sha256:
+        sha256 = hash_state(network.state_dict())
+        if check and sha256 != self.weights_sha256:
             raise ModelError(
-                f"the patch was made for weights with SHA-256 {self.weights_sha256[:12]}..., these have {found[:12]}...; "
+                f"the patch was made for weights with SHA-256 {self.weights_sha256[:12]}..., these have {sha256[:12]}...; "
                 "give the weights that were repaired, or --force to freeze the same filters in others"
             )
         return baked_copy(network, self.constants, freeze_at=self.freeze_at)
@@ -109,11 +93,7 @@ class Patch(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Patch:
-        """Read a `patch.json`.
-
-        Raises:
-            DataError: no such file, or not a patch.
-        """
+        """Read a `patch.json`; `DataError` where it is missing or no patch."""
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
@@ -125,5 +105,5 @@ class Patch(BaseModel):
 
 
 def finite_or_none(number: float) -> float | None:
-    """JSON has no NaN or infinity."""
+    """The number, or None where it is NaN or infinite, which JSON cannot hold."""
     return float(number) if math.isfinite(number) else None

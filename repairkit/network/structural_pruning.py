@@ -1,11 +1,11 @@
-"""Structural pruning: frozen filters are taken out of a network, whose layers become narrower.
+"""Structural pruning: frozen filters are removed from a network, whose layers become narrower.
 
-A frozen filter sends on the same constant for every image. What a later layer makes of that constant is folded into its batch norm or bias.
-Torch-Pruning's graph of dependencies (Fang et al. 2023, *DepGraph: Towards Any Structural Pruning*) says which rows and columns of which
-layers go with a filter. A filter is taken out only where all these carry constants; of a residual sum all filters must be frozen.
+A frozen filter sends on the same constant for every image. The effect of that constant on a later layer is folded into its batch norm or
+bias. Torch-Pruning's dependency graph (Fang et al. 2023, *DepGraph: Towards Any Structural Pruning*) says which rows and columns of which
+layers go with a filter. A filter is removed only where all of them carry constants; of a residual sum all filters must be frozen.
 
-Zero padding cuts a constant short at the borders, so that no bias can replace it. There one frozen filter, the carrier, stays, and the
-weights of the others are added to its own in proportion to their constants. A convolution is linear, so the output is the same up to
+Zero padding cuts a constant short at the borders, where no bias can replace it. There one frozen filter, the carrier, stays. The weights of
+the others are added to the carrier's in proportion to their constants. A convolution is linear, so that the output is the same up to
 rounding. Filters for which none of this works stay frozen.
 """
 
@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,52 +30,43 @@ LAST = "the layer would be left without any"
 DEPENDS = "what it is added to or multiplied with depends on the image"
 CARRIES = "it carries the constants of others, which zero padding cuts short at the borders"
 BORDERS = "its constant differs by position in a way of its own"
-TOLERANCE = 1e-5
-"""Of a constant's rounding over positions, relative to it."""
-AGREEMENT = 1e-3
-"""Largest difference of logits, relative to the largest of them, between the frozen network and the pruned one."""
+TOLERANCE = 1e-5  # largest relative difference of a constant between positions
+AGREEMENT = 1e-3  # largest difference of logits between frozen and pruned network, relative to the largest logit
 
+Channel = tuple[str, int]  # layer and channel
 Channels = dict[str, list[int]]
 
 
 @dataclass(frozen=True, eq=False)
 class PrunedNetwork:
-    """A network without those frozen filters that could be taken out.
+    """A network without the frozen filters that could be removed."""
 
-    Attributes:
-        network: in eval mode; its other frozen filters are baked.
-        outputs, inputs: layer -> output and input channels that are gone.
-        biased: convolutions without a bias that were given one, for what was folded into them.
-        removed: the frozen filters that are gone.
-        kept: why others are not, and which.
-    """
-
-    network: nn.Module
-    outputs: Channels
-    inputs: Channels
-    biased: list[str]
+    network: nn.Module  # in eval mode; its other frozen filters are baked
+    outputs: Channels  # layer -> removed output channels
+    inputs: Channels  # layer -> removed input channels
+    biased: list[str]  # convolutions that were given a bias
     removed: list[FilterId]
-    kept: dict[str, list[FilterId]]
+    kept: dict[str, list[FilterId]]  # reason -> frozen filters that stay
 
 
 @dataclass
 class _Group:
-    """What goes with one filter: rows and columns as (layer, channel), and why it cannot go at all."""
+    """The rows and columns, as (layer, channel), that go with one filter, and why it cannot be removed at all."""
 
-    outputs: set[tuple[str, int]]
-    inputs: set[tuple[str, int]]
+    outputs: set[Channel]
+    inputs: set[Channel]
     unfit: str | None = None
 
 
 class DependencyGraph:
-    """Which rows and columns of a network's layers go together, by Torch-Pruning's graph of dependencies.
+    """The rows and columns of a network's layers that go together, by Torch-Pruning's dependency graph.
 
     Args:
-        network: in eval mode; it is copied, and never changed.
-        example: one prepared image, shape (1, 3, height, width), that the graph is drawn with.
+        network: in eval mode; it is copied, never changed.
+        example: one prepared image, shape (1, 3, height, width), to trace the graph with.
 
     Raises:
-        ModelError: Torch-Pruning cannot follow the network, or its layers compute something else when one filter of each is taken out.
+        ModelError: Torch-Pruning cannot follow the network, or removing one filter of each layer changes what it computes.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
@@ -95,65 +85,65 @@ class DependencyGraph:
         self._graph = torch_pruning.DependencyGraph()
         try:
             with torch.enable_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what it takes for elementwise; the cut network is compared below
+                warnings.simplefilter("ignore")  # about operations it takes for elementwise; the cut network is compared below
                 self._graph.build_dependency(private, example_inputs=example.clone(), verbose=False)
-        except Exception as error:  # whatever a network makes it raise
-            raise self._unfollowed(error) from error
-        rehearsed: dict[FilterId, float] = {}
-        for site in trace(network, freeze_at="post").sites:
-            if site.filters > 1 and why_not_bakeable(network, site, 0.0) is None:
-                rehearsed[FilterId(site.layer, 0)] = 0.0
-        self.prune(rehearsed)
+        except Exception as error:  # networks make it raise any error
+            raise self._not_prunable(error) from error
+        sites = trace(network, freeze_at="post").sites
+        self.prune({FilterId(site.layer, 0): 0.0 for site in sites if site.filters > 1 and why_not_bakeable(network, site, 0.0) is None})
 
-    def _unfollowed(self, reason: object) -> ModelError:
+    def _not_prunable(self, reason: object) -> ModelError:
         text = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
         return ModelError(
-            f"Torch-Pruning cannot take filters out of this {type(self.network).__name__} ({text[:200]}); "
-            "prune it with --no-structural-pruning, which freezes them and leaves every layer as it is"
+            f"Torch-Pruning cannot remove filters of this {type(self.network).__name__} ({text[:200]}); "
+            "give --no-structural-pruning, which freezes them and leaves every layer as it is"
         )
 
     def prune(self, constants: Constants, *, freeze_at: FreezeAt = "post") -> PrunedNetwork:
-        """The network with these filters frozen, and taken out where that is possible.
+        """The network with these filters frozen, and removed where that is possible.
 
         Args:
-            constants: filter -> constant; plain weights must be able to hold each (`repairkit.network.freezing.bake`).
+            constants: filter -> constant; plain weights must be able to hold each.
             freeze_at: where the constants were measured.
 
         Raises:
-            ModelError: the graph is wrong about this network: cut as it says it does not run, or answers otherwise than the frozen one.
+            ModelError: the dependency graph is wrong: the pruned network does not run, or its logits differ from the frozen network's.
             BakeError: as `repairkit.network.freezing.bake`.
         """
         frozen = baked_copy(self.network, constants, freeze_at=freeze_at)
-        seen = constant_inputs(self.network, constants, self.example, freeze_at=freeze_at)
+        values = constant_inputs(self.network, constants, self.example, freeze_at=freeze_at)
         groups = self._all_groups(constants)
-        kept = {name: reason for name, group in groups.items() if (reason := _why_not(group, seen))}
-        left = {name: group for name, group in groups.items() if name not in kept}
-        uneven = {name: [each for each in group.inputs if not _even(self._modules[each[0]], seen, *each)] for name, group in left.items()}
-        carriers = _carriers([each for columns in uneven.values() for each in columns], seen)
+        kept = {name: reason for name, group in groups.items() if (reason := _why_not(group, values))}
+        candidates = {name: group for name, group in groups.items() if name not in kept}
+        uneven = {
+            name: [(layer, column) for layer, column in group.inputs if not _even(self._modules[layer], values[layer][column])]
+            for name, group in candidates.items()
+        }
+        carriers = _carriers(chain(*uneven.values()), values)
         for name, columns in uneven.items():
             if any(carriers[layer] == column for layer, column in columns):
                 kept[name] = CARRIES
-            elif not all(_proportional(seen[layer][column], seen[layer][carriers[layer]]) for layer, column in columns):
+            elif not all(_proportional(values[layer][column], values[layer][carriers[layer]]) for layer, column in columns):
                 kept[name] = BORDERS
-        gone_outputs, gone_inputs = self._removable(left, kept)
-        outputs, inputs = _sorted(gone_outputs), _sorted(gone_inputs)
+        rows, columns_removed = self._removable(candidates, kept)
+        outputs, inputs = _sorted(rows), _sorted(columns_removed)
         pruned = copy.deepcopy(frozen)
-        used = {layer: carriers[layer] for layer, column in chain(*uneven.values()) if (layer, column) in gone_inputs}
-        biased = fold(pruned, inputs, seen, used)
+        used = {layer: carriers[layer] for layer, column in chain(*uneven.values()) if (layer, column) in columns_removed}
+        biased = fold(pruned, inputs, values, used)
         self._cut(pruned, frozen, outputs, inputs)
-        removed = [name for name in constants if (name.layer, name.channel) in gone_outputs]
+        removed = [name for name in constants if (name.layer, name.channel) in rows]
         reasons: dict[str, list[FilterId]] = {}
         for name, reason in kept.items():
-            if (name.layer, name.channel) not in gone_outputs:
+            if (name.layer, name.channel) not in rows:
                 reasons.setdefault(reason, []).append(name)
         return PrunedNetwork(pruned, outputs, inputs, biased, removed, reasons)
 
-    def _removable(self, left: Mapping[FilterId, _Group], kept: dict[FilterId, str]) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-        """Rows and columns that go; a filter whose layer would be left without any is added to `kept`."""
+    def _removable(self, groups: Mapping[FilterId, _Group], kept: dict[FilterId, str]) -> tuple[set[Channel], set[Channel]]:
+        """Rows and columns to remove; a filter without which its layer would be empty is added to `kept`."""
         rows = {name: output_channels(module) for name, module in self._modules.items()}
-        outputs: set[tuple[str, int]] = set()
-        inputs: set[tuple[str, int]] = set()
-        for name, group in left.items():
+        outputs: set[Channel] = set()
+        inputs: set[Channel] = set()
+        for name, group in groups.items():
             losses = Counter(layer for layer, _ in group.outputs - outputs)
             if name not in kept and any(rows[layer] <= loss for layer, loss in losses.items()):
                 kept[name] = LAST
@@ -169,11 +159,11 @@ class DependencyGraph:
             cut(pruned, outputs, inputs)
             with torch.inference_mode():
                 before, after = frozen(self.example), pruned(self.example)
-        except Exception as error:  # the layers no longer fit together, in whatever way the network notices
-            raise self._unfollowed(error) from error
+        except Exception as error:  # the layers do not fit together, which networks report by any error
+            raise self._not_prunable(error) from error
         furthest = float((before - after).abs().max()) if before.shape == after.shape else float("inf")
         if not furthest <= AGREEMENT * max(1.0, float(before.abs().max())):
-            raise self._unfollowed(f"cut as its graph of dependencies says, the network answers otherwise, by {furthest:.2g}")
+            raise self._not_prunable(f"logits of the pruned network differ by {furthest:.2g}")
 
     def _all_groups(self, names: Iterable[FilterId]) -> dict[FilterId, _Group]:
         by_layer: dict[str, list[int]] = {}
@@ -186,22 +176,21 @@ class DependencyGraph:
         }
 
     def _groups(self, layer: str, channels: list[int]) -> dict[int, _Group]:
-        """What goes with each of these filters of a convolution."""
+        """The groups of some filters of a convolution."""
         module = self._modules[layer]
-        found = {channel: _Group({(layer, channel)}, set()) for channel in channels}
-        if module not in self._graph.module2node:
-            return {
-                channel: _Group(group.outputs, group.inputs, "Torch-Pruning does not see its layer") for channel, group in found.items()
-            }
+        unseen = None if module in self._graph.module2node else "Torch-Pruning does not see its layer"
+        groups = {channel: _Group({(layer, channel)}, set(), unseen) for channel in channels}
+        if unseen:
+            return groups
         try:
             coupled = self._graph.get_pruning_group(module, self._graph.get_pruner_of_module(module).prune_out_channels, channels)
-        except Exception as error:  # whatever a network makes it raise
-            raise self._unfollowed(error) from error
+        except Exception as error:  # networks make it raise any error
+            raise self._not_prunable(error) from error
         for item in coupled:
             target, output = item.dep.target.module, self._graph.is_out_channel_pruning_fn(item.dep.handler)
             name = self._names.get(target)
             for index, root in zip(item.idxs, item.root_idxs, strict=True):
-                group = found[root]
+                group = groups[root]
                 if name is None:
                     group.unfit = group.unfit or _why_not_passed(target)
                 elif isinstance(target, nn.BatchNorm2d) or _depthwise(target) or (isinstance(target, nn.Conv2d) and output):
@@ -212,11 +201,11 @@ class DependencyGraph:
                     group.unfit = group.unfit or f"{type(target).__name__} layers go with it, which are not cut here"
                 if isinstance(target, nn.Conv2d) and target.groups > 1 and not _depthwise(target):
                     group.unfit = group.unfit or "convolutions in groups go with it, which are not cut here"
-        return found
+        return groups
 
 
 def _why_not_passed(operation: object) -> str | None:
-    """Why what is no module of the network stands in the way: a bare parameter or the logits themselves; None for sums, concatenations and such."""
+    """Why an operation that is no module is in the way: a bare parameter or the logits. None for sums and concatenations."""
     if isinstance(operation, nn.Parameter):
         return "a parameter outside of layers goes with it, which is not cut here"
     return "its signal is part of the answer" if type(operation).__name__ == "_OutputOp" else None
@@ -227,18 +216,18 @@ def _depthwise(module: object) -> bool:
 
 
 def output_channels(module: nn.Module) -> int:
-    """Output channels of a layer that may lose some; 0 for others."""
+    """Number of output channels of a convolution or batch norm; 0 for other layers."""
     if isinstance(module, nn.Conv2d):
         return module.out_channels
     return module.num_features if isinstance(module, nn.BatchNorm2d) else 0
 
 
 def input_channels(module: nn.Module) -> int:
-    """Inputs of a layer that may lose some; 0 for others."""
+    """Number of inputs of a convolution or linear layer; 0 for other layers."""
     return module.weight.shape[1] if isinstance(module, nn.Conv2d | nn.Linear) else 0
 
 
-def _sorted(entries: Iterable[tuple[str, int]]) -> Channels:
+def _sorted(entries: Iterable[Channel]) -> Channels:
     grouped: Channels = {}
     for layer, channel in sorted(entries):
         grouped.setdefault(layer, []).append(channel)
@@ -248,93 +237,90 @@ def _sorted(entries: Iterable[tuple[str, int]]) -> Channels:
 def constant_inputs(network: nn.Module, constants: Constants, example: Tensor, *, freeze_at: FreezeAt = "post") -> dict[str, Tensor]:
     """Inputs of convolutions and linear layers with these filters frozen, by layer, shape (channels, height, width) or (features,).
 
-    An image of NaN goes through the network, so that NaN marks what depends on the image. Layers that run more than once, or on another
-    shape, are left out.
+    An image of NaN goes through the network, so that NaN marks what depends on the image. Layers that run more than once are left out.
     """
-    seen: dict[str, Tensor] = {}
-    calls: dict[str, int] = {}
-    readers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
-    handles = []
+    inputs: dict[nn.Module, list[Tensor]] = {}
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
-    def watch(name: str) -> Any:
-        def look(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            calls[name] = calls.get(name, 0) + 1
-            seen[name] = inputs[0].detach().clone()
+    def record(module: nn.Module, values: tuple[Tensor, ...]) -> None:
+        inputs.setdefault(module, []).append(values[0].detach().clone())
 
-        return look
-
+    handles = [module.register_forward_pre_hook(record) for module in layers.values()]
     try:
-        handles = [module.register_forward_pre_hook(watch(name)) for name, module in readers.items()]
         with torch.inference_mode(), Freeze(network, constants, freeze_at=freeze_at):
             network(torch.full_like(example, float("nan")))
     finally:
         for handle in handles:
             handle.remove()
-    shapes = {nn.Conv2d: 4, nn.Linear: 2}
     return {
-        name: value[0]
-        for name, value in seen.items()
-        if calls[name] == 1 and value.dim() == next(dims for kind, dims in shapes.items() if isinstance(readers[name], kind))
+        name: inputs[module][0][0]
+        for name, module in layers.items()
+        if len(inputs.get(module, [])) == 1 and inputs[module][0].dim() == (4 if isinstance(module, nn.Conv2d) else 2)
     }
 
 
-def _why_not(group: _Group, seen: Mapping[str, Tensor]) -> str | None:
-    """Why a filter cannot go whatever happens to others; None where it can."""
+def _why_not(group: _Group, values: Mapping[str, Tensor]) -> str | None:
+    """Why a filter cannot be removed, whatever happens to others; None where it can."""
     if group.unfit is not None:
         return group.unfit
-    same = all(layer in seen and bool(torch.isfinite(seen[layer][column]).all()) for layer, column in group.inputs)
-    return None if same else DEPENDS
+    constant = all(layer in values and bool(torch.isfinite(values[layer][column]).all()) for layer, column in group.inputs)
+    return None if constant else DEPENDS
 
 
-def _even(module: nn.Module, seen: Mapping[str, Tensor], layer: str, column: int) -> bool:
-    """Whether what a layer makes of this input, which is the same for every image, is the same at every position, too."""
+def _even(module: nn.Module, value: Tensor) -> bool:
+    """Whether a layer maps this input, the same for every image, to the same output at every position."""
     if isinstance(module, nn.Linear):
         return True
-    value = seen[layer][column]
     largest = float(value.abs().max())
     padded = isinstance(module, nn.Conv2d) and module.padding not in ((0, 0), "valid") and module.padding_mode == "zeros"
     return float(value.max() - value.min()) <= TOLERANCE * largest and (largest == 0 or not padded)
 
 
-def _carriers(columns: Iterable[tuple[str, int]], seen: Mapping[str, Tensor]) -> dict[str, int]:
-    """Of each layer's columns, the one of the largest constant: the others' weights are scaled down to it."""
-    found: dict[str, int] = {}
+def _carriers(columns: Iterable[Channel], values: Mapping[str, Tensor]) -> dict[str, int]:
+    """For each layer the column with the largest constant, so that the weights of the others are scaled down."""
+    carriers: dict[str, int] = {}
     for layer, column in sorted(columns):
-        best = found.setdefault(layer, column)
-        if seen[layer][column].abs().max() > seen[layer][best].abs().max():
-            found[layer] = column
-    return found
+        best = carriers.setdefault(layer, column)
+        if values[layer][column].abs().max() > values[layer][best].abs().max():
+            carriers[layer] = column
+    return carriers
 
 
 def _ratio(value: Tensor, to: Tensor) -> Tensor:
-    """How many times one map another is, taken where that is largest."""
+    """The ratio of two maps where the second is largest."""
     place = to.abs().argmax()
     return value.flatten()[place].double() / to.flatten()[place].double()
 
 
 def _proportional(value: Tensor, to: Tensor) -> bool:
-    """Whether one map is a multiple of another."""
+    """Whether one map is a multiple of the other."""
     return bool((value - _ratio(value, to) * to).abs().max() <= TOLERANCE * to.abs().max())
 
 
-def fold(network: nn.Module, inputs: Channels, seen: Mapping[str, Tensor], carriers: Mapping[str, int] | None = None) -> list[str]:
-    """Replace some inputs of layers in place: their share goes to the carrier's weights, else to batch norm or bias; their weights become 0.
+def fold(network: nn.Module, inputs: Channels, values: Mapping[str, Tensor], carriers: Mapping[str, int] | None = None) -> list[str]:
+    """Move the effect of constant inputs into the carrier's weights, else into batch norm or bias, in place; their weights become 0.
 
-    `seen` holds the constant inputs of each layer, `carriers` the input that takes over the others. The convolutions that were given a bias
-    are returned.
+    Args:
+        network: with frozen filters.
+        inputs: layer -> inputs to replace.
+        values: layer -> its constant inputs, from `constant_inputs`.
+        carriers: layer -> the input whose weights take over the others'.
+
+    Returns:
+        The convolutions that were given a bias.
     """
     norms = {site.layer: site.norm for site in trace(network, freeze_at="post").sites}
     biased: list[str] = []
     with torch.no_grad():
         for layer, columns in inputs.items():
             module = reader_of(network, layer)
-            carried = [column for column in columns if carriers and layer in carriers and not _even(module, seen, layer, column)]
-            for column in carried:
-                carrier = (carriers or {})[layer]
-                ratio = _ratio(seen[layer][column], seen[layer][carrier])
+            carrier = (carriers or {}).get(layer)
+            uneven = [column for column in columns if carrier is not None and not _even(module, values[layer][column])]
+            for column in uneven:
+                ratio = _ratio(values[layer][column], values[layer][carrier])
                 module.weight[:, carrier] += (ratio * module.weight[:, column].double()).to(module.weight)
-            plain = [column for column in columns if column not in set(carried)]
-            share = _share(module, seen[layer][plain], plain) if plain else None
+            even = [column for column in columns if column not in set(uneven)]
+            share = _share(module, values[layer][even], even) if even else None
             module.weight[:, columns] = 0.0
             if share is None or not share.any():
                 continue
@@ -352,16 +338,11 @@ def fold(network: nn.Module, inputs: Channels, seen: Mapping[str, Tensor], carri
 
 
 def reader_of(network: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
-    """The convolution or linear layer of this name.
-
-    Raises:
-        ModelError: it is another module.
-    """
+    """The convolution or linear layer of this name; `ModelError` where it is another module."""
     module = network.get_submodule(layer)
     if not isinstance(module, nn.Conv2d | nn.Linear):
-        raise ModelError(
-            f"expected a convolution or a linear layer at {layer}, got {type(module).__name__}; give the network that was pruned"
-        )
+        kind = type(module).__name__
+        raise ModelError(f"expected a convolution or a linear layer at {layer}, got {kind}; give the network that was pruned")
     return module
 
 
@@ -384,7 +365,7 @@ def _share(module: nn.Conv2d | nn.Linear, value: Tensor, channels: list[int]) ->
 
 
 def cut(network: nn.Module, outputs: Channels, inputs: Channels) -> None:
-    """Take rows and columns out of a network's layers, in place, by Torch-Pruning's functions for each kind of layer."""
+    """Remove rows and columns of a network's layers, in place, with Torch-Pruning's function for each kind of layer."""
     import torch_pruning
 
     for layer, channels in outputs.items():

@@ -1,9 +1,8 @@
-"""Where the filters of a network are, and how to run it with a hand on each filter's signal.
+"""Where the filters of a network are, and how to run it with a hook on each filter's signal.
 
-A *site* is one convolution and the point at which its signal is read and replaced: after the
-batch norm and the ReLU of which it is the sole source (`freeze_at="post"`), or before that ReLU
-(`"pre"`). `TracedNetwork` runs the graph found by `torch.fx` node by node, so that it can also run
-again from one site onwards; `HookedNetwork` serves models that cannot be traced.
+A *site* is one convolution and the point at which its signal is read and replaced. With `freeze_at="post"` that is after the batch norm and the
+ReLU of which it is the sole source, with `"pre"` before that ReLU. A `TracedNetwork` runs the graph of `torch.fx` node by node, so that it can also
+rerun from one site onwards. A `HookedNetwork` serves models that cannot be traced.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import copy
 import operator
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -24,7 +24,7 @@ from repairkit.errors import ModelError, ModelWarning
 
 FreezeAt = Literal["post", "pre"]
 SignalHook = Callable[[int, Tensor], Tensor]
-"""Called with a site's index and its signal (batch, channels, height, width); returns what is sent on."""
+"""Maps a site's index and its signal (batch, channels, height, width) to what is sent on."""
 
 _RELU_MODULES = (nn.ReLU, nn.ReLU6)
 _RELU_FUNCTIONS: tuple[object, ...] = (F.relu, F.relu6, torch.relu, F.relu_, torch.relu_)
@@ -40,47 +40,47 @@ _OUT_OF_PLACE = {
 
 @dataclass(frozen=True)
 class Site:
-    """One convolution whose filters are players.
+    """One convolution whose filters are players start .. stop - 1."""
 
-    Attributes:
-        layer: the convolution's name in `named_modules()`.
-        start, stop: its filters are players start .. stop - 1.
-        norm: the batch norm of which it is the sole source, or None.
-        ceiling: what the signal cannot exceed: 6 after a ReLU6, else infinity.
-        floor: what the signal cannot go below: 0 after a ReLU, else minus infinity.
-        calls: how often the convolution runs in one forward pass.
-    """
-
-    layer: str
+    layer: str  # the convolution's name in `named_modules()`
     start: int
     stop: int
-    norm: str | None = None
-    floor: float = float("-inf")
-    ceiling: float = float("inf")
-    calls: int = 1
+    norm: str | None = None  # the batch norm of which it is the sole source
+    floor: float = float("-inf")  # least value of the signal: 0 after a ReLU
+    ceiling: float = float("inf")  # greatest value of the signal: 6 after a ReLU6
+    calls: int = 1  # how often the convolution runs in one forward pass
 
     @property
     def filters(self) -> int:
-        """How many filters the convolution has."""
+        """Number of filters of the convolution."""
         return self.stop - self.start
 
     @property
     def source(self) -> str:
-        """The module whose output holds the signal, up to the ReLU: the batch norm, else the convolution."""
+        """The module whose output is the signal, up to the ReLU: the batch norm, else the convolution."""
         return self.norm or self.layer
 
 
-class Tracer(torch.fx.Tracer):
-    """Leaves convolutions and batch norms whole, also the user's own subclasses of them."""
+class _Tracer(torch.fx.Tracer):
+    """Keeps convolutions, batch norms, linear layers and their subclasses as single nodes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether calls of this module are one node."""
         return isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear) or super().is_leaf_module(m, module_qualified_name)
 
 
+def trace_graph(network: nn.Module) -> torch.fx.Graph:
+    """The graph of a network; `ModelError` where torch.fx cannot trace it."""
+    try:
+        return _Tracer().trace(network)
+    except Exception as error:  # torch.fx raises whatever the traced code raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"torch.fx cannot trace {type(network).__name__}: {reason}") from error
+
+
 @dataclass
 class Snapshot:
-    """What `TracedNetwork.run` kept: every node's value and every site's signal before it was replaced."""
+    """Every node's value and every site's signal, before its replacement, in one pass of a `TracedNetwork`."""
 
     values: dict[torch.fx.Node, Any]
     signals: dict[int, Tensor]
@@ -99,15 +99,10 @@ class TracedNetwork:
 
     def __init__(self, network: nn.Module, *, freeze_at: FreezeAt) -> None:
         self.network = private_copy(network)
-        try:
-            graph_module = torch.fx.GraphModule(self.network, Tracer().trace(self.network))
-        except Exception as error:  # torch.fx raises whatever the traced code raises
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"torch.fx cannot trace {type(network).__name__}: {reason}") from error
-        self._graph_module = graph_module
+        self._graph_module = torch.fx.GraphModule(self.network, trace_graph(self.network))
         self._make_out_of_place()
-        self._interpreter = torch.fx.Interpreter(graph_module, garbage_collect_values=False)
-        self._nodes = list(graph_module.graph.nodes)
+        self._interpreter = torch.fx.Interpreter(self._graph_module, garbage_collect_values=False)
+        self._nodes = list(self._graph_module.graph.nodes)
         self._position = {node: index for index, node in enumerate(self._nodes)}
         self._site_of: dict[torch.fx.Node, int] = {}
         self._node_of: dict[int, torch.fx.Node] = {}
@@ -130,9 +125,12 @@ class TracedNetwork:
     def rerun(self, snapshot: Snapshot, site: int, hook: SignalHook, expand: Callable[[Tensor], Tensor]) -> Tensor:
         """The pass of `snapshot` again from one site onwards.
 
-        `expand` maps each kept tensor's batch to the new batch (for instance one copy per flip); it
-        may return the kept tensor itself. `hook` then sees the site's own signal, unreplaced, which it
-        must not overwrite where `expand` kept it, and every later site's.
+        Args:
+            snapshot: from `run` with `keep`.
+            site: where to begin.
+            hook: is called with the site's signal of the snapshot and with every later signal. It must not overwrite what `expand` returned
+                unchanged.
+            expand: maps a tensor's batch to the new batch, for instance one copy per flip.
         """
         node = self._node_of[site]
         start = self._position[node]
@@ -146,10 +144,10 @@ class TracedNetwork:
         return self._advance(start + 1, env, hook, keep=False, signals={})
 
     def shares(self, images: Tensor) -> list[float]:
-        """For every site, the share of a pass's multiplications that a rerun from it costs."""
+        """For every site, the share of a pass's multiplications that a rerun from it takes."""
         _, snapshot = self.run(images[:1], lambda _site, signal: signal, keep=True)
         if snapshot is None:
-            raise AssertionError("a traced run that keeps returns a snapshot")
+            raise AssertionError("a run with `keep` returns a snapshot")
         after = [0.0] * (len(self._nodes) + 1)
         for position in reversed(range(len(self._nodes))):
             node = self._nodes[position]
@@ -160,7 +158,7 @@ class TracedNetwork:
         return [after[self._position[self._node_of[site]] + 1] / after[0] for site in range(len(self.sites))]
 
     def _again(self, node: torch.fx.Node, snapshot: Snapshot, expand: Callable[[Tensor], Tensor]) -> Any:
-        """What a node gave in the snapshot, for the new batch; a size that was read off the old batch is read again."""
+        """The value of a node for the new batch; sizes that were read off the old batch are read again."""
         value = snapshot.values[node]
         leaves: list[object] = []
         torch.fx.node.map_aggregate(value, leaves.append)
@@ -195,7 +193,7 @@ class TracedNetwork:
         raise ModelError("the traced graph has no output; repairkit needs a module that returns logits")
 
     def _make_out_of_place(self) -> None:
-        """Rewrite in-place operations, so that a value kept for `rerun` stays what it was."""
+        """Rewrite in-place operations, which would change the values of a snapshot."""
         for node in self._graph_module.graph.nodes:
             if self._overwrites(node):
                 self._redirect_later_readers(node)
@@ -223,7 +221,7 @@ class TracedNetwork:
         return node.target in _OUT_OF_PLACE or node.kwargs.get("inplace") is True or positional
 
     def _redirect_later_readers(self, node: torch.fx.Node) -> None:
-        """Who reads an overwritten tensor afterwards reads what it was overwritten with."""
+        """Nodes that read an overwritten tensor later read the node that overwrote it."""
         if not node.all_input_nodes:
             return
         overwritten = node.all_input_nodes[0]
@@ -238,10 +236,7 @@ class TracedNetwork:
         return self._graph_module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
     def _find_sites(self, freeze_at: FreezeAt) -> tuple[Site, ...]:
-        calls: dict[str, int] = {}
-        for node in self._nodes:
-            if node.op == "call_module":
-                calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+        calls = Counter(str(node.target) for node in self._nodes if node.op == "call_module")
         sites: list[Site] = []
         seen: dict[str, int] = {}
         start = 0
@@ -251,7 +246,7 @@ class TracedNetwork:
             if not isinstance(conv, nn.Conv2d) or node.target in classifiers:
                 continue
             layer = str(node.target)
-            if layer in seen:  # a convolution that runs more than once: every call is masked, at its own output
+            if layer in seen:  # a convolution that runs more than once: every call is masked at its output
                 self._site_of[node] = seen[layer]
                 continue
             signal, site = self._follow(node, Site(layer, start, start + conv.out_channels, calls=calls[layer]), calls, freeze_at)
@@ -278,7 +273,7 @@ class TracedNetwork:
         if freeze_at == "post" and following is not None and self._is_relu(following):
             six = isinstance(self._module(following), nn.ReLU6) or following.target is F.relu6
             signal, site = following, replace(site, floor=0.0, ceiling=6.0 if six else float("inf"))
-            # The ReLU is the only reader of a tensor made just before it, so it may overwrite it.
+            # no other node reads the tensor before the ReLU, so that the ReLU may overwrite it
             self._overwritten.add(following.all_input_nodes[0])
             following.op, following.target = "call_function", F.hardtanh if six else F.relu
             following.args, following.kwargs = (
@@ -295,7 +290,7 @@ class TracedNetwork:
         return node.op == "call_function" and node.target in _RELU_FUNCTIONS
 
     def _feeds_a_layer(self, node: torch.fx.Node) -> bool:
-        """Whether a convolution or linear layer comes after this node: if not, it is the classifier."""
+        """Whether a convolution or linear layer follows; otherwise the node is the classifier."""
         reached, queue = set[torch.fx.Node](), list(node.users)
         while queue:
             following = queue.pop()
@@ -309,10 +304,10 @@ class TracedNetwork:
 
 
 class HookedNetwork:
-    """A private copy of a network that cannot be traced; signals are the convolutions' own outputs.
+    """A private copy of a network that cannot be traced; signals are the outputs of its convolutions.
 
-    It cannot run again from a site onwards, so a flip costs a whole pass. The last convolution is
-    taken for the classifier when no linear layer follows it in `named_modules()`.
+    It cannot rerun from a site, so that a flip costs a whole pass. The last convolution is the classifier when no linear layer follows it in
+    `named_modules()`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -331,12 +326,12 @@ class HookedNetwork:
         self.sites = tuple(sites)
 
     def shares(self, images: Tensor) -> list[float]:
-        """A rerun always costs a whole pass."""
+        """A rerun costs a whole pass."""
         del images
         return [1.0] * len(self.sites)
 
     def run(self, images: Tensor, hook: SignalHook, *, keep: bool = False) -> tuple[Tensor, Snapshot | None]:
-        """One forward pass; nothing is ever kept."""
+        """One forward pass, without a snapshot."""
         del keep
         handles = [
             self.network.get_submodule(site.layer).register_forward_hook(lambda _module, _inputs, output, index=index: hook(index, output))
@@ -350,11 +345,10 @@ class HookedNetwork:
 
 
 def trace(network: nn.Module, *, freeze_at: FreezeAt = "post") -> TracedNetwork | HookedNetwork:
-    """The best way to run this network with a hand on its filters.
+    """The network with hooks on its filters, traced if possible.
 
     Warns:
-        ModelWarning: the network cannot be traced, so signals are taken at the convolutions' own
-            outputs and every flip costs a whole pass.
+        ModelWarning: the network cannot be traced, so that signals are the convolutions' outputs and every flip costs a whole pass.
     """
     try:
         return TracedNetwork(network, freeze_at=freeze_at)
@@ -368,7 +362,7 @@ def trace(network: nn.Module, *, freeze_at: FreezeAt = "post") -> TracedNetwork 
 
 
 def private_copy(network: nn.Module) -> nn.Module:
-    """A copy in eval mode without gradients, so that nothing done here reaches the user's model."""
+    """A copy in eval mode without gradients; the user's model stays as it is."""
     return copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
 
 

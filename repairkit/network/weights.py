@@ -28,7 +28,7 @@ def read_weights(path: Path) -> tuple[State, dict[str, str]]:
     """Tensors (half precision raised to float32) and metadata of a safetensors or PyTorch file.
 
     Raises:
-        ModelError: no such file, a pickle of anything but tensors, or an unreadable file.
+        ModelError: a missing or unreadable file, or a pickle of anything but tensors.
     """
     if not path.is_file():
         raise ModelError(f"expected weights at {path}, found no file; check the path")
@@ -48,17 +48,15 @@ def read_weights(path: Path) -> tuple[State, dict[str, str]]:
 def _read_checkpoint(path: Path) -> State:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch muses about the pickle protocol before it refuses
+            warnings.simplefilter("ignore")  # torch warns of the pickle protocol before it refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         if text := _text_of(path):
-            raise ModelError(
-                f"{path} is text and no weights ({text!r}), such as a web page saved in place of the file; fetch the file itself"
-            ) from None
+            raise ModelError(f"{path} holds text and no weights ({text!r}), such as a saved web page; fetch the file itself") from None
         raise ModelError(
-            f"{path} is a pickle, which may run code when read, so it is refused; convert its state dict to safetensors"
+            f"{path} is a pickle, which may run code when read, and is refused; convert its state dict to safetensors"
         ) from None
-    except Exception as error:  # noqa: BLE001 - what is no checkpoint is read as pickle opcodes, and any of them may fail in its own way
+    except Exception as error:  # noqa: BLE001 - other files are read as pickle opcodes, which fail in many ways
         raise ModelError(f"{path} cannot be read as a PyTorch checkpoint ({_one_line(error)}); fetch or write it again") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -68,7 +66,7 @@ def _read_checkpoint(path: Path) -> State:
 
 
 def _text_of(path: Path) -> str:
-    """How a file of text begins, in one line; empty for a file that holds control characters, as weights do."""
+    """The beginning of a text file in one line; empty for a file with control characters, such as weights."""
     with path.open("rb") as file:
         start = file.read(500)
     if any(byte < 9 or 13 < byte < 32 for byte in start):
@@ -78,17 +76,16 @@ def _text_of(path: Path) -> str:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())[:120]
-    # the unpickler's own errors, such as an IndexError, speak of its stack and not of the file; some say nothing, or a number
-    tells = isinstance(error, RuntimeError | OSError | SafetensorError) and len(text) > 8
-    return text if tells else "it is empty, cut short or of another format"
+    # errors of the unpickler, such as an IndexError, describe its stack and not the file
+    useful = isinstance(error, RuntimeError | OSError | SafetensorError) and len(text) > 8
+    return text if useful else "it is empty, cut short or of another format"
 
 
 def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], *, where: str) -> None:
     """Load `state` into `network`, all of it and nothing else.
 
     Raises:
-        ModelError: a key is missing or too many, a shape differs, or a weight is NaN or infinite;
-            the message names the first such key and `where` the weights came from.
+        ModelError: a key is missing or unknown, a shape differs, or a weight is not finite; names the key and `where` the weights came from.
     """
     expected = network.state_dict()
     for key, tensor in expected.items():
@@ -118,11 +115,11 @@ def write_weights(
     std: Sequence[float] | None = IMAGENET_STD,
     half: bool = True,
 ) -> None:
-    """Write the weights of a plain network as safetensors that `repairkit.models.zoo.load` takes by itself; whole or not at all.
+    """Write the weights of a plain network as safetensors that `repairkit.models.zoo.load` can read alone; whole or not at all.
 
     Args:
         network: the architecture, not the `Classifier` around it.
-        path: where to; the suffix should be `.safetensors`.
+        path: where to write; the suffix should be `.safetensors`.
         architecture: torchvision's name.
         classes: class names, in the order of the logits.
         trained_on: the training data, in words.

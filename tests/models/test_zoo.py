@@ -325,8 +325,8 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
         ("err.pth", b"error: repository not found", r"err.pth cannot be read as a PyTorch checkpoint \(it is empty, cut short or of an"),
         ("float.pth", b"G1", "float.pth cannot be read as a PyTorch checkpoint"),
         ("memo.pth", b"h\x05", "memo.pth cannot be read as a PyTorch checkpoint"),
-        ("page.pth", b"\n<!DOCTYPE html>\n<html>", r"page.pth is text and no weights \('<!DOCTYPE html> <html>'\), such as a web page"),
-        ("pointer.bin", b"version https://git-lfs.github.com/spec/v1\n", r"pointer.bin is text and no weights .*; fetch the file itself"),
+        ("page.pth", b"\n<!DOCTYPE html>\n<html>", r"page.pth holds text and no weights \('<!DOCTYPE html> <html>'\)"),
+        ("pointer.bin", b"version https://git-lfs.github.com/spec/v1\n", r"pointer.bin holds text and no weights"),
     ],
 )
 def test_unreadable_files(tmp_path, name, content, message):

@@ -197,7 +197,7 @@ class FixedWidth(nn.Module):
 
 
 def test_a_network_that_cannot_be_cut_is_named_before_any_work():
-    with pytest.raises(ModelError, match=r"Torch-Pruning cannot take filters out of this FixedWidth \(.*--no-structural-pruning"):
+    with pytest.raises(ModelError, match=r"Torch-Pruning cannot remove filters of this FixedWidth \(.*--no-structural-pruning"):
         DependencyGraph(networks.randomised(FixedWidth()), networks.inputs(1))
 
 
