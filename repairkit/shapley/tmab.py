@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.shapley.certify import certify
 from repairkit.shapley.checkpoint import Arrays, Checkpoint, kept
 from repairkit.shapley.confidence import Moments, TwoLevelSequence
-from repairkit.shapley.game import Floats, Game, Progress
+from repairkit.shapley.game import Examples, Floats, Game, Progress
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.live_range import check_alive
 from repairkit.shapley.sampling import SCREEN_ROUND, Round
@@ -23,11 +22,11 @@ from repairkit.shapley.values import Attribution, Budget, decide, names
 from repairkit.shapley.workers import WorkerPool
 
 SCREEN_SHARE = 0.4
-"""Share of the budget that the screen may take when flips of all players cannot be afforded."""
+"""Most of the budget that the screen takes."""
 TOLERANCE = 0.2
-"""Of a guarantee, unless told otherwise."""
+"""Of a guarantee, by default."""
 AUDIT = 16
-"""Players drawn outside the candidates, as a check of the screen."""
+"""Players flipped outside the candidates, as a check of the screen."""
 
 
 def tmab(
@@ -39,50 +38,27 @@ def tmab(
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
-    """Estimate `(1 - min_live) E[V(S with i) - V(S without i)]`, where t ~ U[min_live, 1] and S holds each other player with probability t.
+    """Estimate `(1 - min_live) E[V(S with i) - V(S without i)]`: t ~ U[min_live, 1], S holds each other player with probability t.
 
-    1. *Screen*: gradients of the surrogate at random coalitions, a different one for every example;
-       their mean is a first-order estimate for every player.
-    2. *Flips*: exact changes of the score when a candidate changes side, all of them on the
-       same coalitions and examples. Candidates are the players of the sought end of the screen plus
-       an audit sample from all others, drawn with equal probability.
-    3. *Sequential halving* (Karnin et al. 2013): rounds of equal cost; after each the half of the
-       candidates that lies further from the sought end drops out, never below `top_k`. An audited
-       player that turns out extreme stays like any other, and one that dropped out comes back when
-       those that stayed fall behind it.
+    With min_live = 0 this is the Shapley value; otherwise it is truncated by size (the paper truncates by performance).
 
-    With `control` the gradient at the same coalition and example is a control variate of every flip:
-    the value is the mean gradient plus the mean of flip minus gradient. The mean gradient is that of
-    every second screen round, which has no say in who is a candidate, so that being picked for an
-    extreme screen does not carry over into the value. Made for smooth scores, which gradients follow.
+    1. *Screen*: gradients of the surrogate at random coalitions give a first-order estimate for every player.
+    2. *Flips*: exact changes of the score when a candidate changes side. Candidates are the sought end of the screen and an audit sample of
+       all others. All of them meet the same coalitions and examples.
+    3. *Sequential halving* (Karnin et al. 2013): rounds of equal cost. After each round the half further from the sought end drops out,
+       never below `top_k`. A player that dropped out comes back when others fall behind it.
 
-    Without `control` intervals are confidence sequences (`repairkit.shapley.confidence`) with the true range, for each player on
-    its own: they hold although how often a player is observed depends on what was observed. With `control` the
-    range of an observation is not known, and intervals are Student's with delta shared by the rounds: approximate, for many samples,
-    nearly normal means and players that do not come and go (`benchmarks/coverage_simulation.py` shows where they fall short). All are
-    conditional on the images. With min_live = 0 the estimand is the Shapley value; min_live > 0 is truncation by size (the paper truncates by performance).
+    With `control` the gradient at the same coalition and example is a control variate of every flip. The value is then the mean gradient plus
+    the mean of flip minus gradient.
 
-    With `guarantee` both ends are sought, and what is said of them is wrong with that probability at most
-    (`repairkit.shapley.guarantee`, docs/guarantee.md). Confidence sequences take the place of steps 2 and 3
-    (`repairkit.shapley.certify`). Gradients are then for the screen alone: as control variates they would give
-    observations of unknown range. Half-widths reach from the value to the further end of its interval; all of them hold at
-    once. `decided` says of each valued player that it is shown to be on its side of the k-th value of the sought end, or
-    on the wrong side of it by the tolerance at most.
-
-    Args:
-        game: what is played.
-        settings: budget, what is sought and how; the engine's name is not looked at.
-        ids: names of the players.
-        workers: processes that play rounds; any number gives the same bits.
-        checkpoint: where the state is saved between rounds, and taken up again if it is there.
-        progress: told after every round.
+    Intervals are conditional on the images. Without `control` they are confidence sequences with the true range: they hold however often a
+    player is observed. With `control` the range is not known; they are Student's and approximate (`benchmarks/coverage_simulation.py`). With
+    `guarantee` both ends are sought (`repairkit.shapley.certify`, docs/guarantee.md).
 
     Raises:
-        BudgetError: the budget does not pay one screen round and one pair of flips in each round, or
-            with `guarantee` one round of 16 pairs.
-        GameError: the live range is empty: no gradient and no flip differs from 0, as with a network dead on arrival.
-        UsageError: top, min_live, delta, candidates or tolerance out of range, or tolerance without `guarantee`; with `guarantee`
-            top may be half of the players at most.
+        BudgetError: the budget does not pay the shortest run.
+        GameError: the live range is empty: no gradient and no flip differs from 0.
+        UsageError: a setting out of range.
 
     Example:
         >>> from repairkit.shapley.game import FunctionGame
@@ -91,100 +67,37 @@ def tmab(
         >>> [found.ids[i] for i in found.culprits()], found.value[1]
         (['player:1'], np.float64(-0.25))
     """
-    guarantee, control, min_live = settings.guarantee, settings.control, settings.min_live
     delta = 0.05 if settings.delta is None else settings.delta
-    sought = settings.sought(game, delta if guarantee is None else guarantee)
+    end = settings.sought(game, delta if settings.guarantee is None else settings.guarantee)
     _check(settings)
-    saved = _saved(checkpoint, game, settings, sought, delta)
-    if guarantee is not None:
-        settings = replace(settings, end=sought, tolerance=_tolerance(settings))
+    saved = _saved(checkpoint, game, settings, end, delta)
+    if settings.guarantee is not None:
+        settings = replace(settings, end=end, tolerance=_tolerance(settings))
         return certify(game, settings, ids=ids, workers=workers, checkpoint=checkpoint, saved=saved, progress=progress)
-    first, audited, sizes = _halving(game, settings)
-    flips = _flips_of_all_rounds(game, sizes, control=control)
-    check_budget(game, settings)
-    ledger = Budget(settings.budget)
-    most = min(SCREEN_SHARE * ledger.budget, ledger.budget - flips)
-    plan = _Schedule(settings, sought, first, audited, tuple(sizes), most)
-    intervals = None if control else TwoLevelSequence(game.n, game.marginal_range, delta=delta, valued=sizes[0])
-    play = _State(game, ledger, intervals)
+    state = _State(game, _schedule(game, settings, end, delta))
     if saved:
-        play.restore(saved)
+        state.restore(saved)
     with WorkerPool(game, workers) as pool, kept(checkpoint):
-        while play.phase <= len(sizes):
-            rounds = play.rounds(game, plan)
-            for each, observed in zip(rounds, pool.run(rounds), strict=True):
-                play.fold(each, observed, split=control)
-                if checkpoint is not None:
-                    checkpoint.offer(play.arrays())
-                if progress is not None:
-                    progress("flips" if play.phase else "screen", settings.budget - ledger.left, settings.budget)
-            if play.phase == 1:
-                check_alive(min_live, play.screen.mean, play.screen.variance, play.flips.mean, play.flips.variance)
-            play.next_phase()
-            if checkpoint is not None:
-                checkpoint.offer(play.arrays())
-    screen, fresh, moments = play.screen, play.fresh, play.flips
-    base = fresh.mean if control else np.zeros(game.n)
-    valued = moments.count > 0
-    value = np.where(valued, (1 - min_live) * (base + moments.mean), math.nan)
-    standard_error = np.hypot(moments.standard_error, fresh.standard_error if control else 0.0)
-
-    if intervals is None:
-        freedom = np.maximum(np.minimum(moments.count, fresh.count) - 1, 1)
-        known = np.where(standard_error > 0, standard_error, math.inf)  # equal observations say nothing of their spread
-        of_each, of_all = (stats.t.isf(share / len(sizes) / 2, freedom) * known for share in (delta, delta / sizes[0]))
-    else:
-        of_each, of_all = intervals.half_widths(moments.mean)
-
-    return Attribution(
-        ids=names(ids, game.n),
-        screen=(1 - min_live) * screen.mean,
-        value=value,
-        half_width=np.where(valued, (1 - min_live) * of_each, math.nan),
-        samples=moments.count,
-        decided=decide(value, (1 - min_live) * of_all, top_k=settings.top_k, end=sought),
-        harmful=game.harmful,
-        end=sought,
-        top_k=settings.top_k,
-        min_live=min_live,
-        delta=delta,
-        seed=settings.seed,
-        engine="tmab",
-        passes=ledger.spent,
-        standard_error=np.where(valued, (1 - min_live) * standard_error, math.nan),
-    )
+        _play(game, state, pool, checkpoint, progress)
+    return _attribution(game, state, names(ids, game.n))
 
 
 def check_budget(game: Game, settings: EngineSettings) -> None:
-    """Whether the budget pays `tmab` one screen round, two with `control`, and a pair of flips in each round of halving.
+    """Check that the budget pays one screen round, two with `control`, and a pair of flips in each round of halving.
 
     Raises:
-        BudgetError: it does not; says how many passes would.
+        BudgetError: it does not; the message names the least budget.
     """
-    flips = _flips_of_all_rounds(game, _halving(game, settings)[2], control=settings.control)
-    shortest = math.ceil((1 + settings.control) * SCREEN_ROUND * game.gradient_cost + flips)
-    if settings.budget < shortest:
+    flips = _shortest_flips(game, _halving(game, settings)[2], control=settings.control)
+    least = math.ceil((1 + settings.control) * SCREEN_ROUND * game.gradient_cost + flips)
+    if settings.budget < least:
         raise BudgetError(
-            f"the budget of {settings.budget:,.0f} image passes is too small: tmab needs at least {shortest:,.0f} here; give a larger --budget"
+            f"the budget of {settings.budget:,.0f} image passes is too small: tmab needs at least {least:,.0f} here; give a larger --budget"
         )
 
 
-def _halving(game: Game, settings: EngineSettings) -> tuple[int, int, list[int]]:
-    """How many the screen names, how many are audited, and how many are flipped in each round."""
-    top_k = settings.top_k
-    first = min(game.n, max(top_k, settings.candidates if settings.candidates is not None else 3 * top_k))
-    audited = min(AUDIT if settings.audit is None else settings.audit, game.n - first)
-    return first, audited, halving_sizes(first, audited, top_k)
-
-
-def _flips_of_all_rounds(game: Game, sizes: Sequence[int], *, control: bool) -> float:
-    """Image passes of a pair of flips in each round: the rounds cost the same, and the first must pay a pair of all its players."""
-    dearest = 1 + float(np.sort(game.flip_shares)[::-1][: sizes[0]].sum()) + game.gradient_cost * control
-    return len(sizes) * 2 * dearest
-
-
 def screen(game: Game, *, passes: float, seed: int = 0, min_live: float = 0.0, progress: Progress | None = None) -> Floats:
-    """The first step of `tmab` alone: a first-order estimate for every player, float64 (n,), by gradients that so many image passes pay.
+    """A first-order estimate for every player, float64 (n,), by the gradients that so many image passes pay.
 
     Example:
         >>> from repairkit.shapley.game import FunctionGame
@@ -201,49 +114,8 @@ def screen(game: Game, *, passes: float, seed: int = 0, min_live: float = 0.0, p
     return (1 - min_live) * moments.mean
 
 
-def _check(settings: EngineSettings) -> None:
-    candidates, audit = settings.candidates, settings.audit
-    if not 0 <= settings.min_live < 1:
-        raise UsageError(f"min_live must lie in [0, 1), got {settings.min_live}; it is the least share of filters that stays live")
-    if (audit is not None and audit < 0) or (candidates is not None and candidates < 1):
-        raise UsageError(f"candidates must be at least 1 and audit not negative, got {candidates} and {audit}")
-    if settings.control and settings.guarantee is not None:
-        raise UsageError(
-            "a guarantee needs observations of known range, which gradients as control variates do not leave; set control to False"
-        )
-    if settings.tolerance is not None and settings.guarantee is None:
-        raise UsageError(f"tolerance belongs to a guarantee, got {settings.tolerance} without one")
-
-
-def _tolerance(settings: EngineSettings) -> float:
-    return TOLERANCE if settings.tolerance is None else settings.tolerance
-
-
-def _saved(checkpoint: Checkpoint | None, game: Game, settings: EngineSettings, sought: End, delta: float) -> Arrays | None:
-    """The state that a run with the same settings left, if it left one."""
-    if checkpoint is None:
-        return None
-    configuration: dict[str, object] = {
-        "engine": "tmab",
-        "game": game.fingerprint(),
-        "players": game.n,
-        "budget": settings.budget,
-        "seed": settings.seed,
-        "top_k": settings.top_k,
-        "end": sought,
-        "min_live": settings.min_live,
-        "delta": delta,
-        "candidates": settings.candidates,
-        "audit": settings.audit,
-        "control": settings.control,
-    }
-    if settings.guarantee is not None:
-        configuration |= {"guarantee": settings.guarantee, "tolerance": _tolerance(settings)}
-    return checkpoint.begin(configuration)
-
-
 def halving_sizes(first: int, audited: int, top_k: int) -> list[int]:
-    """How many players are flipped in each round: all candidates and audited, then halves down to `top_k`.
+    """Players flipped in each round: candidates and audited players, then halves down to `top_k`.
 
     Example:
         >>> halving_sizes(120, 16, 40)
@@ -255,90 +127,148 @@ def halving_sizes(first: int, audited: int, top_k: int) -> list[int]:
     return sizes
 
 
+def _check(settings: EngineSettings) -> None:
+    candidates, audit = settings.candidates, settings.audit
+    if not 0 <= settings.min_live < 1:
+        raise UsageError(f"min_live must lie in [0, 1), got {settings.min_live}; it is the least share of filters that stays live")
+    if (audit is not None and audit < 0) or (candidates is not None and candidates < 1):
+        raise UsageError(f"candidates must be at least 1 and audit not negative, got {candidates} and {audit}")
+    if settings.control and settings.guarantee is not None:
+        raise UsageError("a guarantee needs observations of known range, which control variates do not leave; set control to False")
+    if settings.tolerance is not None and settings.guarantee is None:
+        raise UsageError(f"tolerance belongs to a guarantee, got {settings.tolerance} without one")
+
+
+def _tolerance(settings: EngineSettings) -> float:
+    return TOLERANCE if settings.tolerance is None else settings.tolerance
+
+
+def _saved(checkpoint: Checkpoint | None, game: Game, settings: EngineSettings, end: End, delta: float) -> Arrays | None:
+    """The state that a run with the same settings left; None where there is none."""
+    if checkpoint is None:
+        return None
+    names = ("budget", "seed", "top_k", "min_live", "candidates", "audit", "control")
+    configuration: dict[str, object] = {name: getattr(settings, name) for name in names}
+    configuration |= {"engine": "tmab", "game": game.fingerprint(), "players": game.n, "end": end, "delta": delta}
+    if settings.guarantee is not None:
+        configuration |= {"guarantee": settings.guarantee, "tolerance": _tolerance(settings)}
+    return checkpoint.begin(configuration)
+
+
 @dataclass(frozen=True)
 class _Schedule:
-    """What decides the rounds before any is played; `sizes` are of the halving, `most` the passes of the screen."""
+    """What decides the rounds before any is played."""
 
     settings: EngineSettings
-    sought: End
-    first: int
+    end: End
+    delta: float
+    candidates: int
     audited: int
-    sizes: tuple[int, ...]
-    most: float
+    sizes: tuple[int, ...]  # players flipped in each round of halving
+    screen_passes: float
+
+    @property
+    def sign(self) -> int:
+        """Turns the sought end into the low end."""
+        return 1 if self.end == "low" else -1
+
+
+def _halving(game: Game, settings: EngineSettings) -> tuple[int, int, list[int]]:
+    """Numbers of candidates and of audited players, and how many players each round flips."""
+    top_k = settings.top_k
+    first = min(game.n, max(top_k, settings.candidates if settings.candidates is not None else 3 * top_k))
+    audited = min(AUDIT if settings.audit is None else settings.audit, game.n - first)
+    return first, audited, halving_sizes(first, audited, top_k)
+
+
+def _shortest_flips(game: Game, sizes: Sequence[int], *, control: bool) -> float:
+    """Image passes of a pair of flips in each round; the rounds cost the same, and the first has most players."""
+    dearest = 1 + float(np.sort(game.flip_shares)[::-1][: sizes[0]].sum()) + game.gradient_cost * control
+    return len(sizes) * 2 * dearest
+
+
+def _schedule(game: Game, settings: EngineSettings, end: End, delta: float) -> _Schedule:
+    check_budget(game, settings)
+    candidates, audited, sizes = _halving(game, settings)
+    left = settings.budget - _shortest_flips(game, sizes, control=settings.control)
+    return _Schedule(settings, end, delta, candidates, audited, tuple(sizes), min(SCREEN_SHARE * settings.budget, left))
 
 
 class _State:
-    """A run under way: all that a checkpoint has to hold.
+    """A run under way: all that a checkpoint holds.
 
-    Attributes:
-        ledger: passes spent.
-        screen, fresh: gradients of the rounds that select, and of those that do not.
-        flips: exact marginals.
-        intervals: of their means; None where their range is not known.
-        phase: 0 for the screen, then 1 for the first round of halving, and so on.
-        done: rounds of the phase that are folded in.
-        players: who is flipped in the phase.
-        pairs: antithetic pairs that the phase pays; 0 before it has begun.
+    Phase 0 is the screen, phase 1 the first round of halving. `done` counts the rounds of the phase that are folded in, `pairs` the antithetic
+    pairs that the phase pays (0 before it begins). `screen` holds gradients that select, `fresh` gradients that do not select.
     """
 
-    def __init__(self, game: Game, ledger: Budget, intervals: TwoLevelSequence | None) -> None:
-        n, self.gradient_cost = game.n, game.gradient_cost
-        self.ledger, self.intervals = ledger, intervals
-        self.screen, self.fresh, self.flips = Moments(n), Moments(n), Moments(n)
+    def __init__(self, game: Game, schedule: _Schedule) -> None:
+        self.schedule, self.budget = schedule, Budget(schedule.settings.budget)
+        self.screen, self.fresh, self.flips = Moments(game.n), Moments(game.n), Moments(game.n)
         self.phase = self.done = self.pairs = 0
-        self.players: npt.NDArray[np.int64] = np.arange(n)
+        self.players: Examples = np.arange(game.n)
+        self.intervals = (
+            None
+            if schedule.settings.control
+            else TwoLevelSequence(game.n, game.marginal_range, delta=schedule.delta, valued=schedule.sizes[0])
+        )
 
-    def rounds(self, game: Game, plan: _Schedule) -> list[Round]:
+    def rounds(self, game: Game) -> list[Round]:
         """The rounds of this phase that are still to play."""
+        settings, sizes = self.schedule.settings, self.schedule.sizes
         if self.phase == 0:
-            # As many rounds of gradients as `most` passes pay in all, at least one of each kind.
-            count = max(1 + plan.settings.control, int(plan.most / (SCREEN_ROUND * game.gradient_cost)))
-            return [Round(plan.settings.seed, 0, index, SCREEN_ROUND, plan.settings.min_live) for index in range(self.done, count)]
+            count = max(1 + settings.control, int(self.schedule.screen_passes / (SCREEN_ROUND * game.gradient_cost)))
+            return [Round(settings.seed, 0, index, SCREEN_ROUND, settings.min_live) for index in range(self.done, count)]
         if not self.pairs:
-            self.players = self._contested(plan)
-            self._pay(game, plan)
+            self.players = self._candidates() if self.phase == 1 else self._most_extreme(sizes[self.phase - 1])
+            self._pay(game)
         step = SCREEN_ROUND // 2
-        sizes = [2 * min(step, self.pairs - start) for start in range(0, self.pairs, step)]
+        samples = [2 * min(step, self.pairs - start) for start in range(0, self.pairs, step)]
         return [
-            Round(plan.settings.seed, 1 + self.phase, index, size, plan.settings.min_live, self.players, plan.settings.control)
-            for index, size in list(enumerate(sizes))[self.done :]
+            Round(settings.seed, 1 + self.phase, index, size, settings.min_live, self.players, settings.control)
+            for index, size in list(enumerate(samples))[self.done :]
         ]
 
-    def _contested(self, plan: _Schedule) -> npt.NDArray[np.int64]:
-        """Who is flipped in this phase: first by the screen, then by what flips have shown."""
-        sign = 1 if plan.sought == "low" else -1
-        if self.phase == 1:
-            order = np.argsort(sign * self.screen.mean, kind="stable")
-            others = np.random.default_rng([plan.settings.seed, 1]).permutation(order[plan.first :])[: plan.audited]
-            return np.sort(np.concatenate([order[: plan.first], others])).astype(np.int64)
-        seen = np.flatnonzero(self.flips.count)
-        estimate = self.flips.mean[seen] + (self.fresh.mean[seen] if plan.settings.control else 0.0)
-        return np.sort(seen[np.argsort(sign * estimate, kind="stable")[: plan.sizes[self.phase - 1]]])
+    def _candidates(self) -> Examples:
+        """The sought end of the screen, and audited players drawn from all others with equal probability."""
+        first = self.schedule.candidates
+        order = np.argsort(self.schedule.sign * self.screen.mean, kind="stable")
+        others = np.random.default_rng([self.schedule.settings.seed, 1]).permutation(order[first:])[: self.schedule.audited]
+        return np.sort(np.concatenate([order[:first], others])).astype(np.int64)
 
-    def _pay(self, game: Game, plan: _Schedule) -> None:
-        """Spend this phase's share of what is left on pairs of flips (and their gradients, with `control`)."""
-        passes = self.ledger.left / (len(plan.sizes) + 1 - self.phase)
-        cost = game.flip_cost(self.players) + game.gradient_cost * plan.settings.control
-        self.pairs = int((passes + 1e-6) // (2 * cost))
+    def _most_extreme(self, count: int) -> Examples:
+        """So many players of the sought end among all that were flipped; a player that dropped out may come back."""
+        flipped = np.flatnonzero(self.flips.count)
+        estimate = self.flips.mean[flipped] + (self.fresh.mean[flipped] if self.schedule.settings.control else 0.0)
+        return np.sort(flipped[np.argsort(self.schedule.sign * estimate, kind="stable")[:count]])
+
+    def _pay(self, game: Game) -> None:
+        """Spend this phase's share of the budget on pairs of flips, with their gradients where they are control variates."""
+        passes = self.budget.left / (len(self.schedule.sizes) + 1 - self.phase)
+        cost = 2 * (game.flip_cost(self.players) + game.gradient_cost * self.schedule.settings.control)
+        self.pairs = int((passes + 1e-6) // cost)
         if self.pairs < 1:
             raise BudgetError(
-                f"{passes:,.0f} image passes are left for {len(self.players)} candidates, one pair of flips costs {2 * cost:,.0f}; give a larger --budget"
+                f"{passes:,.0f} image passes are left for {len(self.players)} candidates, one pair of flips costs {cost:,.0f}; give a larger --budget"
             )
-        self.ledger.spend("flips", 2 * cost * self.pairs)
+        self.budget.spend("flips", cost * self.pairs)
 
-    def fold(self, each: Round, observed: Floats, *, split: bool) -> None:
+    def fold(self, game: Game, task: Round, observed: Floats) -> None:
         """Fold in what one round observed; rounds come in order."""
-        if each.players is None:
-            self.ledger.spend("screen", self.gradient_cost * each.size)
-            (self.fresh if split and each.index % 2 else self.screen).add(observed, self.players)
+        if task.players is None:
+            self.budget.spend("screen", game.gradient_cost * task.size)
+            # Gradients that select do not enter the values: a player picked for an extreme screen would keep that extreme.
+            (self.fresh if self.schedule.settings.control and task.index % 2 else self.screen).add(observed, self.players)
         else:
-            self.flips.add(observed, each.players)
+            self.flips.add(observed, task.players)
             if self.intervals is not None:
-                self.intervals.add(observed, each.players)
+                self.intervals.add(observed, task.players)
         self.done += 1
 
     def next_phase(self) -> None:
-        """The rounds of this phase are all folded in."""
+        """All rounds of this phase are folded in."""
+        if self.phase == 1:
+            observed = (moments for kind in (self.screen, self.flips) for moments in (kind.mean, kind.variance))
+            check_alive(self.schedule.settings.min_live, *observed)
         self.phase, self.done, self.pairs = self.phase + 1, 0, 0
 
     def arrays(self) -> Arrays:
@@ -349,16 +279,69 @@ class _State:
             **self.flips.arrays("flips"),
             **(self.intervals.arrays() if self.intervals else {}),
             "players": self.players,
-            "spent": np.array([self.ledger.spent.get(part, 0.0) for part in ("screen", "flips")]),
+            "spent": self.budget.array(("screen", "flips")),
             "at": np.array([self.phase, self.done, self.pairs]),
         }
 
     def restore(self, arrays: Arrays) -> None:
-        """Take up a saved state."""
+        """Continue from a saved state."""
         for name, moments in (("screen", self.screen), ("fresh", self.fresh), ("flips", self.flips)):
             moments.restore(arrays, name)
         if self.intervals is not None:
             self.intervals.restore(arrays)
         self.players = arrays["players"]
         self.phase, self.done, self.pairs = (int(number) for number in arrays["at"])
-        self.ledger.spent = {part: float(passes) for part, passes in zip(("screen", "flips"), arrays["spent"], strict=True) if passes}
+        self.budget.restore(("screen", "flips"), arrays["spent"])
+
+
+def _play(game: Game, state: _State, pool: WorkerPool, checkpoint: Checkpoint | None, progress: Progress | None) -> None:
+    """Screen, then rounds of halving."""
+    budget = state.budget
+    while state.phase <= len(state.schedule.sizes):
+        rounds = state.rounds(game)
+        for task, observed in zip(rounds, pool.run(rounds), strict=True):
+            state.fold(game, task, observed)
+            if checkpoint is not None:
+                checkpoint.offer(state.arrays())
+            if progress is not None:
+                progress("flips" if state.phase else "screen", budget.budget - budget.left, budget.budget)
+        state.next_phase()
+        if checkpoint is not None:
+            checkpoint.offer(state.arrays())
+
+
+def _half_widths(state: _State, standard_error: Floats) -> tuple[Floats, Floats]:
+    """Half-widths of intervals that hold for one player, and for all valued players at once."""
+    if state.intervals is not None:
+        return state.intervals.half_widths(state.flips.mean)
+    delta, sizes = state.schedule.delta, state.schedule.sizes
+    freedom = np.maximum(np.minimum(state.flips.count, state.fresh.count) - 1, 1)
+    known = np.where(standard_error > 0, standard_error, math.inf)  # equal observations say nothing of their spread
+    one, together = (stats.t.isf(share / len(sizes) / 2, freedom) * known for share in (delta, delta / sizes[0]))
+    return one, together
+
+
+def _attribution(game: Game, state: _State, ids: tuple[str, ...]) -> Attribution:
+    settings, flips, fresh = state.schedule.settings, state.flips, state.fresh
+    span, valued = 1 - settings.min_live, flips.count > 0
+    base = fresh.mean if settings.control else np.zeros(game.n)
+    value = np.where(valued, span * (base + flips.mean), math.nan)
+    standard_error = np.hypot(flips.standard_error, fresh.standard_error if settings.control else 0.0)
+    half_width, together = _half_widths(state, standard_error)
+    return Attribution(
+        ids=ids,
+        screen=span * state.screen.mean,
+        value=value,
+        half_width=np.where(valued, span * half_width, math.nan),
+        samples=flips.count,
+        decided=decide(value, span * together, top_k=settings.top_k, end=state.schedule.end),
+        harmful=game.harmful,
+        end=state.schedule.end,
+        top_k=settings.top_k,
+        min_live=settings.min_live,
+        delta=state.schedule.delta,
+        seed=settings.seed,
+        engine="tmab",
+        passes=state.budget.spent,
+        standard_error=np.where(valued, span * standard_error, math.nan),
+    )

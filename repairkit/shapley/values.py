@@ -28,11 +28,11 @@ class Budget:
     """A budget in image passes and what it was spent on; it cannot be overdrawn.
 
     Example:
-        >>> ledger = Budget(10)
-        >>> ledger.spend("screen", 6)
-        >>> ledger.left, ledger.spent
+        >>> budget = Budget(10)
+        >>> budget.spend("screen", 6)
+        >>> budget.left, budget.spent
         (4.0, {'screen': 6.0})
-        >>> ledger.spend("flips", 5)
+        >>> budget.spend("flips", 5)
         Traceback (most recent call last):
         repairkit.errors.BudgetError: flips would need 5 image passes, 4 of 10 are left; give a larger --budget
     """
@@ -46,21 +46,25 @@ class Budget:
         """Passes that may still be spent."""
         return self.budget - sum(self.spent.values())
 
-    def affords(self, passes: float) -> bool:
-        """Whether that many passes are left."""
-        return passes <= self.left + 1e-6
-
     def spend(self, part: str, passes: float) -> None:
         """Book passes before they are made.
 
         Raises:
             BudgetError: more than what is left.
         """
-        if not self.affords(passes):
+        if passes > self.left + 1e-6:
             raise BudgetError(
                 f"{part} would need {passes:.6g} image passes, {self.left:.6g} of {self.budget:.6g} are left; give a larger --budget"
             )
         self.spent[part] = self.spent.get(part, 0.0) + passes
+
+    def array(self, parts: Sequence[str]) -> Floats:
+        """What was spent on these parts, for a checkpoint."""
+        return np.array([self.spent.get(part, 0.0) for part in parts])
+
+    def restore(self, parts: Sequence[str], spent: Floats) -> None:
+        """Continue from what `array` gave."""
+        self.spent = {part: float(passes) for part, passes in zip(parts, spent, strict=True) if passes}
 
 
 @dataclass(frozen=True, kw_only=True)
