@@ -11,19 +11,15 @@ from repairkit.objectives.base import CorrectnessObjective, Weights
 
 
 class AttackSuccess(CorrectnessObjective):
-    """Share of adversarial images on which the adversary gets the class it wants, each weighing 1 / N; score in 0 .. 1.
+    """Share of adversarial images that get the adversary's target, each weighing 1 / N; score in 0 .. 1.
 
-    The label of an image is the adversary's target, not what it shows (`repairkit.attacks.generate.Attacked.toward_targets`).
-    Filters with positive values help the attack: they are harmful. Clean accuracy needs some of them, too;
-    `AttackSuccess().on(adversarial) - Accuracy().on(clean)` ranks better for a repair.
+    The label of an image is the target, not what the image shows. Filters with positive values help the attack: they are harmful. Clean accuracy
+    needs some of them, so that `AttackSuccess().on(adversarial) - Accuracy().on(clean)` ranks better for a repair.
 
     Source: the vulnerability metric of Ghorbani & Zou 2020, section 4; the difference to clean accuracy is ours.
 
     Example:
-        >>> import torch
         >>> from repairkit.objectives import Accuracy
-        >>> AttackSuccess().score(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
-        tensor([1., 0.])
         >>> faces = LabelledImages(pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]),
         ...     groups=np.array(["a", "b"]), classes=("no", "yes"), name="tiny")
         >>> (AttackSuccess().on(faces) - Accuracy().on(faces)).harmful

@@ -21,16 +21,11 @@ Weights = npt.NDArray[np.float64]
 
 
 class Objective(ABC):
-    """A metric of one set of images; it has no state and knows no network.
-
-    Class attributes:
-        harmful: sign of the Shapley values of harmful filters. -1 where a high score is good: a filter with a negative value lowers it.
-            +1 where a high score is bad (a loss, a gap, an attack).
-        bounds: least and greatest score of an example.
-    """
+    """A metric of one set of images; it has no state and knows no network."""
 
     harmful: Literal[-1, 1] = -1
-    bounds: tuple[float, float] = (0.0, 1.0)
+    """Sign of the Shapley values of harmful filters: -1 where a high score is good, 1 where it is bad (a loss, a gap, an attack)."""
+    bounds: tuple[float, float] = (0.0, 1.0)  # least and greatest score of an example
 
     @abstractmethod
     def weights(self, images: LabelledImages) -> Weights:
@@ -42,7 +37,7 @@ class Objective(ABC):
 
     @abstractmethod
     def surrogate(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """A differentiable stand-in for `score` in the same units; float (k,)."""
+        """A differentiable approximation of `score` in the same units; float (k,)."""
 
     def on(self, images: LabelledImages) -> ObjectiveSum:
         """This objective on these images, to be added to others."""
@@ -70,8 +65,8 @@ class CorrectnessObjective(Objective):
 class Probability(Objective):
     """The surrogate of a correctness objective as its score: with two classes the mean probability of the label.
 
-    Accuracy changes for few images when one filter is frozen, so that its values need hundreds of times the samples. Values are in
-    units of probability, not of accuracy.
+    Freezing one filter changes the accuracy of few images, so that values of accuracy need hundreds of times the samples. Values are in units of
+    probability.
 
     Example:
         >>> from repairkit.objectives import Accuracy
@@ -102,9 +97,9 @@ class Probability(Objective):
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """The label's logit minus the greatest other logit, float (k,)."""
-    own = logits.gather(1, labels[:, None])
+    label_logits = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], float("-inf"))
-    return own[:, 0] - others.amax(dim=1)
+    return label_logits[:, 0] - others.amax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -118,19 +113,19 @@ class Term:
 
 @dataclass(frozen=True)
 class ObjectiveSum:
-    """The score of a coalition: a weighted sum of objectives, each on its own images.
+    """The score of a coalition: a weighted sum of objectives, each on its images, whose examples are numbered through.
 
-    The examples of all terms are numbered through. `scale`, the sum of the absolute weights, is 1 for a recall and 2 for a recall plus an
-    accuracy or for a gap of recalls. Examples are sampled in proportion to |weight| and carry its sign.
+    `scale` is the sum of the absolute weights: 1 for a recall, 2 for a recall plus an accuracy and for a gap of recalls. Examples are sampled in
+    proportion to |weight| and carry its sign.
 
     Example:
         >>> from repairkit.objectives import Accuracy
         >>> faces = LabelledImages(pixels=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 1]),
         ...     groups=np.array(["a", "b"]), classes=("no", "yes"), name="tiny")
-        >>> both = Accuracy().on(faces) + 2 * Accuracy().on(faces)
-        >>> both.scale, both.weights.tolist()
+        >>> objective = Accuracy().on(faces) + 2 * Accuracy().on(faces)
+        >>> objective.scale, objective.weights.tolist()
         (3.0, [0.5, 0.5, 1.0, 1.0])
-        >>> both
+        >>> objective
         Accuracy() on tiny + 2 * Accuracy() on tiny
     """
 
@@ -174,15 +169,11 @@ class ObjectiveSum:
 
     @property
     def harmful(self) -> Literal[-1, 1]:
-        """Sign of the values of harmful filters.
-
-        Raises:
-            UsageError: the terms disagree, as in accuracy plus log loss.
-        """
+        """Sign of the values of harmful filters; `UsageError` where the terms disagree, as in accuracy plus log loss."""
         signs = {int(np.sign(term.factor)) * term.objective.harmful for term in self.terms if term.factor}
         if len(signs) > 1:
             raise UsageError(
-                f"{self!r} adds a score where high is good to one where high is bad, so no sign of a value is harmful; subtract one from the other"
+                f"{self!r} adds a score where high is good to one where high is bad, so that no sign of a value is harmful; subtract one from the other"
             )
         return -1 if signs.pop() < 0 else 1
 

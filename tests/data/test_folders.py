@@ -1,4 +1,3 @@
-import os
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -6,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shared_data import DATA, needs
 
 from repairkit.data import folders as imagenet
-from repairkit.data.classes import find_class, imagenet_classes, relabel
+from repairkit.data.classes import find_class, imagenet_classes
 from repairkit.data.decoding import Crop
 from repairkit.errors import DataError, DataWarning, UsageError
 
-DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-real = pytest.mark.skipif(not (DATA / "tiny-imagenet-20").is_dir(), reason="no shared data on this machine")
 SYNSETS = ("n01443537", "n02056570", "n02125311")
 
 
@@ -192,22 +190,6 @@ def test_neither_layout(root, made):
     assert "\n" not in str(caught.value)
 
 
-def test_an_image_that_cannot_be_read_is_named(root):
-    for synset in SYNSETS:
-        draw(root / synset / "1.png")
-    (root / SYNSETS[1] / "2.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"ImageNet: cannot decode the image .*n02056570/2.png"):
-        load(root)
-
-
-def test_grey_palette_and_cmyk_images_become_rgb(root):
-    for name, mode, value in (("a", "L", 90), ("b", "P", 0), ("c", "CMYK", (0, 0, 0, 165))):
-        draw(root / name / ("1.jpg" if mode == "CMYK" else "1.png"), value, mode)
-    images = load(root)
-    assert images.pixels.shape == (3, 8, 8, 3)
-    assert images.pixels[0, 4, 4].tolist() == [90, 90, 90]
-
-
 @pytest.mark.parametrize(
     ("per_class", "kept"), [(1, ["00"]), (2, ["00", "09"]), (4, ["00", "03", "06", "09"]), (50, [f"{i:02}" for i in range(10)])]
 )
@@ -243,13 +225,6 @@ def test_a_part_of_the_classes_in_the_network_s_order(root):
         load(root, classes=imagenet_classes())
 
 
-def test_relabel_keeps_what_fits_already(root):
-    for name in ("a", "b"):
-        draw(root / name / "1.png")
-    images = load(root)
-    assert relabel(images, ("a", "b")) is images
-
-
 @pytest.mark.parametrize(
     ("name", "near"),
     [("zebre", "zebra"), ("police wagon", "police van"), ("king penguins", "king penguin"), ("shark", "great white shark")],
@@ -269,7 +244,7 @@ def test_find_class():
         find_class("x", ("a", "b"))
 
 
-@real
+@needs("tiny-imagenet-20")
 def test_the_twenty_classes_of_the_shared_data(tmp_path):
     root = DATA / "tiny-imagenet-20"
     images = imagenet.load(root, size=16, parts=("train", "val"), cache=tmp_path)
@@ -283,7 +258,7 @@ def test_the_twenty_classes_of_the_shared_data(tmp_path):
     assert len(imagenet.load(root, size=16, per_class=2, cache=tmp_path)) == 40
 
 
-@real
+@needs("imagenet-1000")
 def test_the_thousand_classes_of_the_shared_data(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

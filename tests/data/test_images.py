@@ -91,17 +91,15 @@ def test_names():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pixels": PIXELS[:0]}, "expected at least one image, found none; check the data folder"),
-        ({"pixels": PIXELS.astype(np.float32)}, r"expected uint8 pixels .*, got float32 \(5, 6, 4, 3\)"),
-        ({"pixels": PIXELS[..., 0]}, r"got uint8 \(5, 6, 4\)"),
+        ({"pixels": PIXELS[:0]}, "expected at least one image, found none"),
+        ({"pixels": PIXELS.astype(np.float32)}, r"got float32 \(5, 6, 4, 3\)"),
         ({"pixels": PIXELS[..., :2]}, r"got uint8 \(5, 6, 4, 2\)"),
         ({"labels": np.array([0, 1])}, "5 images but 2 labels and 5 groups"),
         ({"groups": np.array(["a"])}, "5 images but 5 labels and 1 groups"),
-        ({"labels": np.array([0, 1, 3, 0, 1])}, r"label 3 of 2.png is outside the 3 classes \('x', 'y', 'z'\); correct the label"),
+        ({"labels": np.array([0, 1, 3, 0, 1])}, r"label 3 of 2.png is outside the 3 classes \('x', 'y', 'z'\)"),
         ({"labels": np.array([0, -1, 3, 0, 1])}, "label -1 of 1.png is outside"),
         ({"labels": np.array([0, 1, 1, 7, 1]), "sources": ()}, "label 7 of image 3 is outside"),
-        ({"sources": ("one.png",)}, "5 images but 1 sources, 0 hashes and 0 origins; give one for each image or none"),
-        ({"origins": np.array(["a", "b"])}, "5 images but 5 sources, 0 hashes and 2 origins"),
+        ({"sources": ("one.png",)}, "5 images but 1 sources, 0 hashes and 0 origins"),
         ({"hashes": np.array(["a", "b"])}, "5 images but 5 sources, 2 hashes and 0 origins"),
     ],
 )
@@ -109,8 +107,3 @@ def test_what_does_not_fit(changes, message):
     with pytest.raises(DataError, match=f"^tiny: .*{message}") as error:
         images(**changes)
     assert "\n" not in str(error.value)
-
-
-def test_an_empty_subset_is_an_error():
-    with pytest.raises(DataError, match="nothing: expected at least one image"):
-        images().subset([], name="nothing")

@@ -66,12 +66,6 @@ def test_a_manifest_is_read_by_the_model_s_classes(folder):
         loaders.load(str(folder / "list.csv"), size=8, classes=("only",))
 
 
-def test_crop_reaches_the_loader(folder):
-    Image.fromarray(np.repeat(np.arange(40, dtype=np.uint8), 40).reshape(40, 40)).convert("RGB").save(folder / "a.png")
-    top, bottom = (loaders.load(str(folder / "list.csv"), size=8, crop=Crop(0.25, height)).pixels[0].mean() for height in (0.0, 1.0))
-    assert top < 10 < 30 < bottom
-
-
 def test_a_file_is_known_again_under_another_crop_and_size(folder):
     one, other = (loaders.load(str(folder / "list.csv"), size=size, crop=Crop(share, 0.5)) for size, share in ((8, 0.9), (10, 0.5)))
     assert not set(one.hashes) & set(other.hashes)

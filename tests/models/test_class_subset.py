@@ -1,4 +1,3 @@
-import os
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from command_line import call, one_error
 from networks import randomised
 from PIL import Image
+from shared_data import DATA, needs
 
 from repairkit.cli import loading
 from repairkit.cli.loading import load_network_and_images
@@ -20,7 +20,6 @@ from repairkit.models.training_loop import measure
 from repairkit.network.filters import ConvFilters
 from repairkit.network.weights import hash_state, write_weights
 
-DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CLASSES = ("goldfish", "zebra", "Granny Smith", "tench", "lemon")
 
 
@@ -66,7 +65,7 @@ def test_classes_that_it_does_not_have_are_named(tmp_path):
 
 
 @pytest.mark.extended
-@pytest.mark.skipif(not (DATA / "weights").is_dir(), reason="no shared data on this machine")
+@needs("weights")
 def test_an_imagenet_network_tells_twenty_of_its_classes_apart(tmp_path):
     images = imagenet.load(DATA / "tiny-imagenet-20", size=224, per_class=5, cache=tmp_path)
     whole = zoo.load("squeezenet1_1", weights=DATA / "weights" / "squeezenet1_1_imagenet.safetensors", classes=imagenet_classes())

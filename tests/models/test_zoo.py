@@ -1,12 +1,11 @@
 import json
-import os
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from shared_data import DATA, needs
 from torchvision.models import resnet18, squeezenet1_0, squeezenet1_1
 
 from repairkit.data import folders as imagenet
@@ -17,8 +16,6 @@ from repairkit.models.training_loop import measure
 from repairkit.network.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, check_logits
 from repairkit.network.filters import ConvFilters
 from repairkit.network.weights import hash_state, write_weights
-
-DATA = Path(os.environ.get("REPAIRKIT_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 
 @pytest.fixture(autouse=True)
@@ -207,7 +204,7 @@ def test_the_default_of_the_published_weights_comes_first(torch_cache):
 
 
 @pytest.mark.extended
-@pytest.mark.skipif(not (DATA / "weights").is_dir(), reason="no shared data on this machine")
+@needs("weights")
 def test_shared_weights_recognise_shared_images(tmp_path):
     def accuracy(name, file, images, **options):
         model = zoo.load(name, weights=DATA / "weights" / file, classes=images.classes, **options)

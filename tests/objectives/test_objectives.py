@@ -75,11 +75,6 @@ def test_the_surrogate_is_smooth_and_in_the_units_of_the_score(objective):
             assert float(difference.min()) >= 0  # unclipped
 
 
-def test_for_two_classes_the_surrogate_is_the_probability_of_the_label():
-    probability = torch.softmax(LOGITS[:, :2], dim=1)[torch.arange(8), LABELS % 2]
-    torch.testing.assert_close(Accuracy().surrogate(LOGITS[:, :2], LABELS % 2), probability)
-
-
 def test_a_tie_goes_to_the_first_class_as_argmax_does():
     logits = torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0]])
     assert Accuracy().score(logits, torch.tensor([0, 1])).tolist() == [1, 1]
@@ -111,52 +106,38 @@ def test_small_groups_count_as_much_as_large_ones():
     ids=repr,
 )
 def test_which_sign_of_a_value_is_harmful(objective, expected):
-    worth = objective.on(labelled(6))
-    assert worth.harmful == expected
-    assert (-1 * worth).harmful == -expected
+    total = objective.on(labelled(6))
+    assert total.harmful == expected
+    assert (-1 * total).harmful == -expected
     assert (Accuracy().on(labelled(6)) - 0.5 * LogLoss().on(labelled(6))).harmful == -1
 
 
-def test_what_is_good_plus_what_is_bad_has_no_harmful_sign():
-    worth = Accuracy().on(labelled(6)) + LogLoss().on(labelled(6))
-    with pytest.raises(UsageError, match="no sign of a value is harmful"):
-        _ = worth.harmful
-
-
 @pytest.mark.parametrize("wrap", [lambda objective: objective, Probability], ids=["hard", "smooth"])
-def test_attack_success_minus_clean_accuracy_is_one_worth(wrap):
+def test_attack_success_minus_clean_accuracy_is_one_objective(wrap):
     """Label of an adversarial image: the target. A filter that helps the attack or hurts clean images has a positive value."""
     attacked, clean = labelled(6, name="attacked"), labelled(4, seed=1, name="clean")
-    worth = wrap(AttackSuccess()).on(attacked) - wrap(Accuracy()).on(clean)
-    assert worth.harmful == 1
-    assert worth.bounds == (0.0, 1.0)
-    assert worth.scale == pytest.approx(2)
-    np.testing.assert_allclose(worth.weights, [1 / 6] * 6 + [-1 / 4] * 4)
+    objective = wrap(AttackSuccess()).on(attacked) - wrap(Accuracy()).on(clean)
+    assert objective.harmful == 1
+    assert objective.bounds == (0.0, 1.0)
+    assert objective.scale == pytest.approx(2)
+    np.testing.assert_allclose(objective.weights, [1 / 6] * 6 + [-1 / 4] * 4)
     with pytest.raises(UsageError, match="no sign of a value is harmful"):
         _ = (wrap(AttackSuccess()).on(attacked) + wrap(Accuracy()).on(clean)).harmful
 
 
-def test_other_classes_have_no_say_in_a_class_recall():
-    images = labelled(8, seed=2)
-    weights = ClassRecall(1).weights(images)
-    assert weights[images.labels == 1].sum() == pytest.approx(1)
-    assert not weights[images.labels == 0].any()
-    assert 0 < (images.labels == 0).sum() < 8
-
-
 def test_weighted_sums_add_and_keep_natural_units():
     target, source = labelled(6, name="target"), labelled(9, seed=1, name="source")
-    worth = SubgroupRecall().on(target) + 2 * Accuracy().on(source) - 0.5 * LogLoss(floor=0.01).on(target)
-    assert len(worth) == 21
-    assert worth.offsets.tolist() == [0, 6, 15, 21]
+    objective = SubgroupRecall().on(target) + 2 * Accuracy().on(source) - 0.5 * LogLoss(floor=0.01).on(target)
+    assert len(objective) == 21
+    assert objective.offsets.tolist() == [0, 6, 15, 21]
     expected = np.concatenate([SubgroupRecall().weights(target), 2 * np.full(9, 1 / 9), -0.5 * np.full(6, 1 / 6)])
-    np.testing.assert_allclose(worth.weights, expected)
-    assert worth.scale == pytest.approx(3.5)
-    assert worth.bounds == (0.0, -np.log(0.01))
-    assert repr(worth) == "SubgroupRecall() on target + 2 * Accuracy() on source + -0.5 * LogLoss(floor=0.01) on target"
+    np.testing.assert_allclose(objective.weights, expected)
+    assert objective.scale == pytest.approx(3.5)
+    assert objective.bounds == (0.0, -np.log(0.01))
+    assert repr(objective) == "SubgroupRecall() on target + 2 * Accuracy() on source + -0.5 * LogLoss(floor=0.01) on target"
 
 
-def test_a_worth_without_weight_is_refused():
+def test_an_objective_without_weight_is_refused():
     with pytest.raises(UsageError, match="every factor is 0"):
         _ = 0 * Accuracy().on(labelled(3))
 
