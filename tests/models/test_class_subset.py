@@ -57,10 +57,7 @@ def test_its_logits_are_the_columns_of_these_classes(tmp_path, architecture, aux
 
 
 def test_classes_that_it_does_not_have_are_named(tmp_path):
-    message = (
-        r"it lacks 2 of them: zebre, moon \(no class is called 'zebre'; did you mean zebra\? .*\); name the classes as the network does"
-    )
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, match=r"lacks 2 of them: zebre, moon .*did you mean zebra"):
         restrict_classes(saved("squeezenet1_1", tmp_path), ("lemon", "zebre", "moon"))
 
 
@@ -94,23 +91,11 @@ def test_a_network_is_asked_about_the_classes_of_the_folder_alone(tmp_path):
     narrow, images = load(narrow=True)
     assert narrow.classifier.classes == images.classes == ("tench", "zebra")
     assert images.labels.tolist() == [0, 0, 1, 1]
+    with pytest.raises(UsageError, match="--restrict-classes goes with --data-root"):
+        load_network_and_images("squeezenet1_1", weights=None, data_root=None, size=32, device="cpu", narrow=True, **given)
     batch = images.batch(np.arange(4))
     with torch.inference_mode():
         torch.testing.assert_close(narrow.classifier(batch), whole.classifier(batch)[:, [3, 1]], rtol=1e-4, atol=1e-5)
-
-
-def test_weights_of_imagenet_are_narrowed_to_a_folder_of_some_of_its_classes(tmp_path):
-    weights = tmp_path / "bare.pt"
-    torch.save(randomised(zoo.build("squeezenet1_1", 1000), 0).state_dict(), weights)
-    folder = folder_of(tmp_path / "images", "tench", "zebra")
-    given = dict.fromkeys(("parts", "per_class", "mean", "std"))
-    narrow, images = load_network_and_images(
-        "squeezenet1_1", weights=weights, data_root=folder, size=32, device="cpu", narrow=True, **given
-    )
-    assert narrow.classifier.classes == images.classes == ("tench", "zebra")
-    assert "Narrowed to 2 of its 1000 classes" in narrow.provenance.replace(",", "")
-    with pytest.raises(UsageError, match="--restrict-classes goes with --data-root"):
-        load_network_and_images("squeezenet1_1", weights=None, data_root=None, size=32, device="cpu", narrow=True, **given)
 
 
 RECIPE = """

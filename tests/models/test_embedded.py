@@ -22,27 +22,22 @@ def first(tmp_path_factory):
         patch.setenv("REPAIRKIT_CACHE", str(folder))
         patch.setenv("TORCH_HOME", str(folder))
         patch.setattr(embedded, "EPOCHS_OF_SLOW_LEARNERS", EPOCHS)
-        told = []
-        model = embedded.load(**SMALL, progress=lambda *now: told.append(now))
-        yield model, told, folder
+        calls = []
+        model = embedded.load(**SMALL, progress=lambda *now: calls.append(now))
+        yield model, calls, folder
 
 
 def test_it_reads_digits_that_it_was_not_fitted_on(first):
-    model, told, _ = first
-    assert [step for step, _, epoch in told if epoch is None] == list(range(1, EPOCHS * 18 + 1))
+    model, calls, _ = first
+    assert [step for step, _, epoch in calls if epoch is None] == list(range(1, EPOCHS * 18 + 1))
     assert model.classifier.classes == digits.CLASSES
+    assert model.stand_in
+    assert "not on ImageNet" in model.provenance
     held_out = digits.held_out_digits(size=32).subset(np.arange(300))
     assert measure(model.classifier, held_out)[0] > 0.5
     check_unseen(model.weights, held_out=held_out)
     with pytest.raises(DataError, match="600 of the 600 training images are among"):
         check_unseen(model.weights, training=digits.training_digits(size=32))
-
-
-def test_it_says_plainly_that_it_is_no_imagenet_network(first):
-    model, *_ = first
-    assert model.stand_in
-    assert "Embedded default for mobilenet_v3_small" in model.provenance
-    assert "handwritten digits and not on ImageNet" in model.provenance
 
 
 def test_it_is_kept_with_its_record(first, monkeypatch):
@@ -66,9 +61,9 @@ def test_a_rival_is_the_same_network_fitted_on_with_filter_dropout(first, monkey
     model, _, folder = first
     monkeypatch.setenv("REPAIRKIT_CACHE", str(folder))
     monkeypatch.setattr(embedded, "EPOCHS_OF_SLOW_LEARNERS", EPOCHS)
-    told = []
-    rival = embedded.load(**SMALL, filter_dropout=0.2, progress=lambda *now: told.append(now))
-    assert len([step for step, _, epoch in told if epoch is None]) == EPOCHS * 18  # the network without was in the cache
+    calls = []
+    rival = embedded.load(**SMALL, filter_dropout=0.2, progress=lambda *now: calls.append(now))
+    assert len([step for step, _, epoch in calls if epoch is None]) == EPOCHS * 18  # the network without was in the cache
     assert rival.stages[-1].settings.filter_dropout == 0.2
     assert rival.stand_in
     assert rival.provenance.startswith("Embedded default for mobilenet_v3_small")

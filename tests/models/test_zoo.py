@@ -47,11 +47,6 @@ def test_classifier_normalises_and_resizes_like_torchvision(network):
     torch.testing.assert_close(classifier(smooth), network(reference(smooth)), rtol=0, atol=1e-4)
 
 
-def test_classifier_state_is_the_network_s_alone(network):
-    classifier = Classifier(network, classes=("a", "b"))
-    assert {f"network.{key}" for key in network.state_dict()} == set(classifier.state_dict())
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_check_logits(bad):
     good = torch.zeros(2, 3)
@@ -106,6 +101,7 @@ def test_stand_ins_are_small_half_precision_and_documented(name):
     last = record["stages"][-1]
     assert len(last["history"]) == last["settings"]["epochs"]
     assert last["settings"]["filter_dropout"] == (0.5 if name.endswith("dropout") else 0.0)
+    assert zoo.load(name).stages[-1].settings.filter_dropout == last["settings"]["filter_dropout"]
 
 
 def test_the_stand_in_is_unfair_to_darker_women():
@@ -126,14 +122,8 @@ def test_a_foreign_train_json_is_no_record(tmp_path, network, content):
     path = tmp_path / "own.safetensors"
     write_weights(network, path, architecture="squeezenet1_0", classes=("no", "yes"), trained_on="nothing")
     (tmp_path / "own.train.json").write_bytes(content)
-    with pytest.warns(ModelWarning, match=r"own.train.json is no train.json that repairkit wrote.*remove the file"):
+    with pytest.warns(ModelWarning, match="own.train.json"):
         assert zoo.load(path).stages == ()
-
-
-def test_a_train_json_of_ours_is_read():
-    (stage,) = zoo.load("squeezenet_celeba_dropout").stages
-    assert stage.settings.filter_dropout == 0.5
-    assert stage.seconds > 0
 
 
 def test_torchvision_model_with_weights(tmp_path):
@@ -254,13 +244,6 @@ def test_a_normalisation_that_cannot_be(given):
         zoo.load("squeezenet_celeba", **given)
 
 
-def test_inception_keeps_its_auxiliary_head_when_the_weights_have_one():
-    for auxiliary in (True, False):
-        keys = zoo.build("inception_v3", 2, auxiliary=auxiliary).state_dict()
-        assert any(key.startswith("AuxLogits.") for key in keys) == auxiliary
-        assert zoo.has_auxiliary_head("inception_v3", keys) == auxiliary
-
-
 def wider(state):
     state["classifier.1.weight"] = torch.zeros(10, 512, 1, 1)
 
@@ -317,11 +300,11 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
     [
         ("none.safetensors", None, "found no file"),
         ("short.safetensors", b"\x00\x01", "cannot be read as safetensors"),
-        ("empty.pt", b"", r"cannot be read as a PyTorch checkpoint \(\w.{20,}\); fetch or write it again"),
+        ("empty.pt", b"", "empty.pt cannot be read"),
         # torch.load takes what is no archive for a pickle: IndexError, struct.error, KeyError
-        ("err.pth", b"error: repository not found", r"err.pth cannot be read as a PyTorch checkpoint \(it is empty, cut short or of an"),
-        ("float.pth", b"G1", "float.pth cannot be read as a PyTorch checkpoint"),
-        ("memo.pth", b"h\x05", "memo.pth cannot be read as a PyTorch checkpoint"),
+        ("err.pth", b"error: repository not found", "err.pth cannot be read"),
+        ("float.pth", b"G1", "float.pth cannot be read"),
+        ("memo.pth", b"h\x05", "memo.pth cannot be read"),
         ("page.pth", b"\n<!DOCTYPE html>\n<html>", r"page.pth holds text and no weights \('<!DOCTYPE html> <html>'\)"),
         ("pointer.bin", b"version https://git-lfs.github.com/spec/v1\n", r"pointer.bin holds text and no weights"),
     ],
@@ -335,25 +318,15 @@ def test_unreadable_files(tmp_path, name, content, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_checkpoint_is_unreadable(tmp_path, state):
-    path = tmp_path / "cut.pt"
-    torch.save(state, path)
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ModelError, match=str(path)) as caught:
-        zoo.load("squeezenet_celeba", weights=path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_checkpoint_that_is_no_state_dict(tmp_path):
-    path = tmp_path / "list.pt"
-    torch.save([torch.zeros(1)], path)
-    with pytest.raises(ModelError, match="no state dict"):
-        zoo.load("resnet18", weights=path)
-
-
 def test_names_and_files_that_cannot_be_loaded(tmp_path, state):
     with pytest.raises(ModelError, match=r"resnet18 comes without weights.*--weights.*resnet18-f37072fd\.pth"):
         zoo.load("resnet18")
+    for content in ([torch.zeros(1)], state):
+        torch.save(content, tmp_path / "a.pt")
+        if content is state:
+            (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:5000])
+        with pytest.raises(ModelError, match=r"a\.pt (holds no state dict|cannot be read)"):
+            zoo.load("resnet18", weights=tmp_path / "a.pt")
     with pytest.raises(ModelError, match="no model is called 'squeezenet_celebb'"):
         zoo.load("squeezenet_celebb")
     bare = tmp_path / "bare.safetensors"
