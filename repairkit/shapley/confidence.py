@@ -15,9 +15,9 @@ from repairkit.shapley.game import Examples, Floats
 ORDER = 6
 """Degree of the polynomial below the logarithm, even: sums of powers up to it are kept."""
 FRACTIONS = np.geomspace(0.03, 0.98, 8)
-"""Shares of the capital that the gamblers stake: the small ones for long sequences, the great ones for little variance."""
+"""Fractions of the capital that are bet: small ones for long sequences, great ones for little variance."""
 PLACES, STEPS = np.arange(1, 16)[:, None] / 16, 3
-"""Where a bound is sought between two ends, and how often: it stays short of the exact one by 1/4,096 of the way from the last bound to the mean."""
+"""Where a bound is sought between two ends, and how often; it stays short of the exact one by 1/4,096 of the way to the mean."""
 NEAREST = 1 / 32
 """Means closer than this share of the range to its end are not ruled out: sums of powers would lose their digits there."""
 
@@ -67,9 +67,8 @@ class Moments:
 def published_bound(variance: Floats, count: Floats, *, delta: float) -> Floats:
     """The half-width in the published implementation of Neuron Shapley: range 1, one-sided delta.
 
-    `sqrt(2 V ln(2/delta) / t) + 7 ln(2/delta) / (3 (t - 1))`, for every filter alone (Maurer & Pontil 2009, theorem 4); kept because
-    it is the paper's. It speaks of one filter at one time, not of all filters at all times, and
-    marginals of a signed worth can exceed the range 1.
+    `sqrt(2 V ln(2/delta) / t) + 7 ln(2/delta) / (3 (t - 1))` (Maurer & Pontil 2009, theorem 4). It speaks of one filter at one time, and
+    marginal contributions of a signed objective can exceed the range 1.
 
     Args:
         variance: unbiased sample variance, shape (n,).
@@ -83,9 +82,7 @@ def published_bound(variance: Floats, count: Floats, *, delta: float) -> Floats:
 
 
 def published_count(variance: Floats, half_width: Floats, *, delta: float) -> Floats:
-    """How many observations bring `published_bound` down to a half-width, if the variance stays as it is; not rounded.
-
-    Both terms are taken at t - 1, which is at most a hair too many. Infinite for a half-width of 0.
+    """How many observations bring `published_bound` down to a half-width, if the variance stays; not rounded, infinite for a half-width of 0.
 
     Example:
         >>> count = published_count(np.array([0.04]), np.array([0.01]), delta=0.1)
@@ -103,36 +100,22 @@ def published_count(variance: Floats, half_width: Floats, *, delta: float) -> Fl
 class ConfidenceSequence:
     """Intervals for the means of n players' observations, each valid at all times at once.
 
-    With probability 1 - alpha a player's mean lies in its interval after every number of
-    observations, however it is decided who is observed next and when to stop, so long as each
-    observation has that mean given the past. Players may drop out and come back: each interval
-    counts its player's own observations. Different players' intervals are not independent; to have all hold at
-    once give `alpha = delta / n`.
+    With probability 1 - alpha a player's mean lies in its interval after every number of observations, however it is decided who is observed
+    next and when to stop, if each observation has that mean given the past. Different players' intervals are not independent; to have all
+    hold at once give `alpha = delta / n`.
 
-    A mean m is ruled out from below when gambling against it wins: a gambler who stakes a fraction q
-    of the capital on every observation has, in units of the range, `prod_i (1 + q (x_i - m) / m)`, which for
-    the true m is a martingale that starts at 1; so is the mean over several q, and it ever reaches `2 / alpha` with
-    probability `alpha / 2` at most (Ville). Every factor falls as m rises, so that whoever wins against m wins
-    against all smaller means too. The other side gambles on 1 - x. Each logarithm is replaced by
-    the polynomial below it, for all y >= -q and even p:
+    A mean m is ruled out from below when a bet against it wins. A bet of a fraction q of the capital on every observation holds, in units of
+    the range, `prod_i (1 + q (x_i - m) / m)`. For the true m this is a martingale that starts at 1, and so is the mean over several q; it
+    reaches `2 / alpha` with probability `alpha / 2` at most (Ville). The other side bets on 1 - x. Each logarithm is replaced by the
+    polynomial below it, for all y >= -q and even p:
 
         log(1 + y) >= y - y^2 / 2 + ... + y^(p - 1) / (p - 1) - c_p(q) y^p,   c_p(q) = -(log(1 - q) + q + ... + q^(p - 1) / (p - 1)) / q^p
 
-    (with p = 2 the inequality of Fan et al. behind empirical Bernstein sequences), so that sums of powers up to p
-    are all that is kept, and the order of observations does not matter. Intervals only shrink (running intersection).
+    Sums of powers up to p are therefore all that is kept, and the order of observations does not matter. Intervals only shrink.
 
-    Sources: Waudby-Smith & Ramdas 2023, *Estimating means of bounded random variables by betting*,
-    section 4 (betting; theorem 3 is its hedged form); Ryu & Bhatt 2024, *On Confidence Sequences for
-    Bounded Random Processes via Universal Gambling Strategies* (the mixture of polynomial bounds);
-    Fan, Grama & Liu 2015. Deviations: a mixture over 8 fractions in place of an integral over all of
-    them; both sides have alpha / 2.
-
-    In a trial at alpha = 1/6000 with marginals that spread by .01, .05, .2 and .66 of the half range,
-    the predictable plug-in empirical Bernstein sequence (theorem 2 of the first source: `sum l_i x_i / sum l_i +-
-    (log(2 / alpha) + sum 4 (x_i - m_(i-1))^2 psi(l_i)) / sum l_i`, `psi(l) = (-log(1 - l) - l) / 4`, bets up to 1/2) was
-    3.4, 3.4, 2.8 and 1.4 times as wide as this one after 100 observations, 3.2, 3.0, 1.5 and 1.2 times after
-    1,000, and 3.1, 1.8, 1.2 and 1.4 times after 10,000; theorem 3 with bets up to .75, which needs all
-    observations again for every bound, .9 to 1.1, 1.0 to 1.3 and 1.1 to 1.7 times.
+    Sources: Waudby-Smith & Ramdas 2023, *Estimating means of bounded random variables by betting*, section 4; Ryu & Bhatt 2024, *On Confidence
+    Sequences for Bounded Random Processes via Universal Gambling Strategies*; Fan, Grama & Liu 2015. Deviations: a mixture over 8 fractions in
+    place of an integral; both sides have alpha / 2. In a trial the empirical Bernstein sequence of the first source was 1.2 to 3.4 times as wide.
 
     Args:
         n: number of players.
@@ -142,8 +125,7 @@ class ConfidenceSequence:
 
     Attributes:
         lower: lower ends, float64 (n,); `low` at first.
-        upper: upper ends, float64 (n,); `high` at first. Should the observations contradict what was
-            ruled out before (of probability alpha at most) the ends meet and stay; they never cross.
+        upper: upper ends, float64 (n,); `high` at first. The ends never cross: where observations contradict earlier ones, they meet and stay.
 
     Raises:
         UsageError: low is not below high, alpha outside (0, 1), or an observation out of range.
@@ -166,7 +148,7 @@ class ConfidenceSequence:
         self._powers: Floats = np.zeros((ORDER + 1, n))
 
     def add(self, observations: Floats, players: Examples) -> None:
-        """Fold in rows of observations, shape (k, len(players)), of different players; bounds are taken after the last row.
+        """Fold in rows of observations, shape (k, len(players)); bounds are taken after the last row.
 
         Raises:
             UsageError: an observation outside [low, high] by more than rounding.
@@ -224,19 +206,19 @@ class ConfidenceSequence:
 
 
 class TwoLevelSequence:
-    """Intervals from the same observations twice: of each player on its own, and of all at once.
+    """Intervals from the same observations twice: of each player alone, and of all players at once.
 
     Args:
         n: number of players.
         most: greatest absolute observation.
-        delta: probability that one player's interval ever misses, and that any of those of `valued` players does.
+        delta: probability that the interval of one player ever misses, and that any of the `valued` intervals does.
         valued: how many players are ever observed.
 
     Example:
         >>> intervals = TwoLevelSequence(3, 1.0, delta=0.05, valued=3)
         >>> intervals.add(np.full((200, 3), 0.1), np.arange(3))
-        >>> each, together = intervals.half_widths(np.full(3, 0.1))
-        >>> each.round(3), together.round(3)
+        >>> one, together = intervals.half_widths(np.full(3, 0.1))
+        >>> one.round(3), together.round(3)
         (array([0.031, 0.031, 0.031]), array([0.037, 0.037, 0.037]))
     """
 
@@ -249,9 +231,9 @@ class TwoLevelSequence:
             level.add(observations, players)
 
     def half_widths(self, estimate: Floats) -> tuple[Floats, Floats]:
-        """From the estimates, (n,), to the further ends: of each interval on its own, and of all at once."""
-        each, together = (level.reach(estimate) for level in self._levels)
-        return each, together
+        """From the estimates, (n,), to the further ends: of intervals of one player, and of all players at once."""
+        one, together = (level.reach(estimate) for level in self._levels)
+        return one, together
 
     def arrays(self) -> dict[str, Floats]:
         """The state by name, for a checkpoint."""
@@ -277,11 +259,11 @@ _POLYNOMIALS = _polynomials()
 
 
 def log_capital(powers: Floats, mean: Floats) -> Floats:
-    """Lower bound of the log capital won by gambling on more than each `mean`; of the same shape.
+    """Lower bound of the log capital won by betting on more than each `mean`; of the same shape.
 
     Args:
         powers: sums of the 0th to 6th powers of observations in [-1/2, 1/2], shape (7, n).
-        mean: what is gambled against, shape (..., n), in (-1/2, 1/2).
+        mean: what is bet against, shape (..., n), in (-1/2, 1/2).
     """
     sums = powers.reshape(len(powers), *[1] * (mean.ndim - 1), -1)
     moments = np.broadcast_to(sums, (len(powers), *mean.shape)).copy()
@@ -294,10 +276,7 @@ def log_capital(powers: Floats, mean: Floats) -> Floats:
 
 
 def _least_mean(powers: Floats, known: Floats, threshold: float) -> Floats:
-    """Greatest mean found to be ruled out from below, at least `known`; in units of the range about its middle.
-
-    Every value returned was itself ruled out, so that the search need not find the greatest.
-    """
+    """Greatest mean that the search ruled out from below, at least `known`; in units of the range about its middle."""
     bound = known.copy()
     near = np.maximum(known, NEAREST - 0.5)
     far = powers[1] / powers[0]

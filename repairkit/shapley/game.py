@@ -1,4 +1,4 @@
-"""The game that an engine plays: players, examples, and three ways to ask what a coalition is worth."""
+"""The game that an engine plays: players, examples, and three ways to ask for the value of a coalition."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ GRADIENT_COST = 3.0
 
 
 class Game(ABC):
-    """A cooperative game whose worth is a weighted sum of per-example scores.
+    """A cooperative game whose objective value is a weighted sum of per-example scores.
 
-    The public methods are final: they check shapes and values once. A new game writes the methods
-    with an underscore. Costs are in image passes: a score costs 1, a gradient `gradient_cost`, a flip
-    `flip_shares[player]` after the 1 of its base.
+    A new game writes the methods with an underscore; the public methods check shapes and values once. Costs are in image passes: a score
+    costs 1, a gradient `gradient_cost`, a flip `flip_shares[player]` after the 1 of its base.
 
     Args:
         n: number of players.
         weights: signed weight of every example, shape (N,), in natural units.
         bounds: least and greatest score of an example.
-        harmful: sign of the values of culprits, -1 or 1.
+        harmful: sign of harmful values, -1 or 1.
 
     Raises:
         GameError: a score is NaN or outside `bounds`, or has the wrong shape; or the bounds are no range.
@@ -63,7 +62,7 @@ class Game(ABC):
     def draw(self, rng: np.random.Generator, k: int) -> tuple[Examples, Floats]:
         """`k` examples in proportion to |weight|, and the factor `scale * sign` of each.
 
-        The mean of factor times score over draws is an unbiased estimate of the worth.
+        The mean of factor times score over draws is an unbiased estimate of the objective value.
         """
         examples = rng.choice(len(self.weights), size=k, p=np.abs(self.weights) / self.scale).astype(np.int64)
         return examples, self.scale * np.sign(self.weights[examples])
@@ -76,8 +75,7 @@ class Game(ABC):
     def flips(self, coalitions: Coalitions, examples: Examples, players: Examples) -> Floats:
         """Marginal contribution of each player to each (coalition, example): float64 (k, len(players)).
 
-        `score(S with i) - score(S without i)`, exact, whichever side of the coalition i is on; all
-        players are compared on the same coalition and example (common random numbers).
+        `score(S with i) - score(S without i)`, exact, whichever side of the coalition i is on.
         """
         self._check_coalitions(coalitions, examples)
         low, high = self.bounds
@@ -91,7 +89,7 @@ class Game(ABC):
         return self._check(slopes, (len(examples), self.n), (-np.inf, np.inf))
 
     def objective_value(self, coalition: npt.NDArray[np.bool_]) -> float:
-        """V(S) over all examples, exact; costs one pass for each."""
+        """V(S) over all examples, exact; costs one pass for every example."""
         return float(self.weights @ self.scores(coalition[None], np.arange(len(self.weights))))
 
     def flip_cost(self, players: Examples) -> float:
@@ -99,7 +97,7 @@ class Game(ABC):
         return 1.0 + float(self.flip_shares[players].sum())
 
     def worker_setup(self) -> Callable[[], object] | None:
-        """A picklable function that a worker process calls before it receives the game; None for nothing to do."""
+        """A picklable function that a worker process calls before it receives the game, or None."""
         return None
 
     def fingerprint(self) -> str:
@@ -116,10 +114,9 @@ class Game(ABC):
     def _gradients(self, coalitions: Coalitions, examples: Examples) -> Floats: ...
 
     def _content(self) -> Iterable[bytes]:
-        """What tells this game from others of its shape, for `fingerprint`.
+        """What tells this game from others of its shape, for `fingerprint`: by default the scores of 16 coalitions.
 
-        By default the scores of 16 coalitions from all players to none, each on a drawn example: games that
-        agree there pass for one. These passes are not booked; a game of dear passes names what it is made of instead.
+        These passes are not booked. A game of dear passes names what it is made of instead.
         """
         rng = np.random.default_rng(0)
         examples, _ = self.draw(rng, 16)
@@ -145,9 +142,7 @@ class Game(ABC):
         if values.shape != shape:
             raise GameError(f"the game returned values of shape {values.shape}, expected {shape}")
         if not np.isfinite(values).all():
-            raise GameError(
-                "the game returned NaN or infinity; check the model's logits on these images (a network with too few live filters?)"
-            )
+            raise GameError("the game returned NaN or infinity; check the network's logits on these images")
         slack = 1e-6 * max(1.0, high - low) if np.isfinite(high - low) else 0.0
         if values.size and (values.min() < low - slack or values.max() > high + slack):
             raise GameError(
@@ -161,10 +156,10 @@ class FunctionGame(Game):
 
     Args:
         n: number of players.
-        function: coalitions (k, n) bool -> worth (k,).
-        bounds: least and greatest worth.
+        function: coalitions (k, n) bool -> values (k,).
+        bounds: least and greatest value.
 
-    Its gradient is the exact marginal contribution, the derivative of the multilinear extension.
+    Its gradient is the exact marginal contribution.
 
     Example:
         >>> game = FunctionGame(3, lambda live: live @ np.array([1.0, 2.0, 0.0]), bounds=(0, 3))

@@ -17,7 +17,7 @@ from repairkit.shapley.values import Attribution
 
 By = Literal["value", "screen"]
 SIZES = (25, 50, 100, 200)
-"""Numbers of culprits for which the paper calls its results robust."""
+"""Numbers of filters for which the paper calls its results robust."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Stability:
         """One line for each ranking and end, and one for everything left out."""
         lines = [f"two halves of the images, {self.players:,} filters, {self.valued[2]:,} valued by both"]
         for by, end in dict.fromkeys((overlap.by, overlap.end) for overlap in self.overlaps):
-            found = [overlap for overlap in self.overlaps if (overlap.by, overlap.end) == (by, end)]
-            shares = ", ".join(f"{overlap.share:.0%} of {overlap.k} (chance {overlap.chance:.1%})" for overlap in found)
+            same = [overlap for overlap in self.overlaps if (overlap.by, overlap.end) == (by, end)]
+            shares = ", ".join(f"{overlap.share:.0%} of {overlap.k} (chance {overlap.chance:.1%})" for overlap in same)
             lines.append(f"  {'lowest' if end == 'low' else 'highest'} by {by}: {shares}")
         lines += [f"  rank correlation by {by}: {correlation:.2f}" for by, correlation in self.rank_correlation.items()]
         return "\n".join(lines + [f"  left out: {reason}" for reason in self.skipped])
@@ -72,22 +72,16 @@ class Stability:
 def stability(first: Attribution, second: Attribution, *, ks: Sequence[int] = SIZES) -> Stability:
     """Compare what an engine found on two disjoint halves of the images.
 
-    By value, the culprits that each half found are compared, whether or not the other half valued
-    them: a filter that one half's screen passes over is a disagreement. Only the end that was sought
-    counts, unless both halves valued every filter. By screen, all filters and both ends are compared. Filters that tie at the k-th
-    place share what places are left, so that a ranking full of ties does not agree by the order of
-    its rows. For a k near the number of filters that a half valued, the overlap by value is little more than that of who was
-    valued at all, so of the screens. Both halves must have been sampled with random numbers of their own; then the
-    disagreement is that of the images and of the sampling at half the budget together, and the whole
-    set at the whole budget is more stable than its halves.
+    By value, the harmful filters of each half are compared, whether or not the other half valued them. Only the sought end counts, unless both
+    halves valued every filter. By screen, all filters and both ends are compared. Filters that tie at the k-th place share the places left.
 
-    Source: Ghorbani & Zou 2020, section 4, say that the results are robust to k; they show no halves.
+    Halves sampled with random numbers of their own differ by images and by sampling. The whole set at the whole budget is more stable than
+    its halves. Ghorbani & Zou 2020, section 4, say that their results are robust to k; they show no halves.
 
     Args:
         first: attribution on one half.
         second: on the other, of the same filters and for the same end.
-        ks: how many filters of each end are compared; those that would be all filters, or more than a half valued,
-            are left out with their reason.
+        ks: how many filters of each end are compared; a k that is too large is left out with its reason.
 
     Raises:
         UsageError: other filters, another end, or a k below 1.
@@ -109,38 +103,47 @@ def stability(first: Attribution, second: Attribution, *, ks: Sequence[int] = SI
         raise UsageError("expected two attributions of the same filters and the same end; run both halves with the same settings")
     if bad := [k for k in ks if k < 1]:
         raise UsageError(f"expected numbers of filters of at least 1, got {bad[0]}")
-    n = len(first.ids)
     pairs: dict[By, tuple[Floats, Floats]] = {"value": (first.value, second.value), "screen": (first.screen, second.screen)}
-    known = {by: [~np.isnan(ranking) for ranking in pair] for by, pair in pairs.items()}
     overlaps: list[Overlap] = []
     correlations: dict[By, float] = {}
     skipped: list[str] = []
-    for by, (one, other) in pairs.items():
-        counts = [int(there.sum()) for there in known[by]]
+    for by, pair in pairs.items():
+        counts = [int((~np.isnan(ranking)).sum()) for ranking in pair]
         if min(counts) == 0:
             skipped.append(f"by {by}: the engine makes no screen" if by == "screen" else "by value: a half valued no filter")
             continue
-        both = known[by][0] & known[by][1]
-        ends: tuple[End, ...] = ("low", "high") if both.all() else (first.end,)
-        sizes = []
-        for k in sorted(set(ks)):
-            if k >= n:
-                skipped.append(f"{k} by {by}: there are {n} filters")
-            elif k > min(counts):
-                skipped.append(f"{k} by {by}: the halves valued {counts[0]} and {counts[1]} filters")
-            else:
-                sizes.append(k)
-        for end in ends:
-            sign = 1 if end == "low" else -1
-            overlaps += [Overlap(by, end, k, _shared(sign * one, sign * other, k), k / n) for k in sizes]
-        correlation = _spearman(one[both], other[both])
+        sizes, reasons = _comparable(by, ks, len(first.ids), counts)
+        overlaps += _overlaps(by, pair, sizes, first.end)
+        skipped += reasons
+        common = ~np.isnan(pair[0]) & ~np.isnan(pair[1])
+        correlation = _spearman(pair[0][common], pair[1][common])
         if correlation is None:
             skipped.append(f"rank correlation by {by}: fewer than three filters in both halves, or all equal")
         else:
             correlations[by] = correlation
-    valued = known["value"]
-    numbers = (int(valued[0].sum()), int(valued[1].sum()), int((valued[0] & valued[1]).sum()))
-    return Stability(tuple(overlaps), correlations, n, numbers, tuple(skipped))
+    one, other = (~np.isnan(half.value) for half in (first, second))
+    return Stability(
+        tuple(overlaps), correlations, len(first.ids), (int(one.sum()), int(other.sum()), int((one & other).sum())), tuple(skipped)
+    )
+
+
+def _comparable(by: By, ks: Sequence[int], n: int, counts: Sequence[int]) -> tuple[list[int], list[str]]:
+    """The numbers that can be compared, and why others cannot."""
+    sizes, reasons = [], []
+    for k in sorted(set(ks)):
+        if k >= n:
+            reasons.append(f"{k} by {by}: there are {n} filters")
+        elif k > min(counts):
+            reasons.append(f"{k} by {by}: the halves valued {counts[0]} and {counts[1]} filters")
+        else:
+            sizes.append(k)
+    return sizes, reasons
+
+
+def _overlaps(by: By, pair: tuple[Floats, Floats], sizes: Sequence[int], sought: End) -> list[Overlap]:
+    ends: tuple[End, ...] = (sought,) if np.isnan(pair).any() else ("low", "high")
+    signs: dict[End, int] = {"low": 1, "high": -1}
+    return [Overlap(by, end, k, _shared(signs[end] * pair[0], signs[end] * pair[1], k), k / len(pair[0])) for end in ends for k in sizes]
 
 
 def _shared(one: Floats, other: Floats, k: int) -> float:

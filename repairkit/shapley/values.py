@@ -89,29 +89,26 @@ class _Facts:
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Values of all players.
+    """Values of all players; arrays have shape (n,).
 
     Attributes:
         ids: names of the players, "layer:channel".
         screen: first-order estimate of every value; NaN where an engine makes none. Never a reason to freeze.
         value: mean of exact marginal contributions times (1 - min_live), NaN where none was made.
-        half_width: of the interval at 1 - delta around `value`, conditional on the images; NaN or
-            infinite where there are too few samples. Approximate where gradients were control variates (see `tmab`).
+        half_width: of the interval at 1 - delta around `value`, conditional on the images; NaN or infinite where samples are too few.
         samples: number of observations behind `value`.
-        decided: whether the interval lies on one side of the k-th of the estimated values of the end that was sought; with a
-            guarantee whether the player is shown to be on its side, or on the wrong one by the tolerance at most.
-        harmful: sign of the values of culprits.
-        end: the end that was sought: "low" or "high".
-        top_k: k, the number of players sought.
-        min_live: live range; 0 is the Shapley value itself.
+        decided: whether the interval lies on one side of the k-th value of the sought end. With a guarantee: whether the player is shown to be
+            on its side of that value, or on the wrong side by the tolerance at most.
+        harmful: sign of harmful values.
+        end: the end that was sought.
+        top_k: number of players sought.
+        min_live: least size of the live range; 0 is the Shapley value itself.
+        passes: image passes by kind.
         standard_error: of `value`; empty where an engine states none.
-        delta, seed, engine, passes: how it was found; `passes` in image passes by kind.
         guarantee: what is claimed of both ends, wrong with probability `delta` at most; None where nothing is.
-        still_needed: image passes that the stopping rule of `tmab-paper` would still need,
-            extrapolated; 0 where it stopped by it, None where an engine has no such rule.
-        truncation: worth below which permutations ended, so that later marginals counted as 0; None for never.
-        price: what counts against each player where they are ranked, in the unit of the values; empty where nothing does. It is taken as known:
-            neither half-widths nor `decided` hold its error.
+        still_needed: image passes that the stopping rule of `tmab-paper` would still need, extrapolated; None where there is no such rule.
+        truncation: objective value below which permutations ended; None for never.
+        price: what counts against each player in the ranking, in units of value; empty where nothing does. Half-widths ignore its error.
     """
 
     ids: tuple[str, ...]
@@ -136,7 +133,7 @@ class Attribution:
 
     @property
     def ranked(self) -> Floats:
-        """What players of the ends are ranked by, shape (n,): the value, less the price where there is one."""
+        """What players are ranked by, shape (n,): the value, less the price where there is one."""
         return self.value - self.price if len(self.price) else self.value
 
     def culprits(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
@@ -144,8 +141,7 @@ class Attribution:
 
         Args:
             most: how many.
-            cautious: order by harm less one standard error, so that players with few samples do not
-                come first by chance alone.
+            cautious: order by harm less one standard error, so that players with few samples do not come first by chance.
         """
         harm = np.where(np.isnan(self.value), -np.inf, self.value * self.harmful)
         doubt = self.standard_error if cautious and len(self.standard_error) else np.zeros(len(harm))
@@ -153,7 +149,7 @@ class Attribution:
         return order[harm[order] > 0][:most].astype(np.int64)
 
     def table(self) -> pd.DataFrame:
-        """One row per filter: id, layer, channel, screen, value, half_width, standard_error, samples, decided, and price where there is one."""
+        """One row per filter: the columns of `attribution.parquet`, and price where there is one."""
         import pandas as pd
 
         split = [name.rpartition(":") for name in self.ids]
@@ -173,12 +169,10 @@ class Attribution:
         )
 
     def extremes(self, most: int | None = None) -> dict[End, npt.NDArray[np.int64]]:
-        """The players at each end of the values (less prices), most extreme first; the end that was sought comes first.
-
-        No player is listed twice: where fewer than twice `most` are valued, the sought end is served first.
+        """The players at each end of the ranking, most extreme first; the sought end comes first and no player is listed twice.
 
         Args:
-            most: how many of each end; the number that was sought by default.
+            most: how many of each end; `top_k` by default.
         """
         k = self.top_k if most is None else most
         valued = np.flatnonzero(~np.isnan(self.value))
@@ -188,23 +182,25 @@ class Attribution:
 
     @property
     def opening(self) -> str:
-        """What is claimed, if anything; then engine, players valued, min_live and passes; then what its own stopping rule would still need."""
+        """What is claimed; then engine, players valued and passes; then what its own stopping rule would still need."""
         valued = int((~np.isnan(self.value)).sum())
         spent = sum(self.passes.values())
         lines = [str(self.guarantee)] if self.guarantee else []
-        live_range = f"min_live = {self.min_live:g}" if self.truncation is None else f"truncated below a worth of {self.truncation:g}"
+        live_range = (
+            f"min_live = {self.min_live:g}" if self.truncation is None else f"truncated below an objective value of {self.truncation:g}"
+        )
         lines.append(f"{self.engine}: {valued:,} of {len(self.ids):,} filters valued, {live_range}, {spent:,.0f} passes")
         if len(self.price):
             lines.append("ranked by value less a price (column price)")
         if self.still_needed:
             lines.append(
-                f"its own stopping rule would still need about {self.still_needed:.2g} passes, {self.still_needed / spent:,.1f} times what was spent "
-                "(extrapolated from means and variances as they are now)"
+                f"its own stopping rule would still need about {self.still_needed:.2g} passes (extrapolated), "
+                f"{self.still_needed / spent:,.1f} times what was spent"
             )
         return "\n".join(lines)
 
     def heading(self, end: End, listed: int) -> str:
-        """What a list of this many extreme players of an end is, and what it is not when that end was not sought."""
+        """Heading of a list of this many players of an end."""
         name = f"{listed:,} {EXTREME[end]}"
         if end == self.end or self.guarantee:
             return f"{name}, of {self.top_k:,} sought" if listed < self.top_k else name
@@ -213,10 +209,7 @@ class Attribution:
         return f"{name}; this end was not sought"
 
     def status(self, player: int, end: End) -> str:
-        """Whether a player is known to be on its side of the k-th value: "decided", "undecided" or "not sought".
-
-        With a guarantee, at both ends: "separated", "tie", "within tolerance" or "undecided".
-        """
+        """What is shown of a player at an end: "decided", "undecided" or "not sought"; with a guarantee as in `TopKClaims.status`."""
         if self.guarantee:
             return self.guarantee.of(end).status(self.ids[player])
         if end != self.end:
@@ -229,20 +222,12 @@ class Attribution:
         import pyarrow.parquet as pq
         from pydantic import TypeAdapter
 
-        facts = _Facts(
-            engine=self.engine,
-            min_live=float(self.min_live),
-            end=self.end,
-            top_k=int(self.top_k),
-            harmful=int(self.harmful),
-            delta=float(self.delta),
-            seed=int(self.seed),
-            passes={part: float(passes) for part, passes in self.passes.items()},
-            standard_errors=len(self.standard_error) > 0,
-            guarantee=self.guarantee,
-            still_needed=self.still_needed,
-            truncation=None if self.truncation is None else float(self.truncation),
-        )
+        plain: dict[str, Any] = {name: getattr(self, name) for name in ("engine", "end", "guarantee", "still_needed")}
+        plain |= {name: float(getattr(self, name)) for name in ("min_live", "delta")}
+        plain |= {name: int(getattr(self, name)) for name in ("top_k", "harmful", "seed")}
+        plain |= {"truncation": None if self.truncation is None else float(self.truncation)}
+        passes = {part: float(passes) for part, passes in self.passes.items()}
+        facts = _Facts(passes=passes, standard_errors=len(self.standard_error) > 0, **plain)
         table = pa.Table.from_pandas(self.table(), preserve_index=False)
         with replacing(path) as temporary:
             pq.write_table(
@@ -251,10 +236,10 @@ class Attribution:
 
     @classmethod
     def read(cls, path: Path) -> Attribution:
-        """Read an `attribution.parquet` with all that `write` put there, bit for bit.
+        """Read an `attribution.parquet`, bit for bit.
 
         Raises:
-            DataError: the file is missing, cut short, lacks columns, or does not say how it was found.
+            DataError: the file is missing, damaged, or of another version.
         """
         from pydantic import TypeAdapter
 
@@ -294,15 +279,11 @@ class Attribution:
 
 
 def decide(value: Floats, half_width: Floats, *, top_k: int, end: End) -> npt.NDArray[np.bool_]:
-    """Who is shown to be among the `top_k` values of an end, or not to be, if all intervals hold at once.
-
-    A player is among the `top_k` lowest when so many intervals lie wholly above its own that only `top_k` are left with it, and is
-    not when `top_k` intervals lie wholly below its own. Players without a value are undecided.
+    """Who is shown to be among the `top_k` values of an end, or not to be, if all intervals hold at once; shape (n,).
 
     Args:
-        value: estimates, shape (n,); NaN for players without one.
-        half_width: of intervals that hold for all valued players at once, not for each on its own: the k-th
-            value is no known number, and many are compared with it.
+        value: estimates, shape (n,); players with NaN are undecided.
+        half_width: of intervals that hold for all valued players at once: many are compared with the k-th value, which is not known.
         top_k: k, at least 1.
         end: "low" or "high".
     """

@@ -131,9 +131,7 @@ DEAD = {
 @pytest.mark.parametrize("case", DEAD)
 def test_a_network_dead_on_arrival(case):
     game = Played(12, np.full(8, 1 / 8), DEAD[case])
-    with pytest.raises(
-        GameError, match=r"no filter's change of side alters the score .* check that the weights are .*, or give min_live yourself"
-    ):
+    with pytest.raises(GameError, match=r"no filter's change of side alters the score .* check that weights"):
         measure_live_range(game, stratum_of=np.arange(8) % 2, examples=4)
 
 
@@ -141,7 +139,7 @@ def test_a_network_of_no_weights_is_dead_on_arrival():
     network = twelve_filters()
     network[6].weight.data.zero_()
     game = model_game(network, Probability(SubgroupRecall()).on(labelled(6)))
-    with pytest.raises(GameError, match="so there is no live range"):
+    with pytest.raises(GameError, match="there is no live range"):
         measure_live_range(game, part_of=game.part_of, stratum_of=game.stratum_of, coalitions=4, examples=2)
 
 
