@@ -8,7 +8,7 @@ from pathlib import Path
 
 from repairkit.cli.console import Reporter
 from repairkit.cli.messages import say
-from repairkit.cli.train import Telling
+from repairkit.cli.train import EpochPrinter
 from repairkit.data.synthetic_faces import target_faces, training_faces
 from repairkit.models import zoo
 from repairkit.models.training import train
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     with Reporter("training steps").running() as reporter:
-        for name, file in train_stand_ins(given.folder, threads=given.threads, progress=Telling(reporter)).items():
+        for name, file in train_stand_ins(given.folder, threads=given.threads, progress=EpochPrinter(reporter)).items():
             say(f"{name}: {file}")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from repairkit.cli.console import Reporter
-from repairkit.cli.train import Telling
+from repairkit.cli.train import EpochPrinter
 from repairkit.data import digits
 from repairkit.data import folders as imagenet
 from repairkit.data.classes import find_class, imagenet_classes, relabel
@@ -126,7 +126,7 @@ def fitted_digits(architecture: str, side: int, *, device: str, filter_dropout: 
             size=side,
             threads=torch.get_num_threads(),
             device=device,
-            progress=Telling(reporter),
+            progress=EpochPrinter(reporter),
             filter_dropout=filter_dropout,
         )
 

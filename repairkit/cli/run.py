@@ -20,7 +20,7 @@ from repairkit.cli.options import (
 from repairkit.cli.parsing import arguments_of
 from repairkit.cli.runner import Running
 from repairkit.cli.settings import RecipeRunSettings
-from repairkit.cli.train import Telling
+from repairkit.cli.train import EpochPrinter
 from repairkit.data import synthetic_faces as drawn
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
@@ -147,7 +147,12 @@ def carry_out(recipe: AnyRecipe, asked: RecipeRunSettings, options: Options, run
     if isinstance(recipe, FairnessRecipe):
         with Reporter("training steps").running() as reporter:
             task = prepare(
-                recipe, asked.data_root, device=options.device, threads=asked.threads, progress=Telling(reporter), fit=not asked.dry_run
+                recipe,
+                asked.data_root,
+                device=options.device,
+                threads=asked.threads,
+                progress=EpochPrinter(reporter),
+                fit=not asked.dry_run,
             )
         return carry_out_fairness(task, options, running, title=recipe.title)
     if isinstance(recipe, DropoutRecipe):
@@ -202,7 +207,7 @@ def load_subject(section: NetworkSection, asked: RecipeRunSettings, device: str)
         return Subject(section.name, *load(section.classifier(), asked, device))
     with Reporter("training steps").running() as reporter:
         return prepare_faces(
-            section, asked.data_root, device=device, threads=asked.threads, progress=Telling(reporter), fit=not asked.dry_run
+            section, asked.data_root, device=device, threads=asked.threads, progress=EpochPrinter(reporter), fit=not asked.dry_run
         )
 
 
@@ -251,7 +256,7 @@ def load_dropout(plan: DropoutRecipe, asked: RecipeRunSettings, options: Options
     data_root, fit = asked.data_root, not asked.dry_run
     if plan.model is None:
         with Reporter("training steps").running() as reporter:
-            return prepare_dropout(plan, data_root, device=options.device, threads=asked.threads, progress=Telling(reporter), fit=fit)
+            return prepare_dropout(plan, data_root, device=options.device, threads=asked.threads, progress=EpochPrinter(reporter), fit=fit)
 
     def network(name: str) -> str:
         return str(below(data_root, name)) if Path(name).suffix else name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,9 +11,7 @@ from repairkit.cli.console import Reporter
 from repairkit.cli.messages import say
 from repairkit.cli.options import check_device, resume_command, set_threads
 from repairkit.cli.settings import TrainSettings
-from repairkit.data import celeba, digits, loaders
-from repairkit.data import folders as imagenet
-from repairkit.data import synthetic_faces as drawn
+from repairkit.data import celeba, digits, folders, loaders, synthetic_faces
 from repairkit.data.images import LabelledImages
 from repairkit.data.training_hashes import record_path, write_record
 from repairkit.errors import UsageError
@@ -24,113 +22,115 @@ from repairkit.models.training_checkpoint import TrainingCheckpoint
 from repairkit.models.training_loop import TrainingSettings
 from repairkit.run.store import check_resumable, place_beside
 
-MANY_GROUPS = 6
-"""With more of them an epoch's line leaves their recalls to train.json."""
+MANY_GROUPS = 6  # with more groups, their recalls are in train.json alone
 
 
 def train(settings: TrainSettings) -> None:
     """Train a classifier."""
-    arch, data, out, resume, seed = settings.arch, settings.data, settings.out, settings.resume, settings.seed
-    filter_dropout, patience, validation_share = settings.filter_dropout, settings.patience, settings.validation_share
-    if out is None:
-        raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
-    place = out
-    if str(out) in zoo.CELEBA:
-        place = zoo.cached_weights(str(out))
-        if arch != zoo.ARCHITECTURE or data != "celeba":
-            raise UsageError(
-                f"{out} names a {zoo.ARCHITECTURE} trained on CelebA, got --arch {arch} --data {data}; "
-                "give --data celeba, or an --out that ends in .safetensors and use that file as the model"
-            )
-        plain, rival = zoo.CELEBA
-        if (str(out) == rival) != (filter_dropout > 0):
-            raise UsageError(
-                f"{rival} names weights trained with filter dropout and {plain} those trained without, "
-                f"got --out {out} --filter-dropout {filter_dropout:g}; change one of them"
-            )
-    if place.suffix != ".safetensors":
-        raise UsageError(f"expected an --out that ends in .safetensors, or one of {', '.join(zoo.CELEBA)}, got {out}")
-    if validation_share is not None and patience is None:
-        raise UsageError(f"--validation-share is what --patience holds out, got {validation_share:g} without it; give both or neither")
+    place = _place(settings)
+    if settings.validation_share is not None and settings.patience is None:
+        raise UsageError(
+            f"--validation-share is what --patience holds out, got {settings.validation_share:g} without it; give both or neither"
+        )
     checkpoint = TrainingCheckpoint(place_beside(place))
-    if place.exists() and not (resume and checkpoint.path.exists()):  # both are there where it was killed between writing and removing
+    # a training that was killed between writing the weights and removing the checkpoint leaves both
+    if place.exists() and not (settings.resume and checkpoint.path.exists()):
         raise UsageError(f"{place} already exists; give another --out or remove it")
-    check_resumable(place, resume=resume)
+    check_resumable(place, resume=settings.resume)
     check_device(settings.device)
     threads = settings.threads or checkpoint.setting("threads")
     set_threads(threads)
-    images = training_images(
-        data, settings.data_root, arch=arch, parts=settings.subsets, per_class=settings.max_per_class, size=settings.size, seed=seed
-    )
+    images = training_images(settings)
     learned, validation = images, None
-    if patience is not None:
-        share = early_stopping.SHARE if validation_share is None else validation_share
-        learned, validation = early_stopping.hold_out(images, share, seed=seed)
-    with Reporter("training steps").running() as reporter, told(checkpoint, place):
-        plan = TrainingSettings(
-            architecture=arch,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            filter_dropout=filter_dropout,
-            flip=data != "digits" if settings.flip is None else settings.flip,
-            seed=seed,
-            patience=patience,
-        )
+    if settings.patience is not None:
+        share = early_stopping.SHARE if settings.validation_share is None else settings.validation_share
+        learned, validation = early_stopping.hold_out(images, share, seed=settings.seed)
+    with Reporter("training steps").running() as reporter, _resume_note(checkpoint, place):
         trained = fit(
             learned,
-            plan,
+            _training_settings(settings),
             init=settings.init,
             validation=validation,
             checkpoint=checkpoint,
             threads=threads,
             device=settings.device,
-            progress=Telling(reporter),
+            progress=EpochPrinter(reporter),
         )
-        write_record(place, images, init=settings.init)  # the held out ones, too: they chose the epoch
+        write_record(place, images, init=settings.init)  # also the held-out images, which chose the epoch
         trained.write(place)
         checkpoint.remove()
-    if patience is not None:
+    if settings.patience is not None:
         say(f"kept epoch {trained.kept_epoch}: {trained.ended}")
     say(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}; hashes of the images: {record_path(place)}")
 
 
-def training_images(
-    data: str, root: Path | None, *, arch: str, parts: Sequence[str] | None, per_class: int | None, size: int | None, seed: int
-) -> LabelledImages:
-    """The images by the name of their data set, or those of a folder.
-
-    Raises:
-        UsageError: options that this data does not take.
-        DataError, ModelError: as the loaders.
-    """
-    known = (*loaders.NAMES, "digits")
-    if data not in known and not Path(data).is_dir() and Path(data).suffix.lower() not in loaders.MANIFESTS:
+def _place(settings: TrainSettings) -> Path:
+    """The weights file to write; a `UsageError` where the settings contradict a name of ours."""
+    out, arch, data, dropout = settings.out, settings.arch, settings.data, settings.filter_dropout
+    if out is None:
+        raise UsageError("give --out: a .safetensors file, or squeezenet_celeba to keep the weights where that name finds them")
+    if str(out) not in zoo.CELEBA:
+        if out.suffix != ".safetensors":
+            raise UsageError(f"expected an --out that ends in .safetensors, or one of {', '.join(zoo.CELEBA)}, got {out}")
+        return out
+    if arch != zoo.ARCHITECTURE or data != "celeba":
         raise UsageError(
-            f"expected {', '.join(known)}, a .csv or .parquet manifest or a FOLDER of images as --data, and found no folder {data!r}"
+            f"{out} names a {zoo.ARCHITECTURE} trained on CelebA, got --arch {arch} --data {data}; "
+            "give --data celeba, or an --out that ends in .safetensors and use that file as the model"
         )
-    folder = Path(data) if data not in known and Path(data).is_dir() else None
-    given: dict[str, object] = {"--data-root": root if folder or data == "digits" else None}
-    given |= {} if folder else {"--subsets": parts, "--max-per-class": per_class}
-    if unfit := [name for name, value in given.items() if value is not None]:
-        raise UsageError(f"{unfit[0]} does not go with --data {data}; leave it out")
-    if folder:
-        usual = ["train"] if (folder / "train").is_dir() else None
-        side, name = size or zoo.preset_size(arch), folder.absolute().name
-        return imagenet.load(folder, size=side, parts=parts or usual, per_class=per_class, name=name)
+    plain, with_dropout = zoo.CELEBA
+    if (str(out) == with_dropout) != (dropout > 0):
+        raise UsageError(
+            f"{with_dropout} names weights trained with filter dropout and {plain} those trained without, "
+            f"got --out {out} --filter-dropout {dropout:g}; change one of them"
+        )
+    return zoo.cached_weights(str(out))
+
+
+def _training_settings(settings: TrainSettings) -> TrainingSettings:
+    return TrainingSettings(
+        architecture=settings.arch,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        filter_dropout=settings.filter_dropout,
+        flip=settings.data != "digits" if settings.flip is None else settings.flip,
+        seed=settings.seed,
+        patience=settings.patience,
+    )
+
+
+def training_images(settings: TrainSettings) -> LabelledImages:
+    """The images of a data set by its name, or of a folder; `UsageError` for options that this data does not take."""
+    data, root, size = settings.data, settings.data_root, settings.size
+    names = (*loaders.NAMES, "digits")
+    is_folder = data not in names and Path(data).is_dir()
+    if data not in names and not is_folder and Path(data).suffix.lower() not in loaders.MANIFESTS:
+        raise UsageError(
+            f"expected {', '.join(names)}, a .csv or .parquet manifest or a FOLDER of images as --data, and found no folder {data!r}"
+        )
+    unused: dict[str, object] = {"--data-root": root if is_folder or data == "digits" else None}
+    unused |= {} if is_folder else {"--subsets": settings.subsets, "--max-per-class": settings.max_per_class}
+    if wrong := next((name for name, value in unused.items() if value is not None), None):
+        raise UsageError(f"{wrong} does not go with --data {data}; leave it out")
+    if is_folder:
+        folder = Path(data)
+        parts = settings.subsets or (["train"] if (folder / "train").is_dir() else None)
+        side, name = size or zoo.preset_size(settings.arch), folder.absolute().name
+        return folders.load(folder, size=side, parts=parts, per_class=settings.max_per_class, name=name)
     if data == "digits":
         return digits.training_digits(size=size or digits.SIZE)
     if data == "drawn":
         loaders.check_drawn(size=size)
-        return drawn.training_faces(seed=seed)
+        return synthetic_faces.training_faces(seed=settings.seed)
     if data == "celeba" and root is not None:
-        return celeba.load(root, split="train", size=size or drawn.SIZE)
-    return loaders.load(data, root=root, size=size or drawn.SIZE)
+        return celeba.load(root, split="train", size=size or synthetic_faces.SIZE)
+    return loaders.load(data, root=root, size=size or synthetic_faces.SIZE)
 
 
 @contextmanager
-def told(checkpoint: TrainingCheckpoint, place: Path) -> Iterator[None]:
-    """An interrupt or a full disk carries the command that goes on, where an epoch was kept."""
+def _resume_note(checkpoint: TrainingCheckpoint, place: Path) -> Iterator[None]:
+    """Add the command that resumes to an interrupt or a full disk, where an epoch was stored."""
     try:
         yield
     except (KeyboardInterrupt, OSError) as error:
@@ -139,14 +139,14 @@ def told(checkpoint: TrainingCheckpoint, place: Path) -> Iterator[None]:
         raise
 
 
-class Telling:
-    """Progress of a training: a step is `Reporter`'s pass, an epoch is a line."""
+class EpochPrinter:
+    """Progress of a training: a step moves the progress bar, an epoch prints a line."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
     def __call__(self, step: int, steps: int, epoch: Epoch | None) -> None:
-        """Tell of a step or, where there is one, of a finished epoch."""
+        """Show a step or, where there is one, an epoch."""
         if epoch is None:
             self._reporter("training", step, steps)
         else:
