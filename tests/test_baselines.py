@@ -147,8 +147,8 @@ def test_random_values_are_those_of_the_seed_and_suspects_have_the_sign_of_harm(
     first, again, other = (baselines.random(game, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.value, again.value)
     assert abs(stats.spearmanr(first.value, other.value).statistic) < 0.9
-    assert first.culprits().size == 0  # nobody is to blame by chance
-    assert baselines.suspects(first).culprits(3).tolist() == np.argsort(-first.value)[:3].tolist()
+    assert first.harmful_players().size == 0  # nobody is to blame by chance
+    assert baselines.suspects(first).harmful_players(3).tolist() == np.argsort(-first.value)[:3].tolist()
     signed = baselines.taylor(game, budget=1e6, seed=0)
     assert baselines.suspects(signed) is signed
 

@@ -179,7 +179,7 @@ def test_runs_that_cannot_be_shown(run, tmp_path):
     one_error(call(run, "--network", "original"), expected=2, message="holds no attribution of --network original --fold 1")
     (run / "attribution.parquet").write_bytes((run / "attribution.parquet").read_bytes()[:400])
     one_error(call(run), expected=3, message="expected an attribution table at .*, could not read one")
-    found().table().to_parquet(run / "attribution.parquet")
+    found().to_frame().to_parquet(run / "attribution.parquet")
     one_error(call(run), expected=3, message="attribution.parquet holds a table but not how it was found")
     one_error(call(run / "result.json"), expected=3, message="expected an attribution table at .*result.json")
 

@@ -321,7 +321,7 @@ def again():
 def test_same_seed_same_result(again):
     _, _, findings, result = tiny_faces.small_run(ranking="recall")
     assert without_clock(again[1]) == without_clock(result)
-    assert again[0].repairs[0].attribution.table().equals(findings.repairs[0].attribution.table())
+    assert again[0].repairs[0].attribution.to_frame().equals(findings.repairs[0].attribution.to_frame())
 
 
 def test_another_seed_makes_other_splits():
@@ -350,7 +350,7 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
         (fold, tiny_faces.CULPRIT[0]) for fold in (1, 2, 3)
     ]
     for network in findings.repairs:
-        assert "features.10.expand3x3:33" in [network.attribution.ids[player] for player in network.attribution.culprits(3)]
+        assert "features.10.expand3x3:33" in [network.attribution.ids[player] for player in network.attribution.harmful_players(3)]
     gain = result.share("repaired", "mean recall").value - result.share("original", "mean recall").value
     assert gain > 0.1
 
@@ -439,7 +439,9 @@ def test_the_paper_s_choices_run_through():
     network = findings.repairs[0]
     assert network.patch.freeze_at == "pre"
     # a prefix is a prefix: the most negative first
-    assert [step.player for step in network.choice.path[1:]] == network.attribution.culprits()[: len(network.choice.path) - 1].tolist()
+    assert [step.player for step in network.choice.path[1:]] == network.attribution.harmful_players()[
+        : len(network.choice.path) - 1
+    ].tolist()
     assert len([share for share in result.shares if share.column == "repaired"]) == 4 + 4
 
 
@@ -600,7 +602,7 @@ def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
     task, _, findings, result = thorough
     write_fairness_run(tmp_path / "run", task, findings, result)
     again = Attribution.read(tmp_path / "run" / "attribution.parquet")
-    assert again.table().equals(findings.repairs[0].attribution.table())
+    assert again.to_frame().equals(findings.repairs[0].attribution.to_frame())
     assert (again.min_live, again.passes) == (findings.repairs[0].live_range.min_live, findings.repairs[0].attribution.passes)
     assert FairnessResult.read(tmp_path / "run" / "result.json").stability == result.extra.stability
     for view in ("report.html", "report.md"):

@@ -99,7 +99,7 @@ def test_the_hidden_filter_shows_once_the_loud_one_is_frozen():
 def test_the_first_of_several_rounds_is_what_one_round_is_bit_for_bit():
     (one,), (several,) = found(rounds=1)[0].repairs, found()[0].repairs
     assert len(one.rounds) == 1
-    assert one.attribution.table().equals(several.attribution.table())
+    assert one.attribution.to_frame().equals(several.attribution.to_frame())
     assert (one.choice, one.removal) == (several.choice, several.removal)
     assert one.path == several.path[: len(one.path)]
 
@@ -141,8 +141,8 @@ def test_the_report_says_what_each_round_froze_and_where_it_led(tmp_path):
     out = tmp_path / "run"
     write_fairness_run(out, task(), findings, result)
     later = Attribution.read(choose_file(out, "repaired", 1, 2))
-    assert later.table().equals(findings.repairs[0].rounds[1].attribution.table())
-    assert Attribution.read(choose_file(out, "repaired", 1)).table().equals(findings.repairs[0].attribution.table())
+    assert later.to_frame().equals(findings.repairs[0].rounds[1].attribution.to_frame())
+    assert Attribution.read(choose_file(out, "repaired", 1)).to_frame().equals(findings.repairs[0].attribution.to_frame())
     with pytest.raises(
         UsageError, match="no attribution of --network repaired --fold 1 --round 3; it holds repaired-fold-1, repaired-fold-1-round-2"
     ):
@@ -213,7 +213,7 @@ def test_an_interrupted_round_is_taken_up_again(tmp_path, monkeypatch):
     assert again.passes == findings.passes
     assert again.repairs[0].patch == findings.repairs[0].patch
     for before, after in zip(findings.repairs[0].rounds, again.repairs[0].rounds, strict=True):
-        assert before.attribution.table().equals(after.attribution.table())
+        assert before.attribution.to_frame().equals(after.attribution.to_frame())
 
 
 def test_work_that_was_kept_before_there_were_rounds_is_taken_up():

@@ -216,7 +216,7 @@ def test_forward_selection_is_the_literal_one(setting, guard, errors, again, mos
         max_filters=most,
         batch=16,
     )
-    expected = forward_selection(setting, found.culprits().tolist(), most=most, again=again, guard=guard, errors=errors)
+    expected = forward_selection(setting, found.harmful_players().tolist(), most=most, again=again, guard=guard, errors=errors)
     assert choice.players == expected
     assert choice.chosen == len(expected) <= most
     check_steps(setting, choice)
@@ -306,7 +306,7 @@ def test_prefix_takes_the_most_harmful_first_and_the_best_count_under_the_guard(
         value[player] = -1.0 + 0.1 * rank
     found = attribution(setting, value)
     choice = choose(setting.classifier, setting.filters, found, *setting.worths, strategy="prefix", max_clean_drop=guard, max_filters=6)
-    order = found.culprits().tolist()
+    order = found.harmful_players().tolist()
     assert order[:4] == [7, 1, 0, 4]
     assert [step.player for step in choice.path] == [None, *order[:6]]
     check_steps(setting, choice)
@@ -318,7 +318,7 @@ def test_only_the_most_harmful_are_candidates(setting):
     found = attribution(setting)
     for candidates in (1, 3):
         choice = choose(setting.classifier, setting.filters, found, *setting.worths, candidates=candidates, max_clean_drop=1.0, errors=-1e9)
-        assert set(choice.players) == set(found.culprits(candidates).tolist())
+        assert set(choice.players) == set(found.harmful_players(candidates).tolist())
 
 
 def test_filters_without_a_harmful_value_are_never_candidates(setting):
@@ -335,7 +335,7 @@ def test_filters_that_plain_weights_cannot_hold_are_never_candidates():
     filters = ConvFilters(network)
     filters.calibrate([torch.rand(4, 3, 8, 8)])
     found = attribution(filters, -np.arange(10, 0, -1.0))
-    assert {filters.ids[player].layer for player in found.culprits(4)} == {"conv1"}
+    assert {filters.ids[player].layer for player in found.harmful_players(4)} == {"conv1"}
     assert eligible(filters, found, 3) == [4, 5, 6]
 
 

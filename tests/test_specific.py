@@ -371,7 +371,7 @@ def test_culprits_of_a_repair_and_of_baselines_are_those_of_the_class_alone(neve
     assert len(suspects) == 6
     for with_price, without in zip(suspects[: len(suspects) // 2], suspects[len(suspects) // 2 :], strict=True):
         np.testing.assert_array_equal(with_price.value, without.value)
-        assert with_price.culprits().tolist() == without.culprits().tolist()
+        assert with_price.harmful_players().tolist() == without.harmful_players().tolist()
 
 
 def test_comparing_looks_at_the_class_beyond_the_others_at_the_passes_of_all_that_was_asked(never_free, monkeypatch):

@@ -75,7 +75,7 @@ def _name(network: str, fold: int) -> str:
 def as_data(found: Attribution, top: int | None, result: Result | None, network: str) -> dict[str, Any]:
     """Facts and rows as JSON; numbers that JSON lacks (a half-width that is infinite, a value that was never made) are null."""
     ends = found.extremes(top).values()
-    rows = found.table().to_dict("records")
+    rows = found.to_frame().to_dict("records")
     players = range(len(rows)) if top is None else [int(player) for players in ends for player in players]
     return {
         "engine": found.engine,

@@ -122,16 +122,16 @@ def charged(found: Attribution, live_range: LiveRange | None, before: Mapping[st
 
 
 def rank_by(objective: Objective, options: Options) -> ObjectiveOn:
-    """Makes the sum whose values rank the filters, of target and source: the objective, and accuracy on the source unless only the target counts."""
+    """Makes the sum whose values rank the filters, of target and source: the objective, and accuracy on the source unless only the target counts. Without a source the target is both."""
     wanted, accuracy = (
         Probability(each) if options.score == "smooth" and isinstance(each, CorrectnessObjective) else each
         for each in (objective, Accuracy())
     )
 
-    def objective_on(target: LabelledImages, source: LabelledImages) -> ObjectiveSum:
+    def objective_on(target: LabelledImages, source: LabelledImages | None = None) -> ObjectiveSum:
         if options.ranking != "recall + source":
             return wanted.on(target)
-        return wanted.on(target) + (-wanted.harmful) * accuracy.on(source)
+        return wanted.on(target) + (-wanted.harmful) * accuracy.on(source or target)
 
     return objective_on
 

@@ -327,7 +327,7 @@ def eligible(filters: ConvFilters, attribution: Attribution, most: int, *, cauti
     network = filters.network
     bakeable = (
         int(player)
-        for player in attribution.culprits(cautious=cautious)
+        for player in attribution.harmful_players(cautious=cautious)
         if why_not_bakeable(network, filters.sites[filters.site_of[player]], float(filters.constants[player])) is None
     )
     return list(islice(bakeable, most))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from repairkit.run.settings import Settings, option
+from repairkit.run.settings import RunSettings, Settings, option, same_option
+
+if TYPE_CHECKING:
+    from repairkit.experiments.options import Options
 
 SCORES = {"probability": "smooth", "accuracy": "hard"}
 FREEZE_POINTS = {"after-relu": "post", "before-relu": "pre"}
@@ -121,3 +124,26 @@ class SelectionSettings(Settings):
     strategy: Literal["forward", "top-k"] = option(
         "forward", "Forward selection, or the most harmful filters first (the paper's).", "Repair", shown=False
     )
+
+
+class RepairSettings(GuaranteeSettings, SelectionSettings):
+    """Every choice of `repairkit.repair` and `repairkit.attribute` that has a default."""
+
+    seed: int = same_option(RunSettings, "seed")
+    device: Literal["cpu", "cuda"] = same_option(RunSettings, "device")
+    batch: int = same_option(RunSettings, "batch")
+
+    def options(self) -> Options:
+        """The options of the run code."""
+        from repairkit.experiments.options import Options
+
+        return Options(
+            **self.attribution(),
+            budget=self.budget or Options.budget,
+            candidates=self.candidates or Options.candidates,
+            max_filters=self.max_filters or Options.max_filters,
+            max_clean_drop=self.max_accuracy_drop,
+            strategy=STRATEGIES[self.strategy],  # type: ignore[arg-type]
+            ranking="recall + source" if self.engine == "tmab" else "recall",
+            **self.model_dump(include={"seed", "device", "batch"}),
+        )

@@ -42,6 +42,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def same_option(model: type[Settings], name: str) -> Any:
+    """The field of that name of another settings model, so that an option is declared once."""
+    return model.model_fields[name]
+
+
 class RunSettings(Settings):
     """How a run is carried out."""
 

@@ -64,7 +64,7 @@ def tmab(
         >>> from repairkit.shapley.game import FunctionGame
         >>> game = FunctionGame(4, lambda live: live[:, 0] * 0.5 - live[:, 1] * 0.25, bounds=(-1, 1))
         >>> found = tmab(game, EngineSettings(budget=2000, top_k=1))
-        >>> [found.ids[i] for i in found.culprits()], found.value[1]
+        >>> [found.ids[i] for i in found.harmful_players()], found.value[1]
         (['player:1'], np.float64(-0.25))
     """
     delta = 0.05 if settings.delta is None else settings.delta

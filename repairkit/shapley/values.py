@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from repairkit.shapley.top_k import border
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 _COLUMNS = ["id", "layer", "channel", "screen", "value", "half_width", "standard_error", "samples", "decided"]
 _FACTS = b"repairkit.attribution"
@@ -136,7 +138,7 @@ class Attribution:
         """What players are ranked by, shape (n,): the value, less the price where there is one."""
         return self.value - self.price if len(self.price) else self.value
 
-    def culprits(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
+    def harmful_players(self, most: int | None = None, *, cautious: bool = False) -> npt.NDArray[np.int64]:
         """Players with a value of the harmful sign, most harmful first; only these may be frozen.
 
         Args:
@@ -148,7 +150,42 @@ class Attribution:
         order = np.argsort(np.where(np.isnan(doubt), 0, doubt) - harm, kind="stable")
         return order[harm[order] > 0][:most].astype(np.int64)
 
-    def table(self) -> pd.DataFrame:
+    def culprits(self, k: int = 10) -> pd.DataFrame:
+        """The k most harmful filters, most harmful first; rows of `to_frame`. Only filters with a value of the harmful sign are listed."""
+        return self.to_frame().iloc[self.harmful_players(k)].reset_index(drop=True)
+
+    def highest(self, k: int = 10) -> pd.DataFrame:
+        """The k filters of highest value, highest first; rows of `to_frame`."""
+        valued = np.flatnonzero(~np.isnan(self.value))
+        return self.to_frame().iloc[valued[np.argsort(-self.value[valued], kind="stable")][:k]].reset_index(drop=True)
+
+    def plot(self, ax: Axes | None = None, *, k: int = 10) -> Axes:
+        """Draw the k lowest and the k highest values with their intervals on a matplotlib `Axes`, and return it."""
+        if ax is None:
+            from matplotlib import pyplot as plt
+
+            ax = plt.subplots()[1]
+        ends = self.extremes(k)
+        players = [*ends["low"], *ends["high"][::-1]]
+        rows = np.arange(len(players))
+        widths = np.where(np.isfinite(self.half_width[players]), self.half_width[players], 0.0)
+        ax.errorbar(self.value[players], rows, xerr=widths, fmt="o", capsize=2)
+        ax.axvline(0, color="0.6", linewidth=0.8)
+        ax.set_yticks(rows, [self.ids[player] for player in players])
+        ax.invert_yaxis()
+        ax.set_xlabel("value")
+        return ax
+
+    def __repr__(self) -> str:
+        valued = int((~np.isnan(self.value)).sum())
+        return f"Attribution(engine={self.engine!r}, filters={len(self.ids)}, valued={valued}, passes={sum(self.passes.values()):.0f})"
+
+    def _repr_html_(self) -> str:
+        """Culprits as a table, for notebooks."""
+        columns = ["layer", "channel", "value", "half_width", "samples"]
+        return f"<p>{html.escape(self.opening)}</p>{self.culprits()[columns].to_html(index=False)}"
+
+    def to_frame(self) -> pd.DataFrame:
         """One row per filter: the columns of `attribution.parquet`, and price where there is one."""
         import pandas as pd
 
@@ -228,7 +265,7 @@ class Attribution:
         plain |= {"truncation": None if self.truncation is None else float(self.truncation)}
         passes = {part: float(passes) for part, passes in self.passes.items()}
         facts = _Facts(passes=passes, standard_errors=len(self.standard_error) > 0, **plain)
-        table = pa.Table.from_pandas(self.table(), preserve_index=False)
+        table = pa.Table.from_pandas(self.to_frame(), preserve_index=False)
         with replacing(path) as temporary:
             pq.write_table(
                 table.replace_schema_metadata((table.schema.metadata or {}) | {_FACTS: TypeAdapter(_Facts).dump_json(facts)}), temporary

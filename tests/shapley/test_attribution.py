@@ -37,21 +37,21 @@ def example(**changes) -> Attribution:
 
 
 def test_culprits_have_a_value_of_the_harmful_sign():
-    assert example().culprits().tolist() == [2, 4]  # never 0, whose screen is the most negative of all
-    assert example(harmful=1).culprits().tolist() == [1]
-    assert example().culprits(1).tolist() == [2]
-    assert example(value=np.full(5, math.nan)).culprits().tolist() == []
+    assert example().harmful_players().tolist() == [2, 4]  # never 0, whose screen is the most negative of all
+    assert example(harmful=1).harmful_players().tolist() == [1]
+    assert example().harmful_players(1).tolist() == [2]
+    assert example(value=np.full(5, math.nan)).harmful_players().tolist() == []
 
 
 def test_ties_keep_the_order_of_the_players():
-    assert example(value=np.array([-0.1, -0.2, -0.1, -0.2, 0.0])).culprits().tolist() == [1, 3, 0, 2]
+    assert example(value=np.array([-0.1, -0.2, -0.1, -0.2, 0.0])).harmful_players().tolist() == [1, 3, 0, 2]
 
 
 def test_the_table_survives_its_file(tmp_path):
     found = example()
     found.write(tmp_path / "attribution.parquet")
     table = read_table(tmp_path / "attribution.parquet")
-    pd.testing.assert_frame_equal(table, found.table())
+    pd.testing.assert_frame_equal(table, found.to_frame())
     assert table["layer"].tolist() == ["a", "a", "b.c", "b.c", "b.c"]
     assert table["channel"].tolist() == [0, 1, 0, 1, 2]
     assert math.isnan(table["value"][0])
@@ -162,14 +162,14 @@ def test_a_table_cut_anywhere_is_refused(tmp_path):
 
 @pytest.mark.parametrize("read", [read_table, Attribution.read])
 def test_a_table_of_something_else_is_refused(tmp_path, read):
-    example().table().drop(columns=["value", "screen"]).to_parquet(tmp_path / "t.parquet")
+    example().to_frame().drop(columns=["value", "screen"]).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DataError, match="lacks the columns screen, value"):
         read(tmp_path / "t.parquet")
 
 
 def test_a_table_alone_does_not_say_how_it_was_found(tmp_path):
-    example().table().to_parquet(tmp_path / "t.parquet")
-    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), example().table())
+    example().to_frame().to_parquet(tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), example().to_frame())
     with pytest.raises(DataError, match=r"holds a table but not how it was found \(engine, min_live, passes\); run the attribution again"):
         Attribution.read(tmp_path / "t.parquet")
 

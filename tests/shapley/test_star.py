@@ -145,7 +145,7 @@ def test_an_audited_player_that_turns_out_extreme_stays():
     effect[9] = -1.0
     found = tmab(Blind(10, lambda live: live @ effect, bounds=(-1, 0)), budget=3000, top_k=1, candidates=2, audit=8)
     assert found.samples[9] == found.samples.max()
-    assert found.culprits().tolist() == [9]
+    assert found.harmful_players().tolist() == [9]
 
 
 def test_one_that_dropped_out_comes_back_when_those_that_stayed_fall_behind():
@@ -170,14 +170,14 @@ def test_the_harmful_end_is_sought_by_default():
         game = FunctionGame(20, lambda live: live @ (np.arange(20) - 9.5), bounds=(-200, 200), harmful=harmful)
         found = tmab(game, budget=3000, top_k=2)
         assert found.end == end
-        assert set(found.culprits(2)) == ({0, 1} if harmful < 0 else {18, 19})
+        assert set(found.harmful_players(2)) == ({0, 1} if harmful < 0 else {18, 19})
 
 
 def test_a_player_with_only_a_screen_is_never_a_culprit():
     found = tmab(ladder(100), budget=3000, top_k=2, end="high", audit=4)  # seeks the other end than the harmful one
     assert (found.screen[:20] < 0).all()
-    assert set(found.culprits()) <= set(np.flatnonzero(found.samples))
-    assert set(found.culprits()) == {player for player in np.flatnonzero(found.samples) if player < 50}
+    assert set(found.harmful_players()) <= set(np.flatnonzero(found.samples))
+    assert set(found.harmful_players()) == {player for player in np.flatnonzero(found.samples) if player < 50}
 
 
 @pytest.mark.parametrize(("first", "audited", "top_k"), [(120, 16, 40), (1, 0, 1), (40, 0, 40), (6, 8, 2), (41, 0, 40)])

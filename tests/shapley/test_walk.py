@@ -166,7 +166,7 @@ def test_every_engine_agrees_with_enumeration_on_a_network_of_twelve_filters(eng
     np.testing.assert_allclose(found.value, exact, atol=0.35 * spread)
     assert np.corrcoef(found.value, exact)[0, 1] > 0.95
     assert (np.abs(found.value - exact) <= found.half_width).all()
-    assert set(found.culprits(2)) <= set(np.argsort(-exact)[:4])
+    assert set(found.harmful_players(2)) <= set(np.argsort(-exact)[:4])
 
 
 # ---- what the stopping rule would still need ----
