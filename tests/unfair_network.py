@@ -14,6 +14,8 @@ CLASSES = ("female", "male")
 SIDE = 8
 PLANTED = ("2", 5)
 """Layer and channel of the filter that answers to darker images and votes for male."""
+READER = ("0", 0)
+"""The filter that reads blue for the planted one and for no other."""
 
 
 @cache

@@ -97,6 +97,12 @@ class LabelledImages:
     drawn: bool = False  # the images are synthetic; reports say so
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pixels, np.ndarray | ChosenPixels):
+            raise DataError(f"{self.name}: expected pixels as a numpy array of uint8, got {type(self.pixels).__name__}; convert them")
+        for field_name in ("labels", "groups"):
+            object.__setattr__(self, field_name, np.asarray(getattr(self, field_name)))
+        if not np.issubdtype(self.labels.dtype, np.integer):
+            raise DataError(f"{self.name}: expected labels as whole numbers, the positions of the classes, got {self.labels.dtype}")
         n = len(self.pixels)
         if n == 0:
             raise DataError(f"{self.name}: expected at least one image, found none; check the data folder and the filters on it")
