@@ -162,10 +162,7 @@ def test_every_objective_finds_the_planted_filter_and_is_judged_by_its_own_metri
 
 def test_where_nothing_is_worth_freezing_the_weights_stay(tmp_path):
     network = unfair_network.network()
-    with torch.no_grad():
-        network[6].weight[1, unfair_network.PLANTED[1]] = 0
-        for parameter in network[6].parameters():
-            parameter *= 100  # right and certain
+    network[0].bias = network[2].bias = None  # plain weights cannot hold a constant
     found = repairkit.repair(network, unfair_network.images(), SubgroupRecall(), settings=QUICK)
     assert found.culprits.empty
     assert found.evaluate().verdict.outcome == "no repair"
