@@ -93,12 +93,12 @@ def load(
 
 def _find(root: str | Path) -> Path:
     holds = f"{IMAGES}/, {ATTRIBUTES} and {PARTITION}"
-    given = existing_folder(root, name="CelebA", holds=holds)
-    for folder in (given, given / "celeba"):
+    base = existing_folder(root, name="CelebA", holds=holds)
+    for folder in (base, base / "celeba"):
         if (folder / ATTRIBUTES).is_file():
             existing_folder(folder / IMAGES, name="CelebA", holds="the aligned faces")
             return folder
-    raise DataError(f"CelebA: expected {holds} in {given} or in its folder celeba, found no {ATTRIBUTES}; give the folder that holds it")
+    raise DataError(f"CelebA: expected {holds} in {base} or in its folder celeba, found no {ATTRIBUTES}; give the folder that holds it")
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -27,13 +27,13 @@ def find_class(name: str, classes: Sequence[str]) -> int:
     names = list(classes)
     if name in names:
         return names.index(name)
-    plain = [known.casefold() for known in names]
-    wanted = name.strip().casefold()
-    if plain.count(wanted) == 1:
-        return plain.index(wanted)
-    near = difflib.get_close_matches(wanted, plain, n=5, cutoff=0.6)
-    near += [known for known in plain if wanted and wanted in known and known not in near][: 5 - len(near)]
-    hint = f"; did you mean {' or '.join(names[plain.index(known)] for known in near)}?" if near else "; none is similar."
+    plain = [candidate.casefold() for candidate in names]
+    query = name.strip().casefold()
+    if plain.count(query) == 1:
+        return plain.index(query)
+    near = difflib.get_close_matches(query, plain, n=5, cutoff=0.6)
+    near += [candidate for candidate in plain if query and query in candidate and candidate not in near][: 5 - len(near)]
+    hint = f"; did you mean {' or '.join(names[plain.index(candidate)] for candidate in near)}?" if near else "; none is similar."
     listed = ", ".join(names[:_FEW]) + (" ..." if len(names) > _FEW else "")
     raise UsageError(f"no class is called {name!r}{hint} The {len(names)} classes are {listed}")
 
@@ -61,12 +61,12 @@ def relabel(images: LabelledImages, classes: Sequence[str]) -> LabelledImages:
     names = tuple(classes)
     if names == images.classes:
         return images
-    position = {known: column for column, known in enumerate(names)}
+    position = {class_name: column for column, class_name in enumerate(names)}
     unknown = [images.classes[label] for label in np.unique(images.labels) if images.classes[label] not in position]
     if unknown:
         raise DataError(
             f"{images.name}: the network has {len(names)} classes ({', '.join(names[:3])} ...) and none is called {unknown[0]!r} "
             f"({len(unknown)} such classes in the data); name the data's classes as the network does, for instance with a classes.tsv"
         )
-    columns = np.array([position.get(known, -1) for known in images.classes], dtype=np.int64)
+    columns = np.array([position.get(class_name, -1) for class_name in images.classes], dtype=np.int64)
     return replace(images, labels=columns[images.labels], classes=names)

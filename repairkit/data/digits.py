@@ -109,16 +109,16 @@ def _load(name: str, size: int, *, held_out: bool) -> LabelledImages:
     _check_size(size)
     loaded = load_digits()
     labels: Indices = loaded.target.astype(np.int64)
-    chosen = _part(labels, held_out=held_out)
-    originals = _greys(loaded.images[chosen])
-    streams = [np.random.default_rng((_GRAIN_SEED, index)) for index in chosen]  # the same in every call
+    indices = _part(labels, held_out=held_out)
+    originals = _greys(loaded.images[indices])
+    streams = [np.random.default_rng((_GRAIN_SEED, index)) for index in indices]  # the same in every call
     return LabelledImages(
         pixels=np.stack([_enlarge(original, size, rng) for original, rng in zip(originals, streams, strict=True)]),
-        labels=labels[chosen],
-        groups=np.array(CLASSES)[labels[chosen]],
+        labels=labels[indices],
+        groups=np.array(CLASSES)[labels[indices]],
         classes=CLASSES,
         name=name,
-        sources=tuple(f"load_digits().images[{index}]" for index in chosen),
+        sources=tuple(f"load_digits().images[{index}]" for index in indices),
         origins=hash_pixels(originals),
     )
 

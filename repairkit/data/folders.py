@@ -111,9 +111,9 @@ def load(
         for entry in _list_images(part, None if annotations is None else Path(annotations), name)
     ]
     position, names = _order(folder, {key for _, key in listed}, classes, name)
-    chosen = listed if per_class is None else _thin(listed, per_class)
-    paths = [path for path, _ in chosen]
-    labels = np.array([position[key] for _, key in chosen], dtype=np.int64)
+    entries = listed if per_class is None else _thin(listed, per_class)
+    paths = [path for path, _ in entries]
+    labels = np.array([position[key] for _, key in entries], dtype=np.int64)
     images = LabelledImages(
         pixels=decode(paths, size=size, crop=crop or _usual_crop(paths, size), cache=cache, name=name, progress=progress),
         labels=labels,
@@ -264,12 +264,12 @@ def _thin(listed: _Listed, per_class: int) -> _Listed:
     members: dict[str, list[int]] = {}
     for index, (_, key) in enumerate(listed):
         members.setdefault(key, []).append(index)
-    chosen = [
+    positions = [
         indices[step]
         for indices in members.values()
         for step in np.linspace(0, len(indices) - 1, min(per_class, len(indices))).round().astype(int)
     ]
-    return [listed[index] for index in sorted(chosen)]
+    return [listed[index] for index in sorted(positions)]
 
 
 def _usual_crop(paths: Sequence[Path], size: int) -> Crop:

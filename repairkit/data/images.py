@@ -41,11 +41,11 @@ class ChosenPixels:
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> Pixels:
-        first, *rest = index if isinstance(index, tuple) else (index,)
+        first, *axes = index if isinstance(index, tuple) else (index,)
         images: Pixels = self._whole[self._rows[first]]
-        if not rest:
+        if not axes:
             return images
-        return images[(slice(None), *rest)] if images.ndim == self.ndim else images[tuple(rest)]
+        return images[(slice(None), *axes)] if images.ndim == self.ndim else images[tuple(axes)]
 
     def __iter__(self) -> Iterator[Pixels]:
         return (self._whole[row] for row in self._rows)
@@ -60,9 +60,9 @@ class ChosenPixels:
             return _open_map, (str(whole.filename), whole.offset, whole.shape, self._rows)
         return np.asarray, (np.asarray(self),)
 
-    def subset(self, chosen: Indices) -> ChosenPixels:
+    def subset(self, indices: Indices) -> ChosenPixels:
         """The images at these positions."""
-        return ChosenPixels(self._whole, self._rows[chosen])
+        return ChosenPixels(self._whole, self._rows[indices])
 
 
 def _open_map(file: str, offset: int, shape: tuple[int, ...], rows: Indices) -> ChosenPixels:
@@ -145,22 +145,22 @@ class LabelledImages:
 
     def subset(self, indices: Sequence[int] | Indices, name: str | None = None) -> LabelledImages:
         """The images at `indices`, in that order."""
-        chosen = np.asarray(indices, dtype=np.int64)
+        positions = np.asarray(indices, dtype=np.int64)
         return replace(
             self,
-            pixels=self.pixels.subset(chosen) if isinstance(self.pixels, ChosenPixels) else ChosenPixels(self.pixels, chosen),
-            labels=self.labels[chosen],
-            groups=self.groups[chosen],
-            sources=tuple(self.sources[i] for i in chosen) if self.sources else (),
-            hashes=self.hashes[chosen],
-            origins=self.origins[chosen],
+            pixels=self.pixels.subset(positions) if isinstance(self.pixels, ChosenPixels) else ChosenPixels(self.pixels, positions),
+            labels=self.labels[positions],
+            groups=self.groups[positions],
+            sources=tuple(self.sources[i] for i in positions) if self.sources else (),
+            hashes=self.hashes[positions],
+            origins=self.origins[positions],
             name=name or self.name,
         )
 
     def batch(self, indices: Indices) -> torch.Tensor:
         """Float images in [0, 1], shape (k, 3, height, width), in channels-last memory order."""
-        chosen = torch.from_numpy(np.ascontiguousarray(self.pixels[indices]))
-        return chosen.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[indices]))
+        return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
 
 
 def concatenate(first: LabelledImages, second: LabelledImages) -> LabelledImages:

@@ -63,5 +63,5 @@ def load(
 def check_drawn(*, size: int | None, crop: Crop | None = None) -> None:
     """Raise a `UsageError` for a size or crop that the synthetic faces do not have."""
     if crop is not None or size not in (None, drawn.SIZE):
-        asked = f"size {size}" if crop is None else f"crop {crop}"
-        raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole, got {asked}; leave out size and crop, or give other data")
+        request = f"size {size}" if crop is None else f"crop {crop}"
+        raise UsageError(f"drawn faces come in {drawn.SIZE} pixels and whole, got {request}; leave out size and crop, or give other data")

@@ -231,14 +231,16 @@ def _infer_classes(table: Table, cells: list[str]) -> tuple[str, ...]:
 
 
 def _groups(table: Table, group_columns: Sequence[str] | None) -> list[str]:
-    chosen = tuple(column for column in table.columns if column not in {"path", "label"}) if group_columns is None else tuple(group_columns)
-    if not chosen:
+    columns = (
+        tuple(column for column in table.columns if column not in {"path", "label"}) if group_columns is None else tuple(group_columns)
+    )
+    if not columns:
         return ["all"] * len(table.rows)
-    groups = [" ".join(cells) for cells in zip(*(table.filled(column) for column in chosen), strict=True)]
+    groups = [" ".join(cells) for cells in zip(*(table.filled(column) for column in columns), strict=True)]
     sizes = Counter(groups)
     if group_columns is None and len(groups) >= _MANY_ROWS and 2 * len(sizes) >= len(groups):
         raise DataError(
-            f"{table.file}: the columns {', '.join(chosen)} make {len(sizes)} groups of {len(groups)} images, too small to measure; "
+            f"{table.file}: the columns {', '.join(columns)} make {len(sizes)} groups of {len(groups)} images, too small to measure; "
             "keep only group columns in the manifest, or give group_columns from Python"
         )
     return groups

@@ -54,9 +54,9 @@ def check_unseen(weights: Path, **named_sets: LabelledImages) -> None:
         named_sets: the sets, under their names in the message.
     """
     record = read_record(weights)
-    seen = np.array([digest for entry in record for digest in entry.split()], dtype=np.str_)
+    hashes = np.array([digest for entry in record for digest in entry.split()], dtype=np.str_)
     for name, images in named_sets.items():
-        shared = np.flatnonzero(np.isin(images.hashes, seen) | np.isin(images.origins, seen))
+        shared = np.flatnonzero(np.isin(images.hashes, hashes) | np.isin(images.origins, hashes))
         if len(shared):
             raise DataError(
                 f"{len(shared)} of the {len(images):,} {name} images are among the {len(record):,} that {weights.name} was trained on "

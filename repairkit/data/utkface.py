@@ -78,8 +78,8 @@ def load(
         >>> faces.labels.tolist(), faces.groups.tolist()
         ([1, 0], ['black men', 'white women'])
     """
-    wanted = RACES if races is None else tuple(races)
-    if unknown := [race for race in wanted if race not in RACES]:
+    selected_races = RACES if races is None else tuple(races)
+    if unknown := [race for race in selected_races if race not in RACES]:
         raise UsageError(f"UTKFace: unknown race {unknown[0]!r}; choose among {', '.join(RACES)}")
     faces, malformed = _read(_find(root))
     if malformed:
@@ -89,13 +89,13 @@ def load(
             DataWarning,
             stacklevel=2,
         )
-    chosen = [face for face in faces if face.race in wanted and face.age >= min_age]
-    _check_groups(faces, chosen, wanted, explicit=races is not None, min_age=min_age)
-    paths = [face.path for face in chosen]
+    selected = [face for face in faces if face.race in selected_races and face.age >= min_age]
+    _check_groups(faces, selected, selected_races, explicit=races is not None, min_age=min_age)
+    paths = [face.path for face in selected]
     return LabelledImages(
         pixels=decode(paths, size=size, crop=crop, cache=cache, name="UTKFace", progress=progress),
-        labels=np.array([face.label for face in chosen], dtype=np.int64),
-        groups=np.array([face.group for face in chosen], dtype=np.str_),
+        labels=np.array([face.label for face in selected], dtype=np.int64),
+        groups=np.array([face.group for face in selected], dtype=np.str_),
         classes=CLASSES,
         name="UTKFace",
         sources=tuple(path.name for path in paths),
@@ -128,10 +128,10 @@ def _read(folder: Path) -> tuple[list[_Face], list[str]]:
     return faces, malformed
 
 
-def _check_groups(faces: list[_Face], chosen: list[_Face], wanted: Sequence[str], *, explicit: bool, min_age: int) -> None:
+def _check_groups(faces: list[_Face], selected: list[_Face], races: Sequence[str], *, explicit: bool, min_age: int) -> None:
     """Every subgroup of the races named must have a face; so must every subgroup that had one before the filter on age."""
-    expected = {face.group for face in faces if face.race in wanted}
+    expected = {face.group for face in faces if face.race in races}
     if explicit:
-        expected |= {f"{race} {people}" for race in wanted for people in ("men", "women")}
+        expected |= {f"{race} {people}" for race in races for people in ("men", "women")}
     remedy = f"lower min_age (now {min_age}) or load other races from Python"
-    require_groups((face.group for face in chosen), sorted(expected), name="UTKFace", remedy=remedy)
+    require_groups((face.group for face in selected), sorted(expected), name="UTKFace", remedy=remedy)

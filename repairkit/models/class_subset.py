@@ -36,9 +36,9 @@ def restrict_classes(loaded: zoo.LoadedModel, classes: Sequence[str]) -> zoo.Loa
     auxiliary = zoo.has_auxiliary_head(architecture, state)
     with torch.device("meta"):  # allocates nothing; tensors of another shape here have one row per class
         other = zoo.build(architecture, len(classifier.classes) + 1, auxiliary=auxiliary).state_dict()
-    chosen = {key: tensor if tensor.shape == other[key].shape else tensor[columns.to(tensor.device)] for key, tensor in state.items()}
+    restricted = {key: tensor if tensor.shape == other[key].shape else tensor[columns.to(tensor.device)] for key, tensor in state.items()}
     network = zoo.build(architecture, len(classes), auxiliary=auxiliary)
-    load_state(network, chosen, where=str(loaded.weights))
+    load_state(network, restricted, where=str(loaded.weights))
     narrow = classifier.with_network(network)
     narrow.classes = tuple(classes)
     narrow.requires_grad_(requires_grad=False)
@@ -50,18 +50,18 @@ def restrict_classes(loaded: zoo.LoadedModel, classes: Sequence[str]) -> zoo.Loa
     )
 
 
-def _columns(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """The column of each wanted class."""
+def _columns(available: Sequence[str], requested: Sequence[str]) -> list[int]:
+    """The column of each requested class."""
     columns, missing, reason = [], [], ""
-    for name in wanted:
+    for name in requested:
         try:
-            columns.append(find_class(name, known))
+            columns.append(find_class(name, available))
         except UsageError as error:
             missing.append(name)
             reason = reason or str(error)
     if missing:
         raise ModelError(
-            f"expected a network of the {len(wanted)} classes wanted, it lacks {len(missing)} of them: {', '.join(missing)} ({reason}); "
+            f"expected a network of the {len(requested)} classes requested, it lacks {len(missing)} of them: {', '.join(missing)} ({reason}); "
             "name the classes as the network does"
         )
     return columns

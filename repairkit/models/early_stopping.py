@@ -46,9 +46,9 @@ def hold_out(images: LabelledImages, share: float = SHARE, *, seed: int) -> tupl
             f"{images.name}: a share of {share:g} of {len(images)} images holds out {count}, but {LEAST} are needed to tell epochs apart; "
             "give more images or a larger --validation-share, or leave --patience out"
         )
-    chosen = some(images, count, seed=seed)
-    training = images.subset(np.setdiff1d(np.arange(len(images)), chosen))
-    validation = images.subset(chosen, name=f"{images.name}, held out")
+    held_out = some(images, count, seed=seed)
+    training = images.subset(np.setdiff1d(np.arange(len(images)), held_out))
+    validation = images.subset(held_out, name=f"{images.name}, held out")
     check_disjoint(training=training, validation=validation)
     return training, validation
 

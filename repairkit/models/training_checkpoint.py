@@ -70,9 +70,9 @@ class TrainingCheckpoint:
     def _content(self) -> dict[str, Any]:
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-            known = isinstance(content, dict) and content.keys() == _PARTS and isinstance(json.loads(content["configuration"]), dict)
+            valid = isinstance(content, dict) and content.keys() == _PARTS and isinstance(json.loads(content["configuration"]), dict)
         except Exception as error:  # noqa: BLE001 - other files are read as pickle opcodes, which fail in many ways
             raise self.damaged(type(error).__name__) from None
-        if not known:
+        if not valid:
             raise self.damaged("other parts than a training has")
         return dict(content)

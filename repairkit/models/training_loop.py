@@ -133,9 +133,9 @@ class TrainingLoop:
         for index in range(self._per_epoch):
             step = epoch * self._per_epoch + index
             dropout.p = settings.filter_dropout * (min(1.0, step / (settings.ramp * self._steps)) if settings.ramp else 1.0)
-            chosen = order[index * settings.batch_size : (index + 1) * settings.batch_size]
-            target = labels[chosen].to(self.classifier.mean.device)
-            logits = self._logits(chosen.numpy())
+            indices = order[index * settings.batch_size : (index + 1) * settings.batch_size]
+            target = labels[indices].to(self.classifier.mean.device)
+            logits = self._logits(indices.numpy())
             loss = F.cross_entropy(logits, target)
             total += check_loss(loss, f"at step {step + 1} of {self._steps}")
             self._optimizer.zero_grad(set_to_none=True)
@@ -159,13 +159,13 @@ class TrainingLoop:
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.train()
 
-    def _logits(self, chosen: Indices) -> torch.Tensor:
-        batch = self.images.batch(chosen)
+    def _logits(self, indices: Indices) -> torch.Tensor:
+        batch = self.images.batch(indices)
         if self.settings.flip:
             mirrored = torch.rand(len(batch)) < 0.5
             batch[mirrored] = batch[mirrored].flip(3)
         if self.perturb is not None:
-            batch = self.perturb(self.classifier, batch, self.images.labels[chosen])
+            batch = self.perturb(self.classifier, batch, self.images.labels[indices])
         output = self.classifier(batch.to(self.classifier.mean.device).contiguous(memory_format=torch.channels_last))
         logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]  # Inception's auxiliary head
         return logits
@@ -191,8 +191,8 @@ def settle_norms(classifier: Classifier, images: LabelledImages, batch_size: int
         norm.momentum = None  # torch's sign for a plain mean over all batches
     classifier.train()
     with torch.no_grad():
-        for chosen in np.array_split(np.arange(len(images)), max(1, len(images) // batch_size)):
-            classifier(images.batch(chosen).to(classifier.mean.device).contiguous(memory_format=torch.channels_last))
+        for indices in np.array_split(np.arange(len(images)), max(1, len(images) // batch_size)):
+            classifier(images.batch(indices).to(classifier.mean.device).contiguous(memory_format=torch.channels_last))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

@@ -163,12 +163,12 @@ def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | No
 
 
 def _normalisation(
-    metadata: Mapping[str, str], key: str, given: Sequence[float] | None, default: Sequence[float], path: Path
+    metadata: Mapping[str, str], key: str, requested: Sequence[float] | None, default: Sequence[float], path: Path
 ) -> list[float]:
-    """The numbers in the file, else the given ones, else the default."""
-    stored = _list_in(metadata, key, float, list(given or default), path)
-    if given and not all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-7) for a, b in zip(stored, given, strict=True)):
-        raise UsageError(f"{path} says that its {key} is {stored}, got {list(given)}; leave --mean and --std out")
+    """The numbers in the file, else the requested ones, else the default."""
+    stored = _list_in(metadata, key, float, list(requested or default), path)
+    if requested and not all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-7) for a, b in zip(stored, requested, strict=True)):
+        raise UsageError(f"{path} says that its {key} is {stored}, got {list(requested)}; leave --mean and --std out")
     return stored
 
 

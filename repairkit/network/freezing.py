@@ -164,8 +164,8 @@ def _by_site(network: nn.Module, constants: Constants, freeze_at: FreezeAt) -> l
     for name, constant in constants.items():
         site = sites.get(name.layer)
         if site is None or not 0 <= name.channel < site.filters:
-            known = f"{name.layer} has {site.filters} filters" if site else f"the layers are {', '.join(sites)}"
-            raise ModelError(f"the network has no filter {name} ({known[:200]}); take the patch that was made for this architecture")
+            hint = f"{name.layer} has {site.filters} filters" if site else f"the layers are {', '.join(sites)}"
+            raise ModelError(f"the network has no filter {name} ({hint[:200]}); take the patch that was made for this architecture")
         if not site.floor <= constant <= site.ceiling:
             raise BakeError(
                 f"filter {name} cannot be frozen at {constant:.4g}: the ReLU after it cannot produce that; recompute its constant for freeze_at={freeze_at!r}"

@@ -81,12 +81,12 @@ def _after(graph: torch.fx.Graph, name: str) -> torch.fx.Graph:
         raise ModelError(
             f"expected the last layer, {name}, to run once in a pass, it runs {len(calls)} times; so that its weights cannot be fitted alone"
         )
-    rest = torch.fx.Graph()
-    copies = {calls[0]: rest.placeholder("output_of_the_last_layer")}
+    after = torch.fx.Graph()
+    copies = {calls[0]: after.placeholder("output_of_the_last_layer")}
     for node in nodes[nodes.index(calls[0]) + 1 :]:
         if any(source not in copies for source in node.all_input_nodes):
             raise ModelError(
                 f"the logits need more than what leaves the last layer, {name} ({node.name} reads elsewhere); it cannot be fitted alone"
             )
-        copies[node] = rest.node_copy(node, copies.__getitem__)
-    return rest
+        copies[node] = after.node_copy(node, copies.__getitem__)
+    return after

@@ -360,8 +360,8 @@ def _share(module: nn.Conv2d | nn.Linear, value: Tensor, channels: list[int]) ->
         return weight @ value
     alone = copy.deepcopy(module)
     alone.weight, alone.bias, alone.in_channels = nn.Parameter(weight, requires_grad=False), None, len(channels)
-    made: Tensor = alone(value[None])
-    return made.mean(dim=(0, 2, 3))
+    output: Tensor = alone(value[None])
+    return output.mean(dim=(0, 2, 3))
 
 
 def cut(network: nn.Module, outputs: Channels, inputs: Channels) -> None:

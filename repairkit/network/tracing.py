@@ -238,7 +238,7 @@ class TracedNetwork:
     def _find_sites(self, freeze_at: FreezeAt) -> tuple[Site, ...]:
         calls = Counter(str(node.target) for node in self._nodes if node.op == "call_module")
         sites: list[Site] = []
-        seen: dict[str, int] = {}
+        site_index: dict[str, int] = {}
         start = 0
         classifiers = {node.target for node in self._nodes if isinstance(self._module(node), nn.Conv2d) and not self._feeds_a_layer(node)}
         for node in self._nodes:
@@ -246,11 +246,11 @@ class TracedNetwork:
             if not isinstance(conv, nn.Conv2d) or node.target in classifiers:
                 continue
             layer = str(node.target)
-            if layer in seen:  # a convolution that runs more than once: every call is masked at its output
-                self._site_of[node] = seen[layer]
+            if layer in site_index:  # a convolution that runs more than once: every call is masked at its output
+                self._site_of[node] = site_index[layer]
                 continue
             signal, site = self._follow(node, Site(layer, start, start + conv.out_channels, calls=calls[layer]), calls, freeze_at)
-            seen[layer] = len(sites)
+            site_index[layer] = len(sites)
             self._site_of[signal] = len(sites)
             self._node_of[len(sites)] = signal
             sites.append(site)

@@ -136,7 +136,7 @@ def write_weights(
         "architecture": architecture,
         "classes": json.dumps(list(classes)),
         "trained_on": trained_on,
-    } | {key: json.dumps(list(known)) for key, known in (("mean", mean), ("std", std)) if known is not None}
+    } | {key: json.dumps(list(numbers)) for key, numbers in (("mean", mean), ("std", std)) if numbers is not None}
     with replacing(Path(path)) as temporary:
         save_file(state, temporary, metadata=metadata)
 
