@@ -29,7 +29,7 @@ from repairkit.data import synthetic_faces as drawn
 from repairkit.objectives import Probability, SubgroupRecall
 from repairkit.shapley import EngineSettings, Game, tmab
 from repairkit.shapley.confidence import published_bound
-from repairkit.shapley.permutation import permutation
+from repairkit.shapley.permutation import sample_permutation
 from repairkit.shapley.values import Budget, End
 
 ENDS: tuple[End, ...] = ("low", "high")
@@ -209,7 +209,7 @@ def walk_some(game: Game, count: int, t0: float) -> tuple[float, Floats | None]:
     ledger, total, everyone = Budget(np.inf), np.zeros(game.n), np.ones(game.n, dtype=bool)
     for index in range(count):
         rng = np.random.default_rng([0, index])
-        total += permutation(game, ledger, rng, everyone, truncation=TRUNCATION, batch=PAPER_BATCH)
+        total += sample_permutation(game, ledger, rng, everyone, truncation=TRUNCATION, batch=PAPER_BATCH)
     return sum(ledger.spent.values()) / count, total / count
 
 

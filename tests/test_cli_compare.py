@@ -62,7 +62,7 @@ def test_a_run_shows_its_baselines(faces, folders, tmp_path, few, command):
     expected = ["Shapley values", *FEW, *(["fairprune"] if command == "fairness" else [])]
     assert [each.name for each in result.comparison.baselines] == expected
     assert not any(each.why_not for each in result.comparison.baselines)
-    assert [each["name"] for each in json.loads(stdout)["comparison"]["baselines"]] == expected
+    assert [each["name"] for comparison in json.loads(stdout)["comparisons"].values() for each in comparison["baselines"]] == expected
     assert all(bool(each.selections) == (command not in ("recall", "prune")) for each in result.comparison.baselines)
     assert "weight norm" in (out / "report.md").read_text()
     assert result.reproduction.settings["compare"].startswith("('random', 'weight norm'")
@@ -93,7 +93,11 @@ def test_both_networks_of_filter_dropout_show_their_baselines(faces, folders, tm
     assert code == 0, stderr
     result = kinds.read(out / "result.json")
     expected = ["Shapley values", *FEW]
-    assert [row["name"] for row in json.loads(stdout)["rankings"]["rows"]] == [row.name for row in result.extra.rankings.rows] == expected
+    assert (
+        [row["name"] for row in json.loads(stdout)["extra"]["rankings"]["rows"]]
+        == [row.name for row in result.extra.rankings.rows]
+        == expected
+    )
     assert {column: [each.name for each in found.baselines] for column, found in result.comparisons.items()} == {
         "original": expected,
         "dropout": expected,

@@ -595,7 +595,7 @@ def test_stability_is_in_the_findings_the_result_and_the_costs(thorough):
     assert set(findings.passes) == set(planned) == set(findings.seconds) == {cost.part for cost in result.costs}
     images = planned["calibration"]
     assert images + 0.8 * options.budget < findings.passes["stability"] <= planned["stability"] == images + options.budget
-    assert tiny_faces.small_run(ranking="recall")[3].stability == []
+    assert tiny_faces.small_run(ranking="recall")[3].extra.stability == []
 
 
 def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
@@ -604,7 +604,7 @@ def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
     again = Attribution.read(tmp_path / "run" / "attribution.parquet")
     assert again.to_frame().equals(findings.repairs[0].attribution.to_frame())
     assert (again.min_live, again.passes) == (findings.repairs[0].live_range.min_live, findings.repairs[0].attribution.passes)
-    assert FairnessResult.read(tmp_path / "run" / "result.json").stability == result.extra.stability
+    assert FairnessResult.read(tmp_path / "run" / "result.json").extra.stability == result.extra.stability
     for view in ("report.html", "report.md"):
         assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
 

@@ -128,7 +128,10 @@ def test_interrupted_again_and_again_it_comes_to_the_same_end(faces, tmp_path, c
         (("stability", "flips", 2), {"half-1.npz"}),
         (("attribution", "screen", 1), {"half-1.npz", "half-2.npz", "attribution.npz"}),
         (("choosing", "choosing", 2), {"half-1.npz", "half-2.npz", "attribution.npz"}),
-        ((f"{rival}: attribution", f"{rival}: flips", 1), {"half-1.npz", "half-2.npz", "attribution.npz", "choice.json"}),
+        (
+            (f"{rival}: attribution", f"{rival}: flips", 1),
+            {"half-1.npz", "half-2.npz", "attribution.npz", "choice.json", "choice.spent.json"},
+        ),
     ]
     rest = given
     for stop, files in stops:
