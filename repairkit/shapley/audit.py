@@ -13,15 +13,13 @@ from repairkit.shapley.top_k import Flags
 
 @dataclass(frozen=True)
 class Audit:
-    """What a screen missed at one end, at most.
-
-    Missed is an outside player whose value is more extreme than the k-th of all players by more than the tolerance.
+    """What a screen missed at one end, at most: outside players whose value is more extreme than the k-th by more than the tolerance.
 
     Attributes:
-        draws: how many draws were made outside the candidates, with replacement and known chances.
-        hits: draws whose player is not shown to be none of the missed.
-        mass: Clopper-Pearson upper bound on the sum of the chances of all that are missed, in [0, 1].
-        count: how many outside players that are not shown to be none can have so little chance together.
+        draws: number of draws outside the candidates, with replacement and known chances.
+        hits: draws whose player is not cleared.
+        mass: upper bound on the sum of the chances of all missed players, in [0, 1].
+        count: most outside players not cleared whose chances sum to `mass` at most.
         share: `count` as a share of the outside players, in [0, 1].
     """
 
@@ -35,8 +33,7 @@ class Audit:
 def audit_chances(screen: Floats) -> Floats:
     """Chance of each of m outside players in one draw, float64 (m,), summing to 1; it rises towards both ends of their screen values.
 
-    Half of it is even, so that nobody's is below 1 / (2 m), half is inversely proportional to the place
-    counted from the nearer end.
+    Half of it is even, half is inversely proportional to the place counted from the nearer end.
 
     Example:
         >>> audit_chances(np.array([0.5, -0.1, 0.0, 0.3])).round(3)
@@ -50,9 +47,7 @@ def audit_chances(screen: Floats) -> Floats:
 
 
 def clopper_pearson(hits: int, draws: int, delta: float) -> float:
-    """Upper bound of a share of which `hits` of `draws` independent draws were seen; too low with probability delta at most.
-
-    Source: Clopper & Pearson 1934, Biometrika 26:404, one side.
+    """Upper bound of a share, from `hits` in independent draws; too low with probability delta at most (Clopper & Pearson 1934, one side).
 
     Example:
         >>> round(clopper_pearson(0, 64, 0.0125), 4)
@@ -64,10 +59,8 @@ def clopper_pearson(hits: int, draws: int, delta: float) -> float:
 def judge(chances: Floats, drawn: Examples, cleared: Flags, *, delta: float) -> Audit:
     """Bound what was missed, from draws of which some are cleared.
 
-    The missed players do not depend on the draws: values and screen are what they are before any
-    draw is made. So the number of draws that fall on them is binomial with the sum of their chances,
-    whatever the single chances are. A draw counts as a hit unless its player is cleared, which makes hits no fewer
-    than those; when clearing is right, the bound is too low with probability delta at most.
+    The missed players do not depend on the draws. The number of draws that fall on them is therefore binomial, whatever the single chances
+    are. A draw counts as a hit unless its player is cleared. The bound is too low with probability delta at most.
 
     Args:
         chances: of the m outside players, as `audit_chances` gave them.

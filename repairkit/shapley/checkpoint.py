@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a long attribution on disk, whole at any moment, and taken up again bit for bit."""
+"""Checkpoints: the state of a long attribution on disk, whole at any moment, continued bit for bit."""
 
 from __future__ import annotations
 
@@ -60,8 +60,7 @@ class _Saved(Arrays):
 class Checkpoint:
     """A file that holds the last saved state of one computation.
 
-    It is written to a temporary file, synced and renamed, so that killing the process at any moment
-    leaves the last whole state and loses at most `every_seconds` of work.
+    It is written to a temporary file, synced and renamed. Killing the process at any moment loses at most `every_seconds` of work.
 
     Args:
         path: the file, for instance `checkpoint.npz`.
@@ -115,7 +114,7 @@ class Checkpoint:
         return arrays
 
     def offer(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take note of a state between two rounds (copied), and save it when it is time."""
+        """Hold a copy of the state between two rounds, and save it when it is time."""
         self._latest = {name: array.copy() for name, array in state.items()}
         if time.monotonic() - self._saved_at >= self._every:
             self.save()

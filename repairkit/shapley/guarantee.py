@@ -16,14 +16,11 @@ class TopKClaims:
     """What is shown of one end; players by name, most extreme estimate first.
 
     Attributes:
-        end: "low" or "high".
         members: the k most extreme by estimate.
-        separated: shown to be among the k most extreme of the valued players: truly separated.
-        certified: members shown to be among them, or on the wrong side of the k-th value by the tolerance
-            at most; the separated are among these.
-        ties: players that are not separated and shown to lie within the tolerance of the k-th value,
-            on whichever side of it.
-        undecided: number of valued players that may be on the wrong side by more than the tolerance; 0 when decided.
+        separated: shown to be among the k most extreme of the valued players.
+        certified: members shown to be among them, or on the wrong side of the k-th value by the tolerance at most; holds the separated.
+        ties: players not separated and shown to lie within the tolerance of the k-th value.
+        undecided: number of valued players that may be on the wrong side by more than the tolerance.
         slack: the tolerance in units of value; 0 while the k-th value may be 0.
         decided: the members overlap the others by the tolerance at most, and all of them are certified.
         audit: what the screen missed; None where all players are valued.
@@ -41,15 +38,8 @@ class TopKClaims:
 
     def status(self, name: str) -> str:
         """What is shown of a player at this end: "separated", "tie", "within tolerance" or "undecided"."""
-        return (
-            "separated"
-            if name in self.separated
-            else "tie"
-            if name in self.ties
-            else "within tolerance"
-            if name in self.certified
-            else "undecided"
-        )
+        claims = {"separated": self.separated, "tie": self.ties, "within tolerance": self.certified}
+        return next((claim for claim, names in claims.items() if name in names), "undecided")
 
 
 @dataclass(frozen=True)
@@ -57,13 +47,13 @@ class Guarantee:
     """All that is claimed with probability 1 - delta, over the samples and conditional on the images.
 
     Attributes:
-        delta: probability that any claim about either end, or any interval at any time, is wrong.
+        delta: probability that any claim, or any interval at any time, is wrong.
         tolerance: relative to the k-th value of each end.
         top_k: k, at each end.
         players: n.
         candidates: how many players the screen picked, or n where the claims are about all.
         audited: how many others were drawn for the audit.
-        pairs: antithetic pairs that were played; each is one observation of those who took part.
+        pairs: antithetic pairs that were played.
         stopped: "decided", or "budget" when the next pair could not be paid.
         low, high: what is shown of the k lowest and the k highest.
     """
@@ -92,14 +82,14 @@ class Guarantee:
 
     @property
     def headline(self) -> str:
-        """How many players are truly separated, and how surely."""
+        """How many players are separated, and how surely."""
         return f"truly separated: {self._counts('separated')} (confidence {1 - self.delta:g}, among {self.scope})"
 
     def _counts(self, claim: Literal["separated", "certified"]) -> str:
         return " and ".join(f"{len(getattr(end, claim)):,} of the {self.top_k:,} {EXTREME[end.end]}" for end in (self.low, self.high))
 
     def __str__(self) -> str:
-        """The headline, what holds up to the tolerance, why it stopped, and a line or two for each end."""
+        """The headline, what holds up to the tolerance, why it stopped, and both ends."""
         reason = "both ends are decided" if self.stopped == "decided" else "the budget is spent"
         lines = [
             self.headline,

@@ -39,8 +39,8 @@ def permutation_sampling(
     Half-widths of `tmab-paper` are the published bound, which assumes range 1. Those of `monte-carlo` are of a confidence sequence with the
     true range. The published bound rarely stops within a budget; `still_needed` extrapolates what it would take.
 
-    Deviations from the paper: `end` may be the low end; sampling stops when the budget cannot pay the next evaluation; a permutation cut short
-    is dropped, since it would favour players that came early.
+    Deviations from the paper: `end` may be the low end, and sampling stops when the budget cannot pay the next evaluation. A permutation cut
+    short is dropped, since it would favour players that came early.
 
     Raises:
         BudgetError: the budget does not pay one whole permutation.

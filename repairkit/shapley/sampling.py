@@ -26,9 +26,8 @@ class Samples:
 def draw_round(game: Game, *, seed: int, stage: int, index: int, size: int, min_live: float) -> Samples:
     """Coalitions with each player live with probability t ~ U[min_live, 1], as antithetic pairs.
 
-    The second of a pair has size min_live + 1 - t and mirrored draws, so that at min_live = 0 it is the first's
-    complement and a game with interactions of two players is valued exactly by one pair. Examples
-    of a pair are drawn independently. Pure: the same arguments give the same samples.
+    The second of a pair has size min_live + 1 - t and mirrored draws. At min_live = 0 it is the first's complement, so one pair values a game
+    with interactions of two players exactly. Pure: the same arguments give the same samples.
     """
     if size < 2 or size % 2:
         raise UsageError(f"a round holds whole antithetic pairs, got size {size}")
@@ -49,12 +48,10 @@ def pair_means(observations: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Round:
-    """One round of antithetic pairs; with the seed it decides every bit of what `observe` returns.
+    """One round of antithetic pairs: seed, stage and index decide its random numbers.
 
     Attributes:
-        seed, stage, index: where its random numbers come from.
         size: samples, an even number.
-        min_live: live range.
         players: who is flipped, or None for the gradients of all players.
         control: flips less the gradient at the same coalition and example.
     """

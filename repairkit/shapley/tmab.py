@@ -197,8 +197,8 @@ def _schedule(game: Game, settings: EngineSettings, end: End, delta: float) -> _
 class _State:
     """A run under way: all that a checkpoint holds.
 
-    Phase 0 is the screen, phase 1 the first round of halving. `done` counts the rounds of the phase that are folded in, `pairs` the antithetic
-    pairs that the phase pays (0 before it begins). `screen` holds gradients that select, `fresh` gradients that do not select.
+    Phase 0 is the screen, phase 1 the first round of halving. The number `done` counts the rounds of the phase that are folded in. The number
+    `pairs` counts the antithetic pairs that the phase pays, 0 before it begins. Gradients in `screen` select, gradients in `fresh` do not.
     """
 
     def __init__(self, game: Game, schedule: _Schedule) -> None:

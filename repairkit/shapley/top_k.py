@@ -1,4 +1,4 @@
-"""What intervals show about the k lowest of some values: who is among them, who is not, who ties, who must be observed again (LUCB)."""
+"""What intervals show about the k lowest of some values (LUCB)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ class TopKBound:
         apart: shown not to be among them.
         above: shown to lie no further below the k-th lowest value than the slack.
         tied: neither separated nor apart, and shown to lie within the slack of the k-th lowest value.
-        placed: shown to be on the right side, or on the wrong one by the slack at most: those inside
-            lie no further above the k-th value, the others no further below it.
+        placed: shown to be on the right side, or on the wrong one by the slack at most.
         active: overlap the other side by more than the slack; nobody when decided.
         slack: as above.
         decided: those inside overlap the others by the slack at most; then all are placed.
@@ -43,17 +42,14 @@ class TopKBound:
 
 
 def border(estimate: Floats, lower: Floats, upper: Floats, *, top_k: int, tolerance: float) -> TopKBound:
-    """What intervals [lower, upper] of n values show of the `top_k` lowest, top < n.
+    """What intervals [lower, upper] of n values show of the `top_k` lowest, top_k < n.
 
-    The k-th smallest of lower ends is a lower bound of the k-th value, and likewise above. A player is
-    separated when its upper end lies below all lower ends but k - 1 others', apart when its lower end
-    lies above k others' upper ends. One inside that is not among the k lowest lies above k others,
-    one of which has the k-th value or less; so when its upper end exceeds the k-th lower end *of
-    the others* by the slack at most, so does its value exceed the k-th.
+    The k-th smallest lower end is a lower bound of the k-th value, and likewise above. A player is separated when its upper end lies below all
+    lower ends but k - 1 others', apart when its lower end lies above k others' upper ends. An inside player that is not among the k lowest
+    lies above one of the others. If its upper end exceeds the k-th lower end *of the others* by the slack at most, so does its value.
 
-    Source of stop and allocation: LUCB (Kalyanakrishnan, Tewari, Auer & Stone 2012, *PAC Subset Selection in
-    Stochastic Multi-armed Bandits*). Deviations: all overlapping players are observed again and not
-    the two most critical ones; the tolerance is relative to the k-th value.
+    Source: LUCB (Kalyanakrishnan, Tewari, Auer & Stone 2012). Deviations: all overlapping players are observed again, not the two most
+    critical ones; the tolerance is relative to the k-th value.
 
     Args:
         estimate: float64 (n,), each within its interval.

@@ -33,8 +33,7 @@ class Task(Protocol):
 class WorkerPool:
     """Runs tasks on a game in this process or in worker processes, and returns the results in order.
 
-    The same machine and the same number of threads per process give the same bits for any number of workers.
-    Use it as a context manager: no process stays behind, also after Ctrl-C.
+    The same machine and threads per process give the same bits for any number of workers. Use it as a context manager: no process stays behind.
 
     Args:
         game: what is played; it must be picklable when there are several workers.
@@ -63,14 +62,14 @@ class WorkerPool:
     def __enter__(self) -> Self:
         if self._workers > 1:
             with ExitStack() as opened:
-                # By a file: through the pipe of a starting process, each would have to be up before the next can start.
+                # By a file: through its pipe, one process would have to be up before the next can start.
                 copy = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="repairkit-"))) / "game.pickle"
                 try:
                     with copy.open("wb") as stream:
                         pickle.dump(self._game, stream)
                 except (pickle.PicklingError, AttributeError, TypeError) as error:
                     raise UsageError(
-                        f"this game cannot be sent to other processes ({error}); use one worker, or a network whose class can be imported"
+                        f"this game cannot be sent to other processes ({error}); use one worker, or a network of an importable class"
                     ) from None
                 self._pool = ProcessPoolExecutor(
                     self._workers,
