@@ -9,9 +9,9 @@ import re
 import command_line
 import numpy as np
 import pytest
+from attributions import attribution as tiny_attribution
 from report_example import example_result
 from results import changed
-from test_stability import attribution as tiny_attribution
 
 from repairkit.experiments.fairness.result import Agreement, Overlap
 from repairkit.shapley.audit import Audit

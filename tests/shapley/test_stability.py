@@ -2,38 +2,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from attributions import attribution
 from scipy import stats
 from test_splits import SKEWED, faces
 
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import halves
 from repairkit.shapley.stability import Overlap, stability
-from repairkit.shapley.values import Attribution
-
-
-def attribution(value, screen=None, **changes) -> Attribution:
-    value = np.asarray(value, dtype=float)
-    n = len(value)
-    base = Attribution(
-        ids=tuple(f"a:{i}" for i in range(n)),
-        screen=np.full(n, math.nan) if screen is None else np.asarray(screen, dtype=float),
-        value=value,
-        half_width=np.full(n, 0.1),
-        samples=np.full(n, 5.0),
-        decided=np.zeros(n, dtype=bool),
-        harmful=-1,
-        end="low",
-        top_k=2,
-        min_live=0.0,
-        delta=0.05,
-        seed=0,
-        engine="tmab",
-    )
-    return replace(base, **changes)
 
 
 def shares(found, by, end):

@@ -58,39 +58,14 @@ def test_the_table_survives_its_file(tmp_path):
     assert table["samples"][0] == 0
 
 
-def test_what_is_printed():
-    assert str(example()).splitlines() == [
-        "tmab: 4 of 5 filters valued, min_live = 0.5, 150 passes",
-        "2 lowest:",
-        "  b.c:0  -0.30000 +- 0.01000  decided",
-        "  b.c:2  -0.10000 +- 0.01000  decided",
-        "2 highest of the filters that happened to be valued; this end was not sought:",
-        "  a:1    +0.20000 +- 0.05000  not sought",
-        "  b.c:1  +0.00000 +- 0.05000  not sought",
-    ]
-
-
-def test_what_is_printed_when_the_high_end_was_sought():
-    lines = str(example(end="high", top_k=1)).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["1", "a:1", "1", "b.c:0"]
-    assert lines[2].endswith("undecided")
-    assert lines[3] == "1 lowest of the filters that happened to be valued; this end was not sought:"
-
-
-def test_no_filter_is_printed_twice():
-    """The sought end comes first where there are not enough for both."""
-    lines = str(example(top_k=3)).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["3", "b.c:0", "b.c:2", "b.c:1", "1", "a:1"]
-    tied = example(value=np.zeros(5), top_k=2)
-    assert {end: players.tolist() for end, players in tied.extremes().items()} == {"low": [0, 1], "high": [4, 3]}
-    assert "2 highest; this end was not sought:" in str(tied)  # all were valued: nobody happened to be
-
-
-def test_what_is_printed_when_fewer_were_valued_than_sought():
-    assert "4 lowest, of 5 sought:" in str(example(top_k=5))
-    nothing = example(value=np.full(5, math.nan))
-    assert "0 of 5 filters valued" in str(nothing)
-    assert "0 lowest, of 2 sought:" in str(nothing)
+def test_the_sought_end_is_served_first_and_nobody_is_listed_twice():
+    assert {end: players.tolist() for end, players in example(top_k=3).extremes().items()} == {"low": [2, 4, 3], "high": [1]}
+    assert {end: players.tolist() for end, players in example(value=np.zeros(5)).extremes().items()} == {"low": [0, 1], "high": [4, 3]}
+    assert list(example(end="high").extremes()) == ["high", "low"]
+    assert [example().status(player, "low") for player in (2, 3)] == ["decided", "undecided"]
+    assert example().status(1, "high") == "not sought"
+    assert "a:1    +0.20000 +- 0.05000  not sought" in str(example())
+    assert "0 of 5 filters valued" in str(example(value=np.full(5, math.nan)))
 
 
 def bits(found: Attribution) -> dict[str, object]:

@@ -188,17 +188,6 @@ def test_parts_and_strata_of_a_worth():
             assert (game.stratum_of[first] == game.stratum_of[second]) == (kinds[first] == kinds[second])
 
 
-def test_what_is_printed():
-    live_range = measure_live_range(
-        FunctionGame(4, lambda live: live @ np.array([0.5, 0.1, 0, 0]), bounds=(0, 1)), grid=(0.9, 0.25), coalitions=3
-    )
-    assert str(live_range).splitlines() == [
-        "live range from min_live = 0.25 (144 passes); activity of each part in percent of its greatest:",
-        "  t = 0.9: 100 +- 0",
-        "  t = 0.25: 100 +- 0",
-    ]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
