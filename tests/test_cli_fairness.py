@@ -208,7 +208,7 @@ DATA = {
     "integer label": (lambda folder: spoil_label(folder, "2"), "the label '2' in row 1 is none of the 2 classes"),
     "empty subgroup": (rare_group, r"target: the \w+ part has no image of subgroup 'rare' \(1 in all\); add images"),
     "no image": (lambda folder: add_row(folder, "gone.png,male,darker men"), "the image gone.png of row 65 is not in .*; correct the path"),
-    "undecodable": (undecodable, "cannot decode the image .*broken.png .*; replace the file"),
+    "undecodable": (undecodable, "cannot decode the image .*broken.png .*; replace it"),
     "no manifest": (lambda folder: (folder / "target.csv").unlink(), "expected a CSV or Parquet file at .*target.csv, found nothing"),
     "overlap": (lambda folder: (folder / "target.csv").write_text((folder / "source.csv").read_text()), "target and source share 60 image"),
 }

@@ -129,8 +129,8 @@ class Skips(nn.Module):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (Skips, "the logits need more than what leaves the last layer, fc .* it cannot be fitted alone"),
-        (SharedWithClassifier, "expected the last layer, .*, to run once in a pass, it runs 2 times"),
+        (Skips, "the logits need more than the last layer, fc .* it cannot be fitted alone"),
+        (SharedWithClassifier, "expected the last layer, .*, to run once, it runs 2 times"),
         (Untraceable, "torch.fx cannot trace Untraceable"),
     ],
 )

@@ -114,9 +114,7 @@ def _read_males(path: Path) -> dict[str, int]:
     count, names, *lines = [*_read_lines(path), "", ""]
     rows = [line.split() for line in lines if line.strip()]
     if not count.strip().isdecimal() or int(count) != len(rows):
-        raise DataError(
-            f"CelebA: the first line of {path} must count the rows below, got {count[:40]!r} above {len(rows)} rows; download it again"
-        )
+        raise DataError(f"CelebA: line 1 of {path} must count the rows below, got {count[:40]!r} above {len(rows)} rows; download it again")
     attributes = names.split()
     if "Male" not in attributes:
         raise DataError(f"CelebA: expected the attribute Male in line 2 of {path}, found {len(attributes)} other names; download it again")

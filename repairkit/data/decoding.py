@@ -139,9 +139,7 @@ def hash_files(paths: Sequence[Path], *, name: str, cache: str | Path | None = N
         try:
             hashes = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths]
         except OSError as error:
-            raise DataError(
-                f"{name}: cannot read the image {error.filename} ({error.strerror}); restore the file or take it off the list"
-            ) from error
+            raise DataError(f"{name}: cannot read the image {error.filename} ({error.strerror}); restore it or leave it out") from error
         try:
             write_text(target, "\n".join(hashes) + "\n")
         except OSError as error:
@@ -169,7 +167,7 @@ def _key(paths: Sequence[Path], about: str, name: str) -> str:
         try:
             facts = path.stat()
         except OSError as error:
-            raise DataError(f"{name}: cannot find the image {path} ({error.strerror}); restore the file or take it off the list") from None
+            raise DataError(f"{name}: cannot find the image {path} ({error.strerror}); restore it or leave it out") from None
         digest.update(os.fsencode(path.absolute()) + f"\0{facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -194,7 +192,7 @@ def _square(path: Path, *, size: int, crop: Crop | None, name: str) -> Image.Ima
             return _opaque(part).resize((size, size), Image.Resampling.BICUBIC)
     except _UNDECODABLE as error:
         reason = " ".join(str(error).replace(repr(str(path)), "").split()) or type(error).__name__
-        raise DataError(f"{name}: cannot decode the image {path} ({reason}); replace the file or take it off the list") from error
+        raise DataError(f"{name}: cannot decode the image {path} ({reason}); replace it or leave it out") from error
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -170,14 +170,10 @@ def _annotated(images: Sequence[Path], file: Path, name: str) -> _Listed:
         if number == 1 and cells and cells[0].casefold() in _HEADERS:
             continue
         if len(cells) < 2 or not cells[1]:
-            raise DataError(
-                f"{name}: expected a file and its class in line {number} of {file}, got {' '.join(cells)[:40]!r}; add what is missing"
-            )
+            raise DataError(f"{name}: expected a file and its class in line {number} of {file}, got {' '.join(cells)[:40]!r}; complete it")
         path = by_name.get(Path(cells[0]).name)
         if path is None:
-            raise DataError(
-                f"{name}: {file.name} lists {cells[0]} in line {number}, which is not in {file.parent}; restore it or remove the line"
-            )
+            raise DataError(f"{name}: {file.name} lists {cells[0]} in line {number}, which is not in {file.parent}; restore the image")
         word = cells[1].split()[0]  # in Kaggle's lists boxes follow
         key = word if _SYNSET.fullmatch(word) else cells[1]
         if listed.setdefault(path, key) != key:
@@ -208,9 +204,7 @@ def _read_lines(file: Path, name: str) -> list[str]:
 def _order(folder: Path, keys: set[str], classes: Sequence[str] | None, name: str) -> tuple[dict[str, int], tuple[str, ...]]:
     """The output of the network for each class of the images, and the names of all outputs."""
     if len(keys) < 2:
-        raise DataError(
-            f"{name}: expected images of at least two classes in {folder}, found only {', '.join(keys)}; give the folder that holds all"
-        )
+        raise DataError(f"{name}: expected images of at least two classes in {folder}, found only {', '.join(keys)}; give the whole folder")
     table = _read_names(folder, CLASS_LISTS, name)
     if table.keys().isdisjoint(keys) and all(key.isdecimal() for key in keys):
         highest = max(map(int, keys))
@@ -239,9 +233,7 @@ def _read_names(folder: Path, files: Sequence[str], name: str) -> dict[str, str]
             pairs = [line.split("\t" if "\t" in line else None, maxsplit=1) for line in lines]
             table = {pair[0].strip(): pair[-1].strip() for pair in pairs}
             if len(table) < len(pairs):
-                raise DataError(
-                    f"{name}: {file} lists {len(pairs)} classes, {len(pairs) - len(table)} of them twice; list every class once"
-                )
+                raise DataError(f"{name}: {file} lists {len(pairs)} classes, {len(pairs) - len(table)} of them twice; list each class once")
             return table
     return {}
 

@@ -107,13 +107,9 @@ class LabelledImages:
         if n == 0:
             raise DataError(f"{self.name}: expected at least one image, found none; check the data folder and the filters on it")
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
-            raise DataError(
-                f"{self.name}: expected uint8 pixels of shape (N, height, width, 3), got {self.pixels.dtype} {self.pixels.shape}"
-            )
+            raise DataError(f"{self.name}: expected uint8 pixels (N, height, width, 3), got {self.pixels.dtype} {self.pixels.shape}")
         if len(self.labels) != n or len(self.groups) != n:
-            raise DataError(
-                f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; give one label and one group for each image"
-            )
+            raise DataError(f"{self.name}: {n} images but {len(self.labels)} labels and {len(self.groups)} groups; give one per image")
         if {len(self.sources), len(self.hashes), len(self.origins)} - {0, n}:
             raise DataError(
                 f"{self.name}: {n} images but {len(self.sources)} sources, {len(self.hashes)} hashes and {len(self.origins)} origins; "

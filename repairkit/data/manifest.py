@@ -116,9 +116,7 @@ def read_table(file: str | Path) -> Table:
     """
     path = Path(file).expanduser()
     if not path.is_file():
-        raise DataError(
-            f"expected a CSV or Parquet file at {path}, found {'a folder' if path.exists() else 'nothing'}; give the file itself"
-        )
+        raise DataError(f"expected a CSV or Parquet file at {path}, found {'a folder' if path.exists() else 'nothing'}; give the file")
     unfit: dict[str, str] = {}
     match path.suffix.lower():
         case ".csv":
@@ -224,9 +222,7 @@ def _infer_classes(table: Table, cells: list[str]) -> tuple[str, ...]:
     highest = max(map(int, cells))
     if highest >= _MANY_CLASSES:
         row = [int(cell) for cell in cells].index(highest) + 1
-        raise DataError(
-            f"{table.file}: the label {highest} in row {row} would make {highest + 1} classes; correct it or give the class list"
-        )
+        raise DataError(f"{table.file}: the label {highest} in row {row} would make {highest + 1} classes; correct it or give the classes")
     return tuple(str(label) for label in range(max(highest, 0) + 1))
 
 

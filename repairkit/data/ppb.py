@@ -114,9 +114,7 @@ def _read(metadata: Path) -> list[_Portrait]:
     portraits = []
     for row, (file, gender, skin) in enumerate(zip(*columns, strict=True), start=1):
         if gender.lower() not in _GENDERS or skin.lower() not in _SKINS:
-            raise DataError(
-                f"{metadata}: expected Female or Male and lighter or darker in row {row}, got {gender!r} and {skin!r}; correct the row"
-            )
+            raise DataError(f"{metadata}: expected Female or Male, lighter or darker in row {row}, got {gender!r} and {skin!r}; correct it")
         label, people = _GENDERS[gender.lower()]
         portraits.append(_Portrait(file=file, row=row, label=label, group=f"{skin.lower()} {people}"))
     return portraits
@@ -128,7 +126,5 @@ def _find_images(root: Path, portraits: list[_Portrait]) -> Path:
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
     counts = [sum(path.name in named for path in folder.iterdir()) for folder in folders]
     if max(counts) == 0:
-        raise DataError(
-            f"PPB: expected the images that {METADATA} names in {root} or in a folder of it, found none; put them in {root / 'imgs'}"
-        )
+        raise DataError(f"PPB: expected the images that {METADATA} names in {root} or below, found none; put them in {root / 'imgs'}")
     return folders[counts.index(max(counts))]

@@ -121,10 +121,7 @@ def _read(folder: Path) -> tuple[list[_Face], list[str]]:
         else:
             malformed.append(path.name)
     if not faces:
-        raise DataError(
-            f"UTKFace: expected images named age_gender_race_datetime.jpg.chip.jpg in {folder}, found none; "
-            "give the folder of the cropped faces"
-        )
+        raise DataError(f"UTKFace: expected images named age_gender_race_datetime.jpg in {folder}, found none; give the folder of faces")
     return faces, malformed
 
 

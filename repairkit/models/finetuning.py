@@ -80,9 +80,7 @@ def finetune(
     if weights is not None and (weights.shape != (len(images),) or not (weights >= 0).all() or not weights.any()):
         raise UsageError(f"expected a weight of 0 or more for each of the {len(images)} images, got shape {weights.shape}")
     if len(images.classes) != len(classifier.classes):
-        raise ModelError(
-            f"the network has {len(classifier.classes)} classes, {images.name} has {len(images.classes)}; give images and network of one task"
-        )
+        raise ModelError(f"the network has {len(classifier.classes)} classes, {images.name} has {len(images.classes)}; give other images")
     constants = frozen or {}
     tuned = copy.deepcopy(classifier).requires_grad_().eval()
     tuned.network.load_state_dict(bake(tuned.network, constants, freeze_at=freeze_at))

@@ -46,9 +46,7 @@ class PrunedChannels(BaseModel):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
-            raise DataError(
-                f"expected {CHANNELS} of a pruned network at {path}, could not read it; give the directory of a run of prune"
-            ) from None
+            raise DataError(f"expected {CHANNELS} of a pruned network at {path}, could not read it; give a run's directory") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -107,6 +105,4 @@ def _check_fit(network: nn.Module, cuts: PrunedChannels, path: Path) -> None:
     for layer, removed, channels_of in removals:
         count = channels_of(modules.get(layer, network))
         if len(set(removed)) != len(removed) or len(removed) >= count or any(not 0 <= channel < count for channel in removed):
-            raise ModelError(
-                f"{path}: {len(removed)} channels of {layer} cannot go, the network has {count} there; give the architecture that was pruned"
-            )
+            raise ModelError(f"{path}: {len(removed)} channels of {layer} cannot go, the network has {count}; give the pruned architecture")

@@ -257,6 +257,4 @@ def _check_learned(classifier: Classifier, images: LabelledImages) -> None:
     recalls = measure(classifier, replace(sample, groups=sample.labels.astype(np.str_)))[1].values()
     chance, mean = 1 / len(recalls), sum(recalls) / len(recalls)
     if len(recalls) > 1 and mean < chance + 2 * math.sqrt(chance * (1 - chance) / len(sample)):
-        raise ModelError(
-            f"training ended at chance (mean class recall {mean:.2f}, chance {chance:.2f}); train longer, or with another learning rate"
-        )
+        raise ModelError(f"training ended at chance (mean class recall {mean:.2f}, chance {chance:.2f}); train longer or at another rate")

@@ -157,9 +157,7 @@ def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | No
     if mean is None or std is None:
         return
     if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-        raise UsageError(
-            f"expected a mean of three numbers and a std of three above 0, for images in [0, 1], got {list(mean)} and {list(std)}"
-        )
+        raise UsageError(f"expected a mean of 3 numbers and a std of 3 above 0, for images in [0, 1], got {list(mean)} and {list(std)}")
 
 
 def _normalisation(
@@ -182,9 +180,7 @@ def _list_in(metadata: Mapping[str, str], key: str, kind: type[_Item], default: 
         items = None
     right_length = isinstance(items, list) and (len(items) == len(default) if kind is float else len(items) > 0)
     if not right_length or not all(isinstance(item, str if kind is str else int | float) for item in items):
-        raise ModelError(
-            f"{path}: expected its metadata {key!r} to be a list of {kind.__name__}s, got {metadata[key][:60]!r}; save the weights again"
-        )
+        raise ModelError(f"{path}: expected metadata {key!r} as a list of {kind.__name__}s, got {metadata[key][:60]!r}; save it again")
     return [kind(item) for item in items]
 
 
@@ -205,9 +201,7 @@ def _resolve(name: str, weights: Path | None) -> tuple[Path, str | None, bool]:
         return published, name, False
     path = Path(name)
     if not (path.suffix or path.exists()):
-        raise ModelError(
-            f"no model is called {name!r}; give one of {', '.join(STAND_INS)}, a classifier of torchvision, or a safetensors file"
-        )
+        raise ModelError(f"no model is called {name!r}; give {', '.join(STAND_INS)}, a classifier of torchvision, or a safetensors file")
     if weights is not None:
         raise ModelError(f"{name} is a file, so that it takes no --weights {weights}; give the architecture's name as the model")
     if "architecture" not in read_weights(path)[1]:

@@ -101,9 +101,7 @@ class ConvFilters:
         for name in filters:
             site = layers.get(name.layer)
             if site is None or not 0 <= name.channel < site.filters:
-                raise ModelError(
-                    f"the network has no filter {name}; its layers are {', '.join(list(layers)[:4])} ... (take the patch made for this network)"
-                )
+                raise ModelError(f"the network has no filter {name}; its layers are {', '.join(list(layers)[:4])} ...; give its patch")
             players.append(site.start + name.channel)
         return np.array(players, dtype=np.int64)
 

@@ -116,13 +116,9 @@ def baked_rows(network: nn.Module, constants: Constants, *, freeze_at: FreezeAt 
     for site, channels in _by_site(network, constants, freeze_at):
         for channel, constant in channels.items():
             if reason := why_not_bakeable(network, site, constant):
-                raise BakeError(
-                    f"filter {FilterId(site.layer, channel)} cannot be baked: {reason}; leave it out of the patch, or freeze it with Freeze"
-                )
+                raise BakeError(f"filter {FilterId(site.layer, channel)} cannot be baked: {reason}; leave it out, or use Freeze")
             if storages[original[f"{site.layer}.weight"].data_ptr()] > 1:
-                raise BakeError(
-                    f"the weights of {site.layer} are shared with another layer, where they would be frozen, too; freeze it with Freeze"
-                )
+                raise BakeError(f"the weights of {site.layer} are shared with another layer, where they would be frozen, too; use Freeze")
             yield f"{site.layer}.weight", channel, 0.0
             if site.norm is not None:
                 yield f"{site.norm}.weight", channel, 0.0

@@ -78,15 +78,11 @@ def _after(graph: torch.fx.Graph, name: str) -> torch.fx.Graph:
     nodes = list(graph.nodes)
     calls = [node for node in nodes if node.op == "call_module" and node.target == name]
     if len(calls) != 1:
-        raise ModelError(
-            f"expected the last layer, {name}, to run once in a pass, it runs {len(calls)} times; so that its weights cannot be fitted alone"
-        )
+        raise ModelError(f"expected the last layer, {name}, to run once, it runs {len(calls)} times; it cannot be fitted alone")
     after = torch.fx.Graph()
     copies = {calls[0]: after.placeholder("output_of_the_last_layer")}
     for node in nodes[nodes.index(calls[0]) + 1 :]:
         if any(source not in copies for source in node.all_input_nodes):
-            raise ModelError(
-                f"the logits need more than what leaves the last layer, {name} ({node.name} reads elsewhere); it cannot be fitted alone"
-            )
+            raise ModelError(f"the logits need more than the last layer, {name} ({node.name} reads elsewhere); it cannot be fitted alone")
         copies[node] = after.node_copy(node, copies.__getitem__)
     return after

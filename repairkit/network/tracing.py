@@ -256,9 +256,7 @@ class TracedNetwork:
             sites.append(site)
             start = site.stop
         if not sites:
-            raise ModelError(
-                f"{type(self.network).__name__} has no nn.Conv2d before its classifier; repairkit repairs convolutional networks"
-            )
+            raise ModelError(f"{type(self.network).__name__} has no nn.Conv2d before its classifier; give a convolutional network")
         return tuple(sites)
 
     def _follow(self, conv: torch.fx.Node, site: Site, calls: dict[str, int], freeze_at: FreezeAt) -> tuple[torch.fx.Node, Site]:
@@ -322,7 +320,7 @@ class HookedNetwork:
                 sites.append(Site(name, start, start + module.out_channels))
                 start += module.out_channels
         if not sites:
-            raise ModelError(f"{type(network).__name__} has no nn.Conv2d before its classifier; repairkit repairs convolutional networks")
+            raise ModelError(f"{type(network).__name__} has no nn.Conv2d before its classifier; give a convolutional network")
         self.sites = tuple(sites)
 
     def shares(self, images: Tensor) -> list[float]:

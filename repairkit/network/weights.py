@@ -53,9 +53,7 @@ def _read_checkpoint(path: Path) -> State:
     except pickle.UnpicklingError:
         if text := _text_of(path):
             raise ModelError(f"{path} holds text and no weights ({text!r}), such as a saved web page; fetch the file itself") from None
-        raise ModelError(
-            f"{path} is a pickle, which may run code when read, and is refused; convert its state dict to safetensors"
-        ) from None
+        raise ModelError(f"{path} is a pickle, which may run code, and is refused; convert its state dict to safetensors") from None
     except Exception as error:  # noqa: BLE001 - other files are read as pickle opcodes, which fail in many ways
         raise ModelError(f"{path} cannot be read as a PyTorch checkpoint ({_one_line(error)}); fetch or write it again") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):

@@ -37,9 +37,7 @@ class ClassRecall(CorrectnessObjective):
             DataError: the label is not among the classes, or no image has it.
         """
         if not 0 <= self.label < len(images.classes):
-            raise DataError(
-                f"{images.name} has {len(images.classes)} classes, so labels 0 to {len(images.classes) - 1}; got the label {self.label}"
-            )
+            raise DataError(f"{images.name} has {len(images.classes)} classes, so labels 0 to {len(images.classes) - 1}; got {self.label}")
         members = images.labels == self.label
         if not members.any():
             raise DataError(

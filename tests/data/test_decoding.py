@@ -189,7 +189,7 @@ def truncated_jpeg() -> bytes:
 def test_undecodable_files(tmp_path, cache, content):
     good, bad = save(tmp_path / "good.png", noise(20, 20)), tmp_path / "bad.jpg"
     bad.write_bytes(content)
-    with pytest.raises(DataError, match=r"^faces: cannot decode .*bad.jpg .*replace the file") as error:
+    with pytest.raises(DataError, match=r"^faces: cannot decode .*bad.jpg .*replace it") as error:
         decode([good, bad], size=8, name="faces")
     assert "\n" not in str(error.value)
     assert str(error.value).count(str(bad)) == 1

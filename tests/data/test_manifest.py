@@ -185,7 +185,7 @@ def test_empty_parquet_cells(root):
 def test_files_that_cannot_be_read(root):
     cases = {
         "none.csv": (None, "expected a CSV or Parquet file at .* found nothing"),
-        "sub": (None, "found a folder; give the file itself"),
+        "sub": (None, "found a folder"),
         "list.xlsx": (b"PK", r"expected a file ending in \.csv or \.parquet, got \.xlsx; convert"),
         "wide.csv": ("path,label\r\n".encode("utf-16"), "cannot be read as CSV .*; save it as comma-separated UTF-8 text"),
         "bad.parquet": (b"no parquet", "cannot be read as Parquet .*; write the file again"),

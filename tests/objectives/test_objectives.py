@@ -149,7 +149,7 @@ def test_bad_settings_are_named():
     with pytest.raises(DataError, match=r"tiny has no image of the class 'female' among its \d; give images of it"):
         ClassRecall(0).weights(images.subset(np.flatnonzero(images.labels == 1)))
     for label in (-1, 2):
-        with pytest.raises(DataError, match=rf"tiny has 2 classes, so labels 0 to 1; got the label {label}"):
+        with pytest.raises(DataError, match=rf"tiny has 2 classes, so labels 0 to 1; got {label}"):
             ClassRecall(label).weights(images)
     for floor in (0.0, 1.0, -0.1):
         with pytest.raises(UsageError, match="expected a floor between 0 and 1"):
