@@ -23,7 +23,7 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.weights import hash_state
 from repairkit.repair import choosing
 from repairkit.repair import repair as repair_module
-from repairkit.repair.choosing import SelectionGoal
+from repairkit.repair.selection_images import SelectionGoal
 from repairkit.report import html, markdown
 from repairkit.run.context import Run
 from repairkit.run.directory import write_fairness_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -16,14 +16,15 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
 from repairkit.network.patch import FrozenFilter, Patch, finite_or_none
 from repairkit.network.tracing import FreezeAt
-from repairkit.objectives import ObjectiveSum
-from repairkit.repair.selection import GUARD_CONFIDENCE, SELECTION, SOURCE_FOR_GAINS, Choice, Guarded, Measure, choose
+from repairkit.repair.selection import GUARD_CONFIDENCE, SELECTION, Choice, SelectionSearch, choose
+from repairkit.repair.selection_images import SelectionGoal
 from repairkit.report.formatting import limit
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution
 
 DOWNSTREAM = 0.32
 """Mean share of a pass that comes after a filter, for planning before it is measured (SqueezeNet-1.0)."""
+SEARCH_OPTIONS = ("strategy", "candidates", "max_filters", "precision", "batch")
 
 
 def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-accuracy-drop") -> None:
@@ -40,54 +41,15 @@ def check_guard(images: int, allowed: float, name: str, *, option: str = "--max-
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelectionGoal:
-    """What selection raises on the selection images, and what its guard holds.
-
-    Attributes:
-        target: is raised.
-        guard: must not fall by more than `max_drop`.
-        max_drop: a share; None for that of the settings.
-        measure: what gains are measured in; the probability of the label unless given.
-        guard_weights: of the guard's images in the criterion, in the order in which they are tried.
-        guard_images: most of the guard's images that gains are measured on.
-        guarded: what of the guard's images is bounded.
-    """
-
-    target: ObjectiveSum
-    guard: ObjectiveSum
-    max_drop: float | None = None
-    measure: Measure | None = None
-    guard_weights: tuple[float, ...] = (1.0,)
-    guard_images: int = SOURCE_FOR_GAINS
-    guarded: Guarded = "accuracy"
-
-
 def choose_once(
     classifier: Classifier, filters: ConvFilters, attribution: Attribution, goal: SelectionGoal, run: Run, *, part: str = "choosing"
 ) -> Choice:
     """The selection by the settings, booked under a part of the run. One that an earlier session finished is not made again."""
+    options = run.settings
 
     def made() -> Choice:
-        choice = choose(
-            classifier,
-            filters,
-            attribution,
-            goal.target,
-            goal.guard,
-            strategy=run.settings.strategy,
-            candidates=run.settings.candidates,
-            max_filters=run.settings.max_filters,
-            max_clean_drop=run.settings.max_clean_drop if goal.max_drop is None else goal.max_drop,
-            measure=goal.measure,
-            source_weights=goal.guard_weights,
-            source_for_gains=goal.guard_images,
-            guarded=goal.guarded,
-            precision=run.settings.precision,
-            batch=run.settings.batch,
-            progress=run.ledger.progress,
-            store=run.store,
-        )
+        search = SelectionSearch(max_drop=options.max_clean_drop, **{name: getattr(options, name) for name in SEARCH_OPTIONS})
+        choice = choose(classifier, filters, attribution, goal, search, progress=run.ledger.progress, store=run.store)
         run.spend(choice.passes)
         return choice
 

@@ -26,10 +26,11 @@ from repairkit.network.predict import predict
 from repairkit.objectives import Accuracy, Objective
 from repairkit.objectives.base import CorrectnessObjective
 from repairkit.repair.attribute import Attributed, ObjectiveOn, attribute_network, rank_by
-from repairkit.repair.choosing import NetworkOrigin, SelectionGoal, check_guard, choose_once, patch_of, without
+from repairkit.repair.choosing import NetworkOrigin, check_guard, choose_once, patch_of, without
 from repairkit.repair.evaluation import Evaluation, evaluate
 from repairkit.repair.inputs import RepairInputs, check_inputs, split_data
-from repairkit.repair.selection import Choice, Measure
+from repairkit.repair.selection import Choice
+from repairkit.repair.selection_images import Measure, SelectionGoal
 from repairkit.repair.settings import RepairSettings
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution

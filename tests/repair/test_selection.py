@@ -18,13 +18,23 @@ from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import baked_copy
 from repairkit.network.game import prepared_batches
 from repairkit.objectives import Accuracy, SubgroupRecall
-from repairkit.repair.selection import Choice, choose, eligible, removal_curve
+from repairkit.repair import selection
+from repairkit.repair.selection import Choice, SelectionSearch, eligible, removal_curve
+from repairkit.repair.selection_images import SelectionGoal
 from repairkit.run.context import Run
 from repairkit.run.store import RunStore
 from repairkit.shapley.values import Attribution
 
 SPOILT = (1, 4, 7)
 """Filters without which the labels were made: freezing them is the repair."""
+
+
+def choose(classifier, filters, found, target, source, **options) -> Choice:
+    """A selection with the fields of goal and search as keyword arguments."""
+    call = {name: options.pop(name) for name in ("progress", "store") if name in options}
+    goal = {name: options.pop(name) for name in ("measure", "guard_weights", "guard_images", "guarded") if name in options}
+    wanted = SelectionGoal(target=target, guard=source, **goal)
+    return selection.choose(classifier, filters, found, wanted, SelectionSearch(**options), **call)
 
 
 def coloured(count: int, seed: int, groups: tuple[str, ...]) -> LabelledImages:
@@ -210,9 +220,9 @@ def test_forward_selection_is_the_literal_one(setting, guard, errors, again, mos
         setting.filters,
         found,
         *setting.worths,
-        max_clean_drop=guard,
+        max_drop=guard,
         errors=errors,
-        again=again,
+        retries=again,
         max_filters=most,
         batch=16,
     )
@@ -228,15 +238,15 @@ def test_the_settings_above_reach_every_way_to_stop(setting):
     def reason(**options) -> str:
         return choose(setting.classifier, setting.filters, found, *setting.worths, **options).reason
 
-    assert "not more than 1 standard error" in reason(max_clean_drop=1.0)
-    assert reason(max_clean_drop=1.0, errors=0.0, max_filters=2) == "the limit of 2 filters was reached"
-    assert "break the guard" in reason(max_clean_drop=0.0, errors=-1e9)
-    assert reason(max_clean_drop=1.0, errors=-1e9, candidates=2) == "there is no further candidate"
+    assert "not more than 1 standard error" in reason(max_drop=1.0)
+    assert reason(max_drop=1.0, errors=0.0, max_filters=2) == "the limit of 2 filters was reached"
+    assert "break the guard" in reason(max_drop=0.0, errors=-1e9)
+    assert reason(max_drop=1.0, errors=-1e9, candidates=2) == "there is no further candidate"
 
 
 def test_it_repairs_what_was_spoilt(setting):
     found = attribution(setting)
-    choice = choose(setting.classifier, setting.filters, found, *setting.worths, max_clean_drop=1.0)
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, max_drop=1.0)
     assert len(choice.players) > 1
     assert set(choice.players) & set(SPOILT)
     assert choice.path[choice.chosen].criterion > choice.path[0].criterion
@@ -247,7 +257,7 @@ def test_it_repairs_what_was_spoilt(setting):
 @pytest.mark.parametrize("guard", [0.0, 0.02, 0.05])
 def test_the_guard_may_hold_the_mean_probability_of_the_source_s_labels(setting, guard):
     found = attribution(setting)
-    options = {"max_clean_drop": guard, "errors": 0.0, "again": 12, "source_for_gains": None}
+    options = {"max_drop": guard, "errors": 0.0, "retries": 12, "guard_images": None}
     choice = choose(setting.classifier, setting.filters, found, *setting.worths, **options, guarded="probability")
     pool = eligible(setting.filters, found, 40, cautious=True)
     assert choice.players == forward_selection(setting, pool, most=16, again=12, guard=guard, errors=0.0, guarded="probability")
@@ -258,7 +268,7 @@ def test_the_guard_may_hold_the_mean_probability_of_the_source_s_labels(setting,
 
 @pytest.mark.parametrize("strategy", ["forward", "prefix"])
 def test_gains_in_bfloat16_leave_the_guard_in_float32(setting, strategy):
-    options = {"strategy": strategy, "max_clean_drop": 1.0, "max_filters": 3}
+    options = {"strategy": strategy, "max_drop": 1.0, "max_filters": 3}
     with torch.autocast("cpu", dtype=torch.bfloat16):  # of a caller
         choice = choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, **options, precision="bfloat16")
     assert len(choice.path) > 1
@@ -273,12 +283,12 @@ def test_gains_in_bfloat16_leave_the_guard_in_float32(setting, strategy):
 @pytest.mark.parametrize(("weights", "guard"), [((8.0, 1.0, 0.0), 0.1), ((4.0, 0.5, 0.0), 0.05), ((20.0, 0.0), 1.0)])
 def test_the_source_may_weigh_less_once_no_filter_gains(setting, weights, guard):
     found = attribution(setting)
-    options = {"max_clean_drop": guard, "errors": 1.0, "again": 3, "source_for_gains": None}
-    choice = choose(setting.classifier, setting.filters, found, *setting.worths, **options, source_weights=weights)
+    options = {"max_drop": guard, "errors": 1.0, "retries": 3, "guard_images": None}
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, **options, guard_weights=weights)
     pool = eligible(setting.filters, found, 40, cautious=True)
     assert choice.players == forward_selection(setting, pool, most=16, again=3, guard=guard, errors=1.0, weights=weights)
     at_first, at_last = (
-        choose(setting.classifier, setting.filters, found, *setting.worths, **options, source_weights=each).players
+        choose(setting.classifier, setting.filters, found, *setting.worths, **options, guard_weights=each).players
         for each in (weights[:1], weights[-1:])
     )
     assert choice.players[: len(at_first)] == at_first
@@ -290,7 +300,7 @@ def test_eight_filters_are_held_against_the_guard_before_choosing_gives_up(setti
     """Each costs a pass over the whole source; under a guard of 0 none can pass."""
     players = np.arange(10)
     value = np.where(np.isin(np.arange(len(setting.filters)), players), -1.0, 1.0)
-    options = {"max_clean_drop": 0.0, "errors": -1e9, "candidates": len(players), "source_for_gains": None}
+    options = {"max_drop": 0.0, "errors": -1e9, "candidates": len(players), "guard_images": None}
     choice = choose(setting.classifier, setting.filters, attribution(setting, value), *setting.worths, **options)
     pool = eligible(setting.filters, attribution(setting, value), len(players), cautious=True)
     images, source = len(setting.target) + len(setting.source), len(setting.source)
@@ -305,7 +315,7 @@ def test_prefix_takes_the_most_harmful_first_and_the_best_count_under_the_guard(
     for rank, player in enumerate((7, 1, 0, 4)):
         value[player] = -1.0 + 0.1 * rank
     found = attribution(setting, value)
-    choice = choose(setting.classifier, setting.filters, found, *setting.worths, strategy="prefix", max_clean_drop=guard, max_filters=6)
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, strategy="prefix", max_drop=guard, max_filters=6)
     order = found.harmful_players().tolist()
     assert order[:4] == [7, 1, 0, 4]
     assert [step.player for step in choice.path] == [None, *order[:6]]
@@ -317,7 +327,7 @@ def test_prefix_takes_the_most_harmful_first_and_the_best_count_under_the_guard(
 def test_only_the_most_harmful_are_candidates(setting):
     found = attribution(setting)
     for candidates in (1, 3):
-        choice = choose(setting.classifier, setting.filters, found, *setting.worths, candidates=candidates, max_clean_drop=1.0, errors=-1e9)
+        choice = choose(setting.classifier, setting.filters, found, *setting.worths, candidates=candidates, max_drop=1.0, errors=-1e9)
         assert set(choice.players) == set(found.harmful_players(candidates).tolist())
 
 
@@ -341,7 +351,7 @@ def test_filters_that_plain_weights_cannot_hold_are_never_candidates():
 
 def test_gains_may_be_measured_on_some_source_images_but_the_guard_sees_all(setting):
     found = attribution(setting)
-    choice = choose(setting.classifier, setting.filters, found, *setting.worths, source_for_gains=20, max_clean_drop=0.2, errors=0.0)
+    choice = choose(setting.classifier, setting.filters, found, *setting.worths, guard_images=20, max_drop=0.2, errors=0.0)
     assert choice.chosen > 0
     for count, step in enumerate(choice.path):
         expected = setting.measure(choice.players[:count])
@@ -376,7 +386,7 @@ def test_passes_are_those_that_were_made(setting, strategy, monkeypatch):
         attribution(setting),
         *setting.worths,
         strategy=strategy,
-        max_clean_drop=1.0,
+        max_drop=1.0,
         progress=lambda part, passes, planned: told.append((part, passes)),
     )
     assert choice.passes == pytest.approx(made)
@@ -397,7 +407,7 @@ def test_an_untraceable_network_chooses_the_same_as_its_traceable_twin(setting):
     assert not filters.can_rerun
     filters.set_constants(setting.filters.constants)
     classifier = Classifier(network, classes=CLASSES)
-    choice = choose(classifier, filters, attribution(filters), *setting.worths, max_clean_drop=1.0, max_filters=2)
+    choice = choose(classifier, filters, attribution(filters), *setting.worths, max_drop=1.0, max_filters=2)
     assert choice.passes > 0
     assert choice.chosen <= 2
 
@@ -414,7 +424,7 @@ def test_the_removal_curve_is_that_of_baked_copies(setting):
 
 def test_the_users_network_is_never_changed(setting):
     before = copy.deepcopy(setting.classifier.state_dict())
-    choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, max_clean_drop=1.0)
+    choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, max_drop=1.0)
     assert all(torch.equal(value, before[key]) for key, value in setting.classifier.state_dict().items())
     assert not any(module._forward_hooks for module in setting.classifier.modules())
 
@@ -423,11 +433,11 @@ def test_the_users_network_is_never_changed(setting):
     ("options", "message"),
     [
         ({"strategy": "greedy"}, "strategy must be 'forward' or 'prefix', got 'greedy'"),
-        ({"max_clean_drop": -0.1}, "max_clean_drop must not be negative"),
-        ({"source_weights": ()}, "source_weights must hold one weight or more"),
+        ({"max_drop": -0.1}, "max_drop must not be negative"),
+        ({"guard_weights": ()}, "expected one guard weight or more"),
         ({"max_filters": 0}, "must be at least 1"),
         ({"candidates": 0}, "must be at least 1"),
-        ({"again": 0}, "must be at least 1"),
+        ({"retries": 0}, "must be at least 1"),
     ],
 )
 def test_bad_settings_are_named(setting, options, message):
@@ -448,11 +458,11 @@ def test_gains_can_be_measured_in_another_unit(setting):
         setting.filters,
         attribution(setting),
         *setting.worths,
-        max_clean_drop=1.0,
-        source_for_gains=None,
+        max_drop=1.0,
+        guard_images=None,
         measure=margins,
     )
-    plain = choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, max_clean_drop=1.0, source_for_gains=None)
+    plain = choose(setting.classifier, setting.filters, attribution(setting), *setting.worths, max_drop=1.0, guard_images=None)
     assert found.chosen > 0
     weights = np.concatenate([worth.weights for worth in setting.worths])
     for step in (0, found.chosen):
@@ -474,7 +484,7 @@ def test_choosing_goes_on_from_what_was_kept_to_the_same_bits(setting, tmp_path,
         SubgroupRecall().on(setting.target),
         Accuracy().on(setting.source),
     )
-    options = {"strategy": strategy, "candidates": 6, "max_filters": 4, "max_clean_drop": 0.5}
+    options = {"strategy": strategy, "candidates": 6, "max_filters": 4, "max_drop": 0.5}
     whole = choose(*arguments, **options)
     kept = RunStore(tmp_path / "run", {}, command="again").within("repaired")
 

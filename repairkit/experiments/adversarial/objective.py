@@ -10,7 +10,7 @@ from repairkit.data.images import LabelledImages
 from repairkit.experiments.adversarial.task import AttackOptions
 from repairkit.experiments.options import Options
 from repairkit.objectives import Accuracy, AttackSuccess, ObjectiveSum, Probability
-from repairkit.repair.selection import Measure
+from repairkit.repair.selection_images import Measure
 from repairkit.shapley.game import Examples, Floats
 
 CEILING = 3.0

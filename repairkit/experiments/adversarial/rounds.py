@@ -20,9 +20,9 @@ from repairkit.network.filters import ConvFilters, FilterId
 from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, predict_logits
 from repairkit.objectives import Accuracy
-from repairkit.repair.choosing import SelectionGoal
 from repairkit.repair.repair import repair_round
 from repairkit.repair.selection import Choice, guard_bound
+from repairkit.repair.selection_images import SelectionGoal
 from repairkit.run.context import Run
 from repairkit.run.store import ARRAYS
 from repairkit.shapley import Attribution

@@ -14,9 +14,9 @@ from repairkit.network.patch import Patch
 from repairkit.network.predict import predict
 from repairkit.objectives import Accuracy, ClassRecall
 from repairkit.repair.attribute import Attributed
-from repairkit.repair.choosing import SelectionGoal
 from repairkit.repair.repair import freeze_selected
 from repairkit.repair.selection import Choice
+from repairkit.repair.selection_images import SelectionGoal
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution
 

@@ -29,17 +29,17 @@ from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, predict, predict_logits
 from repairkit.objectives import Accuracy, ObjectiveSum, SubgroupRecall
 from repairkit.repair.attribute import live_range_planned, rank_by
-from repairkit.repair.choosing import DOWNSTREAM, SelectionGoal, check_guard, choose_once
+from repairkit.repair.choosing import DOWNSTREAM, check_guard, choose_once
 from repairkit.repair.repair import repair_round
 from repairkit.repair.selection import (
     GUARD_CONFIDENCE,
     GUARD_TRIES,
-    SOURCE_FOR_GAINS,
     Choice,
     correct_with,
     eligible,
     removal_curve,
 )
+from repairkit.repair.selection_images import SOURCE_FOR_GAINS, SelectionGoal
 from repairkit.run.context import Run
 from repairkit.shapley import Attribution
 from repairkit.shapley.live_range import LiveRange
