@@ -25,9 +25,10 @@ import torch
 from passes import machine
 from torch import Tensor, nn
 
-from repairkit.cli.run import load
 from repairkit.evaluation.splits import some
+from repairkit.experiments.base import Loading
 from repairkit.experiments.classifier_task import CriticalTask, worth_on
+from repairkit.experiments.networks import load_from_recipe
 from repairkit.experiments.options import Options
 from repairkit.experiments.recipe import read_recipe
 from repairkit.network.filters import ConvFilters
@@ -145,7 +146,7 @@ def main() -> None:
     given = parser.parse_args()
     print(f"## Filters that cannot matter\n\n{machine(given)}")
     recipe = read_recipe(given.recipe, way=given.way, data_root=given.data)
-    model, images = load(recipe, given.data, given.device)
+    model, images = load_from_recipe(recipe, Loading(data_root=given.data, device=given.device))
     dead = dead_filters(model.classifier.network, images.pixels.shape[1])
     few = images.subset(some(images, given.images, seed=0))
     task, options = CriticalTask(model, few, None), Options(batch=given.batch, ranking="recall")

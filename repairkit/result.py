@@ -408,7 +408,7 @@ def check_schema(path: Path) -> None:
 
 
 def read_record(model: type[Model], path: Path) -> Model:
-    """The JSON of a `result.json` as a model; for any kind, see `repairkit.experiments.report_kinds.read`.
+    """The JSON of a `result.json` as a model; for any kind, see `repairkit.experiments.results.read`.
 
     Raises:
         DataError: the file is missing, is no JSON, or does not fit the model.

@@ -24,6 +24,7 @@ from repairkit.data.training_hashes import check_unseen
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation.metrics import rank_correlation
 from repairkit.evaluation.statistics import paired_drop_bound
+from repairkit.experiments import results
 from repairkit.experiments.adversarial import evaluation
 from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.adversaries import THOROUGH, Effort, judge
@@ -43,7 +44,6 @@ from repairkit.network.weights import hash_state
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.repair import attribute as repair_attribute
 from repairkit.run.context import Run
-from repairkit.run.directory import write_adversarial_run
 from repairkit.run.ledger import Ledger
 from repairkit.run.store import RunStore
 
@@ -360,7 +360,7 @@ def test_fine_tuning_keeps_the_filters_frozen_and_is_compared_with_fine_tuning_a
     assert {("original", "repaired"), ("finetuned", "repaired"), ("original", "finetuned")} == {
         (entry.first, entry.second) for entry in result.differences
     }
-    write_adversarial_run(tmp_path / "run", asked, findings, result)
+    results.write_run(tmp_path / "run", (asked, ATTACKS), findings, result)
     held = next(sentence for sentence in result.method if "of training held the guard" in sentence)
     assert re.search(r"^1 epoch of training held the guard: .* falls by \d\.\d points at most .*, 5 are allowed\.$", held)
     with pytest.raises(DataError, match=r"are among the 60 that repaired\.safetensors was trained on"):
@@ -392,7 +392,7 @@ def test_epochs_that_break_the_guard_are_undone_and_the_report_says_so(tmp_path,
     assert "trained" not in explained["repaired"]
     assert "for 2 epochs, with no filter frozen; keeps no guard" in explained["finetuned"]
     assert [point.filters for point in result.extra.frontier if point.chosen] == [4]
-    write_adversarial_run(tmp_path / "run", asked, findings, result)
+    results.write_run(tmp_path / "run", (asked, ATTACKS), findings, result)
     assert (tmp_path / "run" / "patch.json").exists()
 
 
@@ -401,7 +401,7 @@ def test_epochs_that_break_the_guard_are_undone_and_the_report_says_so(tmp_path,
 
 def test_the_run_directory_holds_the_images_with_their_targets(tmp_path):
     asked, findings, result = repaired()
-    write_adversarial_run(tmp_path / "run", asked, findings, result)
+    results.write_run(tmp_path / "run", (asked, ATTACKS), findings, result)
     names = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert {"run.json", "result.json", "report.html", "report.md", "attribution.parquet", "patch.json", "repaired.safetensors"} <= names
     stored = Attacked.read(tmp_path / "run" / "adversarial" / "report.npz")
@@ -822,7 +822,7 @@ def test_adversarial_fine_tuning_is_planned_kept_and_shown(tmp_path, monkeypatch
     for name, weights in findings.networks["adversarially_trained"].network.state_dict().items():
         assert torch.equal(again.networks["adversarially_trained"].network.state_dict()[name], weights)
     assert result_of(asked, options, ATTACKS, again).shares == result.shares
-    write_adversarial_run(tmp_path / "done", asked, findings, result)
+    results.write_run(tmp_path / "done", (asked, ATTACKS), findings, result)
     assert AdversarialResult.read(tmp_path / "done" / "result.json") == result
     for view in ("report.html", "report.md"):
         text = (tmp_path / "done" / view).read_text()

@@ -24,6 +24,7 @@ from repairkit.alternatives.report import concluded, fairness_name, row
 from repairkit.errors import ModelError
 from repairkit.evaluation.splits import three_way
 from repairkit.evaluation.statistics import zero_events_bound
+from repairkit.experiments import results
 from repairkit.experiments.fairness import run as fairness
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair
@@ -33,7 +34,6 @@ from repairkit.models import finetuning
 from repairkit.network.classifier import Classifier
 from repairkit.result import Difference, Verdict
 from repairkit.run.context import Run
-from repairkit.run.directory import write_fairness_run
 from repairkit.run.store import RunStore
 
 
@@ -374,7 +374,7 @@ def test_where_the_repair_loses_the_verdict_says_so_first(run):
 
 def test_both_views_show_the_table_and_read_back(run, tmp_path):
     findings, result = run
-    write_fairness_run(tmp_path / "run", task(), findings, result)
+    results.write_run(tmp_path / "run", task(), findings, result)
     assert FairnessResult.read(tmp_path / "run" / "result.json") == result
     for view in ("report.html", "report.md"):
         text = (tmp_path / "run" / view).read_text()

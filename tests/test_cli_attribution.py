@@ -63,7 +63,7 @@ GUARANTEE = Guarantee(
 
 @pytest.fixture
 def run(tmp_path):
-    """A run with two folds and a rival, as `write_fairness_run` leaves it."""
+    """A run with two folds and a rival, as `results.write_run` leaves it."""
     found().write(tmp_path / "attribution.parquet")
     for number, name in enumerate(("repaired-fold-2", "dropout_repaired-fold-1", "dropout_repaired-fold-2")):
         found(shift=0.01 * (number + 1)).write(tmp_path / "networks" / name / "attribution.parquet")

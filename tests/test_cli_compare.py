@@ -10,7 +10,7 @@ from command_line import QUICK, call, one_error
 from test_cli_adversarial import QUICK as ATTACK
 
 from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.fairness.recipe import FairnessRecipe
 from repairkit.experiments.pruning import run as pruning
 from repairkit.experiments.pruning.footprint import paired_timings
@@ -145,9 +145,9 @@ def test_a_recipe_is_compared(faces, tmp_path, few, options, flag, expected):
 
 
 def test_a_recipe_that_has_nothing_to_compare_says_so_and_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("repairkit.experiments.truncation.experiment.load_subject", lambda *_: None)
     run = importlib.import_module("repairkit.cli.run")
-    monkeypatch.setattr(run, "load_subject", lambda *_: None)
-    monkeypatch.setattr(run, "carry_out_truncation", lambda _subjects, options, *_, **__: 1 if options.compare else 0)
+    monkeypatch.setattr(run, "carry_out", lambda _, _task, options, *_rest, **__: 1 if options.compare else 0)
     recipe = tmp_path / "dead.toml"
     recipe.write_text('command = "truncation"\ntitle = "A network"\n[embedded]\nnetworks = [{name = "one", model = "resnet18"}]\n')
     code, _, stderr = call("run", recipe, "--embedded", "--baselines", "--threads", "1")

@@ -8,7 +8,6 @@ import tiny_faces
 from command_line import call, one_error
 from PIL import Image
 
-from repairkit.cli import loading
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.network.weights import read_weights
 
@@ -116,7 +115,7 @@ def test_dry_run_of_accuracy_prints_the_plan_and_writes_nothing(folders, tmp_pat
 
 def test_the_embedded_default_is_not_fitted_for_a_plan_or_for_a_class_that_does_not_exist(tmp_path, monkeypatch):
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    monkeypatch.setattr("repairkit.models.embedded.load", lambda *_, **__: pytest.fail("a network was fitted"))
     digits = ["--model", "squeezenet1_1", "--size", "48", "--threads", "1"]
     code, stdout, stderr = call("recall", *digits, "--class", "8", "--dry-run", "--json")
     planned = json.loads(stdout)

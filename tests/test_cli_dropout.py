@@ -18,7 +18,7 @@ from repairkit.models import embedded, zoo
 from repairkit.network.classifier import Classifier
 from repairkit.network.weights import hash_state, write_weights
 
-command, run = map(importlib.import_module, ("repairkit.experiments.dropout.command", "repairkit.cli.run"))
+command, run = map(importlib.import_module, ("repairkit.experiments.dropout.experiment", "repairkit.cli.run"))
 QUICK = ["--size", "48", "--budget", "560", "--top-k", "2", "--threads", "1"]
 
 
@@ -202,7 +202,7 @@ def recipe(folders, tmp_path):
 
 def test_run_a_recipe(recipe, finished, monkeypatch):
     asked = []
-    monkeypatch.setattr(run, "carry_out_dropout", lambda task, options, running, *, title: asked.append((task, options, title)) or 0)
+    monkeypatch.setattr(run, "carry_out", lambda _, task, options, running, *, title: asked.append((task, options, title)) or 0)
     assert call("run", *recipe, "--seed", "4")[0] == 0
     ((task, options, title),) = asked
     by_command = DropoutResult.read(finished[-1] / "result.json").reproduction.hashes
@@ -236,8 +236,8 @@ def test_networks_of_a_recipe_are_trained_from_the_seed_that_is_asked_for(tmp_pa
     file = tmp_path / "trained.toml"
     file.write_text(f'command = "dropout"\ntitle = "Trained"\n{TRAINING}')
     asked = []
-    monkeypatch.setattr(run, "prepare_dropout", lambda plan, *_, fit, **__: asked.append((plan.training.seed, fit)))
-    monkeypatch.setattr(run, "carry_out_dropout", lambda *_, **__: 0)
+    monkeypatch.setattr(command.Dropout, "load_recipe", lambda _, recipe, loading: asked.append((recipe.training.seed, loading.fit)))
+    monkeypatch.setattr(run, "carry_out", lambda *_, **__: 0)
     for more in ((), ("--training-seed", "6"), ("--training-seed", "0", "--dry-run")):
         assert call("run", file, "--data-root", tmp_path, "--threads", "1", *more)[0] == 0
     assert asked == [(5, True), (6, True), (0, False)]
@@ -248,7 +248,7 @@ def test_networks_of_a_recipe_are_trained_from_the_seed_that_is_asked_for(tmp_pa
     [
         (("rival.", "none."), (), 3, "expected weights at .*none.safetensors, found no file"),
         (('folder = "faces"', 'folder = "photos"'), (), 3, "expected a folder at .*photos"),
-        (("", ""), ("--no-with-compare-model",), 2, "--no-with-compare-model for those of fairness, got one of dropout; leave them out"),
+        (("", ""), ("--no-with-compare-model",), 2, "recipes of dropout keep their comparison model or have none; leave --no-with"),
         (("", ""), ("--training-seed", "3"), 2, "trains no network, so it has no training seed; leave --training-seed out"),
         (('dropout_model = "rival.safetensors"\n', ""), (), 2, "give --compare-model"),
     ],

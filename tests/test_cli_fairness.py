@@ -21,13 +21,13 @@ from safetensors.torch import load_file, save_file
 from tiny_faces import STAND_IN
 from torchvision.models import squeezenet1_0
 
-from repairkit.cli.options import set_threads
+from repairkit.cli.processes import set_threads
 from repairkit.errors import ModelWarning
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.models import zoo
 from repairkit.network.weights import read_weights
 
-command = importlib.import_module("repairkit.experiments.fairness.command")  # the package's attribute of that name is the function
+command = importlib.import_module("repairkit.experiments.fairness.experiment")
 
 
 # ---- a run that ends well
@@ -64,7 +64,7 @@ def test_a_normalisation_that_nobody_gave_is_told_of(faces, tmp_path, monkeypatc
 
     monkeypatch.setattr(command, "repair", lambda *_, **__: None)
     monkeypatch.setattr(command, "summarise", ended)
-    monkeypatch.setattr(command, "write_fairness_run", lambda out, *_: out.mkdir())
+    monkeypatch.setattr("repairkit.experiments.results.write_runs", lambda out, *_: out.mkdir())
     arguments = ["--weights", tmp_path / "state.pt", "--out"]
     stderr = fairness(faces, *arguments, tmp_path / "a", model="squeezenet1_0")[-1]
     told = "state.pt does not say how images are normalised for its network, so ImageNet's mean and standard deviation were taken"
@@ -83,19 +83,14 @@ def test_groups_that_mix_classes_are_named(own_faces):
     assert "note: Of the groups of target, darker holds several classes, so its recall is its accuracy; a group column that names" in stderr
 
 
-def test_a_rival_of_another_training_is_not_compared_with(faces, monkeypatch):
+def test_a_rival_of_another_training_is_not_compared_with(faces):
     def rival(**changes):
         loaded = zoo.load("squeezenet_celeba")
-        return command.rival_of(replace(loaded, **changes), "squeezenet_celeba", None, classes=("female", "male"), device="cpu")
+        return command.comparison_model(replace(loaded, **changes), "squeezenet_celeba", None, classes=("female", "male"), device="cpu")
 
-    told = []
-    monkeypatch.setattr(command, "say", told.append)
     assert rival().stand_in
-    assert told == []
-    assert rival(stand_in=False) is None
-    assert told == [
-        "note: no dropout-trained network of the same training is at hand, so none is compared with; name one with --compare-model"
-    ]
+    with pytest.warns(ModelWarning, match="so none is compared with"):
+        assert rival(stand_in=False) is None
 
 
 def test_a_run_is_a_whole_directory(finished):
@@ -149,7 +144,7 @@ def test_exit_code_says_what_came_of_it(faces, tmp_path, monkeypatch, outcome, e
     result = changed(result, {"verdict": result.verdict.model_copy(update={"outcome": outcome})})
     monkeypatch.setattr(command, "repair", lambda *_, **__: None)
     monkeypatch.setattr(command, "summarise", lambda *_, **__: result)
-    monkeypatch.setattr(command, "write_fairness_run", lambda out, *_: out.mkdir())
+    monkeypatch.setattr("repairkit.experiments.results.write_runs", lambda out, *_: out.mkdir())
     code, stdout, _ = fairness(faces, "--out", tmp_path / "run")
     assert code == expected
     assert stdout.startswith(result.verdict.headline)
@@ -159,7 +154,7 @@ def test_default_place_is_reports(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "repair", lambda *_, **__: None)
     monkeypatch.setattr(command, "summarise", lambda *_, **__: example_result())
-    monkeypatch.setattr(command, "write_fairness_run", lambda out, *_: out.mkdir(parents=True))
+    monkeypatch.setattr("repairkit.experiments.results.write_runs", lambda out, *_: out.mkdir(parents=True))
     fairness(faces)
     (made,) = (tmp_path / "reports").iterdir()
     assert re.fullmatch(r"fairness-spoilt-\d{8}-\d{6}", made.name)
@@ -333,7 +328,7 @@ def test_a_full_disk_is_one_line(faces, tmp_path, monkeypatch):
 
     monkeypatch.setattr(command, "repair", lambda *_, **__: None)
     monkeypatch.setattr(command, "summarise", lambda *_, **__: example_result())
-    monkeypatch.setattr(command, "write_fairness_run", full)
+    monkeypatch.setattr("repairkit.experiments.results.write_runs", full)
     one_error(*fairness(faces, "--out", tmp_path / "run"), expected=3, message="No space left on device: '.*run'; check that the path")
 
 
@@ -406,7 +401,7 @@ def test_threads_are_the_cores_that_other_work_leaves_free(monkeypatch, capsys, 
     threads = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr("repairkit.cli.options.free_cores", lambda: free)
+    monkeypatch.setattr("repairkit.cli.processes.free_cores", lambda: free)
     set_threads(asked, workers=workers)
     assert threads == [expected]
     note = f"note: other work leaves {free} of 8 cores free, and this run takes no more; --threads sets another number\n"

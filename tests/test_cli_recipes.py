@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from command_line import call, one_error
 
-from repairkit.cli import loading
 from repairkit.errors import DataError
+from repairkit.experiments import results as kinds
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.report import index
 
@@ -145,7 +145,7 @@ def test_all_goes_on_only_beside_finished_runs_of_the_same(recipes, tmp_path, mo
 @pytest.mark.parametrize("name", ["correlation_attack_accuracy", "fig2_class_filters", "fig3b_adversarial", "fig5_truncation"])
 def test_a_plan_of_a_recipe_fits_no_network(name, tmp_path, monkeypatch):
     monkeypatch.setenv("REPAIRKIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    monkeypatch.setattr("repairkit.models.embedded.load", lambda *_, **__: pytest.fail("a network was fitted"))
     code, stdout, stderr = call("run", ROOT / "recipes" / f"{name}.toml", "--embedded", "--threads", "1", "--dry-run", "--json")
     assert code == 0, stderr
     assert json.loads(stdout)["minutes"] > 0
@@ -207,10 +207,10 @@ def test_what_run_cannot_be_asked(arguments, message):
 
 
 def test_a_page_escapes_what_it_shows(tmp_path):
-    index.write([index.Entry("a", "<b> & |")], tmp_path)
+    index.write([index.Entry("a", "<b> & |")], tmp_path, kinds.read)
     assert "&lt;b&gt; &amp; |" in (tmp_path / "index.html").read_text()
     assert r"&lt;b&gt; &amp; \|" in (tmp_path / "index.md").read_text()
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "result.json").write_text("{}")
     with pytest.raises(DataError, match="is not a result of this version"):
-        index.write([index.Entry("c")], tmp_path)
+        index.write([index.Entry("c")], tmp_path, kinds.read)

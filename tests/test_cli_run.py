@@ -9,7 +9,6 @@ import tiny_faces
 import torch
 from command_line import call, one_error
 
-from repairkit.cli import loading
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult
@@ -165,8 +164,8 @@ def test_one_class_and_accuracy_have_the_run_directory_to_themselves(classes, tm
         (('folder = "faces"', 'folder = "photos"'), (), 3, "expected a folder at .*photos"),
         (('folder = "faces"', 'folder = "faces"\nparts = ["train"]'), (), 3, "expected a folder at .*train"),
         (("budget = 700", "budget = 7"), (), 2, "the budget of 7 image passes is too small"),
-        (("", ""), ("--training-seed", "1"), 2, "--training-seed is for recipes of fairness and dropout, .* got one of recall"),
-        (("", ""), ("--no-with-compare-model",), 2, "--no-with-compare-model for those of fairness, got one of recall; leave them out"),
+        (("", ""), ("--training-seed", "1"), 2, "trains no network, so it has no training seed; leave --training-seed out"),
+        (("", ""), ("--no-with-compare-model",), 2, "recipes of recall keep their comparison model or have none; leave --no-with"),
     ],
 )
 def test_recipes_of_classes_that_cannot_work(classes, tmp_path, change, more, expected, message):
@@ -178,7 +177,7 @@ def test_recipes_of_classes_that_cannot_work(classes, tmp_path, change, more, ex
 
 
 def test_a_class_that_the_digits_do_not_have_is_told_before_a_network_is_fitted(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "fitted_digits", lambda *_, **__: pytest.fail("a network was fitted"))
+    monkeypatch.setattr("repairkit.models.embedded.load", lambda *_, **__: pytest.fail("a network was fitted"))
     recipe = tmp_path / "digits.toml"
     recipe.write_text('command = "recall"\ntitle = "Digits"\nmodel = "squeezenet1_1"\nsize = 48\nclasses = ["8", "zebra"]\n')
     one_error(*call("run", recipe), expected=2, message="no class is called 'zebra'.*The 10 classes are 0, 1, 2")

@@ -11,14 +11,13 @@ from scipy.stats import spearmanr
 
 from repairkit.attacks.methods import PGD
 from repairkit.errors import DataError
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.experiments.correlation.run import find, plan
 from repairkit.experiments.correlation.summary import ACCURACY, BOTH, SUCCESS, cells, correlations, shared_tops, summarise, without_noise
 from repairkit.experiments.options import Options
 from repairkit.result import Correlation
 from repairkit.run.context import Run
-from repairkit.run.directory import write_correlation_run, write_views
 from repairkit.run.store import RunStore
 
 OPTIONS = Options(budget=12_000, t0=0.5)
@@ -100,12 +99,12 @@ def test_a_network_that_cannot_be_fooled_says_so(tmp_path):
         None,
     )
     assert "reaches its target on 0 of 40 images" in result.verdict.headline
-    write_views(result, tmp_path)
+    kinds.write_views(result, tmp_path)
 
 
 def test_the_run_directory_holds_every_value(measured, tmp_path):
     _, findings, result = measured
-    write_correlation_run(tmp_path / "run", findings, result)
+    kinds.write_run(tmp_path / "run", None, findings, result)
     kept = pd.read_parquet(tmp_path / "run" / "values.parquet")
     assert list(kept["filter"]) == [str(name) for name in findings.filters.ids]
     np.testing.assert_array_equal(kept["accuracy again"], findings.screens[3])

@@ -15,7 +15,7 @@ from repairkit.evaluation import ablation
 from repairkit.evaluation.ablation import counts_up_to
 from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.wording import count_filters
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.adversarial.task import AttackOptions
 from repairkit.experiments.adversarial.trade_off import FRONTIER
 from repairkit.experiments.classifier_task import CriticalTask, split_of

@@ -14,7 +14,7 @@ from torch import nn
 
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation import ablation
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical.run import find as find_critical
 from repairkit.experiments.dropout.evaluation import SERIES, Removals, accuracy_of, change_of, number_of, verdict
@@ -22,7 +22,6 @@ from repairkit.experiments.dropout.run import DropoutTask, configuration, find, 
 from repairkit.experiments.dropout.summary import shared_histogram, summarise
 from repairkit.report import html, markdown
 from repairkit.run.context import Run
-from repairkit.run.directory import write_dropout_run
 from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution
 
@@ -135,13 +134,13 @@ def test_a_guarantee_speaks_of_both_ends_at_once(tmp_path):
     assert all(each.highest is each.lowest for each in findings.networks.values())
     result = summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
     assert [entry.column for entry in result.guarantees] == ["original", "dropout"]
-    write_dropout_run(tmp_path / "run", findings, result)
+    kinds.write_run(tmp_path / "run", task, findings, result)
     assert [place.name for place in (tmp_path / "run" / "networks").iterdir()] == ["dropout-fold-1"]
 
 
 def test_the_run_directory_holds_every_attribution(tmp_path):
-    _, findings, result = found()
-    write_dropout_run(tmp_path / "run", findings, result)
+    task, findings, result = found()
+    kinds.write_run(tmp_path / "run", task, findings, result)
     folder = tmp_path / "run" / "networks"
     assert sorted(place.name for place in folder.iterdir()) == ["dropout-fold-1", "dropout-lowest-fold-1", "original-lowest-fold-1"]
     for file, expected in (

@@ -14,7 +14,7 @@ from results import changed
 from scipy.stats import spearmanr
 
 from repairkit.errors import BudgetError, UsageError
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.options import Options
 from repairkit.experiments.sample_efficiency import run as module
 from repairkit.experiments.sample_efficiency import small_network as small

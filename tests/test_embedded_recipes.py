@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from command_line import call
 
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.recipe import recipes_in
 
 ROOT = Path(__file__).parent.parent

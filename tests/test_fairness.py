@@ -16,6 +16,7 @@ from torchvision.models import squeezenet1_0
 from repairkit.alternatives.threshold import best_threshold
 from repairkit.data.training_hashes import write_record
 from repairkit.errors import BudgetError, DataError, ModelError, UsageError
+from repairkit.experiments import results
 from repairkit.experiments.fairness import run as fairness
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.fairness.run import Task, plan, repair, splits
@@ -30,7 +31,6 @@ from repairkit.objectives import SubgroupRecall
 from repairkit.repair import attribute as attributing
 from repairkit.repair.attribute import rank_by
 from repairkit.run.context import Run
-from repairkit.run.directory import write_fairness_run
 from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution
 
@@ -72,7 +72,7 @@ def folded(tmp_path_factory):
     """Cross-fitted over 3 folds, and what it left behind."""
     task, options, findings, result = tiny_faces.small_run(folds=3)
     out = tmp_path_factory.mktemp("folded") / "run"
-    write_fairness_run(out, task, findings, result)
+    results.write_run(out, task, findings, result)
     return task, options, findings, result, out
 
 
@@ -600,7 +600,7 @@ def test_stability_is_in_the_findings_the_result_and_the_costs(thorough):
 
 def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
     task, _, findings, result = thorough
-    write_fairness_run(tmp_path / "run", task, findings, result)
+    results.write_run(tmp_path / "run", task, findings, result)
     again = Attribution.read(tmp_path / "run" / "attribution.parquet")
     assert again.to_frame().equals(findings.repairs[0].attribution.to_frame())
     assert (again.min_live, again.passes) == (findings.repairs[0].live_range.min_live, findings.repairs[0].attribution.passes)
@@ -625,7 +625,7 @@ def test_a_guarantee_is_in_the_findings_the_result_and_both_views(tmp_path):
     assert entry.missed == {"low": guarantee.low.audit.count, "high": guarantee.high.audit.count}
     assert any("hold for all filters of an attribution at once" in sentence for sentence in result.limits)
     out = tmp_path / "run"
-    write_fairness_run(out, task, findings, result)
+    results.write_run(out, task, findings, result)
     assert Attribution.read(out / "attribution.parquet").guarantee == guarantee
     assert FairnessResult.read(out / "result.json").guarantees == result.guarantees
     for view in ("report.html", "report.md"):

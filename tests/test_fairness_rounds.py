@@ -14,7 +14,7 @@ from torch import nn
 from repairkit.cli.attribution import choose_file
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair, splits
 from repairkit.experiments.fairness.summary import summarise
 from repairkit.experiments.options import Options
@@ -26,7 +26,6 @@ from repairkit.repair import repair as repair_module
 from repairkit.repair.selection_images import SelectionGoal
 from repairkit.report import html, markdown
 from repairkit.run.context import Run
-from repairkit.run.directory import write_fairness_run
 from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution
 
@@ -139,7 +138,7 @@ def test_the_report_says_what_each_round_froze_and_where_it_led(tmp_path):
     assert found(rounds=1)[1].extra.rounds == []
     assert "rounds-caption" not in html.render(kinds.document(found(rounds=1)[1]))
     out = tmp_path / "run"
-    write_fairness_run(out, task(), findings, result)
+    kinds.write_run(out, task(), findings, result)
     later = Attribution.read(choose_file(out, "repaired", 1, 2))
     assert later.to_frame().equals(findings.repairs[0].rounds[1].attribution.to_frame())
     assert Attribution.read(choose_file(out, "repaired", 1)).to_frame().equals(findings.repairs[0].attribution.to_frame())

@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation import ablation
 from repairkit.evaluation.statistics import paired_drop_bound
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.options import Options
 from repairkit.experiments.pruning import run as pruning
@@ -26,7 +26,6 @@ from repairkit.models.pruned import load_pruned
 from repairkit.network.filters import FilterId
 from repairkit.report import charts, html, markdown
 from repairkit.run.context import Run
-from repairkit.run.directory import write_pruning_run
 from repairkit.run.store import RunStore
 
 OPTIONS = Options(
@@ -150,7 +149,7 @@ def test_one_unlucky_number_does_not_end_the_search_and_none_that_holds_is_none(
 
 def test_a_run_directory_holds_what_rebuilds_the_network(tmp_path):
     task, findings, result = found()
-    write_pruning_run(tmp_path / "run", task, findings, result)
+    kinds.write_run(tmp_path / "run", (task, True), findings, result)
     assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [
         "attribution.parquet", "figures", "patch.json", "pruned.json", "pruned.safetensors", "report.html", "report.md", "result.json", "run.json",
     ]  # fmt: skip
@@ -214,7 +213,7 @@ def test_nothing_is_frozen_where_every_filter_matters(tmp_path, monkeypatch):
     assert (result.verdict.outcome, result.extra.chosen, list(findings.networks)) == ("nothing pruned", 0, ["original"])
     assert "the network is unchanged" in result.verdict.headline
     assert "No weights were changed, so there are no regressions" in html.render(kinds.document(result))
-    write_pruning_run(tmp_path / "run", task, findings, result)
+    kinds.write_run(tmp_path / "run", (task, True), findings, result)
     assert not (tmp_path / "run" / "pruned.json").exists()
 
 

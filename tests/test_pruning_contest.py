@@ -17,7 +17,7 @@ from repairkit.errors import ModelError
 from repairkit.evaluation import ablation
 from repairkit.evaluation.metrics import Metric
 from repairkit.evaluation.statistics import paired_drop_bound
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.pruning import baseline_search as pruning_rivals
 from repairkit.experiments.pruning import run as pruning
 from repairkit.experiments.pruning.baseline_evaluation import confessed, contest

@@ -13,7 +13,7 @@ from test_dropout import literal_accuracy
 
 from repairkit.baselines import compare as comparing
 from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical.run import find as find_critical
 from repairkit.experiments.critical.summary import summarise as summarise_critical

@@ -11,10 +11,11 @@ from repairkit.attacks.methods import PGD
 from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.experiments import loading as preparing
+from repairkit.experiments import registry
 from repairkit.experiments.adversarial.adversaries import EMBEDDED, THOROUGH, Effort
 from repairkit.experiments.adversarial.task import SHARES, AttackOptions
+from repairkit.experiments.base import Loading
 from repairkit.experiments.fairness.recipe import FairnessRecipe
-from repairkit.experiments.loading import prepare, prepare_dropout
 from repairkit.experiments.options import Options
 from repairkit.experiments.recipe import WAYS, read_recipe, ways_of
 from repairkit.experiments.recipe_base import FolderSection
@@ -73,6 +74,10 @@ parts = ["train", "val"]
 [options]
 top = 2
 """
+
+
+def prepare(recipe, data_root, *, device, threads, fit=True):
+    return registry.experiment(recipe.command).load_recipe(recipe, Loading(fit=fit, data_root=data_root, device=device, threads=threads))
 
 
 @pytest.fixture
@@ -412,13 +417,13 @@ DROPOUT = TRAINED.replace('"fairness"', '"dropout"').replace('[target]\nname = "
 def test_a_recipe_of_dropout_trains_both_networks_and_asks_about_the_rest_of_the_source(data, write):
     recipe = read_recipe(write(DROPOUT))
     assert recipe.run_options().ranking == "recall"
-    task = prepare_dropout(recipe, data, device="cpu", threads=1)
+    task = prepare(recipe, data, device="cpu", threads=1)
     fair = prepare(read_recipe(write(TRAINED)), data, device="cpu", threads=1)  # the same networks, out of the cache
     assert (task.model.sha256, task.dropout.sha256) == (fair.model.sha256, fair.dropout.sha256)
     assert task.dropout.stages[-1].settings.filter_dropout == 0.1
     assert len(task.images) == len(tiny_faces.source()) - 40
     assert not set(task.images.hashes) & set(task.training.hashes)
-    other = prepare_dropout(recipe.varied(training_seed=6), data, device="cpu", threads=1)
+    other = prepare(recipe.varied(training_seed=6), data, device="cpu", threads=1)
     assert set(other.training.hashes) != set(task.training.hashes)
     assert len({other.model.sha256, other.dropout.sha256, task.model.sha256, task.dropout.sha256}) == 4
     assert recipe.varied(training_seed=None) == recipe
@@ -434,7 +439,7 @@ def test_a_control_is_trained_on_as_long_as_the_rival_without_dropout(data, writ
         return real(images, **arguments)
 
     monkeypatch.setattr(preparing, "train", noted)
-    task, plain = (prepare_dropout(read_recipe(write(each)), data, device="cpu", threads=1) for each in (control, rival))
+    task, plain = (prepare(read_recipe(write(each)), data, device="cpu", threads=1) for each in (control, rival))
     assert starts == [data / "start.safetensors", plain.model.weights, plain.model.weights]  # the second time all is in the cache
     assert task.dropout.sha256 == plain.dropout.sha256
     assert task.model.sha256 != plain.model.sha256

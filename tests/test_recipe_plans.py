@@ -2,16 +2,15 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import call
 
-from repairkit.cli import options
+from repairkit.cli import runner
 from repairkit.data.images import LabelledImages
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.dropout.run import DropoutTask
 from repairkit.experiments.recipe import facts_of
 from repairkit.models import zoo
@@ -47,9 +46,11 @@ def rivals(plan, classes, each):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_header_states_the_passes_of_its_plan(name, monkeypatch):
-    monkeypatch.setattr(sys.modules["repairkit.cli.run"], "load", lambda plan, *_: stand_ins(plan, *SMALL[name]))
-    monkeypatch.setattr(sys.modules["repairkit.cli.run"], "load_dropout", lambda plan, *_: rivals(plan, *SMALL[name]))
-    monkeypatch.setattr(options, "speed_of", lambda *_: 1.0)
+    for kind in ("critical", "correlation", "sample_efficiency"):
+        place = f"repairkit.experiments.{kind}.experiment.load_from_recipe"
+        monkeypatch.setattr(place, lambda recipe, *_: stand_ins(recipe, *SMALL[name]))
+    monkeypatch.setattr("repairkit.experiments.dropout.experiment.Dropout.load_recipe", lambda _, recipe, __: rivals(recipe, *SMALL[name]))
+    monkeypatch.setattr(runner, "speed_of", lambda *_: 1.0)
     file = RECIPES / f"{name}.toml"
     code, stdout, stderr = call("run", file, "--variant", "small", "--data-root", "DATA", "--threads", "1", "--dry-run", "--json")
     assert code == 0, stderr

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from repairkit.errors import DataError
-from repairkit.experiments.report_kinds import read
+from repairkit.experiments.results import read
 from repairkit.result import SCHEMA_VERSION
 from tools.result_schema import PLACE, text
 

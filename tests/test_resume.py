@@ -18,7 +18,7 @@ import tiny_faces
 import torch
 from safetensors.torch import load_file
 
-command = importlib.import_module("repairkit.experiments.fairness.command")  # the package's attribute of that name is the function
+command = importlib.import_module("repairkit.experiments.fairness.experiment")
 QUICK = shlex.split("--size 32 --budget 700 --top-k 4 --strategy top-k --max-filters 2 --max-accuracy-drop 1 --threads 1")
 PARTS = ("evaluation", "calibration", "stability", "attribution", "choosing")
 
@@ -153,7 +153,7 @@ def test_interrupted_again_and_again_it_comes_to_the_same_end(faces, tmp_path, c
         raise OSError(28, "No space left on device", str(out))
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "write_fairness_run", full)
+        patch.setattr("repairkit.experiments.results.write_runs", full)
         code, stderr, _ = call(rest)
     assert (code, to_go_on(stderr)) == (3, rest)
     assert "error: [Errno 28] No space left on device" in stderr.splitlines()[-2]
@@ -223,7 +223,7 @@ def test_a_run_goes_on_with_the_threads_it_began_with(faces, begun, tmp_path, ca
     threads = [8]
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
-    monkeypatch.setattr("repairkit.cli.options.free_cores", lambda: 1)
+    monkeypatch.setattr("repairkit.cli.processes.free_cores", lambda: 1)
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -8,12 +8,12 @@ import tiny_faces
 from report_example import example_result
 
 from repairkit.errors import DataError, UsageError
+from repairkit.experiments import results
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.models import zoo
 from repairkit.network.patch import Patch
 from repairkit.network.weights import write_weights
-from repairkit.run import directory as rundir
-from repairkit.run.directory import require_free, whole_directory, write_fairness_run
+from repairkit.run.directory import require_free, whole_directory
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def run():
 
 def write(out, run):
     task, _, findings, result = run
-    write_fairness_run(out, task, findings, result)
+    results.write_run(out, task, findings, result)
 
 
 def test_what_a_run_leaves_behind(tmp_path, run):
@@ -74,7 +74,7 @@ def test_repaired_weights_keep_the_normalisation(tmp_path, run):
     network = task.model.classifier.network
     write_weights(network, own, architecture="squeezenet1_0", classes=("female", "male"), trained_on="x", mean=(0.5,) * 3, std=(0.25,) * 3)
     other = type(task)(zoo.load(own), None, task.target, task.source)
-    write_fairness_run(tmp_path / "run", other, findings, result)
+    results.write_run(tmp_path / "run", other, findings, result)
     repaired = zoo.load(tmp_path / "run" / "repaired.safetensors").classifier
     assert (repaired.mean.flatten().tolist(), repaired.std.flatten().tolist()) == ([0.5] * 3, [0.25] * 3)
 
@@ -86,7 +86,7 @@ def test_whole_or_nothing(tmp_path, monkeypatch, run, broken, error):
         raise error
 
     *path, name = broken.split(".")
-    monkeypatch.setattr(getattr(rundir, path[0]) if path else rundir, name, fail)
+    monkeypatch.setattr(getattr(results, path[0]) if path else results, name, fail)
     with pytest.raises(type(error)):
         write(tmp_path / "run", run)
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from oracles import masked_logits, mean_signals
 from scipy import stats
 
 from repairkit.errors import DataError, UsageError
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.options import Options
 from repairkit.experiments.truncation import run as module
 from repairkit.experiments.truncation.evaluation import Fan, Judged

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from repairkit import plots
 from repairkit.errors import RepairkitError, UsageError
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.files import write_text
 from repairkit.report.figure import Figure
 

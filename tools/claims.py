@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repairkit.attacks.words import TRANSFERRED
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.adversarial.result import AdversarialResult
 from repairkit.experiments.correlation.result import CorrelationResult
 from repairkit.experiments.critical.result import CriticalResult

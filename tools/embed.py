@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repairkit.errors import RepairkitError, UsageError
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.files import write_text
 from repairkit.report import markdown
 from repairkit.result import Result
@@ -63,12 +63,12 @@ def rows(results: Sequence[Result]) -> str:
     """
     if len(names := {result.kind for result in results}) > 1:
         raise UsageError(f"expected results of one kind in a block, got {' and '.join(sorted(names))}; give each its own block")
-    return markdown.table(kinds.kind_of(results[0]).report.runs(results))
+    return markdown.table(kinds.kind_of(results[0]).runs(results))
 
 
 def single(result: Result, *, verdict: bool) -> str:
     """The verdict if asked for, the tables that are quoted of such a result, machine and minutes."""
-    origin, tables = result.reproduction, kinds.kind_of(result).report
+    origin, tables = result.reproduction, kinds.kind_of(result)
     return "\n\n".join(
         (
             *([markdown.escape(result.verdict.headline)] if verdict else []),
@@ -80,7 +80,7 @@ def single(result: Result, *, verdict: bool) -> str:
 
 def brief(result: Result) -> str:
     """The verdict, and on which images it was reached."""
-    return markdown.escape(f"{result.verdict.headline} ({kinds.kind_of(result).report.design(result)}; seed {result.reproduction.seed})")
+    return markdown.escape(f"{result.verdict.headline} ({kinds.kind_of(result).design(result)}; seed {result.reproduction.seed})")
 
 
 def main(files: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from repairkit.experiments.report_kinds import KINDS
+from repairkit.experiments.registry import experiment_of
 from repairkit.result import Result
 
 COMMON = {name for name in Result.model_fields if name not in ("extra", "comparisons")}
@@ -29,7 +29,7 @@ def main(paths: list[str]) -> None:
     for path in (found for name in paths for found in ([Path(name)] if Path(name).is_file() else sorted(Path(name).rglob("result.json")))):
         old = json.loads(path.read_text(encoding="utf-8"))
         if old["schema_version"] == 1:
-            KINDS[old["kind"]].result.model_validate(migrate(old)).write(path)
+            experiment_of(old["kind"]).result_class.model_validate(migrate(old)).write(path)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import repairkit
-from repairkit.experiments.report_kinds import json_schema
+from repairkit.experiments.results import json_schema
 
 PLACE = Path(repairkit.__file__).with_name("result.schema.json")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.critical.result import CriticalExtra
 from repairkit.report import markdown
 from repairkit.report.formatting import NONE, interval, points

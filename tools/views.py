@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from repairkit.errors import RepairkitError, UsageError
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.files import write_text
 from repairkit.report import html, index, markdown
 
@@ -38,7 +38,7 @@ def listed(folder: Path) -> str:
     Raises:
         DataError: as `rewrite`.
     """
-    return index.render_markdown([index.Entry(each.name) for each in sorted(folder.iterdir()) if each.is_dir()], folder)
+    return index.render_markdown([index.Entry(each.name) for each in sorted(folder.iterdir()) if each.is_dir()], folder, kinds.read)
 
 
 def main(arguments: list[str]) -> None:

@@ -11,34 +11,26 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from repairkit.errors import UsageError
+from repairkit.experiments import registry
+
+if TYPE_CHECKING:
+    from repairkit.run.settings import RunSettings, Settings
 
 ABOUT = "Find the filters that make a trained network unfair, freeze them, and show what it bought."
 
 
 class Command(NamedTuple):
-    """Where a command's settings model and its function are, as MODULE:NAME, and its line in the list of commands."""
+    """A command that is no experiment: where its options and its function are, as MODULE:NAME, and its line in the list of commands."""
 
     settings: str
     function: str
     line: str
 
 
-def _kind(folder: str, settings: str, function: str, line: str) -> Command:
-    base = f"repairkit.experiments.{folder}"
-    return Command(f"{base}.settings:{settings}", f"{base}.command:{function}", line)
-
-
 COMMANDS = {
-    "fairness": _kind("fairness", "FairnessSettings", "fairness", "Repair what a network does to subgroups."),
-    "adversarial": _kind("adversarial", "AdversarialSettings", "adversarial", "Freeze the filters that let an attack through."),
-    "recall": _kind("critical", "RecallSettings", "recall", "Find the filters that one class depends on."),
-    "accuracy": _kind("critical", "AccuracySettings", "accuracy", "Find the filters that accuracy depends on."),
-    "dropout": _kind("dropout", "DropoutSettings", "dropout", "Compare a network with one trained with filter dropout."),
-    "prune": _kind("pruning", "PruningSettings", "prune", "Make a network smaller by the filters that accuracy can do without."),
     "apply": Command("repairkit.cli.settings:ApplySettings", "repairkit.cli.apply:apply", "Freeze a patch's filters in weights."),
     "train": Command("repairkit.cli.settings:TrainSettings", "repairkit.cli.train:train", "Train a classifier."),
     "run": Command("repairkit.cli.settings:RecipeRunSettings", "repairkit.cli.run:run", "Run an experiment from a recipe."),
@@ -79,23 +71,32 @@ def call(arguments: Sequence[str]) -> int:
         return 1
 
 
-def settings_model(name: str) -> Any:
+def lines() -> dict[str, str]:
+    """The commands with their lines in the list: experiments first."""
+    experiments = {name: entry.line for name, entry in registry.EXPERIMENTS.items() if entry.settings}
+    return experiments | {name: command.line for name, command in COMMANDS.items()}
+
+
+def settings_model(name: str) -> type[Settings]:
     """The settings model of a command.
 
     Raises:
         UsageError: there is no such command.
     """
+    if name not in lines():
+        raise UsageError(f"{name} is no command; there are {', '.join(lines())}")
     if name not in COMMANDS:
-        raise UsageError(f"{name} is no command; there are {', '.join(COMMANDS)}")
-    return _named(COMMANDS[name].settings)
+        return registry.settings_model(name)
+    model: type[Settings] = registry.resolve(COMMANDS[name].settings)
+    return model
 
 
 def show_commands() -> None:
     """The help of `repairkit` on stdout, without any import that takes long."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.line}" for name, command in COMMANDS.items()]
+    width = max(map(len, lines()))
+    listed = [f"  {name:{width}}  {line}" for name, line in lines().items()]
     more = ["repairkit COMMAND --help shows the options of a command.", "repairkit --version prints the version."]
-    print("\n".join(["Usage: repairkit COMMAND [OPTIONS]", "", ABOUT, "", "Commands:", *lines, "", *more]))  # noqa: T201
+    print("\n".join(["Usage: repairkit COMMAND [OPTIONS]", "", ABOUT, "", "Commands:", *listed, "", *more]))  # noqa: T201
 
 
 def _carry_out(name: str, arguments: list[str]) -> int:
@@ -106,9 +107,9 @@ def _carry_out(name: str, arguments: list[str]) -> int:
         show_help(name, model, hidden=HELP_ALL in asked)
         return 0
     settings = parse(model, arguments)
-    return _named(COMMANDS[name].function)(settings) or 0
+    if name in COMMANDS:
+        return registry.resolve(COMMANDS[name].function)(settings) or 0
+    from repairkit.cli.runner import run_command
 
-
-def _named(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    given: RunSettings = settings  # type: ignore[assignment]
+    return run_command(name, registry.experiment(name), given)

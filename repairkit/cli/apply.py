@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from repairkit.cli.loading import load_any
 from repairkit.cli.messages import say
 from repairkit.cli.settings import ApplySettings
 from repairkit.errors import UsageError
+from repairkit.experiments.networks import load_any
 from repairkit.models.class_subset import restrict_classes
 from repairkit.network.patch import Patch
 from repairkit.network.weights import write_weights

@@ -17,12 +17,10 @@ from rich.text import Text
 from repairkit.cli.console import FILE_WIDTH, plain_table
 from repairkit.cli.settings import ShowAttributionSettings
 from repairkit.errors import DataError, UsageError
-from repairkit.experiments import report_kinds as kinds
-from repairkit.experiments.fairness import sections as fairness_sections
-from repairkit.experiments.fairness.result import Agreement, FairnessExtra
+from repairkit.experiments import results as kinds
 from repairkit.network.patch import finite_or_none
-from repairkit.report import formatting
-from repairkit.result import Result
+from repairkit.report import document, formatting
+from repairkit.result import Record, Result
 from repairkit.shapley.guarantee import End
 from repairkit.shapley.values import Attribution
 
@@ -60,7 +58,7 @@ def choose_file(run: Path, network: str, fold: int, number: int = 1) -> Path:
     later = f"round-{number}"
     named = (
         [_name(network, fold)] if number == 1 else [f"{_name(network, fold)}-{later}", later]
-    )  # an adversarial run has neither networks nor folds
+    )  # a run may have rounds, and neither networks nor folds
     found = next((name for name in named if name in files), None)
     if found is None:
         asked = f"--network {network} --fold {fold}{f' --round {number}' if number > 1 else ''}"
@@ -91,7 +89,7 @@ def as_data(found: Attribution, top: int | None, result: Result | None, network:
         "decided": int(found.decided.sum()),
         "guarantee": asdict(found.guarantee) if found.guarantee else None,
         "still_needed": None if found.still_needed is None else finite_or_none(found.still_needed),
-        "stability": [entry.model_dump(mode="json") for entry in _stability(result, network)],
+        "stability": [entry.model_dump(mode="json") for entry in _stability(result, network)[0]],
         "rows": [
             {str(key): finite_or_none(value) if isinstance(value, float) else value for key, value in rows[player].items()}
             for player in players
@@ -108,11 +106,9 @@ def show(found: Attribution, top: int | None, result: Result | None, network: st
         console.print(f"{found.heading(end, len(players))}:", soft_wrap=True)
         if len(players):
             console.print(_rows(found, end, players.tolist()))
-    if result is not None and (stability := _stability(result, network)):
-        content = fairness_sections.stability(result.model_copy(update={"extra": result.extra.model_copy(update={"stability": stability})}))
-        if content is not None:
-            console.print(f"{content.caption}:", soft_wrap=True)
-            console.print(plain_table(content))
+    if (content := _stability(result, network)[1]) is not None:
+        console.print(f"{content.caption}:", soft_wrap=True)
+        console.print(plain_table(content))
 
 
 def _rows(found: Attribution, end: End, players: list[int]) -> Table:
@@ -132,7 +128,5 @@ def _rows(found: Attribution, end: End, players: list[int]) -> Table:
     return table
 
 
-def _stability(result: Result | None, network: str) -> list[Agreement]:
-    if result is None or not isinstance(result.extra, FairnessExtra):
-        return []
-    return [entry for entry in result.extra.stability if entry.column == network]
+def _stability(result: Result | None, network: str) -> tuple[list[Record], document.Table | None]:
+    return ([], None) if result is None else kinds.kind_of(result).stability(result, network)

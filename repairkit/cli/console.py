@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repairkit.cli.messages import say
-from repairkit.experiments.report_kinds import kind_of
+from repairkit.experiments.results import kind_of
 from repairkit.report import document
 from repairkit.result import Result
 
@@ -66,7 +66,7 @@ def show_result(result: Result) -> None:
     console.print(result.verdict.headline, soft_wrap=True)
     for sentence in result.verdict.worse:
         console.print(f"- {sentence}", soft_wrap=True)
-    content = kind_of(result).report.summary(result)
+    content = kind_of(result).summary(result)
     console.print(f"{content.caption}:")
     console.print(plain_table(content))
 

@@ -11,7 +11,6 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
-from repairkit.cli.examples import EXAMPLES
 from repairkit.errors import UsageError
 from repairkit.run.settings import GROUPS, Settings
 
@@ -79,7 +78,7 @@ def check(model: type[Settings], given: dict[str, Any]) -> Settings:
 def show_help(name: str, model: type[Settings], *, hidden: bool) -> None:
     """The help of a command on stdout; with `hidden` also the options that are seldom needed."""
     app_of(name, model, hidden=hidden).help_print([])
-    print("\n".join(["Examples:", *(f"  {line}" for line in EXAMPLES[name])]))  # noqa: T201
+    print("\n".join(["Examples:", *(f"  {line}" for line in model.examples)]))  # noqa: T201
     if not hidden and not all(_extra(field)["shown"] for field in model.model_fields.values()):
         print(f"\nrepairkit {name} {HELP_ALL} also shows the options that are seldom needed.")  # noqa: T201
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from repairkit.cli.settings import RecipesSettings
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.recipe import facts_of, read_recipe, recipes_in, results_of, title_of, ways_of
 
 

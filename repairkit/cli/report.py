@@ -5,8 +5,7 @@ from __future__ import annotations
 from repairkit.cli.console import show_result
 from repairkit.cli.messages import say
 from repairkit.cli.settings import ReportSettings
-from repairkit.experiments import report_kinds as kinds
-from repairkit.run.directory import write_views
+from repairkit.experiments import results as kinds
 
 
 def report(settings: ReportSettings) -> None:
@@ -14,7 +13,7 @@ def report(settings: ReportSettings) -> None:
     run = settings.run
     file = run if run.suffix == ".json" else run / "result.json"
     result = kinds.read(file)
-    write_views(result, file.parent)
+    kinds.write_views(result, file.parent)
     if settings.as_json:
         print(result.model_dump_json(indent=1))  # noqa: T201
     else:

@@ -14,6 +14,11 @@ from repairkit.run.settings import LARGEST_SEED, RunSettings, Settings, option
 class ApplySettings(Settings):
     """Write repaired weights of the same architecture; the original weights stay as they are."""
 
+    examples = (
+        "repairkit apply runs/fair/patch.json --weights mine.safetensors",
+        "repairkit apply runs/fair/patch.json --weights other.safetensors --force --out other-repaired.safetensors",
+    )
+
     patch: Path = option(..., "patch.json of a run.", "Inputs", name="")
     weights: Path = option(..., "The weights that were repaired: safetensors or a state dict.", "Repair")
     out: Path = option(Path("repaired.safetensors"), "Where to write the repaired weights (.safetensors).", "Repair")
@@ -23,6 +28,11 @@ class ApplySettings(Settings):
 
 class TrainSettings(Settings):
     """Train a classifier; writes weights and train.json."""
+
+    examples = (
+        "repairkit train --data photos --arch resnet18 --out mine.safetensors",
+        "repairkit train --data photos --arch resnet18 --init mine.safetensors --filter-dropout 0.2 --out dropout.safetensors",
+    )
 
     arch: str = option("squeezenet1_0", "A torchvision classifier.", "Network")
     init: Path | None = option(None, "Weights to start from; another head is replaced.", "Network")
@@ -57,6 +67,11 @@ class TrainSettings(Settings):
 class RecipeRunSettings(RunSettings):
     """Run an experiment from a recipe: train what it needs, find, repair, report."""
 
+    examples = (
+        "repairkit run recipes/fig3a_fairness.toml --embedded",
+        "repairkit run --all --data-root data --out runs/all",
+    )
+
     recipe: Path | None = option(
         None, "A recipe, for instance recipes/fig3a_fairness.toml; with --all a folder of recipes.", "Inputs", name=""
     )
@@ -67,7 +82,7 @@ class RecipeRunSettings(RunSettings):
     embedded: bool = option(False, "Run on what comes with repairkit: short for --variant embedded.", "Run")
     data_root: Path | None = option(None, "Folder that the recipe's folders are relative to.", "Images")
     baselines: bool = option(False, "Compare with other filter rankings at equal cost.", "Comparison")
-    alternatives: bool = option(False, "Compare with alternatives, for recipes of fairness and adversarial.", "Comparison")
+    alternatives: bool = option(False, "Compare with alternatives, for recipes that repair.", "Comparison")
     with_compare_model: bool = option(True, "Also train and repair the network with filter dropout.", "Comparison")
     training_seed: int | None = option(
         None, "Draw the training images and train from this seed in place of the recipe's.", "Training", ge=0, le=LARGEST_SEED
@@ -102,12 +117,22 @@ class RecipeRunSettings(RunSettings):
 class RecipesSettings(Settings):
     """List the recipes: source in the paper, data, hardware, minutes, expected and measured figures, and variants."""
 
+    examples = (
+        "repairkit recipes",
+        "repairkit recipes --json",
+    )
+
     folder: Path = option(Path("recipes"), "Folder of recipes.", "Inputs", name="")
     as_json: bool = option(False, "Print a list of objects on stdout.", "Run", name="json")
 
 
 class ReportSettings(Settings):
     """Write report.html and report.md again from result.json, and show the result."""
+
+    examples = (
+        "repairkit report runs/fair",
+        "repairkit report runs/fair --json",
+    )
 
     run: Path = option(..., "Run directory, or its result.json.", "Inputs", name="")
     as_json: bool = option(False, "Print result.json on stdout.", "Run", name="json")
@@ -116,13 +141,18 @@ class ReportSettings(Settings):
 class ShowAttributionSettings(Settings):
     """Show the values of the filters that a run found: the lowest and the highest, with half-widths."""
 
+    examples = (
+        "repairkit attribution runs/fair",
+        "repairkit attribution runs/fair --top-k 10 --json",
+    )
+
     run: Path = option(..., "Run directory, or an attribution.parquet.", "Inputs", name="")
     top_k: int | None = option(
         None, "How many filters of each end. [default: as many as were sought; every filter with --json]", "Search", ge=1
     )
     network: str = option(
         "repaired",
-        "repaired, or dropout_repaired for the comparison model; of repairkit dropout: original-lowest, dropout, dropout-lowest.",
+        "A network of the run, such as repaired or dropout_repaired. The message about an unknown name lists those there are.",
         "Search",
     )
     fold: int = option(1, "Fold of a cross-fitted run.", "Search", ge=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from repairkit.cli.console import Reporter
 from repairkit.cli.messages import say
-from repairkit.cli.options import check_device, resume_command, set_threads
+from repairkit.cli.processes import check_device, resume_command, set_threads
 from repairkit.cli.settings import TrainSettings
 from repairkit.data import celeba, digits, folders, loaders, synthetic_faces
 from repairkit.data.images import LabelledImages
@@ -137,6 +137,13 @@ def _resume_note(checkpoint: TrainingCheckpoint, place: Path) -> Iterator[None]:
         if checkpoint.path.exists():
             error.add_note(f"the epochs so far are kept; to go on: {resume_command(sys.argv[1:], place, out_given=True)}")
         raise
+
+
+@contextmanager
+def training_progress() -> Iterator[EpochPrinter]:
+    """Progress of trainings that a command may need first."""
+    with Reporter("training steps").running() as reporter:
+        yield EpochPrinter(reporter)
 
 
 class EpochPrinter:

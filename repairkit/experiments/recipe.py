@@ -18,8 +18,8 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from repairkit.errors import DataError, ModelError, ModelWarning, UsageError
-from repairkit.experiments.fairness.recipe import FairnessRecipe
-from repairkit.experiments.registry import RECIPES, AnyRecipe
+from repairkit.experiments import registry
+from repairkit.experiments.recipe_base import Recipe
 from repairkit.models import zoo
 
 Way = Literal["paper", "small", "embedded"]
@@ -78,7 +78,7 @@ def results_of(path: Path) -> list[Path]:
     return [place for name in dict.fromkeys(quoted) if (place := path.absolute().parent.parent / name).is_file()]
 
 
-def ways_of(path: Path) -> dict[Way, AnyRecipe]:
+def ways_of(path: Path) -> dict[Way, Recipe]:
     """Every way of running a recipe, checked; empty where the file has but one, as it stands.
 
     Raises:
@@ -88,7 +88,7 @@ def ways_of(path: Path) -> dict[Way, AnyRecipe]:
     return {way: _checked(_merged(content, way), f"{path} ({way})") for way in WAYS if way in content}
 
 
-def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = None, rival: bool = True) -> AnyRecipe:
+def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = None, rival: bool = True) -> Recipe:
     """Read and check a recipe.
 
     The ways "paper" and "small" take the networks that they name, never stand-ins that come with repairkit or are fitted to digits.
@@ -98,7 +98,7 @@ def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = 
         way: which of its ways to run; by default the first of "paper" and "small" whose files and networks are all there, or "embedded" where
             that is the only one.
         data_root: the folder that its paths are relative to.
-        rival: whether a recipe of fairness keeps its dropout-trained rival.
+        rival: whether a recipe keeps its dropout-trained comparison model.
 
     Raises:
         UsageError: no such file, no TOML, a key that is unknown, missing or of another type, a way that the file does not have, or
@@ -112,9 +112,9 @@ def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = 
     content = _content_of(path)
     there = [each for each in WAYS if each in content]
 
-    def read(one: Way | None) -> AnyRecipe:
+    def read(one: Way | None) -> Recipe:
         recipe = _checked(_merged(content, one), f"{path} ({one})") if one else _checked(content, str(path))
-        return recipe.varied(rival=rival) if isinstance(recipe, FairnessRecipe) else recipe
+        return recipe.varied(rival=rival)
 
     if way is not None and way not in there:
         has = f"it has {', '.join(there)}" if there else "it has but one, so leave this out"
@@ -123,7 +123,7 @@ def read_recipe(path: Path, *, way: Way | None = None, data_root: Path | None = 
         return read("embedded")
     if not there:
         return read(None)
-    possible: dict[Way, AnyRecipe] = {each: read(each) for each in ([way] if way else there) if each != "embedded"}
+    possible: dict[Way, Recipe] = {each: read(each) for each in ([way] if way else there) if each != "embedded"}
     if way is None:
         possible = _with_files(possible, path, data_root, embedded="embedded" in there)
     lacking = {each: next(filter(None, map(zoo.missing_weights_message, recipe.named())), None) for each, recipe in possible.items()}
@@ -147,7 +147,7 @@ def check_recipe(path: Path) -> None:
         _checked(_content_of(path), str(path))
 
 
-def _with_files(possible: Mapping[Way, AnyRecipe], path: Path, data_root: Path | None, *, embedded: bool) -> dict[Way, AnyRecipe]:
+def _with_files(possible: Mapping[Way, Recipe], path: Path, data_root: Path | None, *, embedded: bool) -> dict[Way, Recipe]:
     """Those ways whose files the data root holds.
 
     Raises:
@@ -163,6 +163,11 @@ def _with_files(possible: Mapping[Way, AnyRecipe], path: Path, data_root: Path |
         return found
     lacking = "; ".join(f"{each}: {', '.join(files)}" for each, files in missing.items())
     raise DataError(f"{data_root} lacks what {path} takes ({lacking}); give the folder that holds these with --data-root, or --embedded")
+
+
+def _recipe_classes() -> dict[str, type[Recipe]]:
+    classes = {command: registry.experiment(command).recipe_class for command in registry.EXPERIMENTS}
+    return {command: recipe for command, recipe in classes.items() if recipe is not None}
 
 
 def _text_of(path: Path) -> str:
@@ -182,7 +187,7 @@ def _content_of(path: Path) -> dict[str, Any]:
             raise UsageError(
                 f"{path}: {way}: expected a table of the keys that this way of running has, got {content[way]!r}; correct this key"
             )
-    keys = {key for recipe in RECIPES.values() for key in recipe.model_fields}
+    keys = {key for recipe in _recipe_classes().values() for key in recipe.model_fields}
     for table in (key for key, value in content.items() if isinstance(value, dict) and key not in keys.union(WAYS)):
         if near := difflib.get_close_matches(table.casefold(), WAYS, n=1):
             raise UsageError(
@@ -201,14 +206,15 @@ def _merged(content: Mapping[str, Any], way: Way) -> dict[str, Any]:
     return over(content[way], {key: value for key, value in content.items() if key not in WAYS})
 
 
-def _checked(content: Mapping[str, Any], where: str) -> AnyRecipe:
+def _checked(content: Mapping[str, Any], where: str) -> Recipe:
     """The keys as the recipe of their command; `where` names the file in errors."""
     command = content.get("command")
-    if command not in list(RECIPES):
-        raise UsageError(f"{where}: command: expected {' or '.join(RECIPES)}, got {command!r}; correct this key")
+    classes = _recipe_classes()
+    if command not in list(classes):
+        raise UsageError(f"{where}: command: expected {' or '.join(classes)}, got {command!r}; correct this key")
     try:
         # read as JSON, in which a strict check takes lists for tuples and whole numbers for numbers, but no text or truth value
-        recipe = RECIPES[command].model_validate_json(json.dumps(content, default=str), strict=True)
+        recipe = classes[command].model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         text = first["msg"].removeprefix("Value error, ")

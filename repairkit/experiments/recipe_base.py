@@ -114,6 +114,7 @@ class Recipe(Section):
     """Whether the command can settle the live range on the images that choose."""
 
     title: str
+    command: str
     size: Pixels | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -124,6 +125,18 @@ class Recipe(Section):
     def named(self) -> list[str]:
         """Networks that the recipe takes by name without saying where their weights are; see `repairkit.models.zoo.missing_weights_message`."""
         raise NotImplementedError
+
+    def varied(self, *, training_seed: int | None = None, rival: bool = True) -> Self:
+        """The same experiment with networks trained from another seed, or without the dropout-trained comparison model.
+
+        Raises:
+            UsageError: a recipe that trains nothing, or that needs the comparison model or has none.
+        """
+        if training_seed is not None:
+            raise UsageError("this recipe trains no network, so it has no training seed; leave --training-seed out")
+        if not rival:
+            raise UsageError(f"recipes of {self.command} keep their comparison model or have none; leave --no-with-compare-model out")
+        return self
 
     def run_options(self, path: Path | str = "the recipe", **overrides: object) -> Options:
         """The options of the run; `overrides` come from elsewhere and stand in place of the recipe's.

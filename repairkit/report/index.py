@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
-from repairkit.experiments import report_kinds as kinds
 from repairkit.files import write_text
 from repairkit.report import html
 from repairkit.report.formatting import NONE, OUTCOME_SYMBOL
@@ -17,6 +16,8 @@ from repairkit.report.markdown import escape
 from repairkit.result import Result
 
 FAILED = "failed"
+Reader = Callable[[Path], Result]
+"""Reads a `result.json`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Page:
     rows: list[Row]
 
 
-def page(entries: Sequence[Entry], directory: Path) -> Page:
+def page(entries: Sequence[Entry], directory: Path, read: Reader) -> Page:
     """A row for each run directory of each recipe, from its `result.json`.
 
     Raises:
@@ -70,7 +71,7 @@ def page(entries: Sequence[Entry], directory: Path) -> Page:
     failed: list[str] = []
     minutes = 0.0
     for entry in entries:
-        found = {file.parent: kinds.read(file) for file in sorted((directory / entry.name).rglob("result.json"))}
+        found = {file.parent: read(file) for file in sorted((directory / entry.name).rglob("result.json"))}
         rows += [_row(entry.name, place.relative_to(directory).as_posix(), result) for place, result in found.items()]
         notices += [notice for result in found.values() for notice in result.notices]
         # Results of several classes each state the minutes of the whole run.
@@ -90,13 +91,13 @@ def _row(name: str, place: str, result: Result) -> Row:
     )
 
 
-def render_markdown(entries: Sequence[Entry], directory: Path) -> str:
+def render_markdown(entries: Sequence[Entry], directory: Path, read: Reader) -> str:
     """The page as Markdown, with links to each `report.md`.
 
     Raises:
         DataError: as `page`.
     """
-    content = page(entries, directory)
+    content = page(entries, directory, read)
     lines = ["# Reports", "", escape(content.lead), "", "| Recipe | Report | Outcome | What it found | Minutes |"]
     lines += ["| :--- | :--- | :--- | :--- | ---: |", *map(_markdown_row, content.rows)]
     if content.notices:
@@ -109,13 +110,13 @@ def _markdown_row(row: Row) -> str:
     return f"| {escape(row.name)} | {title} | {row.symbol} {escape(row.outcome)} | {escape(row.headline)} | {escape(row.minutes)} |"
 
 
-def render_html(entries: Sequence[Entry], directory: Path) -> str:
+def render_html(entries: Sequence[Entry], directory: Path, read: Reader) -> str:
     """The page as HTML, with links to each `report.html`.
 
     Raises:
         DataError: as `page`.
     """
-    content = page(entries, directory)
+    content = page(entries, directory, read)
     articles = list(map(_article, content.rows))
     if content.notices:
         articles.append(element("article", element("h2", text("Notes of these reports")), *map(html.notice, content.notices)))
@@ -139,11 +140,11 @@ def _article(row: Row) -> Markup:
     )
 
 
-def write(entries: Sequence[Entry], directory: Path) -> None:
+def write(entries: Sequence[Entry], directory: Path, read: Reader) -> None:
     """Write both pages anew, each whole or not at all.
 
     Raises:
         DataError: as `page`.
     """
-    write_text(directory / "index.html", render_html(entries, directory))
-    write_text(directory / "index.md", render_markdown(entries, directory))
+    write_text(directory / "index.html", render_html(entries, directory, read))
+    write_text(directory / "index.md", render_markdown(entries, directory, read))

@@ -7,7 +7,7 @@ The command line is made from these models, so this module imports nothing heavy
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -41,6 +41,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    examples: ClassVar[tuple[str, ...]] = ()
+    """Command lines for the help."""
+
 
 def same_option(model: type[Settings], name: str) -> Any:
     """The field of that name of another settings model, so that an option is declared once."""
@@ -49,6 +52,10 @@ def same_option(model: type[Settings], name: str) -> Any:
 
 class RunSettings(Settings):
     """How a run is carried out."""
+
+    def options(self) -> Any:
+        """What the code of the run takes."""
+        return self
 
     out: Path | None = option(None, "Run directory. [default: reports/COMMAND-...]", "Run")
     resume: bool = option(False, "Continue the unfinished run of this --out; give the same options.", "Run")

@@ -12,7 +12,7 @@ from report_example import example_result
 from results import changed
 
 from repairkit.baselines import figures as comparison_figures
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.report import html, markdown
 from repairkit.result import Baseline, ComparedPoint, Comparison, RankedFilter, Selection
 

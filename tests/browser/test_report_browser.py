@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.report import html
 
 pytestmark = pytest.mark.browser

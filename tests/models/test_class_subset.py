@@ -10,10 +10,11 @@ from PIL import Image
 from shared_data import DATA, needs
 
 from repairkit.cli import loading
-from repairkit.cli.loading import load_network_and_images
 from repairkit.data import folders as imagenet
 from repairkit.data.classes import imagenet_classes
 from repairkit.errors import ModelError, UsageError
+from repairkit.experiments.base import Loading
+from repairkit.experiments.networks import load_network_and_images
 from repairkit.models import zoo
 from repairkit.models.class_subset import restrict_classes
 from repairkit.models.training_loop import measure
@@ -80,10 +81,9 @@ def folder_of(path: Path, *names: str) -> Path:
 
 def test_a_network_is_asked_about_the_classes_of_the_folder_alone(tmp_path):
     whole = saved("squeezenet1_1", tmp_path)
-    given = dict.fromkeys(("parts", "per_class", "mean", "std"))
     load = partial(
         load_network_and_images,
-        str(whole.weights), weights=None, data_root=folder_of(tmp_path / "images", "tench", "zebra"), size=32, device="cpu", **given,
+        str(whole.weights), Loading(), data_root=folder_of(tmp_path / "images", "tench", "zebra"), size=32,
     )  # fmt: skip
     as_it_is, images = load()
     assert as_it_is.classifier.classes == images.classes == CLASSES

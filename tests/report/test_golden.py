@@ -10,7 +10,8 @@ import pytest
 from adversarial_example import adversarial_cases
 from report_example import example_result, with_alternatives
 
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import registry
+from repairkit.experiments import results as kinds
 from repairkit.report import markdown
 
 TESTS = Path(__file__).parents[1]
@@ -40,4 +41,4 @@ def test_the_text_of_a_report_is_the_stored_one(name):
 
 
 def test_every_kind_has_a_stored_text():
-    assert {result().kind for result in RESULTS.values()} == set(kinds.KINDS)
+    assert {result().kind for result in RESULTS.values()} == set(registry.kinds())

@@ -12,13 +12,12 @@ from markdown_it import MarkdownIt
 from report_example import example_result, with_alternatives
 from results import changed
 
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.fairness import figures as fairness_figures
 from repairkit.experiments.fairness import sections as fairness_sections
 from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessResult, Overlap
 from repairkit.report import formatting, html, markdown, tables
 from repairkit.result import Claim, Difference, Guaranteed, Histogram, Result
-from repairkit.run.directory import write_views
 
 COMMITTED = Path(__file__).parents[2] / "reports"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -279,7 +278,7 @@ def test_control_characters_leave_the_figures_well_formed():
 @pytest.mark.parametrize("file", sorted(COMMITTED.rglob("result.json")), ids=lambda file: file.parent.relative_to(COMMITTED).as_posix())
 def test_committed_reports_are_what_their_results_give(file, tmp_path):
     """`repairkit report` on a run of an earlier version changes no byte of its views; not every run has its page committed."""
-    write_views(kinds.read(file), tmp_path)
+    kinds.write_views(kinds.read(file), tmp_path)
     if not file.with_name("report.html").exists():
         (tmp_path / "report.html").unlink()
     written = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from tools.chart import main, repair_chart
 
 ROOT = Path(__file__).parents[2]

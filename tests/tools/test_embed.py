@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repairkit.errors import DataError, UsageError
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from tools import embed
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from results import changed
 
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.recipe import recipes_in
 from tools import claims, paper, standings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 
 ROOT = Path(__file__).parents[2]
 

@@ -46,6 +46,11 @@ FRACTION = "a number such as 0.05 or 16/255"
 class AdversarialSettings(RunSettings, AlternativeSettings, SelectionSettings, GuaranteeSettings, FolderSettings):
     """Find the filters that let an attack through, freeze them, and say against which adversaries that helps."""
 
+    examples = (
+        "repairkit adversarial --model squeezenet1_1 --dry-run",
+        "repairkit adversarial --model mine.safetensors --data-root photos --effort standard --out runs/attack",
+    )
+
     transfer_model: list[str] = option(
         [], "NAME or NAME=WEIGHTS of a network for transfer attacks; may be repeated. [default: an embedded one for digits]", "Attack"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.common import closing_sections
 from repairkit.experiments.correlation.result import CorrelationResult
-from repairkit.report.document import Cell, KeyFigure, Section, Table, blocks
+from repairkit.report.document import Cell, Section, Table, blocks
 from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, signed
 from repairkit.result import Correlation
@@ -48,11 +48,6 @@ def facts(result: CorrelationResult) -> list[tuple[str, str]]:
         ("Intervals", f"{result.level:.0%}, over filters"),
         ("Date", result.created),
     ]
-
-
-def key_figures(_result: CorrelationResult) -> list[KeyFigure]:
-    """Nothing changes in such a run."""
-    return []
 
 
 def summary(result: CorrelationResult) -> Table:

@@ -40,6 +40,11 @@ class CriticalSettings(RunSettings, BaselineSettings, GuaranteeSettings, FolderS
 class AccuracySettings(CriticalSettings):
     """Find the filters that a network's accuracy depends on, and show what freezing them does."""
 
+    examples = (
+        "repairkit accuracy --model squeezenet1_1",
+        "repairkit accuracy --model mine.safetensors --data-root photos --baselines --out runs/accuracy",
+    )
+
     selects_live_range = True
 
     min_live: float | Literal["auto", "selected"] | None = option(
@@ -57,6 +62,11 @@ class AccuracySettings(CriticalSettings):
 
 class RecallSettings(SelectionSettings, CriticalSettings):
     """Find the filters that one class depends on, show what freezing them does to it and to the others, and repair it if asked to."""
+
+    examples = (
+        "repairkit recall --model squeezenet1_1 --class 3",
+        "repairkit recall --model mine.safetensors --data-root photos --class zebra --repair --out runs/zebra",
+    )
 
     class_name: str = option(..., "Name of the class.", "Images", name="class")
     objective: Literal["balanced", "target-only"] | None = option(

@@ -85,10 +85,12 @@ class DropoutRecipe(Recipe):
                 raise ValueError("source: give the data that [training] draws from")
         return self
 
-    def varied(self, *, training_seed: int | None) -> DropoutRecipe:
+    def varied(self, *, training_seed: int | None = None, rival: bool = True) -> Self:
         """The same experiment with networks trained from another seed; None leaves the recipe's.
 
         Raises:
-            UsageError: another training seed for a recipe that trains nothing.
+            UsageError: another training seed for a recipe that trains nothing; or without the network that this compares with.
         """
+        if not rival:
+            return super().varied(rival=rival)
         return self.model_copy(update={"training": seeded(self.training, training_seed)})

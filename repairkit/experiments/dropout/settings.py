@@ -20,6 +20,11 @@ CELEBA = ("squeezenet_celeba", "squeezenet_celeba_dropout")
 class DropoutSettings(RunSettings, BaselineSettings, GuaranteeSettings, NetworkSettings):
     """Compare what accuracy of a network and of one trained with filter dropout depends on."""
 
+    examples = (
+        "repairkit dropout",
+        "repairkit dropout --model plain.safetensors --compare-model dropout.safetensors --data-root photos",
+    )
+
     model: str = option(
         CELEBA[0], "The network trained without filter dropout: a torchvision classifier, or a weights FILE of repairkit train.", "Network"
     )

@@ -46,7 +46,7 @@ class FairnessRecipe(Recipe):
         """Networks that the recipe takes by name without saying where their weights are."""
         return [name for name in (self.model, self.dropout_model) if name]
 
-    def varied(self, *, training_seed: int | None = None, rival: bool = True) -> FairnessRecipe:
+    def varied(self, *, training_seed: int | None = None, rival: bool = True) -> Self:
         """The same experiment with networks trained from another seed, or without the dropout-trained rival.
 
         Raises:

@@ -24,6 +24,11 @@ OBJECTIVES = {"balanced": "recall + source", "target-only": "recall"}
 class FairnessSettings(RunSettings, AlternativeSettings, SelectionSettings, GuaranteeSettings, NetworkSettings):
     """Find the filters that make a network unfair to a subgroup, freeze them, and report before and after."""
 
+    examples = (
+        "repairkit fairness",
+        "repairkit fairness --model mine.safetensors --data people.csv --source-data train.csv --out runs/fair",
+    )
+
     model: str = option(
         "squeezenet_celeba", "squeezenet_celeba, a torchvision classifier, or a weights FILE that repairkit train wrote.", "Network"
     )

@@ -38,6 +38,11 @@ def parse_share(value: object) -> object:
 class PruningSettings(RunSettings, BaselineSettings, AttributionSettings, FolderSettings):
     """Freeze the filters that accuracy can do without, take them out of the network, and report what that saves and costs."""
 
+    examples = (
+        "repairkit prune --model squeezenet1_1",
+        "repairkit prune --model mine.safetensors --data-root photos --max-accuracy-drop 1% --out runs/small",
+    )
+
     max_accuracy_drop: Annotated[float, BeforeValidator(parse_share)] = option(
         0.01,
         "Guard: one-sided 90 % bound on the loss of accuracy, for instance 1% or 0.01. [default: 1%]",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.common import closing_sections
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult, StoppedAlike
-from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
+from repairkit.report.document import Cell, CellKind, Section, Table, blocks
 from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, percent, signed
 from repairkit.result import Estimate
@@ -56,11 +56,6 @@ def facts(result: EfficiencyResult) -> list[tuple[str, str]]:
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
-
-
-def key_figures(_result: EfficiencyResult) -> list[KeyFigure]:
-    """Nothing is compared before and after."""
-    return []
 
 
 def summary(result: EfficiencyResult) -> Table:

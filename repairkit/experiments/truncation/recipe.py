@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from repairkit.errors import UsageError
-from repairkit.experiments.fairness.recipe import FairnessRecipe
 from repairkit.experiments.options import Options
 from repairkit.experiments.recipe_base import (
     ClassifierRecipe,
@@ -59,19 +58,15 @@ class NetworkSection(Section):
 
     def classifier(self) -> ClassifierRecipe:
         """The keys of a classifier of torchvision."""
-        return ClassifierRecipe(title=self.name, **self.model_dump(exclude={"name", "target", "source", "training"}))
-
-    def fairness(self) -> FairnessRecipe:
-        """The keys of a network for faces, where it is to be trained."""
-        return FairnessRecipe(
-            command="fairness", title=self.name, **self.model_dump(include={"size", "target", "source", "training"})
-        ).varied(rival=False)
+        return ClassifierRecipe(command="truncation", title=self.name, **self.model_dump(exclude={"name", "target", "source", "training"}))
 
     def paths(self) -> list[str]:
         """Files and folders that it takes below the data root."""
         if self.target is None:
             return self.classifier().paths()
-        return self.fairness().paths() if self.training else self.target.paths()
+        source = self.source.paths() if self.source else []
+        init = [self.training.init] if self.training and self.training.init else []
+        return [*self.target.paths(), *source, *init]
 
     def named(self) -> list[str]:
         """The network, where it is taken by name without saying where its weights are."""

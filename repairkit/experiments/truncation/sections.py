@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.common import closing_sections
 from repairkit.experiments.truncation.result import TruncationCurve, TruncationResult
-from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
+from repairkit.report.document import Cell, CellKind, Section, Table, blocks
 from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, percent
 from repairkit.result import Estimate
@@ -48,11 +48,6 @@ def facts(result: TruncationResult) -> list[tuple[str, str]]:
         ("Intervals", f"{result.level:.0%}"),
         ("Date", result.created),
     ]
-
-
-def key_figures(_result: TruncationResult) -> list[KeyFigure]:
-    """Nothing is compared before and after."""
-    return []
 
 
 def summary(result: TruncationResult) -> Table:

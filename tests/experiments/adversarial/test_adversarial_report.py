@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from results import changed
 
 from repairkit.cli.console import show_result
-from repairkit.experiments import report_kinds as kinds
+from repairkit.experiments import results as kinds
 from repairkit.experiments.adversarial import figures as adversarial_figures
 from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.result import AdversarialResult
@@ -45,7 +45,7 @@ def test_written_results_are_read_again_as_their_kind(name, tmp_path):
     result = CASES[name]
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result
-    assert kinds.kind_of(result).draw(result) == adversarial_figures.draw(result)
+    assert kinds.kind_of(result).figures(result) == adversarial_figures.draw(result)
 
 
 def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
