@@ -128,7 +128,7 @@ def test_faces_come_by_their_names_and_manifests(faces, tmp_path):
     networks = ["--model", tiny_faces.STAND_IN, "--compare-model", tiny_faces.DROPOUT_STAND_IN]
     code, stdout, _ = call("dropout", *networks, "--data", faces / "target.csv", *QUICK, "--dry-run")
     assert code == 0
-    assert "images: target, 64; networks: squeezenet1_0 and its dropout-trained rival" in stdout
+    assert "images: target, 64; networks: squeezenet1_0 and its dropout-trained comparison model" in stdout
 
 
 def test_a_rival_that_was_trained_without_dropout_is_named(folders, tmp_path):

@@ -73,7 +73,7 @@ def test_alternatives_by_the_recipe_or_the_flag(faces, classes, tmp_path):
     assert planned[1] == planned[2] > 0
     code, _, stderr = call("run", *classes, "--alternatives", "--dry-run")
     assert code == 0
-    assert "note: --alternatives is for recipes of fairness and adversarial; " in stderr
+    assert "note: --alternatives is for recipes that repair; " in stderr
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from networks import randomised
 from PIL import Image
 from shared_data import DATA, needs
 
-from repairkit.cli import loading
 from repairkit.data import folders as imagenet
 from repairkit.data.classes import imagenet_classes
 from repairkit.errors import ModelError, UsageError
@@ -115,7 +114,7 @@ def test_every_command_on_folders_narrows_where_it_is_asked_to(tmp_path, monkeyp
         raise UsageError(f"narrowed from {len(loaded.classifier.classes)} to {len(classes)}")
 
     whole, folder = saved("squeezenet1_1", tmp_path), folder_of(tmp_path / "images", "tench", "zebra")
-    monkeypatch.setattr(loading, "restrict_classes", refuse)
+    monkeypatch.setattr("repairkit.experiments.networks.restrict_classes", refuse)
     if command == "run":
         recipe = tmp_path / "narrow.toml"
         recipe.write_text(RECIPE.format(weights=whole.weights))
