@@ -91,7 +91,7 @@ def test_a_network_is_asked_about_the_classes_of_the_folder_alone(tmp_path):
     assert narrow.classifier.classes == images.classes == ("tench", "zebra")
     assert images.labels.tolist() == [0, 0, 1, 1]
     with pytest.raises(UsageError, match="--restrict-classes goes with --data-root"):
-        load_network_and_images("squeezenet1_1", weights=None, data_root=None, size=32, device="cpu", narrow=True, **given)
+        load_network_and_images("squeezenet1_1", Loading(), size=32, narrow=True)
     batch = images.batch(np.arange(4))
     with torch.inference_mode():
         torch.testing.assert_close(narrow.classifier(batch), whole.classifier(batch)[:, [3, 1]], rtol=1e-4, atol=1e-5)
