@@ -19,6 +19,8 @@ from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End, TopKClaims
 
 PACKAGES = ("repairkit", "torch", "torchvision", "numpy", "scipy", "fairlearn")
+BESIDE_THE_POINT = ("seed", "folds", "level", "out", "resume", "dry_run", "as_json", "workers", "memory")
+"""Settings that stand elsewhere in a result, or that say where and how a run works."""
 COLUMNS = {
     "original": ("Original", "The network as it was given."),
     "repaired": ("Repaired", "The same architecture and weights with the culprit filters frozen at their mean; needs nothing at run time."),
@@ -52,7 +54,7 @@ def make_reproduction(
         hashes=dict(hashes),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {options.device}",
         minutes=round(minutes, 2),
-        settings={name: str(value) for name, value in vars(options).items() if name not in ("seed", "folds", "level")}
+        settings={name: str(value) for name, value in vars(options).items() if name not in BESIDE_THE_POINT}
         | dict(settings)
         | {"threads": str(torch.get_num_threads())}
         | dict(training or {}),
