@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from engines import estimate, tmab
+from engines import tmab
 from games import TableGame, model_game, second_order
 from networks import labelled, twelve_filters
 from scipy.stats import binomtest
 
-from repairkit.errors import BudgetError, GameError, UsageError
+from repairkit.errors import BudgetError, GameError
 from repairkit.objectives import Accuracy, Probability
 from repairkit.shapley import Attribution, FunctionGame, exact_values
 from repairkit.shapley.audit import audit_chances
@@ -180,12 +180,6 @@ def test_the_least_budget_is_named_and_is_enough(candidates):
         certify(game, budget=least - 1, top_k=2, candidates=candidates, audit=3)
 
 
-def test_same_seed_same_bits():
-    first, again, other = (certify(TableGame(9, 7), budget=4_000, top_k=2, candidates=3, audit=8, seed=seed) for seed in (7, 7, 8))
-    assert same(first, again)
-    assert not same(first, other)
-
-
 def test_two_workers_give_the_same_bits():
     game = model_game(twelve_filters(), Probability(Accuracy()).on(labelled(40)), batch=16)
     options = {"budget": 3_000, "top_k": 2, "candidates": 3, "audit": 4}
@@ -263,34 +257,6 @@ def test_a_guarantee_survives_its_file_bit_for_bit(tmp_path):
 
 
 # ---- bad input ----
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"top_k": 0}, "top_k must be at least 1 and less than the 9 players"),
-        ({"top_k": 5}, "top_k must be at most half of the 9 filters"),
-        ({"top_k": 3, "candidates": 2}, "candidates must be at least top_k for a guarantee, 3 players of each end, got 2"),
-        ({"guarantee": 0.0}, "delta must lie between 0 and 1"),
-        ({"guarantee": float("nan")}, "delta must lie between 0 and 1"),
-        ({"min_live": 1.0}, r"min_live must lie in \[0, 1\)"),
-        ({"tolerance": 1.0}, r"tolerance must lie in \[0, 1\)"),
-        ({"audit": 0}, "an audit takes at least one draw"),
-        ({"control": True}, "a guarantee needs observations of known range"),
-        ({"workers": 0}, "workers must be at least 1"),
-    ],
-)
-def test_bad_settings_are_named(options, message):
-    with pytest.raises(UsageError, match=message):
-        certify(TableGame(9, 7), **{"top_k": 2, **options})
-
-
-@pytest.mark.parametrize("engine", ["tmab-paper", "monte-carlo"])
-def test_walks_keep_no_guarantee(engine):
-    with pytest.raises(UsageError, match=f"{engine} cannot keep a guarantee: .*; use the engine tmab"):
-        estimate(TableGame(6, 5), engine=engine, budget=20_000, top_k=2, guarantee=0.05)
-    with pytest.raises(UsageError, match=f"{engine} makes no screen that could pick 3 candidates"):
-        estimate(TableGame(6, 5), engine=engine, budget=20_000, top_k=2, candidates=3)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from games import TableGame, model_game, second_order
 from networks import labelled, twelve_filters
 from oracles import mean_worth_at, truncated_values
 
-from repairkit.errors import BudgetError, GameError, UsageError
+from repairkit.errors import BudgetError, UsageError
 from repairkit.objectives import Accuracy
 from repairkit.shapley.exact import exact_values
 from repairkit.shapley.game import FunctionGame
@@ -218,46 +218,3 @@ def test_the_least_budget_is_named_and_is_enough(n, top_k, audit):
         assert (found.samples > 0).sum() >= top_k
     with pytest.raises(BudgetError):
         tmab(ladder(n), budget=least - 1, top_k=top_k, audit=audit)
-
-
-@pytest.mark.parametrize("real", [False, True])
-def test_same_seed_same_bits(real):
-    def play(seed: int):
-        game = model_game(twelve_filters(), Accuracy().on(labelled(6)), batch=50) if real else TableGame(9, 7)
-        return tmab(game, budget=1500, top_k=2, audit=2, seed=seed, min_live=0.3)
-
-    first, again, other = play(7), play(7), play(8)
-    for field in ("screen", "value", "half_width", "samples", "decided"):
-        assert getattr(first, field).tobytes() == getattr(again, field).tobytes()
-    assert first.screen.tobytes() != other.screen.tobytes()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"top_k": 0}, "top_k must be at least 1 and less than the 9 players"),
-        ({"top_k": 9}, "top_k must be at least 1 and less than the 9 players"),
-        ({"budget": float("nan")}, "budget must be a positive number of image passes, got nan"),
-        ({"budget": float("inf")}, "budget must be a positive number of image passes, got inf"),
-        ({"end": "lowest"}, "end must be 'low' or 'high', got 'lowest'"),
-        ({"ids": ["a", "b"]}, "ids must name each of the 9 players, got 2 names"),
-        ({"seed": -1}, "seed must be a whole number from 0, got -1"),
-        ({"top_k": 2.5}, "top_k must be at least 1 and less than the 9 players of the game, got 2.5"),
-        ({"tolerance": 0.1}, "tolerance belongs to a guarantee, got 0.1 without one"),
-        ({"min_live": 1.0}, r"min_live must lie in \[0, 1\)"),
-        ({"min_live": -0.1}, r"min_live must lie in \[0, 1\)"),
-        ({"delta": 1.0}, "delta must lie between 0 and 1"),
-        ({"audit": -1}, "audit not negative"),
-        ({"candidates": 0}, "candidates must be at least 1"),
-    ],
-)
-def test_bad_settings_are_named(options, message):
-    with pytest.raises(UsageError, match=message):
-        tmab(TableGame(9, 7), **{"budget": 5000, "top_k": 2, **options})
-
-
-@pytest.mark.parametrize("options", [{}, {"control": True}, {"guarantee": 0.1}, {"guarantee": 0.1, "candidates": 2, "audit": 2}])
-def test_a_network_dead_on_arrival_is_no_network_of_equals(options):
-    dead = FunctionGame(9, lambda live: np.full(len(live), 0.5), bounds=(0, 1))
-    with pytest.raises(GameError, match=r"the live range is empty: .* with a share of 0\.4 or more live"):
-        tmab(dead, budget=3000, top_k=2, min_live=0.4, **options)
