@@ -104,7 +104,7 @@ def load_network_and_images(
 
 def _check_embedded(model: str, weights: Path | None, given: Mapping[str, object]) -> None:
     """Refuse a network that is not fitted on digits, and options that say something of images, where no images are given."""
-    if not embedded.needed(model, weights):
+    if not embedded.applies_to(model, weights):
         if not Path(model).suffix and model not in zoo.CELEBA:
             usual_size(model)  # of a name that nobody knows it is the name that is wrong
         raise UsageError(

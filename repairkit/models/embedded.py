@@ -34,11 +34,11 @@ _DROPOUT_SETTINGS = {"learning_rate": 5e-4, "ramp": 1.0}
 """As for the example weights of faces: it starts from the network without dropout, and p rises to the end (see `models/filter_dropout.py`)."""
 
 
-def needed(name: str, weights: Path | None = None) -> bool:
+def applies_to(name: str, weights: Path | None = None) -> bool:
     """Whether this model is a classifier of torchvision whose weights are neither given nor in torch's cache.
 
     Example:
-        >>> needed("squeezenet_celeba"), needed("resnet18", Path("own.pth"))
+        >>> applies_to("squeezenet_celeba"), applies_to("resnet18", Path("own.pth"))
         (False, False)
     """
     return weights is None and zoo.is_torchvision(name) and zoo.published_weights(name) is None

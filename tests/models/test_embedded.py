@@ -100,16 +100,16 @@ def test_a_fit_that_was_cut_off_is_made_again_to_the_same_bits(first, monkeypatc
     assert embedded.load(**SMALL).sha256 == model.sha256
 
 
-def test_when_it_is_needed(tmp_path, monkeypatch):
+def test_when_it_applies(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert embedded.needed("inception_v3")
-    assert not embedded.needed("inception_v3", tmp_path / "own.pth")
-    assert not embedded.needed("squeezenet_celeba")
-    assert not embedded.needed("own.safetensors")
+    assert embedded.applies_to("inception_v3")
+    assert not embedded.applies_to("inception_v3", tmp_path / "own.pth")
+    assert not embedded.applies_to("squeezenet_celeba")
+    assert not embedded.applies_to("own.safetensors")
     published = tmp_path / "hub" / "checkpoints" / "inception_v3_google-0cc3c7bd.pth"
     published.parent.mkdir(parents=True)
     published.touch()
-    assert not embedded.needed("inception_v3")
+    assert not embedded.applies_to("inception_v3")
 
 
 def test_what_it_cannot_be():

@@ -185,7 +185,7 @@ def load_others(
     if other_images is None and digital:
         other_images = digits.typed_digits(TYPED, size=side)
     others = tuple(
-        of_digits(name) if digital and embedded.needed(name, file) else restrict_classes(load_any(name, file, classes, device), classes)
+        of_digits(name) if digital and embedded.applies_to(name, file) else restrict_classes(load_any(name, file, classes, device), classes)
         for name, file in transfer_models
     )
     if digital and not others:

@@ -195,7 +195,7 @@ def folder_task(
         UsageError: no comparison model is named, or what `load_network_and_images` refuses.
         DataError, ModelError: as the loaders and `DropoutTask`.
     """
-    digital = data_root is None and embedded.needed(model, weights)
+    digital = data_root is None and embedded.applies_to(model, weights)
     if not digital:
         _named(compare_model)  # before anything is loaded
     usual: dict[str, Any] = {"mean": mean, "std": std}
