@@ -29,11 +29,11 @@ from repairkit.evaluation.splits import some
 from repairkit.experiments.base import Loading
 from repairkit.experiments.classifier_task import CriticalTask, worth_on
 from repairkit.experiments.networks import load_from_recipe
-from repairkit.experiments.options import Options
 from repairkit.experiments.recipe import read_recipe
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
 from repairkit.repair.attribute import game_of
+from repairkit.run.options import Options
 from repairkit.shapley.game import Floats
 from repairkit.shapley.sampling import draw_round
 

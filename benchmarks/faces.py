@@ -22,9 +22,9 @@ from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame, prepared_batches
-from repairkit.network.tracing import FreezeAt
 from repairkit.objectives import SubgroupRecall
 from repairkit.objectives.base import Objective, margin
+from repairkit.run.options import FreezeAt
 from repairkit.shapley import Game
 
 Floats = npt.NDArray[np.float64]

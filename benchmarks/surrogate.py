@@ -40,7 +40,7 @@ from repairkit.data import ppb
 from repairkit.data import synthetic_faces as drawn
 from repairkit.data.images import LabelledImages
 from repairkit.files import cache_directory
-from repairkit.network.tracing import FreezeAt
+from repairkit.run.options import FreezeAt
 
 TOP = 20
 SEED = 100

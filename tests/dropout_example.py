@@ -12,9 +12,9 @@ from results import changed
 from repairkit.baselines.compare import suited
 from repairkit.experiments.dropout.run import DropoutTask, find
 from repairkit.experiments.dropout.summary import summarise
-from repairkit.experiments.options import Options
 from repairkit.network.weights import hash_state
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 SMALL = Options(budget=4000, top=3, contested=6, ranking="recall", t0=0.5, seed=1)
 COMPARED = replace(SMALL, budget=1200, compare=suited(fairness=False))

@@ -36,7 +36,6 @@ from repairkit.experiments.adversarial.run import configuration, plan, repair
 from repairkit.experiments.adversarial.summary import summarise
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions, attacked_rows, split_of
 from repairkit.experiments.adversarial.verdict import verdict
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Freeze
@@ -45,6 +44,7 @@ from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.repair import attribute as repair_attribute
 from repairkit.run.context import Run
 from repairkit.run.ledger import Ledger
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 OPTIONS = Options(budget=2500, top=4, contested=8, t0=0.5, target_shares=(0.3, 0.3, 0.4), max_clean_drop=0.05, candidates=8)

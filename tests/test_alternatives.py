@@ -29,11 +29,11 @@ from repairkit.experiments.fairness import run as fairness
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair
 from repairkit.experiments.fairness.summary import summarise
-from repairkit.experiments.options import Options
 from repairkit.models import finetuning
 from repairkit.network.classifier import Classifier
 from repairkit.result import Difference, Verdict
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 

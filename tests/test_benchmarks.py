@@ -15,11 +15,11 @@ from torch import nn
 
 from repairkit.data import folders as imagenet
 from repairkit.data.images import LabelledImages
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.objectives.base import Objective
+from repairkit.run.options import Options
 from repairkit.shapley import exact_values
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -118,7 +118,7 @@ def test_the_plan_counts_them(faces, folders, tmp_path, monkeypatch, command):
 @pytest.mark.parametrize(
     ("command", "given", "message"),
     [
-        ("accuracy", '["lime"]', "options.compare must hold names of baselines, got 'lime'; there are random, weight norm, "),
+        ("accuracy", '["lime"]', "options.compare: lime does not suit this command; there are random, weight norm, "),
         ("accuracy", '"random"', "options.compare: "),
         ("dropout", '["fairprune"]', "options.compare: fairprune does not suit this command; there are random, weight norm, "),
     ],

@@ -23,7 +23,7 @@ from repairkit.baselines import tables as comparison_tables
 from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender, by_harm, by_value, join, suited
 from repairkit.baselines.evaluation import comparison
 from repairkit.baselines.rankings import BASELINES, DRAWS, suspects
-from repairkit.errors import FullMemoryError, ModelWarning, UsageError
+from repairkit.errors import FullMemoryError, ModelWarning
 from repairkit.evaluation import ablation
 from repairkit.evaluation.metrics import Metric
 from repairkit.experiments.adversarial import baselines as beside_repair
@@ -32,7 +32,6 @@ from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical import run as critical
 from repairkit.experiments.critical import summary as critical_summary
 from repairkit.experiments.fairness import run as fairness
-from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.network.freezing import Freeze, baked_copy
 from repairkit.objectives import SubgroupRecall
@@ -40,6 +39,7 @@ from repairkit.repair import choosing
 from repairkit.repair.attribute import attribute_network, rank_by
 from repairkit.repair.selection import Choice, eligible
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)
@@ -414,12 +414,6 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
     found = critical_summary.summarise(task, options, again, title="t", command="c", minutes=0.1, notices=[])
     assert found.comparison == result.comparison
     assert again.passes == whole.passes
-
-
-@pytest.mark.parametrize("name", ["lime", "conductance (100 images)"])
-def test_names_of_baselines_are_checked(name):
-    with pytest.raises(UsageError, match=r"compare must hold names of baselines, got .*; there are random, weight norm, .*fairprune"):
-        Options(compare=("random", name))
 
 
 def test_all_that_suits_is_compared():

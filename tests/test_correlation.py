@@ -15,9 +15,9 @@ from repairkit.experiments import results as kinds
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.experiments.correlation.run import find, plan
 from repairkit.experiments.correlation.summary import ACCURACY, BOTH, SUCCESS, cells, correlations, shared_tops, summarise, without_noise
-from repairkit.experiments.options import Options
 from repairkit.result import Correlation
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 OPTIONS = Options(budget=12_000, t0=0.5)

@@ -24,11 +24,11 @@ from repairkit.experiments.critical.evaluation import compare, verdict_of_remova
 from repairkit.experiments.critical.run import configuration, find, find_each, plan, plan_each
 from repairkit.experiments.critical.summary import layers, summarise
 from repairkit.experiments.fairness.result import FairnessResult
-from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.report import html, markdown
 from repairkit.result import Verdict
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 SMALL = Options(budget=4000, top=2, contested=6, ranking="recall", t0=0.5, seed=1)

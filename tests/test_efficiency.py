@@ -15,7 +15,6 @@ from scipy.stats import spearmanr
 
 from repairkit.errors import BudgetError, UsageError
 from repairkit.experiments import results as kinds
-from repairkit.experiments.options import Options
 from repairkit.experiments.sample_efficiency import run as module
 from repairkit.experiments.sample_efficiency import small_network as small
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult
@@ -38,6 +37,7 @@ from repairkit.experiments.sample_efficiency.summary import lead_of, over_filter
 from repairkit.report import html, markdown
 from repairkit.result import Estimate
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 from repairkit.shapley import FunctionGame
 from repairkit.shapley.permutation import sample_permutation as engine_permutation

@@ -21,7 +21,6 @@ from repairkit.experiments.fairness import run as fairness
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.fairness.run import Task, plan, repair, splits
 from repairkit.experiments.fairness.summary import explanation, summarise
-from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
@@ -31,6 +30,7 @@ from repairkit.objectives import SubgroupRecall
 from repairkit.repair import attribute as attributing
 from repairkit.repair.attribute import rank_by
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution
 

@@ -17,7 +17,6 @@ from repairkit.errors import DataError, UsageError
 from repairkit.experiments import results as kinds
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair, splits
 from repairkit.experiments.fairness.summary import summarise
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.weights import hash_state
@@ -26,6 +25,7 @@ from repairkit.repair import repair as repair_module
 from repairkit.repair.selection_images import SelectionGoal
 from repairkit.report import html, markdown
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution
 

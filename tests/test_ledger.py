@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from repairkit.experiments.options import Options
 from repairkit.run.context import Run
 from repairkit.run.ledger import Ledger
+from repairkit.run.options import Options
 from repairkit.run.store import ARRAYS, RunStore
 
 

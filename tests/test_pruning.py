@@ -14,7 +14,6 @@ from repairkit.evaluation import ablation
 from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.experiments import results as kinds
 from repairkit.experiments.classifier_task import CriticalTask
-from repairkit.experiments.options import Options
 from repairkit.experiments.pruning import run as pruning
 from repairkit.experiments.pruning.evaluation import verdict
 from repairkit.experiments.pruning.footprint import paired_timings, parameters
@@ -26,6 +25,7 @@ from repairkit.models.pruned import load_pruned
 from repairkit.network.filters import FilterId
 from repairkit.report import charts, html, markdown
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 OPTIONS = Options(

@@ -16,11 +16,11 @@ from repairkit.experiments.adversarial.adversaries import EMBEDDED, THOROUGH, Ef
 from repairkit.experiments.adversarial.task import SHARES, AttackOptions
 from repairkit.experiments.base import Loading
 from repairkit.experiments.fairness.recipe import FairnessRecipe
-from repairkit.experiments.options import Options
 from repairkit.experiments.recipe import WAYS, read_recipe, ways_of
 from repairkit.experiments.recipe_base import FolderSection
 from repairkit.models import zoo
 from repairkit.network.weights import hash_state, read_weights, write_weights
+from repairkit.run.options import Options
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "recipes").glob("*.toml"))

@@ -35,11 +35,11 @@ from repairkit.experiments.critical.class_ranking import (
 )  # fmt: skip
 from repairkit.experiments.critical.run import find, find_each, plan, plan_each
 from repairkit.experiments.critical.summary import recall_less_others, specificity, summarise
-from repairkit.experiments.options import Options
 from repairkit.network.predict import predict
 from repairkit.repair import repair as repair_module
 from repairkit.repair.attribute import game_of
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 from repairkit.shapley.values import Attribution
 

@@ -17,7 +17,6 @@ from scipy import stats
 
 from repairkit.errors import DataError, UsageError
 from repairkit.experiments import results as kinds
-from repairkit.experiments.options import Options
 from repairkit.experiments.truncation import run as module
 from repairkit.experiments.truncation.evaluation import Fan, Judged
 from repairkit.experiments.truncation.result import TruncationResult
@@ -39,6 +38,7 @@ from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy
 from repairkit.report import html, markdown
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 SHARES = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)

@@ -22,10 +22,10 @@ from repairkit.data.images import LabelledImages
 from repairkit.experiments.fairness.result import FairnessResult
 from repairkit.experiments.fairness.run import Findings, Task, repair
 from repairkit.experiments.fairness.summary import summarise
-from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.network.weights import write_weights
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 SIZE = 48
 STAND_IN = zoo.STAND_IN_DIRECTORY / "squeezenet1_0_drawn_faces.safetensors"

@@ -12,13 +12,13 @@ from torch import nn
 from repairkit.alternatives.base import Fold
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.splits import Split, three_way
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.predict import predict_logits
 from repairkit.network.weights import hash_state
 from repairkit.run.context import Run
 from repairkit.run.ledger import Ledger
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 CLASSES = ("female", "male")

@@ -13,12 +13,12 @@ import numpy.typing as npt
 from repairkit.baselines import rankings as baselines
 from repairkit.baselines.rankings import BASELINES, DRAWS, RIEMANN_STEPS
 from repairkit.errors import RepairkitError, UsageError
-from repairkit.experiments.options import Options
 from repairkit.network.game import NetworkGame
 from repairkit.repair.attribute import within_memory
 from repairkit.repair.selection import Choice
 from repairkit.run.context import Run
 from repairkit.run.ledger import Progress
+from repairkit.run.options import Options
 from repairkit.run.store import ARRAYS, ATTRIBUTION
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import GRADIENT_COST, Floats

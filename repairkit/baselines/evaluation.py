@@ -19,8 +19,8 @@ from repairkit.evaluation.metrics import Metric, claim_of
 from repairkit.evaluation.statistics import Floats, Interval, simultaneous
 from repairkit.evaluation.wording import describe_interval, format_points
 from repairkit.network.filters import FilterId
-from repairkit.repair.selection import Strategy
 from repairkit.result import Baseline, Claim, ComparedPoint, Comparison, RankedFilter, Selection
+from repairkit.run.options import Strategy
 
 RANKED = 10
 """First filters of two orders that are listed side by side."""

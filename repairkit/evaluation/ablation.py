@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from repairkit.data.images import LabelledImages
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.predict import predict
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import ARRAYS
 from repairkit.shapley.game import Examples, Floats
 

@@ -13,10 +13,10 @@ from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.metrics import OTHERS
 from repairkit.evaluation.splits import Split, three_way, ungrouped
 from repairkit.experiments.fitting import check_fit
-from repairkit.experiments.options import MinLive, Options, Ranking
 from repairkit.models.zoo import LoadedModel
 from repairkit.objectives import Accuracy, ClassRecall, ObjectiveSum, Probability
 from repairkit.repair.choosing import check_guard
+from repairkit.run.options import MinLive, Options, Ranking
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 

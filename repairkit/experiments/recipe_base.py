@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from repairkit.baselines.compare import suited
 from repairkit.data import loaders
 from repairkit.errors import UsageError
-from repairkit.experiments.options import SETTLES, Options
+from repairkit.run.options import SETTLES, Options
 from repairkit.run.settings import LARGEST_SEED
 
 Pixels = Annotated[int, Field(ge=1)]
@@ -101,7 +101,7 @@ class Recipe(Section):
     Attributes:
         title: heading of the report.
         size: side of the images in pixels; by default the data's or the network's usual one.
-        options: fields of `repairkit.experiments.options.Options`.
+        options: fields of `repairkit.run.options.Options`.
     """
 
     defaults: ClassVar[dict[str, object]] = {}

@@ -10,11 +10,11 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.filters import FilterId
 from repairkit.network.patch import finite_or_none
 from repairkit.result import Comparison, Extreme, Guaranteed, Histogram, Reproduction, ValuedFilter
+from repairkit.run.options import Options
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End, TopKClaims
 

@@ -18,7 +18,7 @@ from repairkit.errors import ModelError, UsageError
 from repairkit.models.training_loop import Perturbation, TrainingLoop, TrainingProgress, TrainingSettings, check_loss
 from repairkit.network.classifier import Classifier, try_one
 from repairkit.network.freezing import Constants, bake, baked_rows
-from repairkit.network.tracing import FreezeAt
+from repairkit.run.options import FreezeAt
 
 
 def finetune(

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from repairkit.errors import ModelError, UsageError
-from repairkit.network.tracing import FreezeAt, Site, Snapshot, TracedNetwork, trace
+from repairkit.network.tracing import Site, Snapshot, TracedNetwork, trace
+from repairkit.run.options import FreezeAt
 
 Coalitions = npt.NDArray[np.bool_]
 """True where a filter is live; shape (k, n), or (1, n) where all examples share one coalition."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from repairkit.errors import BakeError, ModelError
 from repairkit.network.filters import FilterId
-from repairkit.network.tracing import FreezeAt, Site, trace
+from repairkit.network.tracing import Site, trace
+from repairkit.run.options import FreezeAt
 
 Constants = Mapping[FilterId, float]
 """Each frozen filter and the constant that it sends on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -15,11 +15,9 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import FullMemoryError, ModelError, UsageError
 from repairkit.network.classifier import Classifier, check_logits
 from repairkit.network.filters import ConvFilters
-from repairkit.network.tracing import FreezeAt
 from repairkit.objectives.base import ObjectiveSum
+from repairkit.run.options import FreezeAt, Precision
 from repairkit.shapley.game import Coalitions, Examples, Floats, Game
-
-Precision = Literal["float32", "bfloat16"]
 
 
 def passes_in(precision: Precision, device: torch.device) -> torch.autocast:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from repairkit.errors import ModelError
 from repairkit.network.filters import FilterId
 from repairkit.network.freezing import Constants, Freeze, baked_copy, why_not_bakeable
-from repairkit.network.tracing import FreezeAt, trace
+from repairkit.network.tracing import trace
+from repairkit.run.options import FreezeAt
 
 LAST = "the layer would be left without any"
 DEPENDS = "what it is added to or multiplied with depends on the image"

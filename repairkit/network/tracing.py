@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch.fx
@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repairkit.errors import ModelError, ModelWarning
+from repairkit.run.options import FreezeAt
 
-FreezeAt = Literal["post", "pre"]
 SignalHook = Callable[[int, Tensor], Tensor]
 """Maps a site's index and its signal (batch, channels, height, width) to what is sent on."""
 

@@ -12,7 +12,6 @@ import numpy as np
 from repairkit.data.images import LabelledImages
 from repairkit.errors import BudgetError, FullMemoryError, ModelWarning, UsageError
 from repairkit.evaluation.splits import halves, ungrouped
-from repairkit.experiments.options import SETTLES, Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame, prepared_batches
@@ -20,6 +19,7 @@ from repairkit.objectives import Accuracy, Objective, ObjectiveSum, Probability
 from repairkit.objectives.base import CorrectnessObjective
 from repairkit.repair.selection import SELECTION
 from repairkit.run.context import Run
+from repairkit.run.options import SETTLES, Options
 from repairkit.run.store import RunStore
 from repairkit.shapley import Attribution, EngineSettings, estimate
 from repairkit.shapley.guarantee import End

@@ -15,11 +15,11 @@ from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
 from repairkit.network.patch import FrozenFilter, Patch, finite_or_none
-from repairkit.network.tracing import FreezeAt
 from repairkit.repair.selection import GUARD_CONFIDENCE, SELECTION, Choice, SelectionSearch, choose
 from repairkit.repair.selection_images import SelectionGoal
 from repairkit.report.formatting import limit
 from repairkit.run.context import Run
+from repairkit.run.options import FreezeAt
 from repairkit.shapley import Attribution
 
 DOWNSTREAM = 0.32

@@ -10,11 +10,11 @@ import numpy as np
 from repairkit.data.images import LabelledImages
 from repairkit.evaluation.ablation import counts_up_to, freeze_first, most_frozen
 from repairkit.evaluation.curves import area
-from repairkit.experiments.options import Options
 from repairkit.network.game import NetworkGame
 from repairkit.repair.attribute import check_affordable, live_range_of, live_range_planned
 from repairkit.repair.screens import screens_of
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
 from repairkit.shapley.live_range import LiveRange
 from repairkit.shapley.sampling import SCREEN_ROUND

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,15 @@ from repairkit.files import write_text
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import why_not_bakeable
-from repairkit.network.game import Precision
 from repairkit.network.predict import predict
 from repairkit.objectives.base import ObjectiveSum
 from repairkit.repair.selection_images import Predictions, SelectionGoal, SelectionImages
 from repairkit.run.context import Run
 from repairkit.run.ledger import Progress
+from repairkit.run.options import Precision, Strategy
 from repairkit.run.store import Format, RunStore
 from repairkit.shapley.game import Floats
 from repairkit.shapley.values import Attribution
-
-Strategy = Literal["forward", "prefix"]
 
 GUARD_CONFIDENCE = 0.9
 """Of the one-sided bound on the fall of source accuracy."""

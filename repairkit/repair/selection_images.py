@@ -16,8 +16,9 @@ from torch import Tensor
 from repairkit.errors import UsageError
 from repairkit.network.classifier import Classifier, check_logits
 from repairkit.network.filters import ConvFilters
-from repairkit.network.game import Precision, passes_in, take
+from repairkit.network.game import passes_in, take
 from repairkit.objectives.base import ObjectiveSum
+from repairkit.run.options import Precision
 from repairkit.run.store import ARRAYS, RunStore
 from repairkit.shapley.game import Examples, Floats
 

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from repairkit.run.settings import RunSettings, Settings, option, same_option
 
 if TYPE_CHECKING:
-    from repairkit.experiments.options import Options
+    from repairkit.run.options import Options
 
 SCORES = {"probability": "smooth", "accuracy": "hard"}
 FREEZE_POINTS = {"after-relu": "post", "before-relu": "pre"}
@@ -135,7 +135,7 @@ class RepairSettings(GuaranteeSettings, SelectionSettings):
 
     def options(self) -> Options:
         """The options of the run code."""
-        from repairkit.experiments.options import Options
+        from repairkit.run.options import Options
 
         return Options(
             **self.attribution(),

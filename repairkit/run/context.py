@@ -12,7 +12,7 @@ from repairkit.run.store import Format, RunStore
 from repairkit.shapley.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from repairkit.experiments.options import Options
+    from repairkit.run.options import Options
 
 Value = TypeVar("Value")
 

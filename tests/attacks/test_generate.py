@@ -18,12 +18,12 @@ from repairkit.attacks.methods import APGDT, DIFGSM, FGSM, MIFGSM, PGD, Square, 
 from repairkit.attacks.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
-from repairkit.experiments.options import Options
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import FilterId
 from repairkit.objectives import AttackSuccess
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")

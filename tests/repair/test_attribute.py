@@ -8,10 +8,10 @@ from games import TableGame, model_game
 from networks import labelled, twelve_filters
 
 from repairkit.errors import FullMemoryError, ModelWarning
-from repairkit.experiments.options import Options
 from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import attribute, within_memory
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 
 HALVED = r"memory ran out \(attribution\): passes now carry 8 images"

@@ -18,12 +18,12 @@ from repairkit.experiments.classifier_task import CriticalTask, split_of, worth_
 from repairkit.experiments.critical import run as critical
 from repairkit.experiments.critical.run import configuration, find, plan
 from repairkit.experiments.critical.summary import summarise
-from repairkit.experiments.options import Options
 from repairkit.network.freezing import bake
 from repairkit.repair import live_range as settling
 from repairkit.repair.attribute import game_of, live_range_of
 from repairkit.repair.live_range import SHARE, Settled, screen_passes, settle, sizes_of
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 from repairkit.shapley.tmab import screen
 

@@ -12,7 +12,6 @@ from scipy.stats import norm
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.network.freezing import baked_copy
@@ -22,6 +21,7 @@ from repairkit.repair import selection
 from repairkit.repair.selection import Choice, SelectionSearch, eligible, removal_curve
 from repairkit.repair.selection_images import SelectionGoal
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import RunStore
 from repairkit.shapley.values import Attribution
 

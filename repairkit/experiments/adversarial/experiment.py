@@ -24,12 +24,12 @@ from repairkit.experiments.adversarial.summary import summarise
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.experiments.base import NO_REPAIR, Experiment, Loading, Origin, RunRecord, below, model_notices, repaired_weights
 from repairkit.experiments.networks import EMBEDDED_DROPOUT, digits_network, load_any, load_from_recipe, load_from_settings
-from repairkit.experiments.options import Options
 from repairkit.experiments.results import write_repaired
 from repairkit.models import embedded, zoo
 from repairkit.models.class_subset import restrict_classes
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 EMBEDDED_DIGITS = 900
 TRANSFER_MODELS = ("squeezenet1_1", "mobilenet_v3_small")

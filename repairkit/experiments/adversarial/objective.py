@@ -8,9 +8,9 @@ import torch
 from repairkit.attacks.generate import Attacked
 from repairkit.data.images import LabelledImages
 from repairkit.experiments.adversarial.task import AttackOptions
-from repairkit.experiments.options import Options
 from repairkit.objectives import Accuracy, AttackSuccess, ObjectiveSum, Probability
 from repairkit.repair.selection_images import Measure
+from repairkit.run.options import Options
 from repairkit.shapley.game import Examples, Floats
 
 CEILING = 3.0

@@ -10,8 +10,8 @@ from repairkit.attacks.methods import PGD
 from repairkit.errors import UsageError
 from repairkit.experiments.adversarial.adversaries import Effort, effort_for
 from repairkit.experiments.adversarial.task import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
-from repairkit.experiments.options import Options
 from repairkit.experiments.recipe_base import ClassifierRecipe, Section
+from repairkit.run.options import Options
 
 
 class CarrierSection(Section):

@@ -22,7 +22,6 @@ from repairkit.experiments.adversarial.rounds import Round, find_and_freeze, tun
 from repairkit.experiments.adversarial.screens import CORRELATED_SHARE, part_screens
 from repairkit.experiments.adversarial.task import PARTS, AdversarialTask, AttackOptions, attacked_rows, split_of
 from repairkit.experiments.adversarial.trade_off import FRONTIER, FrontierLine, frontier_of
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.classifier import Classifier
 from repairkit.network.patch import Patch
@@ -30,6 +29,7 @@ from repairkit.network.predict import predict
 from repairkit.repair.attribute import live_range_planned
 from repairkit.repair.choosing import DOWNSTREAM
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.shapley.game import GRADIENT_COST, Floats
 
 

@@ -14,7 +14,7 @@ from repairkit.run.settings import RunSettings, option
 
 if TYPE_CHECKING:
     from repairkit.experiments.adversarial.task import AttackOptions
-    from repairkit.experiments.options import Options
+    from repairkit.run.options import Options
 
 EMBEDDED_CANDIDATES, EMBEDDED_BATCH = 20, 64
 EMBEDDED_IMAGES = (60, 60, 100)
@@ -104,7 +104,7 @@ class AdversarialSettings(RunSettings, AlternativeSettings, SelectionSettings, G
         """The options of the run code."""
         from repairkit.baselines.compare import suited
         from repairkit.experiments.adversarial.task import SHARES
-        from repairkit.experiments.options import Options
+        from repairkit.run.options import Options
 
         return Options(
             **self.attribution(),

@@ -25,10 +25,10 @@ from repairkit.experiments.adversarial.screens import CORRELATED_SHARE
 from repairkit.experiments.adversarial.task import PARTS, AdversarialTask, AttackOptions
 from repairkit.experiments.adversarial.verdict import epochs_of, not_fooled
 from repairkit.experiments.adversarial.verdict import verdict as conclude
-from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, SCORES, by_column, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.formatting import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Verdict
+from repairkit.run.options import Options
 
 BOTH_VALUES = "attack-success and accuracy values (gradient screens of every filter that moves either)"
 RANKINGS = {

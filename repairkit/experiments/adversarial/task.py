@@ -13,9 +13,9 @@ from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import Split, check_disjoint, some, three_way, ungrouped
 from repairkit.experiments.adversarial.adversaries import Effort
 from repairkit.experiments.fitting import check_fit, check_takes
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel
 from repairkit.repair.choosing import check_guard
+from repairkit.run.options import Options
 
 Ranking = Literal["success - accuracy", "success"]
 SHARES = (0.3, 0.3, 0.4)
@@ -29,7 +29,7 @@ LEAST = 10
 
 @dataclass(frozen=True, kw_only=True)
 class AttackOptions:
-    """Every choice about the adversary; `repairkit.experiments.options.Options` holds those of finding and choosing.
+    """Every choice about the adversary; `repairkit.run.options.Options` holds those of finding and choosing.
 
     Attributes:
         method: the attack that filters are found against.

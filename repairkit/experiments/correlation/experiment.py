@@ -16,9 +16,9 @@ from repairkit.experiments.correlation.result import CorrelationResult
 from repairkit.experiments.correlation.run import CorrelationFindings, configuration, find, plan
 from repairkit.experiments.correlation.summary import summarise
 from repairkit.experiments.networks import load_from_recipe
-from repairkit.experiments.options import Options
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 Task = tuple[AdversarialTask, AttackOptions]
 

@@ -16,13 +16,13 @@ from repairkit.errors import DataError
 from repairkit.evaluation.splits import some
 from repairkit.experiments.adversarial.feasibility import check_hits, fooled, moved
 from repairkit.experiments.adversarial.task import LEAST, AdversarialTask, AttackOptions
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.repair.attribute import game_of, live_range_of, live_range_planned
 from repairkit.repair.screens import screens_of
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.shapley.game import Floats
 
 

@@ -13,9 +13,9 @@ from repairkit.evaluation.metrics import rank_correlation
 from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
 from repairkit.experiments.correlation.result import CorrelationExtra, CorrelationResult, SharedTop
 from repairkit.experiments.correlation.run import CorrelationFindings
-from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, make_reproduction
 from repairkit.result import Column, Correlation, Cost, Verdict
+from repairkit.run.options import Options
 from repairkit.shapley.game import Floats
 
 BOTH, SUCCESS, ACCURACY = "attack success and accuracy", "attack success with itself, valued again", "accuracy with itself, valued again"

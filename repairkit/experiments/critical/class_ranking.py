@@ -12,12 +12,12 @@ from scipy import stats
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning, UsageError
-from repairkit.experiments.options import Options
 from repairkit.network.game import NetworkGame
 from repairkit.objectives import ClassRecall, Probability
 from repairkit.repair.screens import screens_of
 from repairkit.report.formatting import limit
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.shapley.game import GRADIENT_COST, Coalitions, Examples, Floats
 from repairkit.shapley.live_range import check_alive
 from repairkit.shapley.sampling import SCREEN_ROUND

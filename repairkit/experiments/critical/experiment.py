@@ -19,10 +19,10 @@ from repairkit.experiments.critical.run import CriticalFindings, configuration, 
 from repairkit.experiments.critical.settings import AccuracySettings, RecallSettings
 from repairkit.experiments.critical.summary import summarise
 from repairkit.experiments.networks import load_from_recipe, load_from_settings
-from repairkit.experiments.options import Options
 from repairkit.experiments.results import write_repaired
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 Task = Sequence[CriticalTask]
 """One network with its images, asked about one class after the other."""

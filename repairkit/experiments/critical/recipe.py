@@ -11,9 +11,9 @@ from repairkit.data.classes import find_class
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
 from repairkit.experiments.classifier_task import CriticalTask, class_ranking, usual_t0
-from repairkit.experiments.options import Options
 from repairkit.experiments.recipe_base import ClassifierRecipe
 from repairkit.models import zoo
+from repairkit.run.options import Options
 
 
 class CriticalRecipe(ClassifierRecipe):

@@ -46,7 +46,6 @@ from repairkit.experiments.critical.class_ranking import (
     settled,
 )
 from repairkit.experiments.critical.class_repair import ClassRepair, repair_class, selection_goal
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
@@ -57,6 +56,7 @@ from repairkit.repair.live_range import PART as SETTLING
 from repairkit.repair.live_range import Settled, found_planned, settle
 from repairkit.repair.selection import GUARD_CONFIDENCE, Choice
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End

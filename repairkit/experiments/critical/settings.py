@@ -11,7 +11,7 @@ from repairkit.repair.settings import STRATEGIES, GuaranteeSettings, SelectionSe
 from repairkit.run.settings import RunSettings, option
 
 if TYPE_CHECKING:
-    from repairkit.experiments.options import Options
+    from repairkit.run.options import Options
 
 OBJECTIVES = {"balanced": "specific", "target-only": "recall"}
 
@@ -22,7 +22,7 @@ class CriticalSettings(RunSettings, BaselineSettings, GuaranteeSettings, FolderS
     def _options(self, ranking: str, *, of_class: bool, **others: Any) -> Options:
         from repairkit.baselines.compare import suited
         from repairkit.experiments.classifier_task import usual_t0
-        from repairkit.experiments.options import Options
+        from repairkit.run.options import Options
 
         attribution = self.attribution()
         if self.min_live is None:
@@ -90,7 +90,7 @@ class RecallSettings(SelectionSettings, CriticalSettings):
 
     def options(self) -> Options:
         """The options of the run code."""
-        from repairkit.experiments.options import Options
+        from repairkit.run.options import Options
 
         usual = "balanced" if self.engine == "tmab" and self.guarantee is None else "target-only"
         return self._options(

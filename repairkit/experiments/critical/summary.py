@@ -19,11 +19,11 @@ from repairkit.experiments.critical.class_ranking import FACTORS, PRICED_AT
 from repairkit.experiments.critical.evaluation import compare, verdict_of_removal, verdict_of_repair
 from repairkit.experiments.critical.result import CriticalExtra, CriticalResult, LayerCount
 from repairkit.experiments.critical.run import CriticalFindings
-from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, SCORES, by_column, guarantees_of, make_reproduction, top_filters, value_histogram
 from repairkit.repair.live_range import settled_in_words
 from repairkit.report.formatting import limit
 from repairkit.result import Column, Comparison, Cost, Difference, Extreme, FrozenFilter, Share
+from repairkit.run.options import Options
 
 TRIED = f"0 and {len(FACTORS) - 1} factors from {FACTORS[1]:g} to {FACTORS[-1]:g}, each about {round(100 * (FACTORS[-1] / FACTORS[-2] - 1))} % above the last"
 """Factors of the price, in words."""

@@ -20,10 +20,10 @@ from repairkit.experiments.dropout.settings import DropoutSettings
 from repairkit.experiments.dropout.summary import summarise
 from repairkit.experiments.loading import load_section, train_networks
 from repairkit.experiments.networks import EMBEDDED_DROPOUT, digits_network, load_network_and_images
-from repairkit.experiments.options import Options
 from repairkit.models import embedded, zoo
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 DRAWN_IMAGES = 600
 NO_DROPOUT = (

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from repairkit.experiments.classifier_task import usual_t0
-from repairkit.experiments.options import Options
 from repairkit.experiments.recipe_base import DataSection, Deviations, FolderSection, Means, Recipe, TrainingSection, seeded
 from repairkit.models import zoo
+from repairkit.run.options import Options
 
 
 class DropoutRecipe(Recipe):

@@ -18,7 +18,6 @@ from repairkit.evaluation.splits import Split, check_disjoint
 from repairkit.experiments.classifier_task import CriticalTask, split_of, worth_on
 from repairkit.experiments.critical.run import compare_removal
 from repairkit.experiments.dropout.evaluation import Removals, Series
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
@@ -27,6 +26,7 @@ from repairkit.repair.attribute import attribute, charged, game_of, live_range_o
 from repairkit.repair.live_range import PART as SETTLING
 from repairkit.repair.live_range import Settled, found_planned, settle
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.guarantee import End

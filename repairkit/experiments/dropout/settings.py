@@ -10,7 +10,7 @@ from repairkit.repair.settings import GuaranteeSettings
 from repairkit.run.settings import RunSettings, option
 
 if TYPE_CHECKING:
-    from repairkit.experiments.options import Options
+    from repairkit.run.options import Options
 
 QUICK_BUDGET, QUICK_TOP_K = 2_000.0, 16
 """Keep `repairkit dropout` with nothing given within two minutes on two free cores; each network has two attributions."""
@@ -66,7 +66,7 @@ class DropoutSettings(RunSettings, BaselineSettings, GuaranteeSettings, NetworkS
         """The options of the run code."""
         from repairkit.baselines.compare import suited
         from repairkit.experiments.classifier_task import usual_t0
-        from repairkit.experiments.options import Options
+        from repairkit.run.options import Options
 
         embedded = self.faces == "drawn" or (self.faces is None and self.data_root is None)
         quick = self.engine == "tmab" and self.guarantee is None and embedded

@@ -16,11 +16,11 @@ from repairkit.experiments.dropout.evaluation import verdict
 from repairkit.experiments.dropout.rankings import rankings
 from repairkit.experiments.dropout.result import DropoutExtra, DropoutResult, SharedHistogram
 from repairkit.experiments.dropout.run import DropoutFindings, DropoutTask, ValuedNetwork
-from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, SCORES, dropout_explanation, guarantees_of, make_reproduction, top_filters
 from repairkit.models.zoo import LoadedModel
 from repairkit.repair.live_range import settled_in_words
 from repairkit.result import Column, Comparison, Cost, Extreme, Guaranteed
+from repairkit.run.options import Options
 from repairkit.shapley.game import Floats
 
 BINS = 30

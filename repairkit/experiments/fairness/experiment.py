@@ -30,13 +30,13 @@ from repairkit.experiments.fairness.run import Findings, Task, configuration, pl
 from repairkit.experiments.fairness.settings import FairnessSettings
 from repairkit.experiments.fairness.summary import summarise
 from repairkit.experiments.loading import load_section, train_networks
-from repairkit.experiments.options import Options
 from repairkit.experiments.results import write_repaired
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.report.document import Table
 from repairkit.result import Record
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 
 class Fairness(Experiment[Task, Findings, FairnessResult]):

@@ -20,7 +20,6 @@ from repairkit.data.training_hashes import check_unseen
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way, ungrouped
 from repairkit.experiments.fairness.evaluation import Outcomes
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.classifier import Classifier, try_one
 from repairkit.network.filters import ConvFilters
@@ -41,6 +40,7 @@ from repairkit.repair.selection import (
 )
 from repairkit.repair.selection_images import SOURCE_FOR_GAINS, SelectionGoal
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.shapley import Attribution
 from repairkit.shapley.live_range import LiveRange
 from repairkit.shapley.stability import Stability

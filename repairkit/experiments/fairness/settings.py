@@ -12,7 +12,7 @@ from repairkit.repair.settings import STRATEGIES, GuaranteeSettings, SelectionSe
 from repairkit.run.settings import RunSettings, option
 
 if TYPE_CHECKING:
-    from repairkit.experiments.options import Options
+    from repairkit.run.options import Options
 
 QUICK_BUDGET, QUICK_TOP_K, QUICK_MAX_FILTERS = 4_000.0, 16, 3
 """Keeps `repairkit fairness` on synthetic faces, with two networks, within three minutes on two slow cores."""
@@ -68,7 +68,7 @@ class FairnessSettings(RunSettings, AlternativeSettings, SelectionSettings, Guar
     def options(self) -> Options:
         """The options of the run code."""
         from repairkit.baselines.compare import suited
-        from repairkit.experiments.options import Options
+        from repairkit.run.options import Options
 
         quick = self.data == "drawn" and self.engine == "tmab"
         objective = self.objective or ("balanced" if self.engine == "tmab" else "target-only")

@@ -19,10 +19,10 @@ from repairkit.experiments.fairness import evaluation
 from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessExtra, FairnessResult, FrozenRound, Overlap
 from repairkit.experiments.fairness.run import Findings, RepairedNetwork, Task
 from repairkit.experiments.fairness.verdict import verdict
-from repairkit.experiments.options import Options
 from repairkit.experiments.records import COLUMNS, SCORES, by_column, dropout_explanation, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.formatting import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter
+from repairkit.run.options import Options
 
 PAIRS = (
     ("original", "repaired"),

@@ -8,7 +8,6 @@ from repairkit.data.images import LabelledImages
 from repairkit.experiments.base import Experiment, Loading, Origin, RunRecord, model_notices
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.networks import load_from_recipe, load_from_settings
-from repairkit.experiments.options import Options
 from repairkit.experiments.pruning import figures as charts
 from repairkit.experiments.pruning import sections as report
 from repairkit.experiments.pruning.recipe import PruneRecipe
@@ -20,6 +19,7 @@ from repairkit.models.pruned import CHANNELS, WEIGHTS, pruned_channels_of
 from repairkit.network.classifier import Classifier
 from repairkit.network.weights import write_weights
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 Task = tuple[CriticalTask, bool]
 """The network with its images, and whether frozen filters are also taken out."""

@@ -17,7 +17,6 @@ from repairkit.evaluation.splits import Split
 from repairkit.experiments.classifier_task import CriticalTask, worth_on
 from repairkit.experiments.classifier_task import split_of as split_of_accuracy
 from repairkit.experiments.critical.run import configuration as configuration_of_accuracy
-from repairkit.experiments.options import Options
 from repairkit.experiments.pruning.baseline_search import Rival, compare_removal, rivals_of
 from repairkit.experiments.pruning.footprint import TAKEN, flops, paired_timings, parameters
 from repairkit.experiments.pruning.search import TRIES, Booleans, Measured, Try, least_first, most_held, most_within, valued
@@ -30,6 +29,7 @@ from repairkit.network.structural_pruning import DependencyGraph, PrunedNetwork
 from repairkit.repair.attribute import attribute, charged, game_of, live_range_of, live_range_planned
 from repairkit.repair.choosing import check_guard
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
 from repairkit.shapley.live_range import LiveRange

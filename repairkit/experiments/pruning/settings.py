@@ -11,7 +11,7 @@ from repairkit.repair.settings import AttributionSettings
 from repairkit.run.settings import RunSettings, option
 
 if TYPE_CHECKING:
-    from repairkit.experiments.options import Options
+    from repairkit.run.options import Options
 
 
 def parse_share(value: object) -> object:
@@ -58,8 +58,8 @@ class PruningSettings(RunSettings, BaselineSettings, AttributionSettings, Folder
     def options(self) -> Options:
         """The options of the run code."""
         from repairkit.baselines.compare import suited
-        from repairkit.experiments.options import Options
         from repairkit.experiments.pruning.run import SHARES
+        from repairkit.run.options import Options
 
         return Options(
             **self.attribution(),

@@ -15,7 +15,6 @@ from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.metrics import ACCURACY
 from repairkit.evaluation.statistics import median_interval
 from repairkit.experiments.classifier_task import CriticalTask
-from repairkit.experiments.options import Options
 from repairkit.experiments.pruning.baseline_evaluation import confessed, contest
 from repairkit.experiments.pruning.baseline_search import Rival
 from repairkit.experiments.pruning.evaluation import compare, verdict
@@ -34,6 +33,7 @@ from repairkit.experiments.pruning.run import BATCHES, PruningFindings
 from repairkit.experiments.records import COLUMNS, SCORES, by_column, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.formatting import limit
 from repairkit.result import Column, Comparison, Cost, Difference, RemovalPoint
+from repairkit.run.options import Options
 
 EXPLAINED = {
     "original": COLUMNS["original"],

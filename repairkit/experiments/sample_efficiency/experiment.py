@@ -7,7 +7,6 @@ from pathlib import Path
 from repairkit.data.images import LabelledImages
 from repairkit.experiments.base import Experiment, Loading, Origin, RunRecord, model_notices
 from repairkit.experiments.networks import load_from_recipe
-from repairkit.experiments.options import Options
 from repairkit.experiments.sample_efficiency import figures as charts
 from repairkit.experiments.sample_efficiency import sections as report
 from repairkit.experiments.sample_efficiency import small_network
@@ -24,6 +23,7 @@ from repairkit.experiments.sample_efficiency.run import (
 from repairkit.experiments.sample_efficiency.summary import summarise
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 Task = tuple[EfficiencyTask, EfficiencyOptions]
 

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from repairkit.errors import UsageError
-from repairkit.experiments.options import Options
 from repairkit.experiments.recipe_base import ClassifierRecipe
 from repairkit.experiments.sample_efficiency import small_network as small
 from repairkit.experiments.sample_efficiency.run import EfficiencyOptions, Method
+from repairkit.run.options import Options
 from repairkit.shapley.guarantee import End
 
 

@@ -21,13 +21,13 @@ from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import BudgetError, UsageError
 from repairkit.evaluation.splits import some, ungrouped
 from repairkit.experiments.fitting import check_fit
-from repairkit.experiments.options import Options
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, Probability
 from repairkit.repair.attribute import game_of, within_memory
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import ARRAYS
 from repairkit.shapley import Attribution, EngineSettings, estimate
 from repairkit.shapley.checkpoint import Arrays

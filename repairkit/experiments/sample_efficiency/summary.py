@@ -12,7 +12,6 @@ from scipy.stats import rankdata
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.statistics import RESAMPLES, wilson
-from repairkit.experiments.options import Options
 from repairkit.experiments.records import SCORES, make_reproduction
 from repairkit.experiments.sample_efficiency import small_network as small
 from repairkit.experiments.sample_efficiency.result import AgreedAfter, EfficiencyExtra, EfficiencyResult, Needed, StoppedAlike
@@ -27,6 +26,7 @@ from repairkit.experiments.sample_efficiency.run import (
     r_squared,
 )
 from repairkit.result import Column, Cost, Estimate, Verdict
+from repairkit.run.options import Options
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Floats
 from repairkit.shapley.guarantee import End

@@ -10,7 +10,6 @@ from repairkit.errors import UsageError
 from repairkit.experiments.base import SYNTHETIC_NOTICE, Experiment, Loading, Origin, model_notices
 from repairkit.experiments.loading import load_section, train_networks
 from repairkit.experiments.networks import load_from_recipe
-from repairkit.experiments.options import Options
 from repairkit.experiments.truncation import figures as charts
 from repairkit.experiments.truncation import sections as report
 from repairkit.experiments.truncation.recipe import NetworkSection, TruncationRecipe
@@ -20,6 +19,7 @@ from repairkit.experiments.truncation.summary import summarise
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 
 Task = tuple[Sequence[Subject], TruncationOptions]
 

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from repairkit.errors import UsageError
-from repairkit.experiments.options import Options
 from repairkit.experiments.recipe_base import (
     ClassifierRecipe,
     DataSection,
@@ -20,6 +19,7 @@ from repairkit.experiments.recipe_base import (
     TrainingSection,
 )
 from repairkit.experiments.truncation.run import TruncationOptions
+from repairkit.run.options import Options
 
 
 class NetworkSection(Section):

@@ -13,13 +13,13 @@ from repairkit.data.images import Indices, LabelledImages, labelled_hash
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import some, ungrouped
 from repairkit.experiments.fitting import check_fit
-from repairkit.experiments.options import Options
 from repairkit.experiments.truncation.evaluation import Fan
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, Probability, SubgroupRecall
 from repairkit.repair.attribute import game_of, live_range_of, live_range_planned, within_memory
 from repairkit.run.context import Run
+from repairkit.run.options import Options
 from repairkit.run.store import ARRAYS
 from repairkit.shapley.checkpoint import Arrays
 from repairkit.shapley.game import Floats, Game

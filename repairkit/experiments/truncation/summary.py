@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.wording import capitalise
-from repairkit.experiments.options import Options
 from repairkit.experiments.records import make_reproduction
 from repairkit.experiments.truncation.evaluation import BAND, Judged, threshold_of
 from repairkit.experiments.truncation.result import TruncatedNetwork, TruncationCurve, TruncationExtra, TruncationResult
 from repairkit.experiments.truncation.run import Subject, TruncationFindings, TruncationOptions
 from repairkit.result import Column, Cost, Estimate, Verdict
+from repairkit.run.options import Options
 
 USED = ("freeze_at", "precision", "t0", "device", "batch")
 """Options that decide anything here."""

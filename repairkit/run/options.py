@@ -6,17 +6,16 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-from repairkit.baselines.rankings import BASELINES
 from repairkit.errors import UsageError
-from repairkit.network.game import Precision
-from repairkit.network.tracing import FreezeAt
-from repairkit.repair.selection import Strategy
 from repairkit.run.settings import LARGEST_SEED
 from repairkit.shapley import Engine
 from repairkit.shapley.tmab import TOLERANCE
 
 Ranking = Literal["recall + source", "recall", "specific"]
 Score = Literal["smooth", "hard"]
+Precision = Literal["float32", "bfloat16"]
+FreezeAt = Literal["post", "pre"]
+Strategy = Literal["forward", "prefix"]
 MinLive = float | Literal["auto", "settled"] | None
 SETTLES = "accuracy and dropout"
 """Commands that settle the live range on the images that choose; see `repairkit.repair.live_range`."""
@@ -123,8 +122,6 @@ class Options:
                 raise UsageError(f"{name} must lie between {low:g} and {high:g}, got {number}")
         if min(self.curve, default=1) < 1:
             raise UsageError(f"curve must hold numbers of filters, at least 1 each, got {self.curve}")
-        if unknown := next((name for name in self.compare if name not in BASELINES), None):
-            raise UsageError(f"compare must hold names of baselines, got {unknown!r}; there are {', '.join(BASELINES)}")
         if self.compare and self.rounds > 1:
             raise UsageError(f"compare holds one round against baselines that choose once, got {self.rounds} rounds; give one of the two")
         if self.device not in ("cpu", "cuda"):
