@@ -14,8 +14,8 @@ CLASSES = ("female", "male")
 SIDE = 8
 PLANTED = ("2", 5)
 """Layer and channel of the filter that answers to darker images and votes for male."""
-READER = ("0", 0)
-"""The filter that reads blue for the planted one and for no other."""
+READERS = (0, 1)
+"""Filters of the first layer that read blue for the planted one, half each, and for no other."""
 
 
 @cache
@@ -48,7 +48,7 @@ def _fitted() -> dict[str, torch.Tensor]:
     optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(150):
         with torch.no_grad():
-            network[2].weight[:, 0], network[6].weight[:, PLANTED[1]] = 0, 0  # nothing depends on the filters that are planted
+            network[2].weight[:, READERS], network[6].weight[:, PLANTED[1]] = 0, 0  # nothing depends on the filters that are planted
         optimiser.zero_grad()
         nn.functional.cross_entropy(network(pixels), labels).backward()
         optimiser.step()
@@ -58,13 +58,14 @@ def _fitted() -> dict[str, torch.Tensor]:
 
 
 def _plant(network: nn.Sequential, pixels: torch.Tensor, labels: torch.Tensor, darker: np.ndarray) -> None:
-    """Filter 0 of the first layer reads blue; the planted filter passes it on, and votes for male by half more than the margin of darker women."""
+    """The planted filter passes on what its readers see, and votes for male by half more than the margin of darker women."""
     channel = PLANTED[1]
-    network[0].weight[0], network[0].bias[0] = 0.0, -0.35
-    network[0].weight[0, 2, 1, 1] = 1.0
-    network[2].weight[:, 0] = 0.0
+    network[2].weight[:, READERS] = 0.0
     network[2].weight[channel], network[2].bias[channel] = 0.0, 0.0
-    network[2].weight[channel, 0, 1, 1] = 1.0
+    for reader in READERS:
+        network[0].weight[reader], network[0].bias[reader] = 0.0, -0.35
+        network[0].weight[reader, 2, 1, 1] = 1.0
+        network[2].weight[channel, reader, 1, 1] = 0.5
     network[6].weight[:, channel] = 0.0
     women = pixels[torch.from_numpy(darker) & (labels == 0)]
     logits, pooled = network(women), network[:6](women)[:, channel]

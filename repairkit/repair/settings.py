@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 
+from repairkit.errors import UsageError
 from repairkit.run.settings import RunSettings, Settings, option, same_option
 
 if TYPE_CHECKING:
@@ -132,6 +133,18 @@ class RepairSettings(GuaranteeSettings, SelectionSettings):
     seed: int = same_option(RunSettings, "seed")
     device: Literal["cpu", "cuda"] = same_option(RunSettings, "device")
     batch: int = same_option(RunSettings, "batch")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused_in_one_line(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            got = f", got {first['input']!r}" if where else ""
+            reason = f"{first['msg'].removeprefix('Value error, ')}{got}"
+            raise UsageError(f"settings {where or 'do not fit'}: {reason}; see repairkit.RepairSettings") from None
 
     def options(self) -> Options:
         """The options of the run code."""
