@@ -5,7 +5,7 @@ import math
 import numpy as np
 from results import changed
 
-from repairkit.experiments.fairness.result import CurvePoint, Disparity, FairnessExtra, FairnessResult
+from repairkit.experiments.fairness.report import CurvePoint, Disparity, FairnessExtra, FairnessResult
 from repairkit.result import Alternative, Column, Cost, Difference, FrozenFilter, Histogram, Reproduction, Share, Verdict
 
 SIZES = {"lighter men": 186, "lighter women": 142, "darker men": 158, "darker women": 136}

@@ -13,7 +13,7 @@ from attributions import attribution as tiny_attribution
 from report_example import example_result
 from results import changed
 
-from repairkit.experiments.fairness.result import Agreement, Overlap
+from repairkit.experiments.fairness.report import Agreement, Overlap
 from repairkit.shapley.audit import Audit
 from repairkit.shapley.guarantee import Guarantee, TopKClaims
 

@@ -23,7 +23,7 @@ from torchvision.models import squeezenet1_0
 
 from repairkit.cli.processes import set_threads
 from repairkit.errors import ModelWarning
-from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.report import FairnessResult
 from repairkit.models import zoo
 from repairkit.network.weights import read_weights
 

@@ -11,7 +11,7 @@ from command_line import call, one_error
 
 from repairkit.errors import DataError
 from repairkit.experiments import results as kinds
-from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.report import FairnessResult
 from repairkit.report import index
 
 ROOT = Path(__file__).parent.parent

@@ -4,7 +4,7 @@ import json
 
 from command_line import call, one_error
 
-from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.report import FairnessResult
 
 
 def test_report_writes_the_views_again(finished, tmp_path):

@@ -23,7 +23,7 @@ from repairkit.experiments.critical import run as critical
 from repairkit.experiments.critical.evaluation import compare, verdict_of_removal, verdict_of_repair
 from repairkit.experiments.critical.run import configuration, find, find_each, plan, plan_each
 from repairkit.experiments.critical.summary import layers, summarise
-from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.report import FairnessResult
 from repairkit.models import zoo
 from repairkit.report import html, markdown
 from repairkit.result import Verdict

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from report_example import example_result
 
 from repairkit import plots
-from repairkit.experiments.fairness import figures
+from repairkit.experiments.fairness import report
 from repairkit.report import charts
 from repairkit.report.figure import Figure
 from repairkit.result import Histogram
@@ -29,7 +29,7 @@ def panels(figure: Figure) -> list:
 
 
 def drawn(key: str) -> Figure:
-    return next(figure for figure in figures.draw(example_result()) if figure.key == key)
+    return next(figure for figure in report.draw(example_result()) if figure.key == key)
 
 
 def test_every_share_is_a_mark_at_its_value_with_its_number_beside_it():
@@ -100,11 +100,11 @@ def test_a_chart_is_text_that_states_the_finding():
 
 def test_a_chart_is_the_same_in_another_process_and_leaves_the_settings_of_the_user_alone():
     with mpl.rc_context({"font.size": 30, "svg.fonttype": "path"}):
-        here = "".join(figure.svg(standalone=True) for figure in figures.draw(example_result()))
+        here = "".join(figure.svg(standalone=True) for figure in report.draw(example_result()))
         assert mpl.rcParams["font.size"] == 30
     code = (
-        "from report_example import example_result; from repairkit.experiments.fairness import figures; "
-        "print(''.join(figure.svg(standalone=True) for figure in figures.draw(example_result())), end='')"
+        "from report_example import example_result; from repairkit.experiments.fairness import report; "
+        "print(''.join(figure.svg(standalone=True) for figure in report.draw(example_result())), end='')"
     )
     there = subprocess.run(
         [sys.executable, "-c", code],
@@ -125,7 +125,7 @@ def _environment() -> dict[str, str]:
 def test_charts_of_one_page_share_no_id():
     found = [
         element.get("id")
-        for figure in figures.draw(example_result())
+        for figure in report.draw(example_result())
         for element in ElementTree.fromstring(figure.svg()).iter()  # noqa: S314  (our own chart)
         if element.get("id")
     ]

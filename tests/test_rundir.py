@@ -9,7 +9,7 @@ from report_example import example_result
 
 from repairkit.errors import DataError, UsageError
 from repairkit.experiments import results
-from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.report import FairnessResult
 from repairkit.models import zoo
 from repairkit.network.patch import Patch
 from repairkit.network.weights import write_weights

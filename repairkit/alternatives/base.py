@@ -1,64 +1,70 @@
-"""What one would do instead of a fairness repair, a fold at a time: on the images of the run, and never on those of its report."""
+"""An alternative to a repair: what it is, what it is fitted on, and which of its settings is taken under the guard of the repair."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from repairkit.alternatives.choosing import Scored, best, beyond, score
-from repairkit.alternatives.group_thresholds import CONSTRAINTS, GroupThresholds
-from repairkit.alternatives.last_layer import STRENGTHS, refit
 from repairkit.attacks.generate import Booleans
-from repairkit.data.images import LabelledImages, concatenate
-from repairkit.errors import RepairkitError
+from repairkit.data.images import LabelledImages
+from repairkit.evaluation.metrics import MEAN, SOURCE
 from repairkit.evaluation.splits import Split
-from repairkit.models.finetuning import finetune
+from repairkit.evaluation.statistics import paired_drop_bound
 from repairkit.network.classifier import Classifier
-from repairkit.network.game import full_memory
-from repairkit.network.head import Head
-from repairkit.network.predict import Logits, predict, predict_logits
+from repairkit.network.predict import Logits, predict
 from repairkit.objectives import Accuracy, SubgroupRecall
 from repairkit.repair.selection import GUARD_CONFIDENCE
 from repairkit.run.context import Run
-from repairkit.run.store import ARRAYS
-from repairkit.shapley.checkpoint import Arrays
-from repairkit.shapley.game import GRADIENT_COST
+from repairkit.shapley.game import Floats
 
 PART = "alternatives"
-THRESHOLD, GROUP_THRESHOLDS, LAST_LAYER, WHOLE_NETWORK = "threshold", "group_thresholds", "last_layer", "whole_network"
-HARDENED = "adversarially_trained"
-LEARNING_RATES = (1e-4, 3e-4)
-EPOCHS = 3
-"""Of fine-tuning the whole network: each learning rate is run for so many epochs, and the network after each of them is a candidate."""
-RECALL, SOURCE = "mean recall", "source accuracy"
-KEPT_AS_IT_WAS = "no setting won recall within the guard, so the network stays as it was given"
+"""The phase in which everything here is booked."""
+UNCHANGED = "no setting gained within the guard, so the network stays unchanged"
 
 
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """One alternative on one fold.
+@dataclass(frozen=True)
+class Description:
+    """What a report says of an alternative.
 
     Attributes:
-        key: column of the report.
-        images: labelled images that it learned from or was chosen on.
-        passes, seconds: what fitting and choosing cost, without its evaluation.
-        chosen: the setting, in words.
-        left_out: why it could not be had, in words; "" where it could.
-        as_given: no setting gained within the guard, so that it is the network as it was given.
-        right: bool (N,), who is right on the target's report images of this fold; None where it was left out or is judged elsewhere.
-        source_right: bool (M,), the same on the source's.
+        key: its column.
+        explanation: what it is and what it needs.
+        training_data: it needs the data that the network was trained on.
+        changes_weights: the network gets other weights.
+        group_at_run_time: it must know the group of every image that it classifies.
     """
 
     key: str
-    images: int
-    passes: float
-    seconds: float
+    label: str
+    explanation: str
+    training_data: bool = False
+    changes_weights: bool = True
+    group_at_run_time: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class AlternativeResult:
+    """One alternative on one fold.
+
+    Attributes:
+        key: its column.
+        images: labelled images that it learned from or was selected on.
+        passes, seconds: what fitting and selecting cost, without evaluation.
+        chosen: the setting, in words.
+        left_out: why it could not be had, in words; "" where it could.
+        as_given: no setting gained within the guard, so that it is the unchanged network.
+        right: bool (N,), which test images of the target it classifies correctly; None where it was left out or is evaluated elsewhere.
+        source_right: bool (M,), the same of the source.
+    """
+
+    key: str
+    images: int = 0
+    passes: float = 0.0
+    seconds: float = 0.0
     chosen: str = ""
     left_out: str = ""
     as_given: bool = False
@@ -66,18 +72,27 @@ class Tried:
     source_right: Booleans | None = None
 
 
+@dataclass(frozen=True)
+class SettingScore:
+    """What one setting does to the selection images, all shares."""
+
+    gained: float  # mean recall over the subgroups, or the share of adversarial images whose label is recovered
+    accuracy: float  # on the guarded images: the source's, or clean ones
+    fall: float  # one-sided upper bound of what the guard bounds, against the unchanged network
+
+
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """A network, the images of one fold, and what it says to those that choose and report.
+    """A network, the images of one fold, and the network's logits on those that select and test.
 
     Attributes:
-        classifier: the network as it was given.
+        classifier: the original network.
         target, source: all images.
         split, source_split: their parts.
-        target_logits, source_logits: float64 (all images, classes); those of the attribute part may be NaN.
-        run: books passes under "alternatives", and stores what was fitted.
+        target_logits, source_logits: float64 (all images, classes); those of the attribution images may be NaN.
+        run: books passes, and stores what was fitted.
         seed: of this fold.
-        threshold: that was chosen for everybody, where there are two classes; 0 is that of the network as it was given.
+        threshold: the moved threshold that was selected, where there are two classes; 0 is that of the original network.
     """
 
     classifier: Classifier
@@ -98,223 +113,123 @@ class Fold:
 
     @property
     def chosen_on(self) -> tuple[LabelledImages, LabelledImages]:
-        """Choose images of target and source."""
+        """Selection images of target and source."""
         return self.target.subset(self.split.choose), self.source.subset(self.source_split.choose)
 
     @property
     def images(self) -> int:
-        """How many images learn and choose, of target and source."""
+        """How many attribution and selection images there are, of target and source."""
         return sum(map(len, (*self.learned_from, *self.chosen_on)))
 
     @property
-    def weights(self) -> npt.NDArray[np.float64]:
-        """Of each image that is learned from, target before source: groups count alike, and target and source do."""
+    def weights(self) -> Floats:
+        """Of each attribution image, target before source: groups count alike, and target and source do."""
         target, source = self.learned_from
         return (SubgroupRecall().on(target) + Accuracy().on(source)).weights
 
-    def scored(self, said: npt.NDArray[np.int64], source_said: npt.NDArray[np.int64]) -> Scored:
-        """A network that says this to the choose images."""
+    def score(self, predicted: npt.NDArray[np.int64], source_predicted: npt.NDArray[np.int64]) -> SettingScore:
+        """The score of a network that predicts this on the selection images."""
         target, source = self.chosen_on
         before = self.source_logits[self.source_split.choose].argmax(1) == source.labels
-        return score(said == target.labels, target.groups, source_said == source.labels, before, GUARD_CONFIDENCE)
+        return score_setting(predicted == target.labels, target.groups, source_predicted == source.labels, before)
 
     @property
-    def as_given(self) -> Scored:
-        """The network as it was given, on the choose images."""
-        return self.scored(self.target_logits[self.split.choose].argmax(1), self.source_logits[self.source_split.choose].argmax(1))
+    def unchanged(self) -> SettingScore:
+        """The score of the original network."""
+        return self.score(self.target_logits[self.split.choose].argmax(1), self.source_logits[self.source_split.choose].argmax(1))
 
-    def outputs(self, classifier: Classifier, images: LabelledImages) -> npt.NDArray[np.int64]:
-        """What a network says to images, booked here."""
-        return predict(classifier, images, self.run)
-
-    def judged(self, classifier: Classifier | None) -> tuple[Booleans, Booleans]:
-        """Who is right on the report images by a network, or where there is none by the one that was given."""
+    def evaluate(self, classifier: Classifier | None) -> tuple[Booleans, Booleans]:
+        """Which test images a network classifies correctly; None stands for the original one."""
         target, source = self.target.subset(self.split.report), self.source.subset(self.source_split.report)
         if classifier is None:
-            said, source_said = self.target_logits[self.split.report].argmax(1), self.source_logits[self.source_split.report].argmax(1)
+            answers = self.target_logits[self.split.report].argmax(1), self.source_logits[self.source_split.report].argmax(1)
         else:
-            said, source_said = self.outputs(classifier, target), self.outputs(classifier, source)
-        return said == target.labels, source_said == source.labels
+            answers = predict(classifier, target, self.run), predict(classifier, source, self.run)
+        return answers[0] == target.labels, answers[1] == source.labels
 
 
-def passes_of(classes: int, split: Split, source: Split) -> float:
-    """Image passes that all alternatives of one fold make."""
-    learned, chosen, report = (len(getattr(split, part)) + len(getattr(source, part)) for part in ("attribute", "choose", "report"))
-    thresholds = len(split.attribute) if classes == 2 else 0
-    last_layer = learned + chosen + report
-    tuned = len(LEARNING_RATES) * EPOCHS * (GRADIENT_COST * learned + chosen) + report
-    return float(thresholds + last_layer + tuned)
+class Alternative(Protocol):
+    """A module of an alternative."""
+
+    DESCRIPTION: Description
+
+    def evaluate(self, fold: Fold) -> AlternativeResult:
+        """What it does on a fold, or why it cannot be had."""
+
+    def cost(self, split: Split, source: Split, classes: int) -> float:
+        """Image passes that it makes on a fold, at most."""
 
 
-def alternatives_of(fold: Fold) -> list[Tried]:
-    """Every alternative on this fold; those that cannot be had say why."""
-    with fold.run.phase(PART):
-        return [*thresholds(fold), last_layer(fold), whole_network(fold)]
+def sizes(split: Split, source: Split) -> tuple[int, int, int]:
+    """Attribution, selection and test images of a fold, of target and source together."""
+    attribution, selection, test = (len(getattr(split, part)) + len(getattr(source, part)) for part in ("attribute", "choose", "report"))
+    return attribution, selection, test
 
 
-def thresholds(fold: Fold) -> list[Tried]:
-    """What the moved threshold costs, which is judged beside the repair in any case, and the thresholds of each group."""
-    if len(fold.target.classes) != 2:
-        why = f"it is a rule for two classes, and there are {len(fold.target.classes)}"
-        return [Tried(key, 0, 0.0, 0.0, left_out=why) for key in (THRESHOLD, GROUP_THRESHOLDS)]
-    attribute = fold.split.attribute
-    logits = fold.target_logits.copy()
-    began = time.perf_counter()
-    logits[attribute] = predict_logits(fold.classifier, fold.target.subset(attribute), fold.run)
-    a_pass = (time.perf_counter() - began) / len(attribute)
-    chosen_on = sum(map(len, fold.chosen_on))
-    moved = Tried(THRESHOLD, chosen_on, float(chosen_on), chosen_on * a_pass, as_given=fold.threshold == 0)
-    began = time.perf_counter()
-    try:
-        rule, made_equal = _group_thresholds(fold, logits[:, 1] - logits[:, 0])
-    except RepairkitError as error:
-        return [moved, Tried(GROUP_THRESHOLDS, 0, 0.0, 0.0, left_out=str(error))]
-    fitted_on = len(attribute) + len(fold.split.choose)
-    seconds = fitted_on * a_pass + time.perf_counter() - began
-    target, source = fold.target.subset(fold.split.report), fold.source.subset(fold.source_split.report)
-    unknown = int((~rule.sensitive.known(source.groups)).sum())
-    about = f"{CONSTRAINTS[made_equal]} in the groups {', '.join(value or 'the rest' for value in rule.sensitive.values)}"
-    if unknown:
-        about += f"; {unknown:,} of {len(source):,} source report images are of other groups and keep the network's own answer"
-    right, source_right = (
-        rule.predict(said[:, 1] - said[:, 0], images.groups, seed=fold.seed) == images.labels
-        for said, images in ((fold.target_logits[fold.split.report], target), (fold.source_logits[fold.source_split.report], source))
+def score_setting(
+    right: Booleans, groups: npt.NDArray[np.str_], source_right: Booleans, source_before: Booleans, confidence: float = GUARD_CONFIDENCE
+) -> SettingScore:
+    """What a setting does to the selection images.
+
+    Args:
+        right: shape (N,), which target images are classified correctly.
+        groups: shape (N,), their subgroups.
+        source_right: shape (M,), the same of the source.
+        source_before: shape (M,), the same of the original network.
+        confidence: of the bound.
+
+    Example:
+        >>> score_setting(np.array([True, False, True]), np.array(["a", "a", "b"]), np.ones(230, bool), np.ones(230, bool))
+        SettingScore(gained=0.75, accuracy=1.0, fall=0.00996...)
+    """
+    recalls = [float(right[groups == name].mean()) for name in np.unique(groups)]
+    bound = paired_drop_bound(source_before, source_right, confidence)
+    return SettingScore(float(np.mean(recalls)), float(source_right.mean()), bound)
+
+
+def best_setting(scores: Sequence[SettingScore], allowed: float) -> int:
+    """The setting that gains most whose fall stays within what is allowed; of equals the first, and the first where none does.
+
+    Args:
+        scores: the unchanged network first.
+        allowed: the most that may fall, a share.
+
+    Example:
+        >>> best_setting([SettingScore(0.7, 0.95, 0.005), SettingScore(0.9, 0.8, 0.17), SettingScore(0.8, 0.95, 0.009)], 0.01)
+        2
+    """
+    within = [number for number, score in enumerate(scores) if score.fall <= allowed + 1e-12]
+    return max(within, key=lambda number: (scores[number].gained, -number), default=0)
+
+
+def describe_unchanged(scores: Sequence[SettingScore], names: Sequence[str], *, gain: str = MEAN, guarded: str = SOURCE) -> str:
+    """That no setting gained within the guard, and what the setting that gained most beyond it did.
+
+    Args:
+        scores: the unchanged network first.
+        names: the settings but the first, in words.
+        gain: what is to be won, in words.
+        guarded: what is guarded, in words.
+
+    Example:
+        >>> describe_unchanged([SettingScore(0.7, 0.95, 0.005), SettingScore(0.9, 0.8, 0.17)], ["penalty 1"]).partition("; ")[2]
+        'beyond it penalty 1 took mean recall from 70.0 to 90.0 % and source accuracy from 95.0 to 80.0 % (bound on the fall: 17.0 points)'
+    """
+    most = max(range(len(scores)), key=lambda number: (scores[number].gained, -number))
+    if not most:
+        return UNCHANGED
+    before, after = scores[0], scores[most]
+    return (
+        f"{UNCHANGED}; beyond it {names[most - 1]} took {gain} from {100 * before.gained:.1f} to {100 * after.gained:.1f} % and {guarded} from "
+        f"{100 * before.accuracy:.1f} to {100 * after.accuracy:.1f} % (bound on the fall: {100 * after.fall:.1f} points)"
     )
-    return [moved, Tried(GROUP_THRESHOLDS, fitted_on, float(fitted_on), seconds, about, right=right, source_right=source_right)]
 
 
-def _group_thresholds(fold: Fold, margins: npt.NDArray[np.float64]) -> tuple[GroupThresholds, str]:
-    """Fitted on the attribution images, what is made equal is what does best on the choose images; fitted again on both."""
-    images, attribute, choose = fold.target, fold.split.attribute, fold.split.choose
-
-    def fitted(constraint: str, rows: npt.NDArray[np.int64]) -> GroupThresholds:
-        return GroupThresholds(margins[rows], images.labels[rows], images.groups[rows], constraint=constraint)
-
-    def recall(constraint: str) -> float:
-        right = fitted(constraint, attribute).predict(margins[choose], images.groups[choose], seed=fold.seed) == images.labels[choose]
-        return float(np.mean([right[images.groups[choose] == name].mean() for name in images.group_names]))
-
-    constraint = max(CONSTRAINTS, key=recall)
-    return fitted(constraint, np.concatenate([attribute, choose])), constraint
+def pack_scores(scores: Sequence[SettingScore]) -> Floats:
+    """As rows that can be stored, shape (k, 3)."""
+    return np.array([(score.gained, score.accuracy, score.fall) for score in scores])
 
 
-def last_layer(fold: Fold) -> Tried:
-    """The last layer refitted on the attribution images, by the penalty that does best on the choose images."""
-    passes = float(fold.images)
-    try:
-        head = Head(fold.classifier)
-        with full_memory(fold.run.settings.batch):
-            saved = fold.run.cached(LAST_LAYER, lambda: _fitted(fold, head), ARRAYS)
-    except RepairkitError as error:
-        return Tried(LAST_LAYER, fold.images, 0.0, 0.0, left_out=str(error))
-    number, seconds, scores = int(saved.pop("number")), float(saved.pop("seconds")), saved.pop("scores")
-    refitted = None
-    if number:
-        head.layer.load_state_dict({name: torch.from_numpy(value) for name, value in saved.items()})
-        refitted = head.replace_in(fold.classifier, head.layer)
-    right, source_right = fold.judged(refitted)
-    penalties = [f"penalty {strength:g}" for strength in STRENGTHS]
-    about = penalties[number - 1] if number else KEPT_AS_IT_WAS + beyond(_scored(scores), ["", *penalties], gain=RECALL, guarded=SOURCE)
-    return Tried(LAST_LAYER, fold.images, passes, seconds, about, as_given=not number, right=right, source_right=source_right)
-
-
-def _fitted(fold: Fold, head: Head) -> Arrays:
-    """The last layer that does best on the choose images, its number among the penalties (0: as it was given), how all did, and seconds."""
-    began = time.perf_counter()
-    parts, batch = fold.learned_from, fold.run.settings.batch
-    features = torch.cat([entered for images in parts for entered in _entering(fold, head, images, batch)])
-    labels = np.concatenate([images.labels for images in parts])
-    layers = [head.layer]
-    for strength in STRENGTHS:
-        fold.run.ledger.progress("last layer", 0, 0)
-        layers.append(refit(head, features, labels, fold.weights, strength=strength, start=layers[-1]))
-    said: list[list[npt.NDArray[np.int64]]] = []
-    for images in fold.chosen_on:
-        answers = [
-            torch.stack([head.after(layer(entered.double())).argmax(1) for layer in layers[1:]]).cpu().numpy()
-            for entered in _entering(fold, head, images, batch)
-        ]
-        said.append(list(np.concatenate(answers, axis=1)))
-    scored = [fold.as_given, *(fold.scored(own, source) for own, source in zip(*said, strict=True))]
-    number = best(scored, fold.run.settings.max_clean_drop)
-    weights = {name: value.cpu().numpy() for name, value in layers[number].state_dict().items()}
-    return weights | {"number": np.array(number), "scores": _numbers(scored), "seconds": np.array(time.perf_counter() - began)}
-
-
-def _numbers(scored: Sequence[Scored]) -> npt.NDArray[np.float64]:
-    """As rows that can be kept, shape (k, 3)."""
-    return np.array([(each.gained, each.accuracy, each.fall) for each in scored])
-
-
-def _scored(rows: npt.NDArray[np.float64]) -> list[Scored]:
-    """Rows that were kept, as they were."""
-    return [Scored(*map(float, row)) for row in rows]
-
-
-def _entering(fold: Fold, head: Head, images: LabelledImages, batch: int) -> Iterator[torch.Tensor]:
-    """What enters the last layer, booked."""
-    for features in head.features(fold.classifier, images, batch):
-        fold.run.spend(len(features))
-        fold.run.ledger.progress("last layer", 0, 0)
-        yield features
-
-
-def whole_network(fold: Fold) -> Tried:
-    """All weights trained on the attribution images, drawn by their weight; learning rate and epochs are those that do best on the choose images."""
-    passes = len(LEARNING_RATES) * EPOCHS * (GRADIENT_COST * sum(map(len, fold.learned_from)) + sum(map(len, fold.chosen_on)))
-    try:
-        with full_memory(fold.run.settings.batch):
-            runs = [fold.run.cached(f"{WHOLE_NETWORK}-{rate:g}", partial(_run, fold, rate), ARRAYS) for rate in LEARNING_RATES]
-    except RepairkitError as error:
-        return Tried(WHOLE_NETWORK, fold.images, 0.0, 0.0, left_out=str(error))
-    number = best([fold.as_given, *(_scored(run["scores"])[int(run["epoch"])] for run in runs)], fold.run.settings.max_clean_drop)
-    tuned, about = None, ""
-    if not number:
-        every = [each for run in runs for each in _scored(run["scores"])[1:]]
-        named = [f"epoch {epoch} at {rate:g}" for rate in LEARNING_RATES for epoch in range(1, EPOCHS + 1)]
-        about = KEPT_AS_IT_WAS + beyond([fold.as_given, *every], ["", *named], gain=RECALL, guarded=SOURCE)
-    else:
-        run = runs[number - 1]
-        weights = {name.removeprefix("network."): value for name, value in run.items() if name.startswith("network.")}
-        tuned = fold.classifier.with_weights({name: torch.from_numpy(value) for name, value in weights.items()})
-        epochs = int(run["epoch"])
-        about = f"{epochs} epoch{'s' if epochs > 1 else ''} of at most {EPOCHS} at a learning rate of {LEARNING_RATES[number - 1]:g}"
-    right, source_right = fold.judged(tuned)
-    seconds = sum(float(run["seconds"]) for run in runs)
-    return Tried(WHOLE_NETWORK, fold.images, passes, seconds, about, as_given=not number, right=right, source_right=source_right)
-
-
-def _run(fold: Fold, rate: float) -> Arrays:
-    """Fine-tuning at one learning rate: the weights (`network.`) after the best epoch within the guard, its number (0: none), all scores, and seconds."""
-    learned = sum(map(len, fold.learned_from))
-    began = time.perf_counter()
-    scores = [fold.as_given]
-    states: dict[int, dict[str, npt.NDArray[np.float64]]] = {0: {}}
-
-    def look(epoch: int, now: Classifier) -> None:
-        scores.append(fold.scored(*(fold.outputs(now, images) for images in fold.chosen_on)))
-        if (taken := best(scores, fold.run.settings.max_clean_drop)) == epoch:
-            states.clear()
-            states[taken] = {f"network.{key}": value.cpu().numpy() for key, value in now.network.state_dict().items()}
-
-    finetune(
-        fold.classifier,
-        concatenate(*fold.learned_from),
-        epochs=EPOCHS,
-        learning_rate=rate,
-        seed=fold.seed,
-        weights=fold.weights,
-        on_epoch=look,
-        progress=_telling(fold.run, f"fine-tuning at {rate:g}", GRADIENT_COST * learned * EPOCHS),
-    )
-    fold.run.spend(GRADIENT_COST * learned * EPOCHS)
-    ((epoch, state),) = states.items()
-    return state | {
-        "epoch": np.array(epoch),
-        "scores": _numbers(scores),
-        "seconds": np.array(time.perf_counter() - began),
-    }
-
-
-def _telling(run: Run, what: str, planned: float) -> Callable[[int, int, object], None]:
-    return lambda step, steps, _epoch: run.ledger.progress(what, planned * step / steps, planned)
+def unpack_scores(rows: Floats) -> list[SettingScore]:
+    """The scores of stored rows."""
+    return [SettingScore(*map(float, row)) for row in rows]

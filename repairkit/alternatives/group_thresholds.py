@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from repairkit.alternatives.base import AlternativeResult, Description, Fold
+from repairkit.alternatives.threshold import attribution_logits
 from repairkit.attacks.generate import Booleans
-from repairkit.errors import DataError, ModelError
+from repairkit.errors import DataError, ModelError, RepairkitError
+from repairkit.evaluation.splits import Split
+from repairkit.shapley.game import Floats
+
+DESCRIPTION = Description(
+    "group_thresholds",
+    "Thresholds by group",
+    "fairlearn's ThresholdOptimizer on the network's margins, with a threshold or two for each group. It must know the group of every image, "
+    "apart from the label. It draws some answers at random (once here, from the seed), and keeps no guard on the source.",
+    changes_weights=False,
+    group_at_run_time=True,
+)
 
 CONSTRAINTS = {
     "equalized_odds": "equal recall of both classes",
@@ -22,12 +36,59 @@ OBJECTIVE = "balanced_accuracy_score"
 _WORDS = re.compile(r"[\s_\-/,;|]+")
 
 
+def cost(split: Split, source: Split, classes: int) -> float:
+    """None: it takes the logits that the moved threshold pays for."""
+    return 0.0
+
+
+def evaluate(fold: Fold) -> AlternativeResult:
+    """Fitted on the attribution images; the constraint is what does best on the selection images."""
+    classes = len(fold.target.classes)
+    if classes != 2:
+        return AlternativeResult(DESCRIPTION.key, left_out=f"it is a rule for two classes, and there are {classes}")
+    attribution, a_pass = attribution_logits(fold)
+    logits = fold.target_logits.copy()
+    logits[fold.split.attribute] = attribution
+    began = time.perf_counter()
+    try:
+        rule, constraint = _fit(fold, logits[:, 1] - logits[:, 0])
+    except RepairkitError as error:
+        return AlternativeResult(DESCRIPTION.key, left_out=str(error))
+    images = len(fold.split.attribute) + len(fold.split.choose)
+    seconds = images * a_pass + time.perf_counter() - began
+    target, source = fold.target.subset(fold.split.report), fold.source.subset(fold.source_split.report)
+    chosen = f"{CONSTRAINTS[constraint]} in the groups {', '.join(value or 'the rest' for value in rule.sensitive.values)}"
+    if unknown := int((~rule.sensitive.known(source.groups)).sum()):
+        chosen += f"; {unknown:,} of {len(source):,} source test images are of other groups and keep the network's own answer"
+    right, source_right = (
+        rule.predict(answers[:, 1] - answers[:, 0], images.groups, seed=fold.seed) == images.labels
+        for answers, images in ((fold.target_logits[fold.split.report], target), (fold.source_logits[fold.source_split.report], source))
+    )
+    return AlternativeResult(DESCRIPTION.key, images, float(images), seconds, chosen, right=right, source_right=source_right)
+
+
+def _fit(fold: Fold, margins: Floats) -> tuple[GroupThresholds, str]:
+    """Fitted on attribution and selection images, after the constraint was selected."""
+    images, attribution, selection = fold.target, fold.split.attribute, fold.split.choose
+
+    def fitted(constraint: str, rows: npt.NDArray[np.int64]) -> GroupThresholds:
+        return GroupThresholds(margins[rows], images.labels[rows], images.groups[rows], constraint=constraint)
+
+    def recall(constraint: str) -> float:
+        answers = fitted(constraint, attribution).predict(margins[selection], images.groups[selection], seed=fold.seed)
+        right = answers == images.labels[selection]
+        return float(np.mean([right[images.groups[selection] == name].mean() for name in images.group_names]))
+
+    constraint = max(CONSTRAINTS, key=recall)
+    return fitted(constraint, np.concatenate([attribution, selection])), constraint
+
+
 class SensitiveFeature:
     """What is left of group names once the words that give the label away are struck out.
 
-    A group of a repair may hold the label: "darker women" is a skin and a gender, and the gender is what the network is asked. A threshold for each
-    such group would know the answer. So every word that occurs with one label only is struck out of the names, and what is left, "darker", is the
-    sensitive feature, if it tells images apart and each of its values holds both labels.
+    A group of a repair may hold the label: "darker women" is a skin and a gender, and the network is asked for the gender. A threshold for
+    each such group would know the answer. So every word that occurs with one label only is struck out of the names. What is left, "darker",
+    is the sensitive feature, if it tells images apart and each of its values holds both labels.
 
     Args:
         groups: shape (N,), names of images that may be fitted on.
@@ -84,11 +145,10 @@ def _words(name: str) -> list[str]:
 
 
 class GroupThresholds:
-    """fairlearn's `ThresholdOptimizer` on the margins of a network that stays as it is.
+    """fairlearn's `ThresholdOptimizer` on the margins of a network that stays unchanged.
 
-    Of all rules that make recall of one class or of both equal over the groups (`constraint`), the one of highest balanced accuracy on the images
-    it was fitted on. It has no guard. It needs the group of everyone it judges, and it draws lots: where thresholds cannot make recalls equal, some
-    answers are random. Each answer is drawn once, from the seed given.
+    Of all rules that make recall of one class or of both equal over the groups (`constraint`), it takes the one of highest balanced
+    accuracy on the images it was fitted on. Where thresholds cannot make recalls equal, some answers are random: drawn once, from the seed.
 
     Args:
         margins: shape (N,), logit of class 1 minus logit of class 0.
@@ -128,14 +188,15 @@ class GroupThresholds:
         self._rule.fit(_column(margins), labels, sensitive_features=self.sensitive.of(groups))
 
     def predict(self, margins: npt.ArrayLike, groups: Sequence[str] | npt.NDArray[np.str_], *, seed: int) -> npt.NDArray[np.int64]:
-        """The class of each image, int64 (N,); the network's own where the group is none that has a threshold."""
+        """The class of each image, int64 (N,); the network's own where the group has no threshold."""
         values = np.asarray(margins, dtype=np.float64)
-        said = (values > 0).astype(np.int64)
+        answers = (values > 0).astype(np.int64)
         known = self.sensitive.known(groups)
         if known.any():
-            own = self.sensitive.of(groups)[known]
-            said[known] = self._rule.predict(_column(values[known]), sensitive_features=own, random_state=seed)
-        return said
+            answers[known] = self._rule.predict(
+                _column(values[known]), sensitive_features=self.sensitive.of(groups)[known], random_state=seed
+            )
+        return answers
 
 
 def _column(margins: npt.ArrayLike) -> npt.NDArray[np.float64]:

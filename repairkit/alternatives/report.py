@@ -1,4 +1,4 @@
-"""From what was tried instead of a repair to its rows and sentences in a report."""
+"""A repair beside its alternatives: rows, sentences of the verdict, table and section."""
 
 from __future__ import annotations
 
@@ -6,70 +6,54 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from repairkit.alternatives.base import GROUP_THRESHOLDS, HARDENED, LAST_LAYER, THRESHOLD, WHOLE_NETWORK, Tried
-from repairkit.alternatives.tables import AS_IT_WAS
-from repairkit.evaluation.metrics import GAP, RECALL
+from repairkit.alternatives import adversarial_training
+from repairkit.alternatives.base import AlternativeResult, Description
+from repairkit.alternatives.registry import FAIRNESS
+from repairkit.evaluation.metrics import GAP
 from repairkit.evaluation.statistics import Interval, rescale_interval, simultaneous
-from repairkit.evaluation.wording import describe_interval, format_points
-from repairkit.result import Alternative, Claim, Difference, Verdict
+from repairkit.evaluation.wording import capitalise, describe_interval, format_points, name_metric
+from repairkit.report.document import Cell, CellKind, Definitions, Section, Table, blocks
+from repairkit.report.formatting import NONE, count, interval, percent
+from repairkit.result import Alternative, Claim, Difference, Result, Verdict
 
-FINDING = ("calibration", "live range", "attribution", "choosing")
-"""Parts of a run that a repair is made of; its evaluation is none, nor what was asked for in addition."""
-EXPLANATIONS = {
-    "original": ("Original", "The network as it was given."),
-    "repaired": ("Repaired", "Filters frozen in the plain weights; needs nothing at run time."),
-    THRESHOLD: ("Threshold moved", "One threshold for everybody, chosen under the guard of the repair."),
-    GROUP_THRESHOLDS: (
-        "Thresholds by group",
-        "fairlearn's ThresholdOptimizer on the network's margins, with a threshold or two for each group. It must be told the group of everyone whom it "
-        "judges, the label apart, draws lots for some answers (drawn once here, from the seed), and keeps no guard on the source.",
+STEPS = ("calibration", "live range", "attribution", "choosing")
+"""Phases of a run that a repair is made of; its evaluation is none, nor what was asked for in addition."""
+OTHERS = (
+    Description("original", "Original", "The network as it was given.", changes_weights=False),
+    Description("repaired", "Repaired", "Filters frozen in the plain weights; needs nothing at run time."),
+    Description(
+        "dropout", "Dropout-trained", "Another network, trained with filter dropout; needs the data that the original was trained on.",
+        training_data=True,
     ),
-    LAST_LAYER: (
-        "Last layer refitted",
-        "Logistic regression on what enters the last layer, groups counting alike and the source as much as the target, held near the given weights by a "
-        "penalty that is chosen under the guard of the repair.",
-    ),
-    WHOLE_NETWORK: (
-        "Fine-tuned",
-        "All weights trained further on the same images, drawn so that groups count alike and the source as much as the target; learning rate and epochs "
-        "are chosen under the guard of the repair.",
-    ),
-    "dropout": ("Dropout-trained", "Another network, trained with filter dropout; needs the data that the original was trained on."),
-    "finetuned": ("Fine-tuned alone", "Trained further on the clean attribution images, with no filter frozen and no attack in training."),
-    HARDENED: (
-        "Adversarially fine-tuned",
-        "All weights trained for a few epochs on attribution images that a short attack of the run's adversary changes anew in every step, with no "
-        "filter frozen; learning rate and epochs are chosen by the labels recovered on stored images, under the guard of the repair.",
-    ),
-}
-CHANGES_NOTHING = frozenset({"original", THRESHOLD, GROUP_THRESHOLDS})
-NOT_TRIED = frozenset({"original", "repaired", "dropout", "finetuned"})
-"""Columns that are compared with the repair elsewhere, or are it."""
+    Description("finetuned", "Fine-tuned alone", "Trained further on the clean attribution images, with no filter frozen and no attack in training."),
+)  # fmt: skip
+"""Columns that are the repair, or are compared with it elsewhere."""
+DESCRIPTIONS = {each.key: each for each in (*OTHERS, *(module.DESCRIPTION for module in FAIRNESS), adversarial_training.DESCRIPTION)}
+LEAD = "Alternatives use the same images as the repair and are judged on the same test images. Minutes cover attribution, fitting and selection over all folds, without this evaluation. Paired differences against the repair stand below; where the repair loses, the verdict says so."
+LIMITS = (
+    "What is said of the repair and its alternatives holds for all alternatives and measures together. An interval must still exclude zero when "
+    "it is widened for as many (Bonferroni, normal approximation).",
+    "Claims in the tables are adjusted over the groups (or attacks) of one pair of columns alone.",
+    "The alternatives were tried with few settings; someone with more patience may do better.",
+)
 
 
 def row(
-    key: str,
-    *,
-    images: int | None,
-    passes: float | None,
-    seconds: float | None,
-    chosen: str = "",
-    left_out: str = "",
-    folds: int = 1,
-    as_given: int = 0,
-) -> Alternative:
-    """One row; `key` is a column."""
-    label, explanation = EXPLANATIONS[key]
+    key: str, *, images: int | None = None, passes: float | None = None, seconds: float | None = None,
+    chosen: str = "", left_out: str = "", folds: int = 1, as_given: int = 0,
+) -> Alternative:  # fmt: skip
+    """One row; `key` is a column, and `as_given` says in how many folds it is the unchanged network."""
+    what = DESCRIPTIONS[key]
     return Alternative(
         column=key,
-        label=label,
-        explanation=explanation,
+        label=what.label,
+        explanation=what.explanation,
         minutes=None if seconds is None else seconds / 60,
         passes=passes,
         images=images,
-        training_data=key == "dropout",
-        changes_weights=key not in CHANGES_NOTHING and as_given < folds,
-        group_at_run_time=key == GROUP_THRESHOLDS,
+        training_data=what.training_data,
+        changes_weights=what.changes_weights and as_given < folds,
+        group_at_run_time=what.group_at_run_time,
         chosen=chosen,
         left_out=left_out,
         folds=folds,
@@ -77,161 +61,189 @@ def row(
     )
 
 
-def repaired(passes: Mapping[str, float], seconds: Mapping[str, float], *, images: int, shares: Mapping[str, float]) -> Alternative:
-    """The row of the repair: what finding and choosing its filters cost.
+def repair_row(passes: Mapping[str, float], seconds: Mapping[str, float], *, images: int, shares: Mapping[str, float]) -> Alternative:
+    """The row of the repair: what finding and selecting its filters cost.
 
     Args:
-        passes: of the run, by part.
+        passes: of the run, by phase.
         seconds: likewise.
-        images: that find and choose, of one fold.
-        shares: of each part of the run, how much of it was for the repair.
+        images: that find and select, of one fold.
+        shares: of each phase, how much of it was for the repair.
     """
-    spent, took = (sum(share * by.get(part, 0.0) for part, share in shares.items()) for by in (passes, seconds))
+    spent, took = (sum(share * by.get(phase, 0.0) for phase, share in shares.items()) for by in (passes, seconds))
     return row("repaired", images=images, passes=spent, seconds=took)
 
 
-def tried_rows(tried: Sequence[Tried]) -> list[Alternative]:
+def rows(results: Sequence[AlternativeResult]) -> list[Alternative]:
     """A row for each alternative, its folds together."""
-    rows = []
-    for key in dict.fromkeys(each.key for each in tried):
-        own = [each for each in tried if each.key == key]
-        left_out = next((each.left_out for each in own if each.left_out), "")
-        chosen = own[0].chosen
-        if len(own) > 1 and chosen:
-            chosen = "; ".join(f"fold {number}: {each.chosen}" for number, each in enumerate(own, start=1))
-        rows.append(
-            row(key, images=None, passes=None, seconds=None, left_out=left_out)
-            if left_out
-            else row(
+    records = []
+    for key in dict.fromkeys(result.key for result in results):
+        folds = [result for result in results if result.key == key]
+        if left_out := next((result.left_out for result in folds if result.left_out), ""):
+            records.append(row(key, left_out=left_out))
+            continue
+        chosen = folds[0].chosen
+        if len(folds) > 1 and chosen:
+            chosen = "; ".join(f"fold {number}: {result.chosen}" for number, result in enumerate(folds, start=1))
+        records.append(
+            row(
                 key,
-                images=round(float(np.mean([each.images for each in own]))),
-                passes=sum(each.passes for each in own),
-                seconds=sum(each.seconds for each in own),
+                images=round(float(np.mean([result.images for result in folds]))),
+                passes=sum(result.passes for result in folds),
+                seconds=sum(result.seconds for result in folds),
                 chosen=chosen,
-                folds=len(own),
-                as_given=sum(each.as_given for each in own),
+                folds=len(folds),
+                as_given=sum(result.as_given for result in folds),
             )
         )
-    return rows
+    return records
 
 
-def concluded(
-    verdict: Verdict,
-    rows: Sequence[Alternative],
-    differences: Sequence[Difference],
-    *,
-    level: float,
-    name: Callable[[Difference], str],
-    deciding: Sequence[str],
-) -> Verdict:
-    """The verdict with who beats whom, on what: whoever beats the repair right after what got worse, and in the headline where it is on what decides.
+def with_alternatives(
+    verdict: Verdict, records: Sequence[Alternative], differences: Sequence[Difference], *, level: float, decisive: Sequence[str],
+    name: Callable[[Difference], str] = name_metric,
+) -> Verdict:  # fmt: skip
+    """The verdict with who beats whom, on what. What beats the repair comes right after the regressions, and in the headline where it is decisive.
 
-    An alternative that found no setting within the guard is the network as it was given. Nobody beats it and it beats nobody; that is said.
-
-    One rule for all measures: what is said of all alternatives, groups and metrics holds together. A difference that is claimed for itself is said if
-    its interval, stretched to the level that as many differences take, excludes zero.
+    What is said of all alternatives, groups and metrics holds together: a difference that is claimed for itself is said if its interval,
+    widened to the level that as many differences take, excludes zero. An unchanged network beats nothing, and nothing beats it.
 
     Args:
         verdict: of the repair.
-        rows: all alternatives.
-        differences: between all columns; those from an alternative to the repair are read.
+        records: all alternatives; without any the verdict stays.
+        differences: between all columns.
         level: of the intervals.
+        decisive: what the repair is for, in words of `name`.
         name: what a difference is about, in words.
-        deciding: what the repair is for, in these words.
     """
-    subject = "the network as it was given, since no filter was frozen," if verdict.outcome == "no repair" else "the repair"
-    unchanged = [as_it_was(each) for each in rows if each.as_given]
-    changed = [each for each in rows if each.column not in NOT_TRIED and each.as_given < each.folds]
-    compared = [(each, own) for each in changed if (own := _against(each.column, differences))]
-    together = simultaneous(level, sum(len(own) for _, own in compared))
+    if not records:
+        return verdict
+    subject = "the unchanged network" if verdict.outcome == "no repair" else "the repair"
+    known = {other.key for other in OTHERS}
+    changed = [entry for entry in records if entry.column not in known and entry.as_given < entry.folds]
+    compared = [(entry, leads) for entry in changed if (leads := _leads(entry.column, differences))]
+    together = simultaneous(level, sum(len(leads) for _, leads in compared))
     beaten, beats, alike, ahead = [], [], [], []
-    for each, own in compared:
-        sure = [entry for entry in own if rescale_interval(Interval(entry.value, entry.low, entry.high), level, together).excludes_zero]
-        lost = [f"{name(entry)} {_seen_from(entry, -1, level)}" for entry in sure if entry.claim == "worse"]
-        won = [f"{name(entry)} {_seen_from(entry, 1, level)}" for entry in sure if entry.claim == "better"]
-        ahead += [f"{each.label} in {name(entry)}" for entry in sure if entry.claim == "worse" and name(entry) in deciding]
-        if lost:
-            beaten.append(f"{each.label} does better than {subject} in {'; '.join(lost)}.")
-        if won:
-            beats.append(f"{subject[0].upper()}{subject[1:]} does better than {each.label} in {'; '.join(won)}.")
-        if not lost and not won:
-            alike.append(each.label)
+    for entry, leads in compared:
+        sure = [lead for lead in leads if rescale_interval(Interval(lead.value, lead.low, lead.high), level, together).excludes_zero]
+        lost, won = ([f"{name(lead)} {_by(lead, level)}" for lead in sure if lead.claim == claim] for claim in ("worse", "better"))
+        ahead += [f"{entry.label} in {name(lead)}" for lead in sure if lead.claim == "worse" and name(lead) in decisive]
+        beaten += [f"{entry.label} does better than {subject} in {'; '.join(lost)}."] * bool(lost)
+        beats += [f"{capitalise(subject)} does better than {entry.label} in {'; '.join(won)}."] * bool(won)
+        alike += [entry.label] * (not lost and not won)
     if alike:
-        last = f"{subject} cannot be told from {' or from '.join(alike)} by these images."
-        beats.append(f"{last[0].upper()}{last[1:]}")
+        beats.append(f"{capitalise(subject)} cannot be told apart from {' or from '.join(alike)} by these images.")
+    unchanged = [unchanged_note(entry) for entry in records if entry.as_given]
     start = len(verdict.worse) if verdict.worse or verdict.outcome != "no repair" else len(verdict.sentences)
-    headline = (
-        verdict.headline.removesuffix(".") + f"; better than {subject.removesuffix(',')}: {', '.join(ahead)}."
-        if ahead
-        else verdict.headline
-    )
-    return verdict.model_copy(
-        update={"headline": headline, "sentences": [*verdict.sentences[:start], *beaten, *verdict.sentences[start:], *beats, *unchanged]}
-    )
+    headline = f"{verdict.headline} Better than {subject}: {', '.join(ahead)}." if ahead else verdict.headline
+    sentences = [*verdict.sentences[:start], *beaten, *verdict.sentences[start:], *beats, *unchanged]
+    return verdict.model_copy(update={"headline": headline, "sentences": sentences})
 
 
-def headed(column: str, label: str, rows: Sequence[Alternative]) -> str:
-    """The heading of a column: that of an alternative which is the network as it was given says so.
-
-    Example:
-        >>> rows = [row("last_layer", images=90, passes=90.0, seconds=1.0, folds=5, as_given=5)]
-        >>> headed("last_layer", "Last layer refitted", rows), headed("repaired", "Repaired", rows)
-        ('Last layer refitted (as given)', 'Repaired')
-    """
-    return next((each.heading for each in rows if each.column == column), label)
-
-
-def as_it_was(entry: Alternative) -> str:
-    """That an alternative is the network as it was given, in all folds or in some.
-
-    Example:
-        >>> entry = row("last_layer", images=90, passes=90.0, seconds=1.0, folds=5, as_given=5)
-        >>> as_it_was(entry)
-        'Last layer refitted has no setting that gains within the guard: it is the network as it was given, and the repair is not held against it.'
-        >>> as_it_was(entry.model_copy(update={"as_given": 1}))
-        'Last layer refitted has no setting that gains within the guard in 1 of 5 folds, where it is the network as it was given.'
-    """
-    start = f"{entry.label} {AS_IT_WAS}"
-    if entry.as_given < entry.folds:
-        return f"{start} in {entry.as_given} of {entry.folds} folds, where it is the network as it was given."
-    return f"{start}: it is the network as it was given, and the repair is not held against it."
-
-
-def _against(column: str, differences: Sequence[Difference]) -> list[Difference]:
-    """What the repair, or where there is none the network as it was given, has over an alternative."""
-    own = [entry for entry in differences if entry.metric != GAP]
-    if repair := [entry for entry in own if (entry.first, entry.second) == (column, "repaired")]:
+def _leads(column: str, differences: Sequence[Difference]) -> list[Difference]:
+    """What the repair, or where there is none the original network, has over an alternative."""
+    pairs = [entry for entry in differences if entry.metric != GAP]
+    if repair := [entry for entry in pairs if (entry.first, entry.second) == (column, "repaired")]:
         return repair
     turned: dict[Claim, Claim] = {"better": "worse", "worse": "better", "no claim": "no claim"}
     return [
         entry.model_copy(update={"value": -entry.value, "low": -entry.high, "high": -entry.low, "claim": turned[entry.claim]})
-        for entry in own
+        for entry in pairs
         if (entry.first, entry.second) == ("original", column)
     ]
 
 
-def _seen_from(entry: Difference, sign: int, level: float) -> str:
-    """By how much the one side (-1: the first column) differs from the other."""
-    value, (low, high) = sign * entry.value, sorted((sign * entry.low, sign * entry.high))
-    return f"({format_points(value)} points {'higher' if value > 0 else 'lower'}; {describe_interval(low, high, level, entry.n)})"
+def _by(lead: Difference, level: float) -> str:
+    """By how much the better side differs from the other."""
+    higher = (lead.value > 0) == (lead.claim == "better")
+    interval_text = describe_interval(lead.low, lead.high, level, lead.n)
+    return f"({format_points(lead.value)} points {'higher' if higher else 'lower'}; {interval_text})"
 
 
-def fairness_name(entry: Difference) -> str:
-    """What a difference of a fairness report is about."""
-    return f"recall of {entry.group}" if entry.metric == RECALL else entry.metric
+def column_heading(column: str, label: str, records: Sequence[Alternative]) -> str:
+    """The heading of a column: that of an alternative which is the unchanged network says so.
+
+    Example:
+        >>> records = [row("last_layer", images=90, passes=90.0, seconds=1.0, folds=5, as_given=5)]
+        >>> column_heading("last_layer", "Last layer refitted", records), column_heading("repaired", "Repaired", records)
+        ('Last layer refitted (as given)', 'Repaired')
+    """
+    return next((entry.heading for entry in records if entry.column == column), label)
 
 
-def method(rows: Sequence[Alternative]) -> list[str]:
-    """How the alternatives were made, a sentence each."""
-    made = [f"{each.label}: {each.chosen}." for each in rows if each.chosen]
-    missing = [f"{each.label} was left out: {each.left_out}." for each in rows if each.left_out]
-    anew = ", in every fold anew" if any(each.folds > 1 for each in rows) else ""
-    start = f"What one could do instead learned from the attribution images, and its settings were chosen on the choose images{anew}; "
-    return [start + "report images had no part in it.", *made, *missing]
+def unchanged_note(entry: Alternative) -> str:
+    """That an alternative is the unchanged network, in all folds or in some."""
+    where = f" in {entry.as_given} of {entry.folds} folds" if entry.as_given < entry.folds else ""
+    return f"{entry.label} has no setting that gains within the guard{where}, so it is the unchanged network there."
 
 
-LIMITS = (
-    "What is said of the repair and what one could do instead holds for all alternatives and measures together: an interval must still exclude zero when it is "
-    "stretched for as many (Bonferroni, normal approximation). Claims in the tables are adjusted over the groups (or adversaries) of one pair of columns alone.",
-    "The alternatives were tried with few settings; someone with more patience may do better.",
-)
+def method(records: Sequence[Alternative]) -> list[str]:
+    """How the alternatives were made, a sentence each; none without alternatives."""
+    if not records:
+        return []
+    folds = ", in every fold anew" if any(entry.folds > 1 for entry in records) else ""
+    return [
+        f"Alternatives learned from the attribution images. Their settings were selected on the selection images{folds}. Test images had no part in it.",
+        *(f"{entry.label}: {entry.chosen}." for entry in records if entry.chosen),
+        *(f"{entry.label} was left out: {entry.left_out}." for entry in records if entry.left_out),
+    ]
+
+
+def limits(records: Sequence[Alternative]) -> list[str]:
+    """What a reader must not conclude of them; none without alternatives."""
+    return list(LIMITS) if records else []
+
+
+def table(result: Result, wanted: Sequence[tuple[str, str | None, str]]) -> Table | None:
+    """A row for each alternative, the repair among them; None where nobody asked.
+
+    Args:
+        result: of the run.
+        wanted: metric, group and heading of each share that is shown.
+    """
+    if not result.alternatives:
+        return None
+    shares = {(entry.metric, entry.group, entry.column): entry for entry in result.shares}
+
+    def share(metric: str, group: str | None, column: str) -> Cell:
+        entry = shares.get((metric, group, column))
+        return Cell(NONE) if entry is None else Cell(percent(entry.value), interval(entry.low, entry.high, percent))
+
+    body = []
+    for entry in result.alternatives:
+        images = "the training data" if entry.training_data else NONE if entry.images is None else count(entry.images)
+        needs = (entry.changes_weights, entry.group_at_run_time, entry.training_data)
+        answers = (NONE if entry.left_out else "yes" if need else "no" for need in needs)
+        body.append(
+            (
+                Cell(entry.label, kind="text"),
+                *(share(metric, group, entry.column) for metric, group, _ in wanted),
+                Cell(NONE if entry.minutes is None else f"{entry.minutes:,.1f}"),
+                Cell(images, kind="text"),
+                *(Cell(answer, kind="text") for answer in answers),
+            )
+        )
+    numbers: list[CellKind] = ["number"] * (len(wanted) + 1)
+    heads = (*(head for _, _, head in wanted), "Minutes", "Labelled images", "Other weights?", "Group at run time?", "Training data?")
+    caption = f"The repair beside its alternatives, with {result.level:.0%} intervals"
+    return Table("alternatives", caption, ("What", *heads), ("text", *numbers, "text", "text", "text", "text"), (tuple(body),))
+
+
+def sections(result: Result, beside: Table | None) -> list[Section]:
+    """The section on alternatives around their table; none where nobody asked."""
+    if beside is None:
+        return []
+    return [Section("alternatives", "Alternatives", blocks(LEAD, beside, Definitions(described(result))))]
+
+
+def described(result: Result) -> list[tuple[str, str]]:
+    """What each alternative is, its setting, and why it was left out where it was."""
+    return [
+        (
+            entry.label,
+            entry.explanation
+            + (f" Left out: {entry.left_out}." if entry.left_out else f" Selected: {entry.chosen}." if entry.chosen else ""),
+        )
+        for entry in result.alternatives
+        if entry.column not in ("original", "repaired")
+    ]

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from repairkit.alternatives.base import AlternativeResult, Description, Fold
 from repairkit.errors import DataError, ModelError, UsageError
+from repairkit.evaluation.splits import Split
 from repairkit.evaluation.statistics import drop_bound, paired_error
+from repairkit.network.predict import Logits, predict_logits
+from repairkit.run.store import ARRAYS
+from repairkit.shapley.game import Floats
 
-Floats = npt.NDArray[np.float64]
+DESCRIPTION = Description(
+    "threshold", "Threshold moved", "One threshold for everybody, selected under the guard of the repair.", changes_weights=False
+)
+
+
+def evaluate(fold: Fold) -> AlternativeResult:
+    """What the moved threshold costs; the threshold itself is selected and evaluated with the repair in any case."""
+    classes = len(fold.target.classes)
+    if classes != 2:
+        return AlternativeResult(DESCRIPTION.key, left_out=f"it is a rule for two classes, and there are {classes}")
+    images = sum(map(len, fold.chosen_on))
+    seconds = images * attribution_logits(fold)[1]
+    return AlternativeResult(DESCRIPTION.key, images, float(images), seconds, as_given=fold.threshold == 0)
+
+
+def cost(split: Split, source: Split, classes: int) -> float:
+    """Image passes: those of the attribution images, which the thresholds of groups need as well."""
+    return float(len(split.attribute)) if classes == 2 else 0.0
+
+
+def attribution_logits(fold: Fold) -> tuple[Logits, float]:
+    """The network's logits on the target's attribution images, and seconds of a pass."""
+
+    def compute() -> dict[str, Floats]:
+        began = time.perf_counter()
+        logits = predict_logits(fold.classifier, fold.target.subset(fold.split.attribute), fold.run)
+        return {"logits": logits, "seconds": np.array((time.perf_counter() - began) / len(logits))}
+
+    found = fold.run.once(f"attribution-logits-{fold.seed}", compute, ARRAYS)
+    return found["logits"], float(found["seconds"])
 
 
 @dataclass(frozen=True)
@@ -32,21 +67,19 @@ def best_threshold(
     max_source_drop: float,
     confidence: float | None = None,
 ) -> ThresholdPoint:
-    """The threshold of a binary task that gives the highest mean subgroup recall at a bounded cost on source data.
+    """The threshold of a task of two classes that gives the highest mean subgroup recall at a bounded cost on source data.
 
-    Class 1 is predicted where the margin exceeds the threshold. Tried are 0 and the midpoints between
-    neighbouring margins of all images, target and source; of equals the one nearest to 0 wins.
+    Class 1 is predicted where the margin exceeds the threshold. Candidates are 0 and the midpoints between neighbouring margins of all
+    images, target and source. Of equals the one nearest to 0 wins.
 
     Args:
-        margin: shape (N,), logit of class 1 minus logit of class 0, on the choose images.
+        margin: shape (N,), logit of class 1 minus logit of class 0, on the selection images.
         labels: shape (N,), 0 or 1.
-        groups: shape (N,), subgroup names; a subgroup's recall is the share of its images that are right.
-        source_margin: shape (M,), the same on the source choose images.
-        source_labels: shape (M,), 0 or 1.
+        groups: shape (N,), subgroup names.
+        source_margin: shape (M,), the same of the source.
+        source_labels: shape (M,).
         max_source_drop: the most that source accuracy may fall below the original, a share (0.02).
-        confidence: when given, the guard holds for the one-sided upper bound of the fall at this
-            confidence (0.9), by the normal approximation for pairs and never below what as many images
-            bound where none falls (`zero_events_bound`), and not for the fall alone.
+        confidence: where it is given, `drop_bound` of the fall at this confidence stays within the limit, in place of the fall itself.
 
     Raises:
         DataError: shapes that disagree, no image, or labels other than 0 and 1.
@@ -88,19 +121,7 @@ def threshold_curve(
     *,
     thresholds: npt.ArrayLike,
 ) -> tuple[ThresholdPoint, ...]:
-    """What given thresholds do: the trade-off that `best_threshold` chooses from, on the report split for instance.
-
-    Args:
-        margin: shape (N,); this and the next four as in `best_threshold`.
-        labels: shape (N,).
-        groups: shape (N,).
-        source_margin: shape (M,).
-        source_labels: shape (M,).
-        thresholds: shape (T,), in units of the margin.
-
-    Raises:
-        DataError: shapes that disagree, no image, or labels other than 0 and 1.
-        ModelError: a margin is NaN or infinite.
+    """What given thresholds do, on the test images for instance; arguments as in `best_threshold`.
 
     Example:
         >>> threshold_curve([-1.0, 1.0], [0, 0], ["a", "b"], [2.0], [1], thresholds=[0.0])

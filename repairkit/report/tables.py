@@ -229,6 +229,13 @@ def repair_effects(result: Result) -> list[Difference]:
     return [entry for entry in result.differences if (entry.first, entry.second) == ("original", "repaired")]
 
 
+def change_cell(result: Result, first: str, second: str, metric: str, group: str | None = None) -> Cell:
+    """One paired difference with its interval; an em dash where it was not measured."""
+    pair = (first, second, metric, group)
+    entry = next((entry for entry in result.differences if (entry.first, entry.second, entry.metric, entry.group) == pair), None)
+    return Cell(NONE) if entry is None else Cell(points(entry.value), interval(entry.low, entry.high, points))
+
+
 def key_figure(result: Result, entry: Difference, metric: str) -> KeyFigure:
     """A paired difference with the shares that it compares, under the name `metric`."""
     before, after = (

@@ -13,9 +13,8 @@ from report_example import example_result, with_alternatives
 from results import changed
 
 from repairkit.experiments import results as kinds
-from repairkit.experiments.fairness import figures as fairness_figures
-from repairkit.experiments.fairness import sections as fairness_sections
-from repairkit.experiments.fairness.result import Agreement, CurvePoint, FairnessResult, Overlap
+from repairkit.experiments.fairness import report as fairness_report
+from repairkit.experiments.fairness.report import Agreement, CurvePoint, FairnessResult, Overlap
 from repairkit.report import formatting, html, markdown, tables
 from repairkit.result import Claim, Difference, Guaranteed, Histogram, Result
 
@@ -270,7 +269,7 @@ def test_no_string_of_a_result_escapes_into_markup(name, tmp_path):
 
 def test_control_characters_leave_the_figures_well_formed():
     result = renamed(example_result(), "bell\x07 null\x00 escape\x1b")
-    for figure in fairness_figures.draw(result):
+    for figure in fairness_report.draw(result):
         parsed(figure.svg(standalone=True))
         parsed(figure.svg())
 
@@ -394,8 +393,8 @@ def test_folds_name_who_chose_each_filter():
 
 
 def test_stability_is_a_table_where_it_was_measured():
-    assert fairness_sections.stability(example_result()) is None
-    table = fairness_sections.stability(CASES["stability"])
+    assert fairness_report.stability(example_result()) is None
+    table = fairness_report.stability(CASES["stability"])
     assert table.heads == ("Ranking", "k = 25", "k = 50", "k = 200", "Rank correlation")
     (rows,) = table.bodies
     assert [row[0].text for row in rows[:3]] == ["Repaired: lowest by value", "Repaired: lowest by screen", "Repaired: highest by screen"]
@@ -403,7 +402,7 @@ def test_stability_is_a_table_where_it_was_measured():
     assert (rows[0][3].text, rows[0][4].text, rows[1][4].text) == ("—", "−0.07", "—")
     page = soup_of(html.render(kinds.document(CASES["stability"])))
     assert page.find(id="stability-caption").get_text().startswith("Filters that both halves of the attribution images name")
-    once = fairness_sections.stability(changed(CASES["stability"], {"folds": 1}))
+    once = fairness_report.stability(changed(CASES["stability"], {"folds": 1}))
     assert once.bodies[0][0][1].detail == "by chance 0.8"
 
 
@@ -433,7 +432,7 @@ def test_unknown_half_width_and_screen_are_said_to_be_so():
 
 def test_alternative_texts_state_the_finding():
     result = example_result()
-    drawn = {figure.key: figure for figure in fairness_figures.draw(result)}
+    drawn = {figure.key: figure for figure in fairness_report.draw(result)}
     for entry in result.differences:
         if (entry.first, entry.second) == ("original", "repaired"):
             figure = drawn["recall" if entry.group else "tradeoff"]
@@ -519,7 +518,7 @@ def test_a_guarantee_is_stated_beside_the_method():
 
 def test_what_one_could_do_instead_has_a_section_where_it_was_tried():
     result = with_alternatives()
-    table = fairness_sections.alternatives(result)
+    table = fairness_report.alternatives(result)
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.bodies[0]}
     assert rows["Last layer"][-5:] == ["1.2", "1,234", "yes", "no", "no"]
     assert rows["By group"] == ["—"] * 11
@@ -534,5 +533,5 @@ def test_what_one_could_do_instead_has_a_section_where_it_was_tried():
         headings = [heading.get_text() for heading in page.find_all("h2")]
         assert headings == ORDER["fairness"]
     assert soup_of(html.render(kinds.document(example_result()))).find(id="alternatives") is None
-    assert fairness_sections.alternatives(example_result()) is None
-    assert fairness_sections.quoted(result)[-1] == table
+    assert fairness_report.alternatives(example_result()) is None
+    assert fairness_report.quoted(result)[-1] == table

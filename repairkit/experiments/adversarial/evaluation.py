@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from repairkit.alternatives.base import HARDENED
+from repairkit.alternatives.adversarial_training import DESCRIPTION
 from repairkit.attacks.generate import Booleans
 from repairkit.attacks.robustness import Sanity, Sweep
 from repairkit.attacks.words import CLEAN, RECOVERED, SUCCESS, TRANSFERRED
@@ -26,8 +26,8 @@ PAIRS = (
     ("finetuned", "repaired"),
     ("dropout", "repaired"),
     ("original", "finetuned"),
-    (HARDENED, "repaired"),
-    ("original", HARDENED),
+    (DESCRIPTION.key, "repaired"),
+    ("original", DESCRIPTION.key),
 )
 
 

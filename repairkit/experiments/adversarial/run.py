@@ -7,9 +7,8 @@ from importlib.metadata import version
 
 import torch
 
-from repairkit.alternatives.adversarial_fine_tuning import harden
-from repairkit.alternatives.adversarial_training import MOST_IMAGES, passes_of_all
-from repairkit.alternatives.base import PART, Tried
+from repairkit.alternatives import adversarial_training
+from repairkit.alternatives.base import PART, AlternativeResult
 from repairkit.attacks.generate import Attacked, Booleans, attack, draw_targets
 from repairkit.baselines.compare import Compared, planned
 from repairkit.data.images import labelled_hash
@@ -18,7 +17,7 @@ from repairkit.evaluation.splits import Split
 from repairkit.experiments.adversarial.adversaries import Judged, judge
 from repairkit.experiments.adversarial.baselines import compare_first
 from repairkit.experiments.adversarial.feasibility import out_of_reach, won
-from repairkit.experiments.adversarial.rounds import Round, find_and_freeze, tune
+from repairkit.experiments.adversarial.rounds import Round, fall_bound_of, find_and_freeze, tune
 from repairkit.experiments.adversarial.screens import CORRELATED_SHARE, part_screens
 from repairkit.experiments.adversarial.task import PARTS, AdversarialTask, AttackOptions, attacked_rows, split_of
 from repairkit.experiments.adversarial.trade_off import FRONTIER, FrontierLine, frontier_of
@@ -63,7 +62,7 @@ class AdversarialFindings:
     compared: Compared | None
     passes: dict[str, float]
     seconds: dict[str, float]
-    hardened: Tried | None = None
+    hardened: AlternativeResult | None = None
 
     @property
     def trained(self) -> int:
@@ -113,7 +112,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
         | {"frontier": float(points * (sizes["report"] + len(split.report)))}
         | ({"baselines": compared} if options.compare else {})
         | (
-            {PART: passes_of_all(attacks.method, min(MOST_IMAGES, len(split.attribute)), sizes["choose"] + len(split.choose))}
+            {PART: adversarial_training.cost(attacks.method, len(split.attribute), sizes["choose"] + len(split.choose))}
             if options.alternatives
             else {}
         )
@@ -169,7 +168,7 @@ def repair(task: AdversarialTask, run: Run, attacks: AttackOptions) -> Adversari
     screens: Floats | None = None
     frontier: list[FrontierLine] = []
     ended = ""
-    hardened: Tried | None = None
+    hardened: AlternativeResult | None = None
     if won(task, original, made, rows, run):
         repaired = alone = original
         for number in range(attacks.rounds):
@@ -191,7 +190,8 @@ def repair(task: AdversarialTask, run: Run, attacks: AttackOptions) -> Adversari
         frontier = list(frontier_of(task, rounds[0], made["report"], split, run, attacks))
         if any(each.choice.chosen for each in rounds):
             networks |= {"repaired": repaired} | ({"finetuned": alone} if attacks.finetune_epochs else {})
-        hardened = harden(task, networks, made, split, run, attacks) if run.settings.alternatives else None
+        if run.settings.alternatives:
+            hardened = harden(task, networks, made, split, run, attacks)
     if task.dropout is not None:
         networks["dropout"] = task.dropout.classifier
     with run.phase("evaluation"):
@@ -210,3 +210,21 @@ def repair(task: AdversarialTask, run: Run, attacks: AttackOptions) -> Adversari
     return AdversarialFindings(
         split, made, rounds, networks, right, judged, frontier, screens, ended, compared, run.ledger.passes, run.ledger.seconds, hardened
     )
+
+
+def harden(
+    task: AdversarialTask, networks: dict[str, Classifier], made: dict[str, Attacked], split: Split, run: Run, attacks: AttackOptions
+) -> AlternativeResult:
+    """Adversarial fine-tuning of the original network, which is added to the networks where it could be had."""
+    result, network = adversarial_training.adversarial_fine_tune(
+        task.model.classifier,
+        attacks.method,
+        task.images.subset(split.attribute),
+        made["choose"].images,
+        task.images.subset(split.choose),
+        run,
+        fall_bound=fall_bound_of,
+    )
+    if network is not None:
+        networks[adversarial_training.DESCRIPTION.key] = network
+    return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from repairkit.alternatives import tables as alternatives_tables
+from repairkit.alternatives import report as alternatives_report
 from repairkit.attacks.words import CLEAN, RECOVERED, SUCCESS, eps_text
 from repairkit.baselines import tables as comparison_tables
 from repairkit.experiments.adversarial.result import AdversarialResult, Adversary, FrontierPoint, Strength
@@ -81,7 +81,7 @@ def sections(result: AdversarialResult, figures: Sequence[Figure]) -> list[Secti
             blocks(*(by_adversary if result.extra.adversaries else ["No attack was tried."]), *networks),
         ),
         worse_section(result, lower_after_repair(result), otherwise=_nothing_worse(result)),
-        *alternatives_tables.sections(result, alternatives(result)),
+        *alternatives_report.sections(result, alternatives(result)),
         differences_section(differences(result), DIFFERENCES, NOT_REPAIRED),
         Section("frontier", "How many filters to freeze", blocks(*sought)),
         _strength_section(result),
@@ -196,10 +196,10 @@ def alternatives(result: AdversarialResult) -> Table | None:
         (RECOVERED, "worst", "Recovered label, worst of the adaptive attacks"),
         (CLEAN, None, "Clean accuracy"),
     ]
-    return alternatives_tables.table(result, wanted)
+    return alternatives_report.table(result, wanted)
 
 
-described = alternatives_tables.described
+described = alternatives_report.described
 
 
 def design(result: AdversarialResult) -> str:

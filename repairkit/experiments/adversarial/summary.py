@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from repairkit.alternatives import report as instead
-from repairkit.alternatives.base import HARDENED
+from repairkit.alternatives.adversarial_training import DESCRIPTION as HARDENED
 from repairkit.attacks.words import CLEAN, SUCCESS, TRANSFERRED, TRANSFERRED_TITLE
 from repairkit.baselines.evaluation import comparison
 from repairkit.data.images import data_hash
@@ -36,7 +36,7 @@ RANKINGS = {
     "success": "target success on the stored adversarial images alone (the paper's)",
 }
 EXPLANATIONS = COLUMNS | {
-    HARDENED: instead.EXPLANATIONS[HARDENED],
+    HARDENED.key: (HARDENED.label, HARDENED.explanation),
     "finetuned": (
         "Fine-tuned alone",
         "The original network trained on the clean attribution images, with no filter frozen.",
@@ -89,13 +89,11 @@ def summarise(
         level=level,
         model=f"{task.model.architecture}: {task.model.provenance}",
         objective=RANKINGS[attacks.ranking],
-        verdict=instead.concluded(
-            verdict, rows, decisive, level=level, name=name, deciding=[name(entry) for entry in decisive if entry.group == "replay"]
-        )
-        if rows
-        else verdict,
+        verdict=instead.with_alternatives(
+            verdict, rows, decisive, level=level, name=name, decisive=[name(entry) for entry in decisive if entry.group == "replay"]
+        ),
         columns=[
-            Column(key=key, label=instead.headed(key, EXPLANATIONS[key][0], rows), explanation=explanation(key, attacks, findings))
+            Column(key=key, label=instead.column_heading(key, EXPLANATIONS[key][0], rows), explanation=explanation(key, attacks, findings))
             for key in findings.networks
         ],
         groups=[adversary.key for adversary in adversaries],
@@ -105,11 +103,11 @@ def summarise(
         histograms=[value_histogram([each.attribution for each in findings.rounds], [each.value for each in frozen])]
         if findings.rounds
         else [],
-        method=(method(task, options, attacks, findings) if findings.rounds else []) + (instead.method(rows) if rows else []),
+        method=(method(task, options, attacks, findings) if findings.rounds else []) + instead.method(rows),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         alternatives=rows,
         guarantees=[entry for each in findings.rounds for entry in guarantees_of(each.attribution, "repaired", 0)],
-        limits=limits(task, options, attacks, findings) + list(instead.LIMITS if rows else ()),
+        limits=limits(task, options, attacks, findings) + instead.limits(rows),
         reproduction=make_reproduction(
             options,
             command=command,
@@ -196,17 +194,17 @@ def alternatives(findings: AdversarialFindings) -> list[Alternative]:
         return []
     learned, found, chose, report = len(findings.split.attribute), *(len(findings.made[part]) for part in PARTS)
     rounds = max(1, len(findings.rounds))
-    shares = dict.fromkeys(instead.FINDING, 1.0) | {
+    shares = dict.fromkeys(instead.STEPS, 1.0) | {
         "attack": rounds * (found + chose) / (rounds * (found + chose) + report),  # the rest was made for the report
         "fine-tuning": 0.5,  # the other half was done with no filter frozen
     }
     spent, took = (0.5 * by.get("fine-tuning", 0.0) for by in (findings.passes, findings.seconds))
     rows = {
-        "original": instead.row("original", images=None, passes=None, seconds=None),
-        "repaired": instead.repaired(findings.passes, findings.seconds, images=learned + len(findings.split.choose), shares=shares),
+        "original": instead.row("original"),
+        "repaired": instead.repair_row(findings.passes, findings.seconds, images=learned + len(findings.split.choose), shares=shares),
         "finetuned": instead.row("finetuned", images=learned, passes=spent, seconds=took),
-        HARDENED: instead.tried_rows([findings.hardened])[0],
-        "dropout": instead.row("dropout", images=None, passes=None, seconds=None),
+        HARDENED.key: instead.rows([findings.hardened])[0],
+        "dropout": instead.row("dropout"),
     }
     return [row for column, row in rows.items() if column in findings.networks or row.left_out]
 

@@ -1,9 +1,10 @@
-"""From who was right on which image to the tables of a fairness report."""
+"""Which test images each network of a fairness repair classifies correctly: shares, differences, disparities and the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,25 +12,39 @@ import numpy.typing as npt
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.metrics import GAP, LOWEST, MEAN, RECALL, SOURCE, Metric, compare_groups, split_by_group
 from repairkit.evaluation.statistics import Floats
-from repairkit.experiments.fairness.result import Disparity
-from repairkit.result import Difference, Share
+from repairkit.evaluation.wording import (
+    describe_change,
+    describe_interval,
+    describe_lead,
+    format_count,
+    format_points,
+    format_range,
+    measurably_worse,
+    regressions,
+    state_change,
+    unchanged_network,
+)
+from repairkit.experiments.fairness.report import Disparity
+from repairkit.result import Difference, Share, Verdict
+
+ORDER = (SOURCE, RECALL, LOWEST, MEAN, GAP)
+RIVALS = (("threshold", "moving the threshold alone"), ("dropout", "training with filter dropout alone"))
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """Who was right: every column of a report on the same images.
+    """Which test images each column classifies correctly.
 
-    With cross-fitting each target image is judged once, by a network that did not see it; a source image
-    may be judged by several, and its entry is then the share of them that were right. Intervals are
-    conditional on those networks.
+    With folds each target image is classified once, by a network that did not see it. A source image may be classified by several networks.
+    Its entry is then the share of them that were correct. Intervals are conditional on these networks.
 
     Attributes:
-        groups: shape (N,), the subgroup of each target report image.
+        groups: shape (N,), the subgroup of each target image.
         correct: for each column, bool of shape (N,).
         source_correct: for the same columns, shape (M,), in [0, 1].
 
     Raises:
-        DataError: no column, columns or lengths that disagree, outcomes that are not bool, or source values outside [0, 1].
+        DataError: no image, or columns, shapes or values that do not fit.
 
     Example:
         >>> outcomes = Outcomes(np.array(["a", "b"]), {"original": np.array([True, False])}, {"original": np.array([1.0, 0.5])})
@@ -77,44 +92,23 @@ class Outcomes:
 
 
 def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Share]:
-    """Recall of every group, mean and lowest recall, their gap, and source accuracy, for every column.
-
-    Groups have Wilson's interval, the mean, the lowest and the gap (highest minus lowest) a bootstrap stratified by group; source accuracy
-    Wilson's where it is 0/1, else a bootstrap over images. `n` of the lowest recall is the size of that group.
-
-    Args:
-        outcomes: who was right.
-        level: confidence level in (0, 1).
-        seed: of the bootstrap.
+    """Recall of every group, mean and lowest recall, their gap, and source accuracy, for every column; see `Metric` for the intervals.
 
     Example:
         >>> outcomes = Outcomes(np.array(["a", "a", "b"]), {"original": np.array([True, False, True])}, {"original": np.ones(3)})
         >>> [(share.metric, share.group, share.value) for share in shares(outcomes)][:3]
         [('recall', 'a', 0.5), ('recall', 'b', 1.0), ('mean recall', None, 0.75)]
     """
-    groups = [(name, Metric(RECALL, outcomes.groups, {name: 1.0})) for name in outcomes.names]
+    groups: list[tuple[str | None, Metric]] = [(name, Metric(RECALL, outcomes.groups, {name: 1.0})) for name in outcomes.names]
     return [
-        metric.share(right, column, group, level=level, seed=seed)
+        metric.share(outcomes.of(metric, column), column, group, level=level, seed=seed)
         for column in outcomes.correct
-        for group, metric, right in (
-            *((name, metric, outcomes.correct[column]) for name, metric in groups),
-            *((None, metric, outcomes.of(metric, column)) for metric in outcomes.aggregates()),
-        )
+        for group, metric in [*groups, *((None, metric) for metric in outcomes.aggregates())]
     ]
 
 
 def differences(outcomes: Outcomes, pairs: Sequence[tuple[str, str]], level: float = 0.95, seed: int = 0) -> list[Difference]:
-    """What changed from the first to the second column of each pair, on the same images.
-
-    Groups: Newcombe's interval and exact McNemar's p-value, by Holm adjusted over the groups; a claim needs
-    an interval without zero and an adjusted p-value below 1 - level. Mean recall, lowest recall, gap (highest
-    minus lowest recall; smaller is better) and source accuracy: a paired bootstrap stratified by group.
-
-    Args:
-        outcomes: who was right.
-        pairs: (first, second) columns, for instance ("original", "repaired").
-        level: confidence level in (0, 1).
-        seed: of the bootstrap.
+    """What changed from the first to the second column of each pair, on the same images: of groups by `compare_groups`, then aggregates.
 
     Raises:
         UsageError: a pair names a column that is not there.
@@ -122,8 +116,7 @@ def differences(outcomes: Outcomes, pairs: Sequence[tuple[str, str]], level: flo
     Example:
         >>> right = {"original": np.array([True, False] * 10), "repaired": np.ones(20, bool)}
         >>> outcomes = Outcomes(np.array(["a"] * 10 + ["b"] * 10), right, {column: np.ones(9) for column in right})
-        >>> found = differences(outcomes, [("original", "repaired")])
-        >>> [(entry.metric, round(entry.value, 2), entry.claim) for entry in found if entry.group is None]
+        >>> [(entry.metric, round(entry.value, 2), entry.claim) for entry in differences(outcomes, [("original", "repaired")])][2:]
         [('mean recall', 0.5, 'better'), ('lowest recall', 0.5, 'better'), ('gap', 0.0, 'no claim'), ('source accuracy', 0.0, 'no claim')]
     """
     records: list[Difference] = []
@@ -142,7 +135,7 @@ def differences(outcomes: Outcomes, pairs: Sequence[tuple[str, str]], level: flo
 def disparities(outcomes: Outcomes) -> list[Disparity]:
     """Difference and ratio of recall between the groups by fairlearn's `MetricFrame`, for every column.
 
-    The ratio of groups that are all without a right answer is 1: they are equal.
+    The ratio is 1 where no group has a correct answer: they are equal.
 
     Example:
         >>> outcomes = Outcomes(np.array(["a", "a", "b"]), {"original": np.array([True, False, True])}, {"original": np.ones(3)})
@@ -157,12 +150,74 @@ def disparities(outcomes: Outcomes) -> list[Disparity]:
         frame = MetricFrame(
             metrics=accuracy_score, y_true=np.ones(len(right), dtype=int), y_pred=right.astype(int), sensitive_features=outcomes.groups
         )
-        records.append(
-            Disparity(
-                column=column,
-                difference=float(frame.difference(method="between_groups")),
-                ratio=float(frame.ratio(method="between_groups")) if right.any() else 1.0,
-                lowest_group=str(frame.by_group.idxmin()),
-            )
-        )
+        ratio = float(frame.ratio(method="between_groups")) if right.any() else 1.0
+        difference = float(frame.difference(method="between_groups"))
+        records.append(Disparity(column=column, difference=difference, ratio=ratio, lowest_group=str(frame.by_group.idxmin())))
     return records
+
+
+def verdict(differences: Sequence[Difference], *, filters: Sequence[int], level: float = 0.95) -> Verdict:
+    """The conclusion, what got worse first.
+
+    "repaired" needs mean recall to rise above the original and above the moved threshold, both with intervals above zero.
+    "no better than the threshold" says that only the first holds, also where the threshold does measurably more.
+
+    Args:
+        differences: those of the pairs ("original", "repaired"), ("threshold", "repaired"), ("original", "threshold") and
+            ("dropout", "repaired") are read.
+        filters: how many filters were frozen, one entry for each fold.
+        level: of the intervals.
+
+    Raises:
+        UsageError: filters were frozen, but the pair ("original", "repaired") is missing.
+
+    Example:
+        >>> verdict([], filters=[0]).outcome
+        'no repair'
+    """
+    means = {(entry.first, entry.second): entry for entry in differences if (entry.metric, entry.group) == (MEAN, None)}
+    threshold = [
+        f"Moving the threshold alone, with no filter frozen: mean recall {describe_change(entry, level)}."
+        for pair, entry in means.items()
+        if pair == ("original", "threshold") and entry.claim == "better"
+    ]
+    if not any(filters):
+        return unchanged_network(sentences=threshold)
+    change, lead = means.get(("original", "repaired")), means.get(("threshold", "repaired"))
+    if change is None:
+        raise UsageError("expected the differences of original and repaired, got none; compare these two columns first")
+    outcome, headline = _headline(change, lead, filters, level)
+    repair = sorted((e for e in differences if (e.first, e.second) == ("original", "repaired")), key=lambda e: ORDER.index(e.metric))
+    worse = [state_change(entry, level) for entry in regressions(repair)]
+    better = [state_change(entry, level) for entry in repair if entry.claim == "better" and entry.metric != MEAN]
+    rivals = [
+        f"Against {rival}: mean recall {describe_lead(means[column, 'repaired'], level)}."
+        for column, rival in RIVALS
+        if (column, "repaired") in means
+    ]
+    alone = [] if lead else ["No moved threshold was compared: this task has none, or none was evaluated."]
+    headline = " ".join([headline, *measurably_worse(entry for entry in repair if entry.metric != MEAN)])
+    return Verdict(outcome=outcome, headline=headline, sentences=[*worse, *better, *alone, *rivals, *threshold], worse=worse)
+
+
+def _headline(
+    change: Difference, lead: Difference | None, filters: Sequence[int], level: float
+) -> tuple[Literal["repaired", "no better than the threshold", "no claim"], str]:
+    """The outcome, and what freezing did to mean recall."""
+    frozen = f"Freezing {format_count(filters[0], 'filter')}"
+    if len(filters) > 1:
+        frozen = f"Freezing {format_range(filters)} filter{'' if max(filters) == 1 else 's'} in each of {len(filters)} folds"
+    interval = describe_interval(change.low, change.high, level, change.n)
+    if change.low <= 0 <= change.high:
+        return "no claim", f"{frozen} changed mean recall by no more than chance can explain ({interval})."
+    start = f"{frozen} {'raised' if change.value > 0 else 'lowered'} mean recall by {format_points(change.value)} points ({interval})."
+    if change.high < 0:
+        return "no claim", start
+    if lead is None:
+        return "repaired", start
+    if lead.low <= 0:
+        return (
+            "no better than the threshold",
+            f"{start} The repair does {'less' if lead.high < 0 else 'no more'} than moving the threshold.",
+        )
+    return "repaired", f"{start} That is {format_points(lead.value)} points more than moving the threshold gains."

@@ -22,13 +22,12 @@ from repairkit.experiments.base import (
     model_notices,
     repaired_weights,
 )
-from repairkit.experiments.fairness import figures as charts
-from repairkit.experiments.fairness import sections as report
+from repairkit.experiments.fairness import report
 from repairkit.experiments.fairness.recipe import FairnessRecipe
-from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.report import FairnessResult
+from repairkit.experiments.fairness.result import summarise
 from repairkit.experiments.fairness.run import Findings, Task, configuration, plan, repair
 from repairkit.experiments.fairness.settings import FairnessSettings
-from repairkit.experiments.fairness.summary import summarise
 from repairkit.experiments.loading import load_section, train_networks
 from repairkit.experiments.results import write_repaired
 from repairkit.models import zoo
@@ -47,7 +46,7 @@ class Fairness(Experiment[Task, Findings, FairnessResult]):
     success = ("repaired", "no better than the threshold")  # mean recall rose with an interval above zero
     glossary_metrics, glossary_terms = report.GLOSSARY_METRICS, report.GLOSSARY_TERMS
     sections = staticmethod(report.sections)
-    figures = staticmethod(charts.draw)
+    figures = staticmethod(report.draw)
     facts = staticmethod(report.facts)
     key_figures = staticmethod(report.key_figures)
     summary = staticmethod(report.summary)

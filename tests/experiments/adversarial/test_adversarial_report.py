@@ -14,7 +14,7 @@ from repairkit.experiments.adversarial import figures as adversarial_figures
 from repairkit.experiments.adversarial import sections as adversarial_sections
 from repairkit.experiments.adversarial.result import AdversarialResult
 from repairkit.experiments.critical.result import CriticalResult
-from repairkit.experiments.fairness.result import FairnessResult
+from repairkit.experiments.fairness.report import FairnessResult
 from repairkit.report import document, html, markdown, tables
 
 CASES = adversarial_cases()

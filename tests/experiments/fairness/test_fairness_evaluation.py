@@ -7,8 +7,7 @@ from scipy import stats
 
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.statistics import holm, newcombe_paired
-from repairkit.experiments.fairness.evaluation import Outcomes, differences, disparities, shares
-from repairkit.experiments.fairness.verdict import verdict
+from repairkit.experiments.fairness.evaluation import Outcomes, differences, disparities, shares, verdict
 from repairkit.result import Claim, Difference
 
 SIZES = {"darker men": 80, "darker women": 70, "lighter men": 90, "lighter women": 75}

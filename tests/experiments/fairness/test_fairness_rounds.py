@@ -15,8 +15,8 @@ from repairkit.cli.attribution import choose_file
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, UsageError
 from repairkit.experiments import results as kinds
+from repairkit.experiments.fairness.result import summarise
 from repairkit.experiments.fairness.run import Task, configuration, plan, repair, splits
-from repairkit.experiments.fairness.summary import summarise
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.classifier import Classifier
 from repairkit.network.weights import hash_state
@@ -99,7 +99,7 @@ def test_the_first_of_several_rounds_is_what_one_round_is_bit_for_bit():
     (one,), (several,) = found(rounds=1)[0].repairs, found()[0].repairs
     assert len(one.rounds) == 1
     assert one.attribution.to_frame().equals(several.attribution.to_frame())
-    assert (one.choice, one.removal) == (several.choice, several.removal)
+    assert (one.rounds[0].choice, one.removal) == (several.rounds[0].choice, several.removal)
     assert one.path == several.path[: len(one.path)]
 
 
