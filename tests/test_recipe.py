@@ -202,7 +202,9 @@ def test_recipes_that_cannot_be_read(tmp_path, content):
         file.mkdir()
     elif content is not None:
         file.write_bytes(content)
-    with pytest.raises(UsageError, match=r"expected a recipe at .*recipe.toml, could not read it; recipes of repairkit are in recipes/"):
+    with pytest.raises(
+        UsageError, match=r"expected a recipe at .*recipe.toml, could not read it; repairkit recipes lists those of repairkit"
+    ):
         read_recipe(file)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from repairkit.cli.settings import RecipesSettings
 from repairkit.experiments import results as kinds
-from repairkit.experiments.recipe import facts_of, read_recipe, recipes_in, results_of, title_of, ways_of
+from repairkit.experiments.recipe import facts_of, read_recipe, recipe_folder, recipes_in, results_of, title_of, ways_of
 
 
 def recipes(settings: RecipesSettings) -> None:
     """List the recipes of a folder."""
-    found = [describe(file) for file in recipes_in(settings.folder)]
+    found = [describe(file) for file in recipes_in(recipe_folder(settings.folder))]
     if settings.as_json:
         print(json.dumps(found, indent=1))  # noqa: T201
         return
@@ -30,7 +30,7 @@ def describe(file: Path) -> dict[str, str]:
     ways = ways_of(file)
     recipe = next(iter(ways.values())) if ways else read_recipe(file)
     facts = {name.lower(): text for name, text in facts_of(file).items()}
-    root = file.absolute().parent.parent
+    root = file.resolve().parent.parent
     measured = " ".join(f"{kinds.read(place).verdict.headline} ({place.parent.relative_to(root)})" for place in results_of(file))
     return {
         "recipe": str(file),

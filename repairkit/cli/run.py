@@ -19,7 +19,7 @@ from repairkit.cli.train import training_progress
 from repairkit.errors import DataError, UsageError
 from repairkit.experiments import registry, results
 from repairkit.experiments.base import Loading
-from repairkit.experiments.recipe import check_recipe, read_recipe, recipes_in
+from repairkit.experiments.recipe import check_recipe, find_recipe, read_recipe, recipe_folder, recipes_in
 from repairkit.report import index
 from repairkit.run.directory import require_free
 
@@ -30,10 +30,10 @@ BESIDE_THE_POINT = {"everything", "out", "resume", "as_json", "dry_run", "thread
 def run(settings: RecipeRunSettings) -> int:
     """Run one recipe, or those of a folder; returns the exit code."""
     if settings.everything:
-        return run_all(settings.recipe or Path("recipes"), settings)
+        return run_all(recipe_folder(settings.recipe), settings)
     if settings.recipe is None:
         raise UsageError("give a recipe, or --all")
-    return run_one(settings.recipe, settings, settings.out, sys.argv[1:])
+    return run_one(find_recipe(settings.recipe), settings, settings.out, sys.argv[1:])
 
 
 def run_all(folder: Path, asked: RecipeRunSettings) -> int:

@@ -68,14 +68,19 @@ class RecipeRunSettings(RunSettings):
     """Run an experiment from a recipe: train what it needs, find, repair, report."""
 
     examples = (
-        "repairkit run recipes/fig3a_fairness.toml --embedded",
+        "repairkit run fig3a_fairness --embedded",
         "repairkit run --all --data-root data --out runs/all",
     )
 
     recipe: Path | None = option(
-        None, "A recipe, for instance recipes/fig3a_fairness.toml; with --all a folder of recipes.", "Inputs", name=""
+        None, "A recipe file, or the name of a recipe that comes with repairkit; with --all a folder of recipes.", "Inputs", name=""
     )
-    everything: bool = option(False, "Run every recipe of the folder (recipes/), and write a page that lists them.", "Run", name="all")
+    everything: bool = option(
+        False,
+        "Run every recipe of the folder, and write a page that lists them. [default: recipes/, else those of repairkit]",
+        "Run",
+        name="all",
+    )
     variant: Literal["paper", "small", "embedded"] | None = option(
         None, "Which of a recipe's data and networks. [default: paper, else small, by what the data root holds]", "Run"
     )
@@ -110,7 +115,7 @@ class RecipeRunSettings(RunSettings):
         if self.everything and (self.as_json or self.training_seed is not None or not self.with_compare_model):
             raise ValueError("--json, --training-seed and --no-with-compare-model go with one recipe; leave them out beside --all")
         if not self.everything and self.recipe is None:
-            raise ValueError("give a recipe, for instance recipes/fig3a_fairness.toml, or --all; repairkit recipes lists those there are")
+            raise ValueError("give a recipe, for instance fig3a_fairness, or --all; repairkit recipes lists those there are")
         return self
 
 
@@ -122,7 +127,7 @@ class RecipesSettings(Settings):
         "repairkit recipes --json",
     )
 
-    folder: Path = option(Path("recipes"), "Folder of recipes.", "Inputs", name="")
+    folder: Path | None = option(None, "Folder of recipes. [default: recipes/, else those of repairkit]", "Inputs", name="")
     as_json: bool = option(False, "Print a list of objects on stdout.", "Run", name="json")
 
 

@@ -12,6 +12,7 @@ import re
 import tomllib
 import warnings
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,6 +30,28 @@ FACTS = ("Source", "Data", "Hardware", "Minutes", "Expected")
 _FACT = re.compile(rf"# ({'|'.join(FACTS)}): +(.*)")
 _QUOTED = "# figures: "
 _MORE = re.compile(r"# {3,}(\S.*)")
+
+
+SHIPPED = Path(str(files("repairkit"))) / "recipes"
+"""The recipes that come with repairkit; in its repository a link to the folder `recipes/`."""
+
+
+def recipe_folder(given: Path | None) -> Path:
+    """The folder of recipes: the given one, `recipes/` where one begins, else the recipes that come with repairkit."""
+    local = Path("recipes")
+    return given or (local if local.is_dir() else SHIPPED)
+
+
+def find_recipe(given: Path) -> Path:
+    """The recipe file, or the recipe of that name that comes with repairkit.
+
+    Example:
+        >>> find_recipe(Path("fig4_dropout")).name
+        'fig4_dropout.toml'
+    """
+    shipped = SHIPPED / f"{given.name.removesuffix('.toml')}.toml"
+    named = len(given.parts) == 1 and not given.exists() and shipped.is_file()
+    return shipped if named else given
 
 
 def recipes_in(folder: Path) -> list[Path]:
@@ -75,7 +98,7 @@ def results_of(path: Path) -> list[Path]:
         UsageError: no such file.
     """
     quoted = [name for line in _text_of(path).splitlines() if line.startswith(_QUOTED) for name in line.removeprefix(_QUOTED).split()]
-    return [place for name in dict.fromkeys(quoted) if (place := path.absolute().parent.parent / name).is_file()]
+    return [place for name in dict.fromkeys(quoted) if (place := path.resolve().parent.parent / name).is_file()]
 
 
 def ways_of(path: Path) -> dict[Way, Recipe]:
@@ -174,7 +197,7 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise UsageError(f"expected a recipe at {path}, could not read it; recipes of repairkit are in recipes/") from None
+        raise UsageError(f"expected a recipe at {path}, could not read it; repairkit recipes lists those of repairkit") from None
 
 
 def _content_of(path: Path) -> dict[str, Any]:

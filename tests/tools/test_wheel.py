@@ -32,7 +32,12 @@ def test_a_wheel_holds_all_that_the_package_needs(tmp_path):
     place = tmp_path / "unpacked"
     zipfile.ZipFile(wheel).extractall(place)
     listed = subprocess.run(["git", "ls-files", "repairkit"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    listed = [name for name in listed if name != "repairkit/recipes"]  # a link, of which the wheel has the files
+    assert {path.name for path in (ROOT / "recipes").glob("*.toml")} == {path.name for path in (place / "repairkit" / "recipes").iterdir()}
     assert {name for name in listed if not (place / name).is_file()} == set()
     assert {path.name for path in place.iterdir()} - {"repairkit"} == {f"repairkit-{__version__}.dist-info"}
     use = [sys.executable, "-c", USE.format(place=str(place))]
-    subprocess.run(use, check=True, cwd=tmp_path, env={"PYTHONPATH": str(place), "HOME": str(tmp_path)})
+    environment = {"PYTHONPATH": str(place), "HOME": str(tmp_path)}
+    subprocess.run(use, check=True, cwd=tmp_path, env=environment)
+    shown = [sys.executable, "-m", "repairkit", "recipes"]
+    assert "fig4_dropout.toml" in subprocess.run(shown, check=True, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
