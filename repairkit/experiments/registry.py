@@ -39,6 +39,8 @@ EXPERIMENTS: dict[str, Entry] = {
     "efficiency": _entry("efficiency", "sample_efficiency", "SampleEfficiency"),
 }  # fmt: skip
 """By command, which is also the command of a recipe."""
+MADE_IN_PYTHON = {"repair": "repairkit.experiments.own_network:OwnNetwork"}
+"""Kinds of results that no command makes, and where they are read."""
 
 
 def register(command: str, entry: Entry) -> None:
@@ -59,7 +61,7 @@ def experiment(command: str) -> Experiment[Any, Any, Any]:
 
 def experiment_of(kind: str) -> Experiment[Any, Any, Any]:
     """The experiment that results of a kind come from; KeyError if there is none."""
-    places = {entry.kind: entry.experiment for entry in reversed(EXPERIMENTS.values())}
+    places = {entry.kind: entry.experiment for entry in reversed(EXPERIMENTS.values())} | MADE_IN_PYTHON
     return _instance(places[kind])
 
 

@@ -70,7 +70,7 @@ def read(path: Path) -> Result:
     """
     check_schema(path)
     kind = read_record(_Named, path).kind
-    if kind not in registry.kinds():
+    if kind not in [*registry.kinds(), *registry.MADE_IN_PYTHON]:
         expected = " or ".join(registry.kinds())
         raise DataError(f"{path} is a result of the kind {kind!r}, expected {expected}; render it with the version that wrote it")
     return registry.experiment_of(kind).result_class.read(path)
@@ -78,7 +78,9 @@ def read(path: Path) -> Result:
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of `result.json`, whatever the kind."""
-    extras: list[Any] = [registry.experiment_of(kind).result_class.model_fields["extra"].annotation for kind in registry.kinds()]
+    extras: list[Any] = [
+        registry.experiment_of(kind).result_class.model_fields["extra"].annotation for kind in [*registry.kinds(), *registry.MADE_IN_PYTHON]
+    ]
     model: Any = Result.__class_getitem__(reduce(or_, extras))
     return {**model.model_json_schema(mode="serialization"), "title": "result.json of repairkit"}
 

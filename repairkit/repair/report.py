@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from repairkit.errors import UsageError
 from repairkit.network.weights import write_weights
 from repairkit.report import charts, html, markdown, tables
 from repairkit.report.document import Bullets, Definitions, Document, Section, blocks
+from repairkit.report.figure import Figure
 from repairkit.report.formatting import limit
 from repairkit.report.glossary import glossary
 from repairkit.result import Column, Cost, FrozenFilter, Histogram, NoExtra, Reproduction, Result
@@ -31,6 +33,7 @@ COLUMNS = [
 ]
 METRICS = ("Recall", "Mean recall", "Lowest recall", "Difference of recalls", "Accuracy", "Source accuracy")
 TERMS = ("Interval", "Paired difference", "p value, adjusted", "Claim", "Filter", "Value", "Gradient estimate", "Pass")
+TEST_IMAGES = "Every share is measured on test images, which had no part in attribution or selection."
 LIMITS = [
     "The intervals are for new images of the same kind and for these two networks. They do not cover another split or another attribution.",
     "The report compares the repair with the original alone. For a task of two classes, compare it with a moved decision threshold too.",
@@ -95,19 +98,27 @@ def result_of(repair: Repair) -> Result[NoExtra]:
     )
 
 
-def document(result: Result[NoExtra]) -> Document:
-    """The report of a result."""
+def draw(result: Result[NoExtra]) -> list[Figure]:
+    """Recall before and after, and the histogram of values."""
+    return [charts.recall(result), charts.histogram(result.histograms[0], "values")]
+
+
+def facts(result: Result[NoExtra]) -> list[tuple[str, str]]:
+    """What was repaired, for the head of the report."""
+    return [
+        ("Model", result.model),
+        ("Filters ranked by", result.objective),
+        ("Intervals", f"{result.level:.0%}"),
+        ("Date", result.created),
+    ]
+
+
+def sections(result: Result[NoExtra], figures: Sequence[Figure]) -> list[Section]:
+    """The report between the verdict and the glossary."""
     worse = result.verdict.worse
-    sections = [
-        Section(
-            "before-after",
-            "Before and after",
-            blocks(
-                "Every share is measured on test images, which had no part in attribution or selection.",
-                tables.before_after(result),
-                Definitions([(column.label, column.explanation) for column in result.columns]),
-            ),
-        ),
+    columns = Definitions([(column.label, column.explanation) for column in result.columns])
+    return [
+        Section("before-after", "Before and after", blocks(TEST_IMAGES, tables.before_after(result), columns)),
         Section(
             "worse",
             "Regressions",
@@ -116,9 +127,13 @@ def document(result: Result[NoExtra]) -> Document:
         Section("differences", "Paired differences", blocks(*tables.differences(result))),
         Section("filters", "Filters changed", blocks(*tables.filter_tables(result), "" if result.frozen else "No filter was frozen.")),
         Section("method", "Method and cost", blocks(Bullets(result.method), tables.costs(result))),
-        Section("figures", "Figures", [charts.recall(result), charts.histogram(result.histograms[0], "values")]),
+        Section("figures", "Figures", figures),
         Section("limits", "Limits", blocks(Bullets(result.limits))),
     ]
+
+
+def document(result: Result[NoExtra]) -> Document:
+    """The report of a result."""
     return Document(
         title=result.title,
         kind=result.kind,
@@ -126,13 +141,8 @@ def document(result: Result[NoExtra]) -> Document:
         notices=result.notices,
         verdict=result.verdict,
         key_figures=tables.aggregates(result),
-        facts=[
-            ("Model", result.model),
-            ("Filters ranked by", result.objective),
-            ("Intervals", f"{result.level:.0%}"),
-            ("Date", result.created),
-        ],
-        sections=sections,
+        facts=facts(result),
+        sections=sections(result, draw(result)),
         glossary=glossary(METRICS, TERMS),
         command=result.reproduction.command,
         reproduction=tables.reproduction(result),

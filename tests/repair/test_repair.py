@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pytest
 import torch
@@ -203,6 +204,17 @@ def test_a_saved_repair_is_whole_and_reads_back(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         fixed().save(tmp_path / "second")
     assert [path.name for path in tmp_path.iterdir()] == ["fixed"]
+
+
+def test_the_command_line_shows_a_saved_repair(tmp_path):
+    out = tmp_path / "fixed"
+    fixed().save(out)
+    page = (out / "report.html").read_bytes()
+    code, stdout, stderr = command_line.call("report", out)
+    assert (code, (out / "report.html").read_bytes()) == (0, page), stderr
+    assert fixed().evaluate().verdict.headline in stdout
+    code, stdout, stderr = command_line.call("attribution", out)
+    assert (code, "2:5" in stdout) == (0, True), stderr
 
 
 def test_notebooks_show_escaped_tables():
