@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 from repairkit.data import synthetic_faces as drawn
 from repairkit.data.images import LabelledImages
+from repairkit.experiments.fairness.evaluation import Findings
 from repairkit.experiments.fairness.report import FairnessResult
 from repairkit.experiments.fairness.result import summarise
-from repairkit.experiments.fairness.run import Findings, Task, repair
+from repairkit.experiments.fairness.run import Task, repair
 from repairkit.models import zoo
 from repairkit.network.weights import write_weights
 from repairkit.run.context import Run

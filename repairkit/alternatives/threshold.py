@@ -82,8 +82,7 @@ def best_threshold(
         confidence: where it is given, `drop_bound` of the fall at this confidence stays within the limit, in place of the fall itself.
 
     Raises:
-        DataError: shapes that disagree, no image, or labels other than 0 and 1.
-        ModelError: a margin is NaN or infinite.
+        DataError, ModelError: shapes that disagree, no image, other labels, or a margin that is not finite.
         UsageError: a negative `max_source_drop`, or a confidence outside [0.5, 1).
 
     Example:

@@ -1,14 +1,18 @@
-"""Which test images each network of a fairness repair classifies correctly: shares, differences, disparities and the verdict."""
+"""What a fairness repair found: rounds, and which test images are classified correctly; shares, differences, disparities, verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from repairkit.alternatives.base import AlternativeResult
+from repairkit.alternatives.threshold import ThresholdPoint
+from repairkit.baselines.compare import Compared
+from repairkit.data.images import Indices
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.metrics import GAP, LOWEST, MEAN, RECALL, SOURCE, Metric, compare_groups, split_by_group
 from repairkit.evaluation.statistics import Floats
@@ -25,7 +29,17 @@ from repairkit.evaluation.wording import (
     unchanged_network,
 )
 from repairkit.experiments.fairness.report import Disparity
+from repairkit.network.classifier import Classifier
+from repairkit.network.patch import Patch
+from repairkit.repair.selection import Choice
 from repairkit.result import Difference, Share, Verdict
+from repairkit.shapley import Attribution
+from repairkit.shapley.live_range import LiveRange
+from repairkit.shapley.stability import Stability
+
+Booleans = npt.NDArray[np.bool_]
+Points = tuple[tuple[int, float, float], ...]
+"""Number of filters frozen, mean recall, source accuracy."""
 
 ORDER = (SOURCE, RECALL, LOWEST, MEAN, GAP)
 RIVALS = (("threshold", "moving the threshold alone"), ("dropout", "training with filter dropout alone"))
@@ -89,6 +103,87 @@ class Outcomes:
     def of(self, metric: Metric, column: str) -> npt.NDArray[np.bool_] | Floats:
         """The outcomes of a column that an aggregate is made of."""
         return self.source_correct[column] if metric.name == SOURCE else self.correct[column]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One time that filters of one network were valued, selected and frozen on one fold.
+
+    Attributes:
+        attribution, choice: of the network as the earlier rounds left it.
+        patch: what this round froze; it fits the original weights only after the earlier rounds.
+        path: along the selected filters, after those of earlier rounds; empty where it was not measured.
+        live_range, stability: where they were measured.
+        halved: images of a pass of the attribution, where memory ran out.
+    """
+
+    attribution: Attribution
+    choice: Choice
+    patch: Patch
+    path: Points
+    live_range: LiveRange | None = None
+    stability: Stability | None = None
+    halved: int | None = None
+
+
+@dataclass(frozen=True)
+class RepairedNetwork:
+    """One network repaired on one fold; `removal` is the ablation curve of the most negative filters of its first round."""
+
+    fold: int
+    column: str
+    rounds: tuple[Round, ...]
+    classifier: Classifier  # with the filters of all rounds frozen
+    removal: Points
+    compared: Compared | None = None  # with baselines; then there is one round
+
+    @property
+    def attribution(self) -> Attribution:
+        """That of the original network."""
+        return self.rounds[0].attribution
+
+    @property
+    def live_range(self) -> LiveRange | None:
+        """That of the first round."""
+        return self.rounds[0].live_range
+
+    @property
+    def stability(self) -> Stability | None:
+        """Of the first round, where it was asked for."""
+        return self.rounds[0].stability
+
+    @property
+    def chosen(self) -> int:
+        """How many filters all rounds froze."""
+        return sum(one.choice.chosen for one in self.rounds)
+
+    @property
+    def patch(self) -> Patch:
+        """All filters of all rounds, for the original weights."""
+        return self.rounds[0].patch.model_copy(update={"culprits": [culprit for one in self.rounds for culprit in one.patch.culprits]})
+
+    @property
+    def path(self) -> Points:
+        """The ablation curves of all rounds, one after the other."""
+        return tuple(point for one in self.rounds for point in one.path)
+
+
+@dataclass
+class Findings:
+    """Everything measured; `repairkit.experiments.fairness.result` turns it into a result."""
+
+    outcomes: Outcomes
+    repairs: list[RepairedNetwork]
+    thresholds: list[ThresholdPoint]  # selected in each fold; empty where there are not two classes
+    margins: Floats
+    source_margins: Floats
+    source_report: Indices  # test images
+    target_report: Indices
+    passes: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    alternatives: list[AlternativeResult] = field(default_factory=list)  # empty unless they were asked for
+    repair_passes: dict[str, float] = field(default_factory=dict)  # of the network to repair, without the dropout-trained one
+    repair_seconds: dict[str, float] = field(default_factory=dict)
 
 
 def shares(outcomes: Outcomes, level: float = 0.95, *, seed: int = 0) -> list[Share]:
@@ -157,16 +252,10 @@ def disparities(outcomes: Outcomes) -> list[Disparity]:
 
 
 def verdict(differences: Sequence[Difference], *, filters: Sequence[int], level: float = 0.95) -> Verdict:
-    """The conclusion, what got worse first.
+    """The conclusion, what got worse first; `filters` says how many each fold froze.
 
     "repaired" needs mean recall to rise above the original and above the moved threshold, both with intervals above zero.
     "no better than the threshold" says that only the first holds, also where the threshold does measurably more.
-
-    Args:
-        differences: those of the pairs ("original", "repaired"), ("threshold", "repaired"), ("original", "threshold") and
-            ("dropout", "repaired") are read.
-        filters: how many filters were frozen, one entry for each fold.
-        level: of the intervals.
 
     Raises:
         UsageError: filters were frozen, but the pair ("original", "repaired") is missing.

@@ -23,10 +23,11 @@ from repairkit.experiments.base import (
     repaired_weights,
 )
 from repairkit.experiments.fairness import report
+from repairkit.experiments.fairness.evaluation import Findings
 from repairkit.experiments.fairness.recipe import FairnessRecipe
 from repairkit.experiments.fairness.report import FairnessResult
 from repairkit.experiments.fairness.result import summarise
-from repairkit.experiments.fairness.run import Findings, Task, configuration, plan, repair
+from repairkit.experiments.fairness.run import Task, configuration, plan, repair
 from repairkit.experiments.fairness.settings import FairnessSettings
 from repairkit.experiments.loading import load_section, train_networks
 from repairkit.experiments.results import write_repaired

@@ -16,12 +16,12 @@ from repairkit.data.images import data_hash
 from repairkit.data.training_hashes import read_record
 from repairkit.evaluation.metrics import MEAN, SOURCE, Metric
 from repairkit.evaluation.wording import format_range
-from repairkit.experiments.fairness.evaluation import differences, disparities, shares, verdict
+from repairkit.experiments.fairness.evaluation import Findings, RepairedNetwork, Round, differences, disparities, shares, verdict
 from repairkit.experiments.fairness.report import Agreement, CurvePoint, FairnessExtra, FairnessResult, FrozenRound, Overlap
-from repairkit.experiments.fairness.run import Findings, RepairedNetwork, Round, Task
+from repairkit.experiments.fairness.run import Task
 from repairkit.experiments.records import COLUMNS, SCORES, by_column, dropout_explanation, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.formatting import limit
-from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Reproduction
+from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Guaranteed, Histogram, Reproduction
 from repairkit.run.options import Options
 
 PAIRS = (
@@ -63,21 +63,11 @@ def summarise(
         shares=shares(outcomes, options.level, seed=options.seed),
         differences=changes,
         frozen=[entry for network in findings.repairs for entry in frozen_filters(network, options.folds)],
-        histograms=[
-            value_histogram(
-                [entry.attribution for network in repaired for entry in network.rounds],
-                [culprit.value for network in repaired for culprit in network.patch.culprits],
-            )
-        ],
+        histograms=[histogram(repaired)],
         method=method(task, options, findings) + alternatives_report.method(rows),
         costs=[Cost(part=part, passes=findings.passes.get(part, 0.0), seconds=seconds) for part, seconds in findings.seconds.items()],
         alternatives=rows,
-        guarantees=[
-            entry
-            for network in findings.repairs
-            for number, one in enumerate(network.rounds, start=1)
-            for entry in guarantees_of(one.attribution, network.column, _fold(network, options.folds), number)
-        ],
+        guarantees=[entry for network in findings.repairs for entry in guarantees(network, options.folds)],
         limits=limits(task, options, findings) + broken_guard(changes, options.max_clean_drop) + alternatives_report.limits(rows),
         reproduction=reproduction(task, options, findings, command=command, minutes=minutes),
         comparisons=by_column("repaired", baselines(options, findings, repaired)),
@@ -171,6 +161,18 @@ def _fold(network: RepairedNetwork, folds: int) -> int:
 def frozen_filters(network: RepairedNetwork, folds: int) -> list[FrozenFilter]:
     """The frozen filters of one repaired network."""
     return [FrozenFilter(fold=_fold(network, folds), column=network.column, **culprit.model_dump()) for culprit in network.patch.culprits]
+
+
+def histogram(repaired: Sequence[RepairedNetwork]) -> Histogram:
+    """Values of all filters, over folds and rounds."""
+    frozen = [culprit.value for network in repaired for culprit in network.patch.culprits]
+    return value_histogram([one.attribution for network in repaired for one in network.rounds], frozen)
+
+
+def guarantees(network: RepairedNetwork, folds: int) -> list[Guaranteed]:
+    """What the attributions of one network claim."""
+    numbered = enumerate(network.rounds, start=1)
+    return [entry for number, one in numbered for entry in guarantees_of(one.attribution, network.column, _fold(network, folds), number)]
 
 
 def ablation_points(repaired: Sequence[RepairedNetwork]) -> list[CurvePoint]:
@@ -275,6 +277,25 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
         "Guard: the one-sided 90 % bound on the fall of source accuracy on the selection images stays under "
         f"{limit(options.max_clean_drop / options.rounds)}{per_round}. It is not adjusted for the number of filters tried.",
     ]
+    sentences += _rounds_and_precision(options, every)
+    for network in findings.repairs:
+        where = f" in fold {network.fold + 1}" if options.folds > 1 else ""
+        sentences += [
+            f"{COLUMNS[network.column][0]}{where}{f' in round {number}' if options.rounds > 1 else ''}: {one.choice.chosen} frozen. "
+            f"Selection stopped because {one.choice.reason}."
+            for number, one in enumerate(network.rounds, start=1)
+        ]
+    if findings.thresholds:
+        moved = ", ".join(f"{point.threshold:+.2f}" for point in findings.thresholds)
+        sentences.append(
+            f"The moved threshold on the difference of the logits ({task.target.classes[1]} minus {task.target.classes[0]}): {moved}."
+        )
+    return sentences + _stability(findings)
+
+
+def _rounds_and_precision(options: Options, every: Sequence[Round]) -> list[str]:
+    """What several rounds, other precision and a full memory changed."""
+    sentences: list[str] = []
     if options.rounds > 1:
         sentences += [
             f"Rounds: up to {options.rounds}. A round that froze nothing was the last.",
@@ -291,19 +312,7 @@ def method(task: Task, options: Options, findings: Findings) -> list[str]:
             f"Memory ran out in {len(halved)} of {len(every)} attributions. Their passes then carried {format_range(halved)} images in place "
             f"of {options.batch}, which changes last digits only."
         )
-    for network in findings.repairs:
-        where = f" in fold {network.fold + 1}" if options.folds > 1 else ""
-        sentences += [
-            f"{COLUMNS[network.column][0]}{where}{f' in round {number}' if options.rounds > 1 else ''}: {one.choice.chosen} frozen. "
-            f"Selection stopped because {one.choice.reason}."
-            for number, one in enumerate(network.rounds, start=1)
-        ]
-    if findings.thresholds:
-        moved = ", ".join(f"{point.threshold:+.2f}" for point in findings.thresholds)
-        sentences.append(
-            f"The moved threshold on the difference of the logits ({task.target.classes[1]} minus {task.target.classes[0]}): {moved}."
-        )
-    return sentences + _stability(findings)
+    return sentences
 
 
 def _coalitions(findings: Findings, every: Sequence[Round]) -> list[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from repairkit.alternatives import registry
@@ -15,15 +14,14 @@ from repairkit.alternatives.base import PART, AlternativeResult, Fold
 from repairkit.alternatives.threshold import ThresholdPoint, best_threshold
 from repairkit.baselines.compare import Compared, Curve, Ranking, Selecting, by_harm, compare, planned
 from repairkit.baselines.rankings import suspects
-from repairkit.data.images import Indices, LabelledImages, labelled_hash
+from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.data.training_hashes import check_unseen
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import Split, check_disjoint, halves, rotations, three_way, ungrouped
 from repairkit.evaluation.statistics import Floats
-from repairkit.experiments.fairness.evaluation import Outcomes
+from repairkit.experiments.fairness.evaluation import Booleans, Findings, Outcomes, Points, RepairedNetwork, Round
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.classifier import Classifier, try_one
-from repairkit.network.patch import Patch
 from repairkit.network.predict import Logits, predict, predict_logits
 from repairkit.objectives import Accuracy, ObjectiveSum, SubgroupRecall
 from repairkit.repair.attribute import live_range_planned, rank_by
@@ -34,12 +32,6 @@ from repairkit.repair.selection_images import SOURCE_FOR_GAINS, SelectionGoal
 from repairkit.run.context import Run
 from repairkit.run.options import Options
 from repairkit.shapley import Attribution
-from repairkit.shapley.live_range import LiveRange
-from repairkit.shapley.stability import Stability
-
-Booleans = npt.NDArray[np.bool_]
-Points = tuple[tuple[int, float, float], ...]
-"""Number of filters frozen, mean recall, source accuracy."""
 
 
 @dataclass(frozen=True)
@@ -85,87 +77,6 @@ class Task:
                 try_one(model.classifier, self.target)
 
 
-@dataclass(frozen=True)
-class Round:
-    """One time that filters of one network were valued, selected and frozen on one fold.
-
-    Attributes:
-        attribution, choice: of the network as the earlier rounds left it.
-        patch: what this round froze; it fits the original weights only after the earlier rounds.
-        path: along the selected filters, after those of earlier rounds; empty where it was not measured.
-        live_range, stability: where they were measured.
-        halved: images of a pass of the attribution, where memory ran out.
-    """
-
-    attribution: Attribution
-    choice: Choice
-    patch: Patch
-    path: Points
-    live_range: LiveRange | None = None
-    stability: Stability | None = None
-    halved: int | None = None
-
-
-@dataclass(frozen=True)
-class RepairedNetwork:
-    """One network repaired on one fold; `removal` is the ablation curve of the most negative filters of its first round."""
-
-    fold: int
-    column: str
-    rounds: tuple[Round, ...]
-    classifier: Classifier  # with the filters of all rounds frozen
-    removal: Points
-    compared: Compared | None = None  # with baselines; then there is one round
-
-    @property
-    def attribution(self) -> Attribution:
-        """That of the original network."""
-        return self.rounds[0].attribution
-
-    @property
-    def live_range(self) -> LiveRange | None:
-        """That of the first round."""
-        return self.rounds[0].live_range
-
-    @property
-    def stability(self) -> Stability | None:
-        """Of the first round, where it was asked for."""
-        return self.rounds[0].stability
-
-    @property
-    def chosen(self) -> int:
-        """How many filters all rounds froze."""
-        return sum(one.choice.chosen for one in self.rounds)
-
-    @property
-    def patch(self) -> Patch:
-        """All filters of all rounds, for the original weights."""
-        return self.rounds[0].patch.model_copy(update={"culprits": [culprit for one in self.rounds for culprit in one.patch.culprits]})
-
-    @property
-    def path(self) -> Points:
-        """The ablation curves of all rounds, one after the other."""
-        return tuple(point for one in self.rounds for point in one.path)
-
-
-@dataclass
-class Findings:
-    """Everything measured; `repairkit.experiments.fairness.result` turns it into a result."""
-
-    outcomes: Outcomes
-    repairs: list[RepairedNetwork]
-    thresholds: list[ThresholdPoint]  # selected in each fold; empty where there are not two classes
-    margins: Floats
-    source_margins: Floats
-    source_report: Indices  # test images
-    target_report: Indices
-    passes: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    alternatives: list[AlternativeResult] = field(default_factory=list)  # empty unless they were asked for
-    repair_passes: dict[str, float] = field(default_factory=dict)  # of the network to repair, without the dropout-trained one
-    repair_seconds: dict[str, float] = field(default_factory=dict)
-
-
 def splits(task: Task, options: Options) -> tuple[list[Split], Split]:
     """The target's split of each fold, and the source's one split.
 
@@ -197,6 +108,19 @@ def selection_cost(options: Options, target: int, source: int) -> float:
     return (target + min(SOURCE_FOR_GAINS, source)) * (steps + DOWNSTREAM * candidates) + (steps + refused) * source
 
 
+def baselines_cost(options: Options, fold: Split, source: Split, parts: int, selection: float) -> float:
+    """Image passes of a fold's comparison with baselines, for an objective of so many parts and a selection of so many passes."""
+    return planned(
+        options,
+        images=len(fold.attribute) + (parts - 1) * len(source.attribute),
+        points=len(options.curve) + 1,
+        report=len(fold.report) + len(source.report),
+        choosing=selection,
+        shapley=True,
+        before=sum(live_range_planned(options, parts).values()),
+    )
+
+
 def plan(task: Task, options: Options) -> dict[str, float]:
     """Image passes that a repair will make, by phase, if every round is played.
 
@@ -223,19 +147,7 @@ def plan(task: Task, options: Options) -> dict[str, float]:
         "evaluation": float(tested * (networks + len(options.curve) + 6 * rounds) + networks * (len(task.target) + len(task.source))),
     }
     if options.compare:
-        before = sum(live_range_planned(options, parts).values())
-        costs["baselines"] = sum(
-            planned(
-                options,
-                images=len(fold.attribute) + (parts - 1) * len(source.attribute),
-                points=len(options.curve) + 1,
-                report=len(fold.report) + len(source.report),
-                choosing=selection,
-                shapley=True,
-                before=before,
-            )
-            for fold in folds
-        )
+        costs["baselines"] = sum(baselines_cost(options, fold, source, parts, selection) for fold in folds)
     if options.alternatives:
         costs[PART] = sum(registry.cost(fold, source, len(task.target.classes)) for fold in folds)
     return costs
@@ -254,20 +166,17 @@ def configuration(task: Task, options: Options) -> dict[str, object]:
 
 
 def repair(task: Task, run: Run) -> Findings:
-    """Repair the network (and its dropout-trained rival), and evaluate all columns on the test images.
-
-    With folds every target image is a test image once, of a network that did not see it. The networks of all folds classify the source's
-    test images, which count with the share of the networks that are correct.
-    """
+    """Repair the network (and its dropout-trained rival), and evaluate all columns on the test images; see `Outcomes`."""
     folds, source = splits(task, run.settings)
     run.ledger.planned = sum(plan(task, run.settings).values())
     test = np.concatenate([fold.report for fold in folds])
     correct: dict[str, Booleans] = {}
     source_correct: dict[str, Floats] = {}
     repairs: list[RepairedNetwork] = []
-    models = {("original", "repaired"): task.model} | ({("dropout", "dropout_repaired"): task.dropout} if task.dropout else {})
     logits: dict[str, tuple[Logits, Logits]] = {}
-    for (before, after), model in models.items():
+    for before, after, model in (("original", "repaired", task.model), ("dropout", "dropout_repaired", task.dropout)):
+        if model is None:
+            continue
         run.ledger.column = after
         target_logits, source_logits = logits[before] = predict_selection_and_test(task, model.classifier, folds, source, run)
         correct[before] = (target_logits.argmax(1) == task.target.labels)[test]
@@ -276,36 +185,23 @@ def repair(task: Task, run: Run) -> Findings:
         repairs += networks
     run.ledger.column = ""
     margins, source_margins = (answers[:, 1] - answers[:, 0] for answers in logits["original"])
-    thresholds: list[ThresholdPoint] = []
-    if len(task.target.classes) == 2:
-        thresholds = move_thresholds(task, folds, source, margins, source_margins, run.settings)
-        correct["threshold"] = np.concatenate(
-            [
-                (margins > point.threshold)[fold.report] == task.target.labels[fold.report]
-                for point, fold in zip(thresholds, folds, strict=True)
-            ]
-        )
-        moved = [(source_margins > point.threshold) == task.source.labels for point in thresholds]
-        source_correct["threshold"] = np.sum(moved, axis=0)[source.report] / len(folds)
+    thresholds = select_thresholds(task, folds, source, margins, source_margins, run.settings)
+    if thresholds:
+        moved = [margins > point.threshold for point in thresholds]
+        source_moved = [(source_margins > point.threshold) == task.source.labels for point in thresholds]
+        right = [(answers == task.target.labels)[fold.report] for answers, fold in zip(moved, folds, strict=True)]
+        correct["threshold"], source_correct["threshold"] = np.concatenate(right), np.sum(source_moved, axis=0)[source.report] / len(folds)
     alternatives = evaluate_alternatives(task, folds, source, logits["original"], thresholds, run) if run.settings.alternatives else []
     for key in dict.fromkeys(entry.key for entry in alternatives):
-        of_folds = [entry for entry in alternatives if entry.key == key]
-        if all(entry.right is not None for entry in of_folds):
-            correct[key] = np.concatenate([entry.right for entry in of_folds if entry.right is not None])
-            source_correct[key] = np.mean([entry.source_right for entry in of_folds if entry.source_right is not None], axis=0)
+        pairs = [(entry.right, entry.source_right) for entry in alternatives if entry.key == key]
+        if all(right is not None for right, _ in pairs):
+            correct[key] = np.concatenate([right for right, _ in pairs if right is not None])
+            source_correct[key] = np.mean([right for _, right in pairs if right is not None], axis=0)
+    outcomes, ledger = Outcomes(task.target.groups[test], correct, source_correct), run.ledger
     return Findings(
-        Outcomes(task.target.groups[test], correct, source_correct),
-        repairs,
-        thresholds,
-        margins,
-        source_margins,
-        source.report,
-        test,
-        run.ledger.passes,
-        run.ledger.seconds,
-        alternatives,
-        *run.ledger.of("repaired"),
-    )
+        outcomes, repairs, thresholds, margins, source_margins, source.report, test, ledger.passes, ledger.seconds, alternatives,
+        *ledger.of("repaired"),
+    )  # fmt: skip
 
 
 def predict_selection_and_test(
@@ -336,10 +232,12 @@ def repair_folds(
     return networks, np.concatenate(correct), source_correct / len(folds)
 
 
-def move_thresholds(
+def select_thresholds(
     task: Task, folds: Sequence[Split], source: Split, margins: Floats, source_margins: Floats, options: Options
 ) -> list[ThresholdPoint]:
-    """The moved threshold of every fold, selected under the guard of the repair."""
+    """The moved threshold of every fold, selected under the guard of the repair; none where there are not two classes."""
+    if len(task.target.classes) != 2:
+        return []
     return [
         best_threshold(
             margins[fold.choose],
