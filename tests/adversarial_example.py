@@ -6,7 +6,7 @@ import numpy as np
 from report_example import wilson
 from results import changed
 
-from repairkit.experiments.adversarial.result import (
+from repairkit.experiments.adversarial.report import (
     AdversarialExtra,
     AdversarialResult,
     Adversary,

@@ -10,13 +10,13 @@ import pytest
 import three_colours
 import tiny_faces
 import torch
+from adversarial_toy import ATTACKS, OPTIONS
+from adversarial_toy import result_of as adversarial_result
+from adversarial_toy import task as adversarial_task
 from games import model_game
 from networks import labelled, twelve_filters
 from results import changed
 from scipy import stats
-from test_adversarial import ATTACKS, OPTIONS
-from test_adversarial import result_of as adversarial_result
-from test_adversarial import task as adversarial_task
 
 from repairkit.baselines import compare as comparing
 from repairkit.baselines import tables as comparison_tables
@@ -26,7 +26,6 @@ from repairkit.baselines.rankings import BASELINES, DRAWS, suspects
 from repairkit.errors import FullMemoryError, ModelWarning
 from repairkit.evaluation import ablation
 from repairkit.evaluation.metrics import Metric
-from repairkit.experiments.adversarial import baselines as beside_repair
 from repairkit.experiments.adversarial import run as repairing
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical import run as critical
@@ -543,8 +542,11 @@ def test_an_adversarial_repair_is_compared_along_its_frontier_and_from_the_same_
 
     with monkeypatch.context() as patch:
         patch.setattr(choosing, "choose", lambda *_, **__: pytest.fail("chosen again"))
-        for module in (ablation, beside_repair):
-            patch.setattr(module, "predict", lambda *_, **__: pytest.fail("measured again"))
+        ask = repairing.predict
+        patch.setattr(ablation, "predict", lambda *_, **__: pytest.fail("measured again"))
+        patch.setattr(
+            repairing, "predict", lambda *given, frozen=(), **more: pytest.fail("measured again") if frozen else ask(*given, **more)
+        )
         resumed = repairing.repair(asked, Run.start(options, store=unfinished), ATTACKS)
     assert adversarial_result(asked, options, ATTACKS, resumed).comparison == result.comparison
     assert resumed.passes == findings.passes

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from repairkit.attacks.methods import PGD
 from repairkit.errors import DataError
 from repairkit.experiments import results as kinds
-from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
+from repairkit.experiments.attack_task import AttackOptions, AttackTask
 from repairkit.experiments.correlation.run import find, plan
 from repairkit.experiments.correlation.summary import ACCURACY, BOTH, SUCCESS, cells, correlations, shared_tops, summarise, without_noise
 from repairkit.result import Correlation
@@ -32,7 +32,7 @@ def fresh_cache(tmp_path_factory):
 
 
 def task(*, fragile=True, per_class=40):
-    return AdversarialTask(brittle.model(brittle=fragile), brittle.images(per_class))
+    return AttackTask(brittle.model(brittle=fragile), brittle.images(per_class))
 
 
 def result_of(asked, findings):

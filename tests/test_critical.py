@@ -16,8 +16,8 @@ from repairkit.evaluation.ablation import counts_up_to
 from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.wording import count_filters
 from repairkit.experiments import results as kinds
-from repairkit.experiments.adversarial.task import AttackOptions
-from repairkit.experiments.adversarial.trade_off import FRONTIER
+from repairkit.experiments.adversarial.run import CURVE_COUNTS
+from repairkit.experiments.attack_task import AttackOptions
 from repairkit.experiments.classifier_task import CriticalTask, split_of
 from repairkit.experiments.critical import run as critical
 from repairkit.experiments.critical.evaluation import compare, verdict_of_removal, verdict_of_repair
@@ -317,7 +317,7 @@ def test_grids_are_increasing_and_end_at_the_most():
 def test_the_numbers_of_the_papers_figures_are_measured():
     """Figure 1 is of 30 filters, figure 3b of 16; a report says at which numbers it was measured, and does not speak of one by one."""
     assert 30 in counts_up_to(Options().usual_top, *critical.REMOVED)
-    assert 16 in counts_up_to(AttackOptions().frontier, *FRONTIER)
+    assert 16 in counts_up_to(AttackOptions().frontier, *CURVE_COUNTS)
     _, findings, result = found("green")
     assert findings.removal.counts == counts_up_to(findings.removal.counts[-1], *critical.REMOVED)
     sentence = next(sentence for sentence in result.method if sentence.startswith("Removal: "))

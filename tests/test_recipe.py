@@ -12,8 +12,7 @@ from repairkit.data import loaders
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.experiments import loading as preparing
 from repairkit.experiments import registry
-from repairkit.experiments.adversarial.adversaries import EMBEDDED, THOROUGH, Effort
-from repairkit.experiments.adversarial.task import SHARES, AttackOptions
+from repairkit.experiments.attack_task import PRESETS, SHARES, AttackBudget, AttackOptions
 from repairkit.experiments.base import Loading
 from repairkit.experiments.fairness.recipe import FairnessRecipe
 from repairkit.experiments.recipe import WAYS, read_recipe, ways_of
@@ -228,12 +227,12 @@ effort = {adaptive = 12}
 def test_a_recipe_of_an_attack_gives_bounds_in_255ths_and_leaves_the_rest_as_the_command_has_it(write):
     recipe = read_recipe(write(ATTACKED))
     attacks = recipe.attack_options()
-    assert attacks == AttackOptions(method=PGD(eps=8 / 255), images=(20, 10, 40), effort=replace(EMBEDDED, adaptive=12))
+    assert attacks == AttackOptions(method=PGD(eps=8 / 255), images=(20, 10, 40), effort=replace(PRESETS["quick"], adaptive=12))
     assert recipe.run_options() == Options(target_shares=SHARES, max_clean_drop=0.03)
     assert recipe.attack_options("cuda") == attacks
     on_data = recipe.model_copy(update={"data": FolderSection(folder="imagenet")})
-    assert on_data.attack_options().effort == Effort(adaptive=12)
-    assert on_data.attack_options("cuda").effort == replace(THOROUGH, adaptive=12)
+    assert on_data.attack_options().effort == AttackBudget(adaptive=12)
+    assert on_data.attack_options("cuda").effort == replace(PRESETS["full"], adaptive=12)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repairkit.attacks.words import TRANSFERRED
 from repairkit.experiments import results as kinds
-from repairkit.experiments.adversarial.result import AdversarialResult
+from repairkit.experiments.adversarial.report import TRANSFERRED, AdversarialResult
 from repairkit.experiments.correlation.result import CorrelationResult
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.dropout.result import DropoutResult

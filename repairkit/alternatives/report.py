@@ -13,7 +13,8 @@ from repairkit.evaluation.metrics import GAP
 from repairkit.evaluation.statistics import Interval, rescale_interval, simultaneous
 from repairkit.evaluation.wording import capitalise, describe_interval, format_points, name_metric
 from repairkit.report.document import Cell, CellKind, Definitions, Section, Table, blocks
-from repairkit.report.formatting import NONE, count, interval, percent
+from repairkit.report.formatting import NONE, count
+from repairkit.report.tables import share_cell
 from repairkit.result import Alternative, Claim, Difference, Result, Verdict
 
 STEPS = ("calibration", "live range", "attribution", "choosing")
@@ -205,10 +206,6 @@ def table(result: Result, wanted: Sequence[tuple[str, str | None, str]]) -> Tabl
         return None
     shares = {(entry.metric, entry.group, entry.column): entry for entry in result.shares}
 
-    def share(metric: str, group: str | None, column: str) -> Cell:
-        entry = shares.get((metric, group, column))
-        return Cell(NONE) if entry is None else Cell(percent(entry.value), interval(entry.low, entry.high, percent))
-
     body = []
     for entry in result.alternatives:
         images = "the training data" if entry.training_data else NONE if entry.images is None else count(entry.images)
@@ -217,7 +214,7 @@ def table(result: Result, wanted: Sequence[tuple[str, str | None, str]]) -> Tabl
         body.append(
             (
                 Cell(entry.label, kind="text"),
-                *(share(metric, group, entry.column) for metric, group, _ in wanted),
+                *(share_cell(shares.get((metric, group, entry.column))) for metric, group, _ in wanted),
                 Cell(NONE if entry.minutes is None else f"{entry.minutes:,.1f}"),
                 Cell(images, kind="text"),
                 *(Cell(answer, kind="text") for answer in answers),

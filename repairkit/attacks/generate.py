@@ -1,7 +1,7 @@
 """Adversarial images: made once against one network, as 8-bit pixels with their targets.
 
-The attacks themselves are those of torchattacks (`repairkit.attacks.methods`). Whoever makes images here gets
-his network back as it was: modes, gradients and torch's random numbers, also after an error.
+The attacks are those of torchattacks (`repairkit.attacks.methods`). A network comes back as it was: modes, gradients and torch's random
+numbers, also after an error.
 """
 
 from __future__ import annotations
@@ -35,22 +35,13 @@ from repairkit.shapley.game import GRADIENT_COST
 
 Booleans = npt.NDArray[np.bool_]
 
-
 _FILE = {"content": "adversarial images", "remedy": "make them anew"}
 FORMAT = 1
-"""Of a written file; raise it when another is written."""
+"""Of a written file; raise it with its content."""
 
 
 def draw_targets(labels: Indices, classes: int, seed: int) -> Indices:
-    """A class for each image that the adversary wants it taken for: uniform over all classes but its own.
-
-    Args:
-        labels: int64, shape (N,), each in 0 .. classes - 1.
-        classes: how many classes there are, at least two.
-        seed: fixes the draw.
-
-    Returns:
-        int64, shape (N,); never equal to the label. (The original implementation drew from all classes.)
+    """A target class for each image: uniform over all classes but its own; int64 (N,). The original implementation drew from all.
 
     Raises:
         UsageError: fewer than two classes.
@@ -71,28 +62,19 @@ def draw_targets(labels: Indices, classes: int, seed: int) -> Indices:
 
 
 @dataclass(frozen=True, eq=False)
-class Attacked:
-    """Adversarial images with their true labels, what the adversary wanted them taken for, and whether it got that.
-
-    Attributes:
-        images: the adversarial pixels with the true labels; groups, sources and `origins` are those of the clean images, so that
-            `check_disjoint` finds an image again, whatever was done to it.
-        targets: int64 (N,), never equal to the label.
-        hit: bool (N,), the network they were made against says the target, on these 8-bit pixels.
-        method: the attack with its parameters.
-        seed: of the attack.
-        key: hash of all that decides the pixels: network, clean images, labels, targets, method and seed.
+class AdversarialSet:
+    """Adversarial images with their targets, and whether the network they were made against gives them.
 
     Raises:
         DataError: not a target for every image, one outside the classes, or one equal to the label.
     """
 
-    images: LabelledImages
-    targets: Indices
-    hit: Booleans
+    images: LabelledImages  # with the true labels; `origins` are those of the clean images, so that `check_disjoint` finds an image again
+    targets: Indices  # int64 (N,), never equal to the label
+    hit: Booleans  # (N,), the network gives the target, on these 8-bit pixels
     method: Method
-    seed: int
-    key: str = ""
+    seed: int  # of the attack
+    key: str = ""  # hash of all that decides the pixels: network, clean images, labels, targets, method and seed
 
     def __post_init__(self) -> None:
         check_targets(self.images, self.targets)
@@ -107,7 +89,7 @@ class Attacked:
         """The adversarial images labelled by their targets, as `AttackSuccess` takes them."""
         return replace(self.images, labels=self.targets)
 
-    def subset(self, indices: Sequence[int] | Indices) -> Attacked:
+    def subset(self, indices: Sequence[int] | Indices) -> AdversarialSet:
         """The images at `indices`, in that order; the key stays that of the whole."""
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(self, images=self.images.subset(chosen), targets=self.targets[chosen], hit=self.hit[chosen])
@@ -115,28 +97,12 @@ class Attacked:
     def write(self, path: Path) -> None:
         """Write as npz without any pickle, whole or not at all."""
         images = self.images
-        facts = {
-            "format": FORMAT,
-            "name": images.name,
-            "classes": images.classes,
-            "drawn": images.drawn,
-            "method": self.method.record(),
-            "seed": self.seed,
-            "key": self.key,
-        }
+        facts = {"format": FORMAT, "method": self.method.record(), "seed": self.seed, "key": self.key}
+        facts |= {name: getattr(images, name) for name in ("name", "classes", "drawn")}
+        arrays = {name: getattr(images, name) for name in ("pixels", "labels", "groups", "hashes", "origins")}
+        arrays |= {"sources": np.array(images.sources, dtype=np.str_), "targets": self.targets, "hit": self.hit}
         with replacing(path) as temporary, temporary.open("wb") as stream:
-            np.savez(
-                stream,
-                pixels=images.pixels,
-                labels=images.labels,
-                groups=images.groups,
-                sources=np.array(images.sources, dtype=np.str_),
-                hashes=images.hashes,
-                origins=images.origins,
-                targets=self.targets,
-                hit=self.hit,
-                facts=np.array(json.dumps(facts)),
-            )
+            np.savez(stream, **arrays, facts=np.array(json.dumps(facts)))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -149,7 +115,7 @@ class Attacked:
         try:
             facts = dict(json.loads(str(arrays.pop("facts"))))
             if facts["format"] != FORMAT or not np.array_equal(hash_pixels(arrays["pixels"]), arrays["hashes"]):
-                raise ValueError("another format, or pixels that do not match their hashes")  # noqa: TRY301 - told as one error below
+                raise ValueError("another format, or pixels that do not match their hashes")  # noqa: TRY301 - one error below
             targets, hit, sources = arrays.pop("targets"), arrays.pop("hit"), tuple(arrays.pop("sources").tolist())
             images = LabelledImages(
                 **arrays, sources=sources, classes=tuple(facts["classes"]), name=str(facts["name"]), drawn=bool(facts["drawn"])
@@ -169,26 +135,21 @@ def attack(
     seed: int = 0,
     run: Run | None = None,
     progress: Progress | None = None,
-) -> Attacked:
-    """Make adversarial images against a classifier.
+) -> AdversarialSet:
+    """Make adversarial images against a classifier, on the device where it is.
 
-    The network runs in eval mode on the device where it is, and is given back as it was. Pixels are rounded to 8 bits
-    within the bound: no channel of a pixel lies further from the clean one than eps * 255 levels, rounded down.
-    For images that transfer from another network, make them against that one and `replay` them on yours.
-
-    In a run each finished batch is stored, and its passes are spent in the phase at work. A run that goes on makes the others, to the same bits.
-
-    Cost: `method.passes` image passes for each image (90 for PGD of 30 steps), and one to see whether it was hit.
+    Pixels are rounded to 8 bits within the bound: no channel lies further from the clean one than eps * 255 levels, rounded down. In a run
+    each finished batch is stored, and its passes are spent in the phase at work. Cost: `method.passes` for each image, and one to see its hit.
 
     Args:
-        classifier: what the images are to fool; its normalisation lies inside.
+        classifier: the attacked network; its normalisation lies inside.
         images: clean, with their true labels.
         targets: int64 (N,), from `draw_targets`.
         method: the attack; eps of at least 1 / 255, the least that 8 bits can hold.
         batch: images attacked at once.
         seed: same seed, batch, threads and device: same bits.
         run: where finished batches are stored; None for nowhere.
-        progress: told of the image passes made, and of those planned, by this call; a run shows its own.
+        progress: shown the passes of this call; a run shows its own.
 
     Raises:
         UsageError: a batch below 1, or an eps that 8 bits cannot hold.
@@ -213,15 +174,15 @@ def attack(
     check_attackable(classifier, images, targets)
     key = _key(classifier, images, targets, method, seed)
     goals = targets if method.targeted else images.labels
-    tally = Tally(f"{method.title} attack", len(images) * (method.passes + 1), run.ledger.progress if run else progress)
+    counter = PassCounter(f"{method.title} attack", len(images) * (method.passes + 1), run.ledger.progress if run else progress)
 
     def made(rows: Indices) -> Arrays:
-        floats = perturb(classifier, images.batch(rows), goals[rows], method, seed=derived_seed(seed, int(rows[0])), tally=tally)
+        floats = perturb(classifier, images.batch(rows), goals[rows], method, seed=derived_seed(seed, int(rows[0])), counter=counter)
         pixels = _on_the_grid(floats, images.pixels[rows], levels)
-        labels = predict_pixels(classifier, torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, tally=tally)
+        labels = predict_pixels(classifier, torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, counter=counter)
         if run is not None:
-            run.spend(tally.passes)
-            tally.passes = 0.0
+            run.spend(counter.passes)
+            counter.passes = 0.0
         return {"pixels": pixels, "hit": labels == targets[rows]}
 
     # a network with hooks (`Freeze`) computes something else than its weights, and so its key, say
@@ -231,19 +192,15 @@ def attack(
         for rows in pieces
     ]
     pixels, hit = (np.concatenate([each[part] for each in batch_results]) for part in ("pixels", "hit"))
-    return Attacked(_adversarial(images, pixels, method), targets, hit, method, seed, key)
+    return AdversarialSet(_adversarial(images, pixels, method), targets, hit, method, seed, key)
 
 
-def perturb(classifier: Classifier, images: Tensor, goals: Indices, method: Method, *, seed: int, tally: Tally | None = None) -> Tensor:
-    """One batch of adversarial images as floats, not rounded to 8 bits; float (k, 3, height, width) in [0, 1].
+def perturb(
+    classifier: Classifier, images: Tensor, goals: Indices, method: Method, *, seed: int, counter: PassCounter | None = None
+) -> Tensor:
+    """One batch of adversarial images, not rounded to 8 bits; float (k, 3, height, width) in [0, 1].
 
-    Args:
-        classifier: what the images are to fool.
-        images: clean, in [0, 1].
-        goals: int64 (k,): targets, or the labels for a method that is not `targeted`.
-        method: the attack.
-        seed: of its random numbers.
-        tally: counts image passes.
+    `goals` are int64 (k,): targets, or the labels for a method that is not `targeted`.
 
     Raises:
         DataError: images outside [0, 1].
@@ -254,26 +211,20 @@ def perturb(classifier: Classifier, images: Tensor, goals: Indices, method: Meth
             f"expected images in [0, 1], got values from {least:.3g} to {greatest:.3g}; "
             "divide 8-bit pixels by 255, and leave normalisation to the Classifier"
         )
-    with undisturbed(classifier, seed, tally):
+    with preserving_state(classifier, seed, counter):
         made: Tensor = method.build(classifier, seed)(images, torch.from_numpy(goals))
     return made.detach()
 
 
-def predict_pixels(classifier: Classifier, images: Tensor, *, tally: Tally | None = None) -> Indices:
+def predict_pixels(classifier: Classifier, images: Tensor, *, counter: PassCounter | None = None) -> Indices:
     """The class that the classifier, in eval mode, gives each image in [0, 1]; int64 (k,)."""
-    with undisturbed(classifier, 0, tally), torch.no_grad():
+    with preserving_state(classifier, 0, counter), torch.no_grad():
         labels: Indices = check_logits(classifier(images)).argmax(dim=1).cpu().numpy()
     return labels
 
 
-class Tally:
-    """Counts image passes of a classifier as its forward hook, and tells of them: forward 1, with gradients 3.
-
-    Args:
-        what: the name of the work.
-        planned: passes at most.
-        progress: told after every pass.
-    """
+class PassCounter:
+    """A forward hook of a classifier that counts image passes and shows them: forward 1, with gradients 3."""
 
     def __init__(self, what: str, planned: float, progress: Progress | None = None) -> None:
         self.what, self.planned, self.progress = what, planned, progress
@@ -287,11 +238,11 @@ class Tally:
 
 
 @contextmanager
-def undisturbed(classifier: Classifier, seed: int, tally: Tally | None = None) -> Iterator[None]:
+def preserving_state(classifier: Classifier, seed: int, counter: PassCounter | None = None) -> Iterator[None]:
     """Eval mode, weights without gradients, and random numbers from `seed`; on the way out everything is as it was."""
     modes = [(module, module.training) for module in classifier.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in classifier.parameters()]
-    handle = None if tally is None else classifier.register_forward_hook(tally)
+    handle = None if counter is None else classifier.register_forward_hook(counter)
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.inference_mode(mode=False), torch.enable_grad():
             torch.manual_seed(seed)
@@ -307,11 +258,7 @@ def undisturbed(classifier: Classifier, seed: int, tally: Tally | None = None) -
 
 
 def batches(which: Indices, size: int) -> Iterator[Indices]:
-    """`which` in pieces of `size`.
-
-    Raises:
-        UsageError: a size below 1.
-    """
+    """`which` in pieces of `size`."""
     if size < 1:
         raise UsageError(f"expected a batch of at least 1 image, got {size}")
     for start in range(0, len(which), size):
@@ -339,14 +286,9 @@ def check_targets(images: LabelledImages, targets: Indices) -> None:
 
 
 def check_attackable(classifier: Classifier, images: LabelledImages, targets: Indices) -> None:
-    """Before any work: targets that fit, and logits of a few images that an attack can use.
-
-    Raises:
-        DataError: targets that do not fit.
-        ModelError: logits that are not finite, too few for the classes, or probabilities.
-    """
+    """Raise a DataError for targets that do not fit, and a ModelError for logits that are not finite, too few for the classes, or probabilities."""
     check_targets(images, targets)
-    with undisturbed(classifier, 0), torch.no_grad():
+    with preserving_state(classifier, 0), torch.no_grad():
         logits = check_not_probabilities(check_logits(classifier(images.batch(np.arange(min(8, len(images))))), images.name))
     if logits.shape[1] != len(images.classes):
         raise ModelError(

@@ -1,6 +1,6 @@
-"""The attacks, each a small frozen set of checked parameters around one of torchattacks (all bounded in L-infinity).
+"""The attacks: frozen sets of checked parameters around those of torchattacks, all bounded in L-infinity.
 
-An adversary may change every channel of every pixel by at most eps, in units of images in [0, 1]
+An attack may change every channel of every pixel by at most eps, in units of images in [0, 1]
 (16 of 255 levels is 16 / 255). Costs are in image passes: forward 1, forward and backward 3.
 """
 
@@ -12,26 +12,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
-from repairkit.attacks.words import eps_text
 from repairkit.errors import DataError, UsageError
 from repairkit.network.classifier import Classifier
+from repairkit.report.formatting import eps_text
 from repairkit.shapley.game import GRADIENT_COST
 
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """An attack with its parameters; knows no network and no image.
-
-    Attributes:
-        eps: the largest change of a channel of a pixel, in (0, 1].
-
-    Raises:
-        UsageError: a parameter outside its range.
-    """
+    """An attack with its parameters, of which those outside their range raise a UsageError; knows no network and no image."""
 
     title: ClassVar[str]
-
-    eps: float = 16 / 255
+    eps: float = 16 / 255  # largest change of a channel of a pixel, in (0, 1]
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1:
@@ -53,9 +45,7 @@ class Method(ABC):
     def build(self, classifier: Classifier, seed: int) -> Any:
         """The attack of torchattacks on this classifier; call it with images in [0, 1] and targets, or labels where not `targeted`.
 
-        Args:
-            classifier: what is attacked.
-            seed: for the attacks that seed torch's generator themselves; the others draw from it as it is.
+        `seed` is for the attacks that seed torch's generator themselves; the others draw from it as it is.
         """
         attack = self._attack(classifier, seed)
         if self.targeted:
@@ -83,16 +73,7 @@ def _check_positive(method: Method, name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class PGD(Method):
-    """Projected gradient descent: steps along the sign of the gradient, brought back into the bound after each.
-
-    Attributes:
-        eps: the largest change of a channel of a pixel.
-        step: how far a step goes, in the same units.
-        steps: how many; each costs a forward and a backward pass.
-        random_start: begin at a random point within the bound.
-
-    Raises:
-        UsageError: a parameter outside its range.
+    """Projected gradient descent: steps along the sign of the gradient, each brought back into the bound.
 
     Source: Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial Attacks; targeted, with
     the parameters of Ghorbani & Zou 2020.
@@ -106,10 +87,9 @@ class PGD(Method):
     """
 
     title: ClassVar[str] = "PGD"
-
-    step: float = 0.8 / 255
+    step: float = 0.8 / 255  # how far a step goes
     steps: int = 30
-    random_start: bool = True
+    random_start: bool = True  # begin at a random point within the bound
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -152,10 +132,6 @@ class FGSM(Method):
     """One step of eps along the sign of the gradient, towards the target.
 
     Source: Goodfellow et al. 2015, Explaining and Harnessing Adversarial Examples.
-
-    Example:
-        >>> FGSM(eps=8 / 255).passes
-        3.0
     """
 
     title: ClassVar[str] = "FGSM"
@@ -173,27 +149,16 @@ class FGSM(Method):
 
 @dataclass(frozen=True)
 class MIFGSM(Method):
-    """MI-FGSM: signed steps along gradients with momentum, which carry over better to other networks.
-
-    Attributes:
-        eps: the largest change of a channel of a pixel.
-        step: how far a step goes.
-        steps: how many.
-        decay: of the momentum, 0 or more.
+    """MI-FGSM: signed steps along gradients with momentum, which transfer better to other networks.
 
     Source: Dong et al. 2018, Boosting Adversarial Attacks with Momentum (their 10 steps of eps / 10).
     An image without any gradient stays as it is from there on: momentum divides by it.
-
-    Example:
-        >>> MIFGSM().passes
-        30.0
     """
 
     title: ClassVar[str] = "MI-FGSM"
-
     step: float = 1.6 / 255
     steps: int = 10
-    decay: float = 1.0
+    decay: float = 1.0  # of the momentum, 0 or more
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -215,23 +180,14 @@ class MIFGSM(Method):
 
 @dataclass(frozen=True)
 class DIFGSM(MIFGSM):
-    """DI-FGSM: as MI-FGSM, with the image shrunk and padded at random before each step; for square images.
-
-    Attributes:
-        eps, step, steps, decay: as in `MIFGSM`; no momentum by default.
-        diversity: probability in [0, 1] that a batch is shrunk, to nine tenths of its side or more.
+    """DI-FGSM: as MI-FGSM but without momentum, with the image shrunk and padded at random before each step; for square images.
 
     Source: Xie et al. 2019, Improving Transferability of Adversarial Examples with Input Diversity.
-
-    Example:
-        >>> DIFGSM().decay
-        0.0
     """
 
     title: ClassVar[str] = "DI-FGSM"
-
     decay: float = 0.0
-    diversity: float = 0.5
+    diversity: float = 0.5  # probability that a batch is shrunk, to nine tenths of its side or more
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -252,11 +208,6 @@ class Square(Method):
 
     Squares are the same for all images of a batch, as in the authors' code. An image on which it fails stays as it was.
 
-    Attributes:
-        eps: the largest change of a channel of a pixel.
-        queries: how often it may ask about an image; each costs a forward pass.
-        aimed: True to get the adversary's target, as the other attacks do; False, as the paper mostly has it, to lose the label.
-
     Source: Andriushchenko et al. 2020, Square Attack.
 
     Example:
@@ -265,9 +216,8 @@ class Square(Method):
     """
 
     title: ClassVar[str] = "Square"
-
-    queries: int = 500
-    aimed: bool = True
+    queries: int = 500  # forward passes for each image
+    aimed: bool = True  # get the target; False, as the paper mostly has it: lose the label
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -293,17 +243,9 @@ class Square(Method):
 class APGDT(Method):
     """APGD-T: PGD that sets its own steps, on a loss that no scaling of the logits can flatten.
 
-    It aims at the classes that the network itself finds likeliest next to the label, one after the other, and so
-    knows no target of ours: it succeeds where the network no longer says the label. Images that the
-    network gets wrong to begin with, and those on which it fails, stay as they were.
-
-    Attributes:
-        eps: the largest change of a channel of a pixel.
-        steps: for each class it aims at; each costs a forward and a backward pass.
-        classes: how many it aims at (the paper: 9).
-
-    Raises:
-        UsageError: on `build`, a network with fewer than four classes, which the loss compares, or too few to aim at.
+    It aims at the classes that the network finds likeliest next to the label, one after the other. So it has no target of ours: it
+    succeeds where the network no longer gives the label. Images that the network gets wrong, and those on which it fails, stay as they were.
+    To `build` it raises a UsageError for a network with fewer than four classes, which the loss compares, or too few to aim at.
 
     Source: Croce & Hein 2020, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks.
 
@@ -313,9 +255,8 @@ class APGDT(Method):
     """
 
     title: ClassVar[str] = "APGD-T"
-
-    steps: int = 30
-    classes: int = 1
+    steps: int = 30  # for each class it aims at
+    classes: int = 1  # that it aims at (the paper: 9)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -359,11 +300,11 @@ def method_of(record: Mapping[str, object]) -> Method:
         >>> method_of(Square(queries=20).record())
         Square(eps=0.06274509803921569, queries=20, aimed=True)
     """
-    found = {method.__name__: method for method in METHODS}.get(str(record.get("method")))
+    chosen = {method.__name__: method for method in METHODS}.get(str(record.get("method")))
     parameters: dict[str, Any] = {key: value for key, value in record.items() if key != "method"}
-    if found is None or set(parameters) != {field.name for field in fields(found)}:
+    if chosen is None or set(parameters) != {field.name for field in fields(chosen)}:
         raise DataError(f"expected one of {', '.join(method.__name__ for method in METHODS)} with its parameters, got {dict(record)}")
     try:
-        return found(**parameters)
+        return chosen(**parameters)
     except (TypeError, UsageError) as error:
-        raise DataError(f"the parameters of {found.__name__} cannot be used ({error})") from None
+        raise DataError(f"the parameters of {chosen.__name__} cannot be used ({error})") from None

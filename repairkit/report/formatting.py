@@ -147,3 +147,13 @@ def hundredths(value: float) -> str:
         ('81.4', '−5.0', '170.0')
     """
     return signed(f"{100 * value:.1f}")
+
+
+def eps_text(eps: float) -> str:
+    """A bound in units of images in [0, 1] as so many of 255 levels.
+
+    Example:
+        >>> eps_text(16 / 255), eps_text(0.0625 / 255), eps_text(0.013)
+        ('16', '0.0625', '3.31')
+    """
+    return f"{eps * 255:.3g}"

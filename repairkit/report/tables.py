@@ -32,6 +32,16 @@ def comparison(result: Result, entry: Difference) -> str:
     return f"{column_label(result, entry.second)} minus {column_label(result, entry.first)}"
 
 
+def estimate_cell(value: float, low: float, high: float) -> Cell:
+    """A share with its interval."""
+    return Cell(percent(value), interval(low, high, percent))
+
+
+def share_cell(entry: Share | None) -> Cell:
+    """A share with its interval; a dash where there is none."""
+    return Cell(NONE) if entry is None else estimate_cell(entry.value, entry.low, entry.high)
+
+
 def _row_keys(result: Result, entries: Sequence[Share] | Sequence[Difference]) -> list[list[tuple[str, str | None]]]:
     """Keys of group rows, in the result's order of groups, then keys of aggregate rows."""
     keys = list(dict.fromkeys((entry.metric, entry.group) for entry in entries))
@@ -44,13 +54,10 @@ def before_after(result: Result, label: Label = row_label) -> Table:
     """Every share with its interval, columns side by side; `label` names a row by its metric and group."""
     shares = {(entry.metric, entry.group, entry.column): entry for entry in result.shares}
 
-    def cell(entry: Share | None) -> Cell:
-        return Cell(NONE) if entry is None else Cell(percent(entry.value), interval(entry.low, entry.high, percent))
-
     def row(metric: str, group: str | None) -> tuple[Cell, ...]:
         found = [shares.get((metric, group, column.key)) for column in result.columns]
         sizes = dict.fromkeys(count(entry.n) for entry in found if entry is not None)
-        return (Cell(label(metric, group), kind="text"), Cell(" / ".join(sizes) or NONE), *map(cell, found))
+        return (Cell(label(metric, group), kind="text"), Cell(" / ".join(sizes) or NONE), *map(share_cell, found))
 
     bodies = tuple(tuple(row(*key) for key in keys) for keys in _row_keys(result, result.shares) if keys)
     numbers: list[CellKind] = ["number"] * len(result.columns)

@@ -9,9 +9,9 @@ import torch
 
 from repairkit.alternatives import adversarial_training
 from repairkit.alternatives.adversarial_training import passes_of, shortened, train_against
-from repairkit.attacks.generate import draw_targets, perturb, undisturbed
+from repairkit.attacks.generate import draw_targets, perturb, preserving_state
 from repairkit.attacks.methods import PGD
-from repairkit.attacks.robustness import afresh
+from repairkit.attacks.robustness import attack_again
 from repairkit.errors import UsageError
 from repairkit.network.classifier import Classifier
 from repairkit.network.weights import hash_state
@@ -66,9 +66,9 @@ def test_the_network_withstands_more_and_the_one_given_stays():
     assert hash_state(given.state_dict()) == before
     assert not hardened.training
     targets = draw_targets(held_out.labels, 4, 0)
-    first, second = (afresh(each, held_out, targets, METHOD).recovered.mean() for each in (given, hardened))
+    first, second = (attack_again(each, held_out, targets, METHOD).recovered.mean() for each in (given, hardened))
     assert second > first + 0.3
-    with undisturbed(hardened, 0):
+    with preserving_state(hardened, 0):
         assert (hardened(held_out.batch(np.arange(len(held_out)))).argmax(1).numpy() == held_out.labels).mean() > 0.9
 
 

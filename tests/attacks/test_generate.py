@@ -13,9 +13,9 @@ from torch import nn
 
 from repairkit import Freeze
 from repairkit.attacks import generate as attacks
-from repairkit.attacks.generate import Attacked, attack, draw_targets
+from repairkit.attacks.generate import AdversarialSet, attack, draw_targets
 from repairkit.attacks.methods import APGDT, DIFGSM, FGSM, MIFGSM, PGD, Square, method_of
-from repairkit.attacks.robustness import EPS_GRID, Outcome, Sanity, Sweep, afresh, replay, sanity, sweep, worst
+from repairkit.attacks.robustness import EPS_GRID, Robustness, Sanity, Sweep, attack_again, replay, sanity, sweep, worst
 from repairkit.data.images import LabelledImages
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.models import zoo
@@ -217,11 +217,11 @@ def test_the_stand_in_network_is_fooled_within_the_bound():
 def at_work(victim, images, targets, progress):
     return {
         "attack": lambda: attack(victim, images, targets, QUICK, progress=progress),
-        "square": lambda: afresh(victim, images, targets, Square(queries=5), progress=progress),
-        "apgdt": lambda: afresh(victim, images, targets, APGDT(steps=2), progress=progress),
+        "square": lambda: attack_again(victim, images, targets, Square(queries=5), progress=progress),
+        "apgdt": lambda: attack_again(victim, images, targets, APGDT(steps=2), progress=progress),
         "sweep": lambda: sweep(victim, images, targets, QUICK, eps=(0.01, 0.1), progress=progress),
         "sanity": lambda: sanity(victim, images, targets, QUICK, progress=progress),
-        "replay": lambda: replay(victim, Attacked(images, targets, np.zeros(len(images), bool), QUICK, 0), progress=progress),
+        "replay": lambda: replay(victim, AdversarialSet(images, targets, np.zeros(len(images), bool), QUICK, 0), progress=progress),
     }
 
 
@@ -346,7 +346,7 @@ def test_a_file_holds_all_of_it(tmp_path):
     victim, images, targets = setting()
     made = attack(victim, images, targets, MIFGSM(steps=2), seed=8)
     made.write(tmp_path / "run" / "adversarial.npz")
-    read = Attacked.read(tmp_path / "run" / "adversarial.npz")
+    read = AdversarialSet.read(tmp_path / "run" / "adversarial.npz")
     for name in ("pixels", "labels", "groups", "hashes", "origins"):
         np.testing.assert_array_equal(getattr(read.images, name), getattr(made.images, name))
     for name in ("targets", "hit"):
@@ -360,7 +360,7 @@ def test_what_is_no_such_file_is_an_error(content, tmp_path):
     if content is not None:
         (tmp_path / "adversarial.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"expected adversarial images at .*adversarial.npz, .* remove it to make them anew"):
-        Attacked.read(tmp_path / "adversarial.npz")
+        AdversarialSet.read(tmp_path / "adversarial.npz")
 
 
 # ---- bad input ----
@@ -371,10 +371,10 @@ def test_a_network_with_a_softmax_is_told_to_remove_it():
     softmaxed = Classifier(nn.Sequential(victim.network, nn.Softmax(dim=1)), classes=CLASSES)
     for use in (
         lambda: attack(softmaxed, images, targets, QUICK),
-        lambda: afresh(softmaxed, images, targets, Square()),
+        lambda: attack_again(softmaxed, images, targets, Square()),
         lambda: sweep(softmaxed, images, targets, QUICK),
         lambda: sanity(softmaxed, images, targets, QUICK),
-        lambda: replay(softmaxed, Attacked(images, targets, np.zeros(6, bool), QUICK, 0)),
+        lambda: replay(softmaxed, AdversarialSet(images, targets, np.zeros(6, bool), QUICK, 0)),
     ):
         with pytest.raises(ModelError, match="which are probabilities; remove the softmax at the end of the network"):
             use()
@@ -402,9 +402,9 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ModelError, match="the network gives 3 logits, tiny has 5 classes"):
         attack(few, images, targets, QUICK)
     with pytest.raises(UsageError, match=r"APGD-T with 1 class\(es\) to aim at needs a network of at least 4, got 3; .* leave it out"):
-        afresh(few, few_images, draw_targets(few_images.labels, 3, seed=0), APGDT())
+        attack_again(few, few_images, draw_targets(few_images.labels, 3, seed=0), APGDT())
     with pytest.raises(UsageError, match="at least one restart, got 0"):
-        afresh(victim, images, targets, QUICK, restarts=0)
+        attack_again(victim, images, targets, QUICK, restarts=0)
     with pytest.raises(UsageError, match="expected rising bounds eps"):
         sweep(victim, images, targets, QUICK, eps=(0.1, 0.1))
     with pytest.raises(UsageError, match="expected outcomes of the same images"):
@@ -452,7 +452,7 @@ def test_an_attack_afresh_is_judged_image_by_image(method, monkeypatch):
 
     perturb = attacks.perturb
     monkeypatch.setattr("repairkit.attacks.robustness.perturb", keeping)
-    outcome = afresh(victim, images, targets, method, batch=4)
+    outcome = attack_again(victim, images, targets, method, batch=4)
     hit, recovered = literal_outcome(victim, torch.cat(made), targets, images.labels)
     assert (outcome.hit.tolist(), outcome.recovered.tolist()) == (hit, recovered)
     change = (torch.cat(made) - images.batch(np.arange(10))).abs().max()
@@ -465,7 +465,7 @@ def test_an_attack_afresh_is_judged_image_by_image(method, monkeypatch):
 def test_restarts_only_add_success_and_only_attack_what_is_left():
     victim, images, targets = setting(20)
     method = PGD(eps=10 / 255, step=5 / 255, steps=3)
-    once, thrice = (afresh(victim, images, targets, method, restarts=restarts, batch=7) for restarts in (1, 3))
+    once, thrice = (attack_again(victim, images, targets, method, restarts=restarts, batch=7) for restarts in (1, 3))
     assert 0 < once.hit.sum() < 20
     assert not (once.hit & ~thrice.hit).any()
     assert not (thrice.recovered & ~once.recovered).any()
@@ -482,9 +482,9 @@ def test_a_label_lost_in_one_restart_is_lost(monkeypatch):
     other = ({0, 1, 2} - {label, target}).pop()
     said = iter([other, label, target])
     monkeypatch.setattr("repairkit.attacks.robustness.predict_pixels", lambda *_args, **_kwargs: np.array([next(said)]))
-    twice = afresh(victim, images, targets, QUICK, restarts=2)
+    twice = attack_again(victim, images, targets, QUICK, restarts=2)
     assert (twice.hit.tolist(), twice.recovered.tolist()) == ([False], [False])
-    assert afresh(victim, images, targets, QUICK, restarts=5).hit.tolist() == [True]
+    assert attack_again(victim, images, targets, QUICK, restarts=5).hit.tolist() == [True]
 
 
 def linear(size: int = 4) -> tuple[Classifier, LabelledImages, np.ndarray]:
@@ -523,11 +523,11 @@ def test_a_sweep_takes_what_is_known_of_its_own_bound_and_attacks_no_more_there(
     below = sweep(victim, images, targets, method, eps=(1 / 255,))
     assert not below.hit.all()
     for hit in (np.zeros(15, bool), np.arange(15) % 2 == 0):
-        found = sweep(victim, images, targets, method, eps=(1 / 255, 16 / 255), known=Outcome(hit, ~hit, 99.0))
+        found = sweep(victim, images, targets, method, eps=(1 / 255, 16 / 255), known=Robustness(hit, ~hit, 99.0))
         np.testing.assert_array_equal(found.hit, [below.hit[0], below.hit[0] | hit])
         assert found.passes == below.passes
-    with pytest.raises(UsageError, match="known outcome of the 15 images, got one of 3"):
-        sweep(victim, images, targets, method, known=Outcome(hit[:3], hit[:3], 0.0))
+    with pytest.raises(UsageError, match="known result of 15 images, got one of 3"):
+        sweep(victim, images, targets, method, known=Robustness(hit[:3], hit[:3], 0.0))
 
 
 def test_the_median_eps_counts_images_that_never_give_in():
@@ -603,7 +603,7 @@ def test_an_image_without_gradient_stays_as_it_is():
 
 def test_the_worst_of_several_attacks_is_taken_image_by_image():
     victim, images, targets = setting(10)
-    outcomes = [afresh(victim, images, targets, method) for method in (QUICK, APGDT(steps=4), Square(queries=20))]
+    outcomes = [attack_again(victim, images, targets, method) for method in (QUICK, APGDT(steps=4), Square(queries=20))]
     together = worst(outcomes)
     for number in range(10):
         assert together.hit[number] == any(outcome.hit[number] for outcome in outcomes)

@@ -15,13 +15,13 @@ from repairkit.data.training_hashes import write_record
 from repairkit.errors import DataError
 from repairkit.evaluation.splits import some
 from repairkit.experiments.adversarial import figures as charts
-from repairkit.experiments.adversarial import sections as report
+from repairkit.experiments.adversarial import report
 from repairkit.experiments.adversarial.recipe import AdversarialRecipe
-from repairkit.experiments.adversarial.result import AdversarialResult
+from repairkit.experiments.adversarial.report import AdversarialResult
 from repairkit.experiments.adversarial.run import AdversarialFindings, configuration, plan, repair
 from repairkit.experiments.adversarial.settings import AdversarialSettings
 from repairkit.experiments.adversarial.summary import summarise
-from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
+from repairkit.experiments.attack_task import AttackOptions, AttackTask
 from repairkit.experiments.base import NO_REPAIR, Experiment, Loading, Origin, RunRecord, below, model_notices, repaired_weights
 from repairkit.experiments.networks import EMBEDDED_DROPOUT, digits_network, load_any, load_from_recipe, load_from_settings
 from repairkit.experiments.results import write_repaired
@@ -38,7 +38,7 @@ DROPOUT_TRAINED = ("squeezenet1_0", "squeezenet1_1", "resnet18")
 """Embedded networks that are also fitted with filter dropout, to compare with; larger ones only on a GPU, since two cores take too long."""
 TYPED = 40
 """Typed digits, the other data set of the embedded default."""
-Task = tuple[AdversarialTask, AttackOptions]
+Task = tuple[AttackTask, AttackOptions]
 
 
 class Adversarial(Experiment[Task, AdversarialFindings, AdversarialResult]):
@@ -71,7 +71,7 @@ class Adversarial(Experiment[Task, AdversarialFindings, AdversarialResult]):
             other_data_root=settings.other_data_root,
             compare_model=settings.compare_model,
         )
-        return AdversarialTask(loaded, images, *others), settings.attack_options()
+        return AttackTask(loaded, images, *others), settings.attack_options()
 
     def load_recipe(self, recipe: AdversarialRecipe, loading: Loading) -> Task:
         """As `load`, by a recipe."""
@@ -84,7 +84,7 @@ class Adversarial(Experiment[Task, AdversarialFindings, AdversarialResult]):
             other_data_root=below(loading.data_root, recipe.elsewhere),
             compare_model=below(loading.data_root, recipe.dropout_model),
         )
-        return AdversarialTask(loaded, images, *others), recipe.attack_options(loading.device)
+        return AttackTask(loaded, images, *others), recipe.attack_options(loading.device)
 
     def title(self, settings: AdversarialSettings, task: Task) -> str:
         """The title of the report."""

@@ -6,56 +6,59 @@ import math
 from typing import TYPE_CHECKING
 
 from repairkit import plots
-from repairkit.attacks.words import RECOVERED, SUCCESS, eps_text
-from repairkit.experiments.adversarial import sections as adversarial_sections
-from repairkit.experiments.adversarial.result import AdversarialResult, FrontierPoint
-from repairkit.experiments.adversarial.sections import SERIES
+from repairkit.experiments.adversarial.report import (
+    RECOVERED,
+    SERIES,
+    SUCCESS,
+    AdversarialResult,
+    FrontierPoint,
+    curves_of,
+    from_weakest,
+    median_eps,
+)
 from repairkit.report import charts, formatting, tables
 from repairkit.report.figure import Figure
+from repairkit.report.formatting import eps_text, percent
+from repairkit.report.tables import column_label
 from repairkit.result import Claim
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-_STYLE = {"order of choosing": plots.PRIMARY, "highest value first": plots.SECONDARY}
+STYLE = dict(zip(SERIES, (plots.PRIMARY, plots.SECONDARY), strict=True))
 
 
 def draw(result: AdversarialResult) -> list[Figure]:
     """All figures of the report, in order."""
     histograms = [charts.histogram(entry, f"values-{i + 1}") for i, entry in enumerate(result.histograms)]
     measures = [_measure(result, SUCCESS, "lower is better"), _measure(result, RECOVERED, "higher is better")]
-    return [*measures, _frontier(result), _frozen(result), _sweep(result), *histograms]
+    return [*measures, _trade_off(result), _frozen(result), _sweep(result), *histograms]
 
 
 def _measure(result: AdversarialResult, metric: str, direction: str) -> Figure:
-    """One measure of every adversary, a row for each network, with intervals."""
-    wanted: list[tuple[str, str | None, str]] = [(metric, entry.key, entry.title) for entry in adversarial_sections.from_weakest(result)]
-    title = f"{metric[0].upper()}{metric[1:]} by adversary ({direction})"
-    return charts.share_rows(result, metric.replace(" ", "-"), title, wanted, _effect(result, metric))
-
-
-def _effect(result: AdversarialResult, metric: str) -> str:
-    """Against whom the repair helps by this measure, what got worse first."""
+    """One measure of every threat model, a row for each network; the finding names what got worse first."""
+    wanted: list[tuple[str, str | None, str]] = [(metric, entry.key, entry.title) for entry in from_weakest(result)]
     claims = {entry.group: entry.claim for entry in tables.repair_effects(result) if entry.metric == metric}
-    if not claims:
-        return charts.NOT_COMPARED
     order: tuple[Claim, ...] = ("worse", "no claim", "better")
-    named = {
-        claim: "; ".join(entry.title for entry in adversarial_sections.from_weakest(result) if claims.get(entry.key) == claim)
-        for claim in order
-    }
-    return f"Repaired against original: {' '.join(f'{formatting.STATUS[claim]} for {names}.' for claim, names in named.items() if names)}"
+    titles = {claim: "; ".join(entry.title for entry in from_weakest(result) if claims.get(entry.key) == claim) for claim in order}
+    effect = (
+        f"Repaired against original: {' '.join(f'{formatting.STATUS[claim]} for {names}.' for claim, names in titles.items() if names)}"
+    )
+    title = f"{metric[0].upper()}{metric[1:]} by adversary ({direction})"
+    return charts.share_rows(result, metric.replace(" ", "-"), title, wanted, effect if claims else charts.NOT_COMPARED)
 
 
-def _series(result: AdversarialResult) -> dict[str, list[FrontierPoint]]:
-    """The points of each order that was tried, fewest filters first."""
-    found = {series: sorted((p for p in result.extra.frontier if p.series == series), key=lambda point: point.filters) for series in SERIES}
-    return {series: points for series, points in found.items() if points}
+def _success(point: FrontierPoint) -> plots.Interval:
+    return plots.Interval(point.success, point.success_low, point.success_high)
+
+
+def _clean(point: FrontierPoint) -> plots.Interval:
+    return plots.Interval(point.clean, point.clean_low, point.clean_high)
 
 
 def _read(point: FrontierPoint) -> str:
-    return f"{point.filters} frozen: success {formatting.percent(point.success)}, clean {formatting.percent(point.clean)}"
+    return f"{point.filters} frozen: success {percent(point.success)}, clean {percent(point.clean)}"
 
 
 def _frontier_finding(result: AdversarialResult) -> str:
@@ -64,101 +67,83 @@ def _frontier_finding(result: AdversarialResult) -> str:
         return "No number of frozen filters was chosen."
     start = next((point for point in result.extra.frontier if point.filters == 0), None)
     return " ".join(
-        f"{when}, replayed success is {formatting.percent(point.success)} at a clean accuracy of {formatting.percent(point.clean)}."
+        f"{when}, replayed success is {percent(point.success)} at a clean accuracy of {percent(point.clean)}."
         for when, point in (("With none frozen", start), (f"As chosen, with {chosen.filters} frozen", chosen))
         if point
     )
 
 
-def _frontier(result: AdversarialResult) -> Figure:
+def _trade_off(result: AdversarialResult) -> Figure:
     """Replayed success against clean accuracy, the number of frozen filters at the chosen point and at both ends."""
     title = "Frontier: replayed target success against clean accuracy"
-    series = _series(result)
+    series = curves_of(result)
     if not series:
         return Figure("frontier", title, "Not drawn: no filter was tried.")
 
     def chart(canvas: Canvas) -> None:
-        plots.add_legend(canvas, [(name, _STYLE[name]) for name in series])
+        plots.add_legend(canvas, [(name, STYLE[name]) for name in series])
         axes = canvas.subplots()
-        tracks = [
-            plots.Track(name, _STYLE[name], [(p.clean, p.success) for p in points], _crosses(points), marked=True)
-            for name, points in series.items()
-        ]
+        tracks = []
+        for name, curve in series.items():
+            crosses = [(_clean(point), _success(point)) for point in curve if point.chosen or point.filters == 0]
+            tracks.append(plots.Track(name, STYLE[name], [(point.clean, point.success) for point in curve], crosses, marked=True))
         plots.plot_trade_off(axes, tracks)
         _mark_numbers(axes, series)
         axes.set(xlabel="clean accuracy", ylabel="target success on stored images")
         axes.set_title("better ↘", loc="right", weight="normal", color=plots.MUTED)
 
-    detail = " ".join(f"{name}: {'; '.join(map(_read, points))}." for name, points in series.items())
+    detail = " ".join(f"{name}: {'; '.join(map(_read, curve))}." for name, curve in series.items())
     return Figure("frontier", title, _frontier_finding(result), detail, chart, 3.8)
-
-
-def _crosses(points: list[FrontierPoint]) -> list[tuple[plots.Interval, plots.Interval]]:
-    """The points as they were, and as chosen, with their intervals."""
-    return [
-        (plots.Interval(p.clean, p.clean_low, p.clean_high), plots.Interval(p.success, p.success_low, p.success_high))
-        for p in points
-        if p.chosen or p.filters == 0
-    ]
 
 
 def _mark_numbers(axes: Axes, series: dict[str, list[FrontierPoint]]) -> None:
     """A ring around the chosen point; the number of filters beside it, beside the start and beside the end of each order."""
     numbered: set[int] = set()
-    for points in series.values():
-        for point in points:
+    for curve in series.values():
+        for point in curve:
+            place = (point.clean, point.success)
             if point.chosen:
-                axes.plot(point.clean, point.success, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=plots.INK)
-                axes.annotate(
-                    f"{point.filters} (chosen)", (point.clean, point.success), (8, -13), textcoords="offset points", weight="bold"
-                )
-            elif point in (points[0], points[-1]) and point.filters not in numbered:
-                offset = (8, 5) if point is points[0] else (-2, 7)
-                axes.annotate(str(point.filters), (point.clean, point.success), offset, textcoords="offset points")
+                axes.plot(*place, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=plots.INK)
+                axes.annotate(f"{point.filters} (chosen)", place, (8, -13), textcoords="offset points", weight="bold")
+            elif point in (curve[0], curve[-1]) and point.filters not in numbered:
+                offset = (8, 5) if point is curve[0] else (-2, 7)
+                axes.annotate(str(point.filters), place, offset, textcoords="offset points")
                 numbered.add(point.filters)
 
 
 def _frozen(result: AdversarialResult) -> Figure:
     """Replayed success and clean accuracy against the number of frozen filters."""
     title = "Target success and clean accuracy as filters are frozen"
-    series = _series(result)
+    series = curves_of(result)
     if not max((point.filters for point in result.extra.frontier), default=0):
         return Figure("frozen", title, "Not drawn: no filter was tried.")
     chosen = next((point.filters for point in result.extra.frontier if point.chosen), None)
 
     def chart(canvas: Canvas) -> None:
-        filters = {name: [p.filters for p in points] for name, points in series.items()}
-        success = {name: [plots.Interval(p.success, p.success_low, p.success_high) for p in points] for name, points in series.items()}
-        clean = {name: [plots.Interval(p.clean, p.clean_low, p.clean_high) for p in points] for name, points in series.items()}
-        panels = [
-            (heading, [plots.Series(name, _STYLE[name], filters[name], values[name]) for name in series])
-            for heading, values in (("Target success on stored images", success), ("Clean accuracy", clean))
-        ]
+        panels = []
+        for heading, read in (("Target success on stored images", _success), ("Clean accuracy", _clean)):
+            lines = [plots.Series(name, STYLE[name], [p.filters for p in curve], list(map(read, curve))) for name, curve in series.items()]
+            panels.append((heading, lines))
         charts.curve_panels(canvas, panels, chosen=chosen)
 
     detail = f"{_frontier_finding(result)} Every point is in the table of the frontier."
-    finding = f"The most that were frozen: {'; '.join(f'{name}, {_read(points[-1])}' for name, points in series.items())}."
+    finding = f"The most that were frozen: {'; '.join(f'{name}, {_read(curve[-1])}' for name, curve in series.items())}."
     return Figure("frozen", title, finding, detail, chart, 0.6 + 2 * charts.PANEL)
 
 
 def _sweep(result: AdversarialResult) -> Figure:
-    """Target success of the attack run afresh against its bound, on a logarithmic axis."""
+    """Target success of adaptive PGD against its bound, on a logarithmic axis."""
     title = "Target success of PGD run afresh against eps"
-    points = {c.key: sorted((p for p in result.extra.sweep if p.column == c.key), key=lambda point: point.eps) for c in result.columns}
-    columns = [column for column in result.columns if points[column.key]]
-    if not columns:
+    curves = {column: sorted((p for p in result.extra.sweep if p.column == column.key), key=lambda p: p.eps) for column in result.columns}
+    present = [column for column, curve in curves.items() if curve]
+    if not present:
         return Figure("sweep", title, "Not drawn: no attack was run afresh within several bounds.")
 
     def chart(canvas: Canvas) -> None:
-        series = [
-            plots.Series(
-                c.label,
-                plots.style_of(c.key),
-                [p.eps for p in points[c.key]],
-                [plots.Interval(p.success, p.low, p.high) for p in points[c.key]],
-            )
-            for c in columns
-        ]
+        series = []
+        for column in present:
+            heights = [plots.Interval(point.success, point.low, point.high) for point in curves[column]]
+            series.append(plots.Series(column.label, plots.style_of(column.key), [point.eps for point in curves[column]], heights))
         plots.add_legend(canvas, [(entry.label, entry.style) for entry in series])
         axes = canvas.subplots()
         plots.plot_curves(axes, series, title="Target success")
@@ -166,16 +151,10 @@ def _sweep(result: AdversarialResult) -> Figure:
         plots.log_ticks(axes.xaxis, _spaced(sorted({point.eps for point in result.extra.sweep})))
         axes.set(ylim=(-0.03, 1.03), xlabel="eps, of 255 levels (log scale)")
 
-    said = " ".join(
-        f"{c.label}: {'; '.join(f'{eps_text(p.eps)} {formatting.percent(p.success)}' for p in points[c.key])}." for c in columns
-    )
-    medians = [
-        f"{tables.column_label(result, entry.column)} {adversarial_sections.median_eps(result, entry)}" for entry in result.extra.strengths
-    ]
-    finding = (
-        f"Median eps of 255 levels, which gets half of the targets: {'; '.join(medians)}." if medians else "No median eps was recorded."
-    )
-    return Figure("sweep", title, finding, f"Success by eps: {said}", chart, 3.4)
+    shares = " ".join(f"{c.label}: {'; '.join(f'{eps_text(p.eps)} {percent(p.success)}' for p in curves[c])}." for c in present)
+    medians = "; ".join(f"{column_label(result, entry.column)} {median_eps(result, entry)}" for entry in result.extra.strengths)
+    finding = f"Median eps of 255 levels, which gets half of the targets: {medians}." if medians else "No median eps was recorded."
+    return Figure("sweep", title, finding, f"Success by eps: {shares}", chart, 3.4)
 
 
 def _spaced(bounds: list[float]) -> list[tuple[float, str]]:

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from repairkit.attacks.methods import PGD
 from repairkit.errors import UsageError
-from repairkit.experiments.adversarial.adversaries import Effort, effort_for
-from repairkit.experiments.adversarial.task import MAX_CLEAN_DROP, SHARES, AttackOptions, Ranking
+from repairkit.experiments.attack_task import MAX_CLEAN_DROP, SHARES, AttackBudget, AttackOptions, Ranking, attack_budget
 from repairkit.experiments.recipe_base import ClassifierRecipe, Section
 from repairkit.run.options import Options
 
@@ -22,12 +21,12 @@ class CarrierSection(Section):
 
 
 class AttackSection(Section):
-    """The adversary: fields of `repairkit.experiments.adversarial.task.AttackOptions`, with those of its PGD beside them.
+    """The adversary: fields of `repairkit.experiments.attack_task.AttackOptions`, with those of its PGD beside them.
 
     Attributes:
         eps, step: in 255ths.
-        effort: fields of `repairkit.experiments.adversarial.adversaries.Effort`.
-        thorough: the full suite of attacks, but for what `effort` says; on a GPU by default, see `repairkit.experiments.adversarial.adversaries.effort_for`.
+        effort: fields of `repairkit.experiments.attack_task.AttackBudget`.
+        thorough: the full suite of attacks, but for what `effort` says; on a GPU by default, see `repairkit.experiments.attack_task.attack_budget`.
     """
 
     eps: float = 16
@@ -49,12 +48,12 @@ def attack_options(section: AttackSection, *, device: str, embedded: bool) -> At
     Raises:
         ValueError: a value out of its range, or no such field of the effort.
     """
-    if unknown := sorted(set(section.effort) - set(Effort.__dataclass_fields__)):
-        raise ValueError(f"attack.effort.{unknown[0]} is no setting; there are {', '.join(Effort.__dataclass_fields__)}")
+    if unknown := sorted(set(section.effort) - set(AttackBudget.__dataclass_fields__)):
+        raise ValueError(f"attack.effort.{unknown[0]} is no setting; there are {', '.join(AttackBudget.__dataclass_fields__)}")
     try:
         return AttackOptions(
             method=PGD(eps=section.eps / 255, step=section.step / 255, steps=section.steps, random_start=section.random_start),
-            effort=effort_for(section.effort, thorough=section.thorough, device=device, embedded=embedded),
+            effort=attack_budget(section.effort, thorough=section.thorough, device=device, embedded=embedded),
             **section.model_dump(include={"ranking", "images", "rounds", "finetune_epochs", "frontier"}),
         )
     except UsageError as error:

@@ -13,7 +13,7 @@ from repairkit.repair.settings import STRATEGIES, GuaranteeSettings, SelectionSe
 from repairkit.run.settings import RunSettings, option
 
 if TYPE_CHECKING:
-    from repairkit.experiments.adversarial.task import AttackOptions
+    from repairkit.experiments.attack_task import AttackOptions
     from repairkit.run.options import Options
 
 EMBEDDED_CANDIDATES, EMBEDDED_BATCH = 20, 64
@@ -103,7 +103,7 @@ class AdversarialSettings(RunSettings, AlternativeSettings, SelectionSettings, G
     def options(self) -> Options:
         """The options of the run code."""
         from repairkit.baselines.compare import suited
-        from repairkit.experiments.adversarial.task import SHARES
+        from repairkit.experiments.attack_task import SHARES
         from repairkit.run.options import Options
 
         return Options(
@@ -122,8 +122,7 @@ class AdversarialSettings(RunSettings, AlternativeSettings, SelectionSettings, G
     def attack_options(self) -> AttackOptions:
         """The attack that filters are found against, and the effort of the evaluation."""
         from repairkit.attacks.methods import PGD
-        from repairkit.experiments.adversarial.adversaries import effort_for, preset
-        from repairkit.experiments.adversarial.task import AttackOptions
+        from repairkit.experiments.attack_task import PRESETS, AttackOptions, attack_budget
 
         usual = EMBEDDED_IMAGES if self.embedded else AttackOptions.images
         return AttackOptions(
@@ -133,5 +132,5 @@ class AdversarialSettings(RunSettings, AlternativeSettings, SelectionSettings, G
             rounds=self.rounds,
             finetune_epochs=self.finetune_epochs,
             frontier=self.max_curve_filters,
-            effort=preset(self.effort) if self.effort else effort_for({}, thorough=False, device=self.device, embedded=self.embedded),
+            effort=PRESETS[self.effort] if self.effort else attack_budget({}, thorough=False, device=self.device, embedded=self.embedded),
         )

@@ -8,7 +8,7 @@ import pandas as pd
 
 from repairkit.data.images import LabelledImages
 from repairkit.experiments.adversarial.recipe import CorrelationRecipe
-from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
+from repairkit.experiments.attack_task import AttackOptions, AttackTask
 from repairkit.experiments.base import Experiment, Loading, Origin, RunRecord, model_notices
 from repairkit.experiments.correlation import figures as charts
 from repairkit.experiments.correlation import sections as report
@@ -20,7 +20,7 @@ from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
 from repairkit.run.options import Options
 
-Task = tuple[AdversarialTask, AttackOptions]
+Task = tuple[AttackTask, AttackOptions]
 
 
 class AttackCorrelation(Experiment[Task, CorrelationFindings, CorrelationResult]):
@@ -40,7 +40,7 @@ class AttackCorrelation(Experiment[Task, CorrelationFindings, CorrelationResult]
 
     def load_recipe(self, recipe: CorrelationRecipe, loading: Loading) -> Task:
         """The network with its images, and the attack."""
-        return AdversarialTask(*load_from_recipe(recipe, loading)), recipe.attack_options(loading.device)
+        return AttackTask(*load_from_recipe(recipe, loading)), recipe.attack_options(loading.device)
 
     def notices(self, task: Task) -> list[str]:
         """What a reader must know before any number."""

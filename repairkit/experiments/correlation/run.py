@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from repairkit.attacks.generate import Attacked, attack, draw_targets
+from repairkit.attacks.generate import AdversarialSet, attack, draw_targets
 from repairkit.data.images import labelled_hash
 from repairkit.errors import DataError
 from repairkit.evaluation.splits import some
-from repairkit.experiments.adversarial.feasibility import check_hits, fooled, moved
-from repairkit.experiments.adversarial.task import LEAST, AdversarialTask, AttackOptions
+from repairkit.experiments.attack_task import LEAST, AttackOptions, AttackTask, attack_succeeds, check_hits, exclude_prior_hits
 from repairkit.models.zoo import normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.objectives import Accuracy, AttackSuccess
@@ -40,7 +39,7 @@ class CorrelationFindings:
         passes, seconds: by phase.
     """
 
-    made: Attacked
+    made: AdversarialSet
     filters: ConvFilters
     screens: Floats
     t0: float
@@ -49,12 +48,12 @@ class CorrelationFindings:
     seconds: dict[str, float]
 
 
-def attacked_count(task: AdversarialTask, attacks: AttackOptions) -> int:
+def attacked_count(task: AttackTask, attacks: AttackOptions) -> int:
     """How many images are attacked."""
     return min(attacks.images[0], len(task.images))
 
 
-def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
+def plan(task: AttackTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
     """Image passes that a run will make, by part.
 
     Raises:
@@ -70,7 +69,7 @@ def plan(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dic
     )
 
 
-def configuration(task: AdversarialTask, options: Options, attacks: AttackOptions) -> dict[str, object]:
+def configuration(task: AttackTask, options: Options, attacks: AttackOptions) -> dict[str, object]:
     """Everything that decides the bits of a run, as JSON can hold it."""
     return options.configuration | {
         "attack": asdict(attacks.method) | {"images": attacks.images[0]},
@@ -80,7 +79,7 @@ def configuration(task: AdversarialTask, options: Options, attacks: AttackOption
     }
 
 
-def find(task: AdversarialTask, run: Run, attacks: AttackOptions) -> CorrelationFindings:
+def find(task: AttackTask, run: Run, attacks: AttackOptions) -> CorrelationFindings:
     """Attack the images and value every filter for the attack's success and for accuracy, by gradients, a quarter of the budget each time.
 
     Args:
@@ -95,8 +94,8 @@ def find(task: AdversarialTask, run: Run, attacks: AttackOptions) -> Correlation
     with run.phase("attack"):
         given = task.images.subset(rows), targets[rows], attacks.method
         made = attack(classifier, *given, batch=run.settings.batch, seed=run.settings.seed, run=run.of("attack"))
-        hit = [moved(classifier, made, task.images.subset(rows), run)]
-    if fooled(hit):
+        hit = [exclude_prior_hits(classifier, made, task.images.subset(rows), run)]
+    if attack_succeeds(hit):
         check_hits([made], task.images.name)
     success, accuracy = AttackSuccess().on(made.toward_targets), Accuracy().on(task.images)
     with run.phase("calibration"):
@@ -105,4 +104,4 @@ def find(task: AdversarialTask, run: Run, attacks: AttackOptions) -> Correlation
     own = run.of("screens")
     _, t0 = live_range_of(game, own, seed=run.settings.seed)
     screens = screens_of(classifier, game.filters, dict(enumerate([success, accuracy] * 2)), own, passes=run.settings.budget / 4, t0=t0, batch=run.settings.batch, part="screens")  # fmt: skip
-    return CorrelationFindings(made, game.filters, screens, t0, fooled(hit), run.ledger.passes, run.ledger.seconds)
+    return CorrelationFindings(made, game.filters, screens, t0, attack_succeeds(hit), run.ledger.passes, run.ledger.seconds)

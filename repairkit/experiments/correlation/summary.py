@@ -10,7 +10,7 @@ from scipy import stats
 
 from repairkit.data.images import data_hash
 from repairkit.evaluation.metrics import rank_correlation
-from repairkit.experiments.adversarial.task import AdversarialTask, AttackOptions
+from repairkit.experiments.attack_task import AttackOptions, AttackTask
 from repairkit.experiments.correlation.result import CorrelationExtra, CorrelationResult, SharedTop
 from repairkit.experiments.correlation.run import CorrelationFindings
 from repairkit.experiments.records import COLUMNS, make_reproduction
@@ -25,7 +25,7 @@ PAPER = 0.3
 
 
 def summarise(
-    task: AdversarialTask,
+    task: AttackTask,
     options: Options,
     attacks: AttackOptions,
     findings: CorrelationFindings,

@@ -11,8 +11,8 @@ from results import changed
 from repairkit.cli.console import show_result
 from repairkit.experiments import results as kinds
 from repairkit.experiments.adversarial import figures as adversarial_figures
-from repairkit.experiments.adversarial import sections as adversarial_sections
-from repairkit.experiments.adversarial.result import AdversarialResult
+from repairkit.experiments.adversarial import report as adversarial_report
+from repairkit.experiments.adversarial.report import AdversarialResult
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.fairness.report import FairnessResult
 from repairkit.report import document, html, markdown, tables
@@ -50,7 +50,7 @@ def test_written_results_are_read_again_as_their_kind(name, tmp_path):
 
 def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
     result = adversarial_result()
-    success, recovered = adversarial_sections.adversaries(result)
+    success, recovered = adversarial_report.adversaries(result)
     assert success.heads == ("Threat model", "n", "Original", "Repaired", "Fine-tuned alone", "Dropout-trained", "Knows")
     assert [row[0] for row in texts(success)] == TITLES
     assert [row[0] for row in texts(recovered)] == ["Clean images", *TITLES]
@@ -67,7 +67,7 @@ def test_every_adversary_has_a_row_with_n_and_both_measures_of_every_network():
 
 
 def test_who_wants_no_class_has_no_target_success():
-    rows = {row[0]: row for row in texts(adversarial_sections.adversaries(adversarial_result())[0])}
+    rows = {row[0]: row for row in texts(adversarial_report.adversaries(adversarial_result())[0])}
     for entry in adversarial_result().extra.adversaries:
         assert (set(rows[entry.title][2:-1]) == {"—"}) == (not entry.targeted)
 
@@ -75,18 +75,18 @@ def test_who_wants_no_class_has_no_target_success():
 def test_adversaries_stand_from_the_weakest_to_the_worst_and_say_what_they_know():
     result = adversarial_result()
     mixed = changed(result, {"adversaries": result.extra.adversaries[::-1]})
-    rows = texts(adversarial_sections.adversaries(mixed)[0])
-    expected = list(dict.fromkeys(adversarial_sections.KNOWS[entry.kind] for entry in result.extra.adversaries))
+    rows = texts(adversarial_report.adversaries(mixed)[0])
+    expected = list(dict.fromkeys(adversarial_report.KNOWS[entry.kind] for entry in result.extra.adversaries))
     assert [knows for knows, _ in itertools.groupby(rows, key=lambda row: row[-1])] == expected
     assert len(expected) == 6
-    described = dict(adversarial_sections.descriptions(result))
+    described = dict(adversarial_report.descriptions(result))
     assert list(described) == TITLES
     assert described["Square"].startswith("eps 16/255, 500 queries, sees logits and no gradient")
     assert described["Square"].endswith("23,296 passes.")
 
 
 def test_key_figures_are_replay_clean_accuracy_and_the_worst_fresh_attack():
-    replay, clean, worst = adversarial_sections.key_figures(adversarial_result())
+    replay, clean, worst = adversarial_report.key_figures(adversarial_result())
     assert (replay.metric, replay.before, replay.after, replay.status) == (
         "target success, replayed images (lower is better)", "100.0%", "28.1%", "▲ better",
     )  # fmt: skip
@@ -97,12 +97,12 @@ def test_key_figures_are_replay_clean_accuracy_and_the_worst_fresh_attack():
         clean.metric,
         worst.metric,
     ]
-    assert adversarial_sections.key_figures(CASES["cannot be fooled"]) == []
+    assert adversarial_report.key_figures(CASES["cannot be fooled"]) == []
 
 
 def test_differences_name_adversary_and_measure_and_claim_in_words():
     result = adversarial_result()
-    first, *_ = found = adversarial_sections.differences(result)
+    first, *_ = found = adversarial_report.differences(result)
     assert [table.caption for table in found] == [
         f"{pair}, with 95% intervals"
         for pair in ("Repaired minus Original", "Repaired minus Fine-tuned alone", "Fine-tuned alone minus Original", "Dropout-trained minus Original")
@@ -116,7 +116,7 @@ def test_differences_name_adversary_and_measure_and_claim_in_words():
 
 def test_a_rise_of_target_success_is_something_that_got_worse():
     result = adversarial_result()
-    named = [row[0] for row in texts(adversarial_sections.lower_after_repair(result))]
+    named = [row[0] for row in texts(adversarial_report.lower_after_repair(result))]
     assert "Random noise: target success" in named  # from 0.0 to 0.5 %
     assert "Stored PGD images: target success" not in named  # it fell
     assert "clean accuracy" in named
@@ -124,23 +124,23 @@ def test_a_rise_of_target_success_is_something_that_got_worse():
         entry.model_copy(update={"claim": "worse", "value": 0.1, "low": 0.05, "high": 0.15}) if entry.group == "pgd" else entry
         for entry in result.differences
     ]
-    table = adversarial_sections.lower_after_repair(changed(result, {"differences": worse}))
+    table = adversarial_report.lower_after_repair(changed(result, {"differences": worse}))
     assert texts(table)[0][0] == "PGD afresh: target success"
     assert "▼ worse" in texts(table)[0]
     alone = changed(result, {"differences": [entry for entry in result.differences if entry.claim == "better"]})
-    assert adversarial_sections.lower_after_repair(alone) is None
+    assert adversarial_report.lower_after_repair(alone) is None
 
 
 def test_frontier_table_holds_both_orders_and_marks_the_choice():
     result = adversarial_result()
-    table = adversarial_sections.frontier(result)
+    table = adversarial_report.frontier(result)
     rows = {row[0]: row[1:] for row in texts(table)}
     assert list(rows) == ["0", "1", "2", "5", "7 (selected)", "10", "16", "20", "50", "64"]
     assert rows["7 (selected)"] == ["28.1% 23.5 to 33.3", "76.9% 73.1 to 80.3", "55.0% 49.5 to 60.4", "70.0% 66.0 to 73.8"]
     assert rows["64"][:2] == ["—", "—"]
     assert "n = 320 replayed and 528 clean" in table.caption
     one = changed(result, {"frontier": [point for point in result.extra.frontier if point.series == "highest value first"]})
-    assert adversarial_sections.frontier(one).heads == (
+    assert adversarial_report.frontier(one).heads == (
         "Frozen",
         "Highest value first: target success",
         "Highest value first: clean accuracy",
@@ -167,7 +167,7 @@ def test_frozen_figure_marks_the_choice_on_both_panels():
 
 def test_sweep_shows_eps_in_255ths_on_a_log_axis_with_the_median_of_each_network():
     result = adversarial_result()
-    rows = texts(adversarial_sections.sweep(result))
+    rows = texts(adversarial_report.sweep(result))
     assert [row[0] for row in rows] == ["0.0625", "0.125", "0.25", "0.5", "1", "2", "4", "8", "16"]
     assert rows[2][1:3] == ["70.3% 58.2 to 80.1", "51.6% 39.6 to 63.4"]
     figure = drawn(result, "sweep")
@@ -179,14 +179,14 @@ def test_sweep_shows_eps_in_255ths_on_a_log_axis_with_the_median_of_each_network
 
 def test_strengths_show_who_needs_more_and_the_sanity_of_the_attack():
     result = adversarial_result()
-    rows = {row[0]: row[1:] for row in texts(adversarial_sections.strengths(result))}
+    rows = {row[0]: row[1:] for row in texts(adversarial_report.strengths(result))}
     assert rows["Original"] == ["64", "0.25", "—", "—", "—"]
     assert rows["Repaired"] == ["64", "0.25", "24", "3", "<0.001"]
-    assert adversarial_sections.sanity(result)[1:4:2] == [
+    assert adversarial_report.sanity(result)[1:4:2] == [
         "Repaired: nothing suspicious in 16 images.",
         "Dropout-trained: an attack without bound gets 14 of 16 images, and should get all; the gradient vanishes at 2 of 16 images.",
     ]
-    assert {row[2] for row in texts(adversarial_sections.strengths(CASES["hard to fool"]))} == {"above 16"}
+    assert {row[2] for row in texts(adversarial_report.strengths(CASES["hard to fool"]))} == {"above 16"}
 
 
 def test_passes_that_an_earlier_run_made_are_told_beside_the_seconds_that_leave_them_out():
