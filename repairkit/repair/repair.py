@@ -242,13 +242,12 @@ def repair(
         run = run.with_settings(max_clean_drop=max_accuracy_drop)
     inputs = check_inputs(model, data, objective, source)
     split, source_split = split_data(inputs, split, shares=run.settings.target_shares, seed=run.settings.seed)
-    guard = data.subset(split.choose) if source is None or source_split is None else source.subset(source_split.choose)
-    check_guard(len(guard), run.settings.max_clean_drop, guard.name, option="max_accuracy_drop")
-    attribution_images = [data.subset(split.attribute)]
+    images, guard = [data.subset(split.attribute)], data.subset(split.choose)
     if source is not None and source_split is not None:
-        attribution_images.append(source.subset(source_split.attribute))
+        images, guard = [*images, source.subset(source_split.attribute)], source.subset(source_split.choose)
+    check_guard(len(guard), run.settings.max_clean_drop, guard.name, option="max_accuracy_drop")
     goal = selection_goal(objective, data.subset(split.choose), guard)
-    done = repair_round(inputs, inputs.classifier, rank_by(objective, run.settings), attribution_images, goal, run, seed=run.settings.seed)
+    done = repair_round(inputs, inputs.classifier, rank_by(objective, run.settings), images, goal, run, seed=run.settings.seed)
     return Repair(inputs, objective, split, source_split, done, run)
 
 

@@ -44,7 +44,6 @@ LIMITS = [
 def result_of(repair: Repair) -> Result[NoExtra]:
     """Every number of the report."""
     evaluation, run, attribution = repair.evaluate(), repair.run, repair.attribution
-    data, source = repair.inputs.data, repair.inputs.source
     valued = attribution.value[~np.isnan(attribution.value)]
     counts, edges = np.histogram(valued, bins=30)
     frozen = [
@@ -53,7 +52,6 @@ def result_of(repair: Repair) -> Result[NoExtra]:
         )
         for culprit in repair.patch.culprits
     ]
-    settings = run.settings
     return Result(
         kind=KIND,
         title=f"Repair of {repair.inputs.architecture}",
@@ -75,26 +73,38 @@ def result_of(repair: Repair) -> Result[NoExtra]:
                 culprits=sorted(culprit.value for culprit in repair.patch.culprits),
             )
         ],
-        method=[
-            f"Images of {data.name}: {len(repair.split.attribute):,} for attribution, {len(repair.split.choose):,} for selection and "
-            f"{len(repair.split.report):,} for the test. No image is in two parts.",
-            f"Values by {attribution.engine}: {len(valued):,} of {len(attribution.ids):,} filters were measured, in "
-            f"{sum(attribution.passes.values()):,.0f} passes.",
-            f"Selection froze {len(frozen)} of {repair.selection.candidates} candidates. It stopped because {repair.selection.reason}.",
-            f"Guard: the one-sided 90 % bound on the loss of accuracy on {(source or data).name} stays under {limit(settings.max_clean_drop)}.",
-        ],
+        method=_method(repair),
         costs=[Cost(part=part, passes=run.ledger.passes.get(part, 0.0), seconds=seconds) for part, seconds in run.ledger.seconds.items()],
         limits=LIMITS,
-        reproduction=Reproduction(
-            command=f"repairkit.repair(model, data, {repair.objective!r}{', source=source' if source else ''})",
-            seed=settings.seed,
-            versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-            hashes={"model": repair.inputs.sha256, "data": data_hash(data)} | ({"source": data_hash(source)} if source else {}),
-            machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {settings.device}",
-            minutes=round(sum(run.ledger.seconds.values()) / 60, 2),
-            settings={name: str(getattr(settings, name)) for name in ("engine", "budget", "max_filters", "max_clean_drop", "batch")},
-        ),
+        reproduction=_reproduction(repair),
         extra=NoExtra(),
+    )
+
+
+def _method(repair: Repair) -> list[str]:
+    attribution, data = repair.attribution, repair.inputs.data
+    guard = repair.inputs.source or data
+    valued = int((~np.isnan(attribution.value)).sum())
+    return [
+        f"Images of {data.name}: {len(repair.split.attribute):,} for attribution, {len(repair.split.choose):,} for selection and "
+        f"{len(repair.split.report):,} for the test. No image is in two parts.",
+        f"Values by {attribution.engine}: {valued:,} of {len(attribution.ids):,} filters were measured, in "
+        f"{sum(attribution.passes.values()):,.0f} passes.",
+        f"Selection froze {len(repair.patch.culprits)} of {repair.selection.candidates} candidates. It stopped because {repair.selection.reason}.",
+        f"Guard: the one-sided 90 % bound on the loss of accuracy on {guard.name} stays under {limit(repair.run.settings.max_clean_drop)}.",
+    ]
+
+
+def _reproduction(repair: Repair) -> Reproduction:
+    data, source, settings, ledger = repair.inputs.data, repair.inputs.source, repair.run.settings, repair.run.ledger
+    return Reproduction(
+        command=f"repairkit.repair(model, data, {repair.objective!r}{', source=source' if source else ''})",
+        seed=settings.seed,
+        versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        hashes={"model": repair.inputs.sha256, "data": data_hash(data)} | ({"source": data_hash(source)} if source else {}),
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {settings.device}",
+        minutes=round(sum(ledger.seconds.values()) / 60, 2),
+        settings={name: str(getattr(settings, name)) for name in ("engine", "budget", "max_filters", "max_clean_drop", "batch")},
     )
 
 
