@@ -9,7 +9,7 @@ from results import changed
 
 from repairkit import __version__
 from repairkit.cli.console import show_result
-from repairkit.cli.messages import show_warning
+from repairkit.cli.messages import log, show_warning, shown_messages
 from repairkit.errors import DataWarning
 
 
@@ -37,11 +37,22 @@ def test_table_shows_every_share_whole(capsys):
 
 def test_warnings_are_one_line(capsys, monkeypatch):
     monkeypatch.setattr(warnings, "showwarning", show_warning)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), shown_messages():
         warnings.simplefilter("always")
         warnings.showwarning = show_warning
         warnings.warn("3 files were skipped", DataWarning, stacklevel=1)
     assert capsys.readouterr() == ("", "warning: 3 files were skipped\n")
+
+
+def test_messages_are_shown_only_by_the_command_line(capsys, monkeypatch):
+    """Whoever uses the library decides what the logger does; a message is neither folded nor read as markup."""
+    monkeypatch.setenv("COLUMNS", "20")
+    text = "[bold]a message that is longer than a line[/bold] " * 3
+    with shown_messages():
+        log.info(text)
+        log.error("no such file")
+    log.info("unseen")
+    assert capsys.readouterr() == ("", f"{text}\nerror: no such file\n")
 
 
 def test_version_and_help():

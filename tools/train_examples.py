@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from repairkit.cli.console import Reporter
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log, shown_messages
 from repairkit.cli.train import EpochPrinter
 from repairkit.data.synthetic_faces import target_faces, training_faces
 from repairkit.models import zoo
@@ -39,9 +39,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    with Reporter("training steps").running() as reporter:
+    with shown_messages(), Reporter("training steps").running() as reporter:
         for name, file in train_stand_ins(given.folder, threads=given.threads, progress=EpochPrinter(reporter)).items():
-            say(f"{name}: {file}")
+            log.info(f"{name}: {file}")
 
 
 if __name__ == "__main__":

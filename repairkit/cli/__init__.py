@@ -62,10 +62,12 @@ def call(arguments: Sequence[str]) -> int:
         print(__version__)  # noqa: T201
         return 0
     from repairkit.cli.exit_codes import exit_code_of
+    from repairkit.cli.messages import shown_messages
 
     name, *rest = arguments
     try:
-        return exit_code_of(lambda: _carry_out(name, rest))
+        with shown_messages():
+            return exit_code_of(lambda: _carry_out(name, rest))
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log
 from repairkit.cli.settings import ApplySettings
 from repairkit.errors import UsageError
 from repairkit.experiments.networks import load_any
@@ -35,4 +35,4 @@ def apply(settings: ApplySettings) -> None:
         trained_on=f"{model.trained_on}; repaired by freezing {len(fix.culprits)} filters",
         half=False,
     )
-    say(f"froze {len(fix.culprits)} filters; repaired weights: {out}")
+    log.info(f"froze {len(fix.culprits)} filters; repaired weights: {out}")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log, stderr_console
 from repairkit.experiments.results import kind_of
 from repairkit.report import document
 from repairkit.result import Result
@@ -36,7 +36,7 @@ class Reporter:
     @contextmanager
     def running(self) -> Iterator[Reporter]:
         """Draw a bar on a terminal, print lines elsewhere."""
-        console = Console(stderr=True)
+        console = stderr_console()
         if not console.is_terminal:
             yield self
             return
@@ -56,7 +56,7 @@ class Reporter:
         if self._bar is not None:
             self._bar.update(self._task, description=what, completed=made, total=planned, left=left)
         elif elapsed - self._last_line >= QUIET_SECONDS:
-            say(f"{what}: {made:,.0f} of about {planned:,.0f} {self._unit}, {_clock(elapsed)} gone, {left}")
+            log.info(f"{what}: {made:,.0f} of about {planned:,.0f} {self._unit}, {_clock(elapsed)} gone, {left}")
             self._last_line = elapsed
 
 

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log
 from repairkit.errors import RepairkitError
 
 OUR_MISTAKE = 70
@@ -32,7 +32,7 @@ def exit_code_of(command: Callable[[], int]) -> int:
         return told(error).code
     except KeyboardInterrupt as interrupt:
         notes = notes_of(interrupt)
-        say("\n".join(["interrupted" if notes else "interrupted: nothing was written", *notes]))
+        log.info("\n".join(["interrupted" if notes else "interrupted: nothing was written", *notes]))
         return 130
 
 
@@ -51,11 +51,11 @@ def told(error: Exception) -> Failure:
         failure = Failure(3, f"{error}; check that the path can be read or written, and that the disk has room")
         shown = failure.reason
     else:
-        say("".join(traceback.format_exception(error)).rstrip())
+        log.critical("".join(traceback.format_exception(error)).rstrip())
         kind = type(error).__name__
         failure = Failure(OUR_MISTAKE, f"{kind} ({' '.join(str(error).splitlines())}), a mistake in repairkit")
         shown = f"{kind}, a mistake in repairkit; please report it with the lines above"
-    say("\n".join([f"error: {shown}", *notes_of(error)]))
+    log.error("\n".join([shown, *notes_of(error)]))
     return failure
 
 

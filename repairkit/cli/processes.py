@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log
 from repairkit.errors import UsageError
 from repairkit.run.resources import free_cores
 
@@ -43,6 +43,6 @@ def set_threads(threads: int | None, *, workers: int = 1) -> None:
     if threads is None:
         cores, free = torch.get_num_threads(), free_cores()
         if free < cores:
-            say(f"note: other work leaves {free} of {cores} cores free, and this run takes no more; --threads sets another number")
+            log.info(f"note: other work leaves {free} of {cores} cores free, and this run takes no more; --threads sets another number")
         threads = max(1, free // workers)
     torch.set_num_threads(threads)

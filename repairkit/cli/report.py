@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repairkit.cli.console import show_result
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log
 from repairkit.cli.settings import ReportSettings
 from repairkit.experiments import results as kinds
 
@@ -18,4 +18,4 @@ def report(settings: ReportSettings) -> None:
         print(result.model_dump_json(indent=1))  # noqa: T201
     else:
         show_result(result)
-    say(f"report: {file.parent / 'report.html'}")
+    log.info(f"report: {file.parent / 'report.html'}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from repairkit.cli.exit_codes import told
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log
 from repairkit.cli.parsing import arguments_of, parse
 from repairkit.cli.runner import Running, carry_out
 from repairkit.cli.settings import RecipeRunSettings
@@ -59,7 +59,7 @@ def run_all(folder: Path, asked: RecipeRunSettings) -> int:
     entries: list[index.Entry] = []
     failure = 0
     for number, file in enumerate(files, start=1):
-        say(f"recipe {number} of {len(files)}: {file}")
+        log.info(f"recipe {number} of {len(files)}: {file}")
         out = place / file.stem
         error = ""
         if file not in finished:
@@ -77,7 +77,7 @@ def run_all(folder: Path, asked: RecipeRunSettings) -> int:
         if not asked.dry_run:
             index.write(entries, place, results.read)
     if not asked.dry_run:
-        say(f"reports: {place / 'index.html'}")
+        log.info(f"reports: {place / 'index.html'}")
     return failure
 
 
@@ -88,11 +88,11 @@ def run_one(file: Path, asked: RecipeRunSettings, out: Path | None, arguments: S
     recipe = recipe.varied(training_seed=asked.training_seed, rival=asked.with_compare_model)
     given = {name: getattr(asked, name) for name in ("device", "precision", "seed", "batch")}
     if asked.alternatives and "alternatives" in recipe.unfit:
-        say(f"note: --alternatives is for recipes that repair; {file} is one of {recipe.command}, and runs without")
+        log.info(f"note: --alternatives is for recipes that repair; {file} is one of {recipe.command}, and runs without")
     elif asked.alternatives:
         given["alternatives"] = True
     if asked.baselines and "compare" in recipe.unfit:
-        say(f"note: recipes of {recipe.command} are not compared with baselines, so --baselines does nothing here")
+        log.info(f"note: recipes of {recipe.command} are not compared with baselines, so --baselines does nothing here")
     elif asked.baselines:
         given["compare"] = recipe.baselines
     running = Running.of(file.stem, out, asked, started=started, arguments=arguments)

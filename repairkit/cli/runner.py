@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from repairkit.cli.console import Reporter, show_result
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log
 from repairkit.cli.processes import check_device, resume_command, set_threads
 from repairkit.cli.train import training_progress
 from repairkit.data.images import LabelledImages
@@ -101,7 +101,7 @@ def carry_out(experiment: Experiment[Any, Any, Any], task: Any, settings: Any, r
     passes = experiment.cost(task, settings)
     notices = experiment.notices(task)
     for notice in notices:
-        say(f"note: {notice}")
+        log.info(f"note: {notice}")
     if running.dry_run:
         show_plan(experiment, task, settings, passes, as_json=running.as_json)
         return 0
@@ -136,8 +136,8 @@ def show(result: Any, place: Path, next_steps: str, *, as_json: bool) -> None:
         print(result.model_dump_json(indent=1))  # noqa: T201
     else:
         show_result(result)
-    say(f"report: {place / 'report.html'}")
-    say(next_steps)
+    log.info(f"report: {place / 'report.html'}")
+    log.info(next_steps)
 
 
 def show_plan(experiment: Experiment[Any, Any, Any], task: Any, settings: Any, passes: dict[str, float], *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from repairkit.cli.console import Reporter
-from repairkit.cli.messages import say
+from repairkit.cli.messages import log
 from repairkit.cli.processes import check_device, resume_command, set_threads
 from repairkit.cli.settings import TrainSettings
 from repairkit.data import celeba, digits, folders, loaders, synthetic_faces
@@ -60,8 +60,8 @@ def train(settings: TrainSettings) -> None:
         trained.write(place)
         checkpoint.remove()
     if settings.patience is not None:
-        say(f"kept epoch {trained.kept_epoch}: {trained.ended}")
-    say(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}; hashes of the images: {record_path(place)}")
+        log.info(f"kept epoch {trained.kept_epoch}: {trained.ended}")
+    log.info(f"weights: {place}; settings and history: {place.with_suffix('.train.json')}; hashes of the images: {record_path(place)}")
 
 
 def _place(settings: TrainSettings) -> Path:
@@ -162,4 +162,4 @@ class EpochPrinter:
                 parts.append(f"validation accuracy {epoch.validation_accuracy:.3f}")
             if len(epoch.recalls) <= MANY_GROUPS:
                 parts += [f"{group} {recall:.3f}" for group, recall in epoch.recalls.items()]
-            say(f"epoch {epoch.epoch}: {', '.join(parts)}")
+            log.info(f"epoch {epoch.epoch}: {', '.join(parts)}")
