@@ -147,8 +147,8 @@ def _words(name: str) -> list[str]:
 class GroupThresholds:
     """fairlearn's `ThresholdOptimizer` on the margins of a network that stays unchanged.
 
-    Of all rules that make recall of one class or of both equal over the groups (`constraint`), it takes the one of highest balanced
-    accuracy on the images it was fitted on. Where thresholds cannot make recalls equal, some answers are random: drawn once, from the seed.
+    A constraint makes recall of one class, or of both, equal over the groups. Of all rules that keep the constraint, it takes the one of
+    highest balanced accuracy on the images it was fitted on. Where thresholds cannot make recalls equal, some answers are random: drawn once, from the seed.
 
     Args:
         margins: shape (N,), logit of class 1 minus logit of class 0.

@@ -106,8 +106,8 @@ def with_alternatives(
 ) -> Verdict:  # fmt: skip
     """The verdict with who beats whom, on what. What beats the repair comes right after the regressions, and in the headline where it is decisive.
 
-    What is said of all alternatives, groups and metrics holds together: a difference that is claimed for itself is said if its interval,
-    widened to the level that as many differences take, excludes zero. An unchanged network beats nothing, and nothing beats it.
+    What is said of all alternatives, groups and metrics holds together. A difference with a claim is said if its interval still excludes
+    zero when it is widened to the level that as many differences take. An unchanged network beats nothing, and nothing beats it.
 
     Args:
         verdict: of the repair.

@@ -34,6 +34,7 @@ from repairkit.experiments.results import write_repaired
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.report.document import Table
+from repairkit.report.tables import aggregates
 from repairkit.result import Record
 from repairkit.run.context import Run
 from repairkit.run.options import Options
@@ -49,8 +50,7 @@ class Fairness(Experiment[Task, Findings, FairnessResult]):
     sections = staticmethod(report.sections)
     figures = staticmethod(report.draw)
     facts = staticmethod(report.facts)
-    key_figures = staticmethod(report.key_figures)
-    summary = staticmethod(report.summary)
+    key_figures = staticmethod(aggregates)
     quoted = staticmethod(report.quoted)
     design = staticmethod(report.design)
     runs = staticmethod(report.runs)

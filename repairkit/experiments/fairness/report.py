@@ -20,10 +20,10 @@ from repairkit.experiments.common import (
     worse_section,
 )
 from repairkit.report import charts
-from repairkit.report.document import Cell, CellKind, KeyFigure, Section, Table, blocks
+from repairkit.report.document import Cell, CellKind, Section, Table, blocks
 from repairkit.report.figure import Figure
 from repairkit.report.formatting import NONE, count, interval, percent, points, signed
-from repairkit.report.tables import aggregates, before_after, change_cell, claims_worse, column_label, differences, lower_after_repair
+from repairkit.report.tables import before_after, change_cell, claims_worse, column_label, differences, lower_after_repair
 from repairkit.result import Record, Result
 
 if TYPE_CHECKING:
@@ -134,16 +134,6 @@ def facts(result: FairnessResult) -> list[tuple[str, str]]:
     ]
 
 
-def key_figures(result: FairnessResult) -> list[KeyFigure]:
-    """What stands at the top of the report."""
-    return aggregates(result)
-
-
-def summary(result: FairnessResult) -> Table:
-    """What the command line shows."""
-    return before_after(result)
-
-
 def quoted(result: FairnessResult) -> list[Table]:
     """What README and recipes show of one run."""
     table = alternatives(result)
@@ -153,9 +143,6 @@ def quoted(result: FairnessResult) -> list[Table]:
 def design(result: FairnessResult) -> str:
     """On which images, split how, in a few words."""
     return f"{result.extra.target}; {result.folds} fold(s)"
-
-
-described = alternatives_report.described
 
 
 def alternatives(result: FairnessResult) -> Table | None:

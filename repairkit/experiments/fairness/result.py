@@ -184,8 +184,8 @@ def ablation_points(repaired: Sequence[RepairedNetwork]) -> list[CurvePoint]:
     for series, paths in (("repaired", [n.path for n in repaired]), ("most negative first", [n.removal for n in repaired])):
         counts = sorted({point[0] for path in paths for point in path})
         for count in counts:
-            reached = np.mean([max(point for point in path if point[0] <= count)[1:] for path in paths], axis=0)
-            recall, accuracy = map(float, reached)
+            reached = [max(point for point in path if point[0] <= count) for path in paths]
+            recall, accuracy = (float(np.mean([point[measure] for point in reached])) for measure in (1, 2))
             chosen = series == "repaired" and count == counts[-1] and count > 0
             points.append(CurvePoint(series=series, filters=count, mean_recall=recall, source_accuracy=accuracy, chosen=chosen))
     return points

@@ -19,7 +19,7 @@ from repairkit.errors import BudgetError, DataError, ModelError, UsageError
 from repairkit.experiments import results
 from repairkit.experiments.fairness import run as fairness
 from repairkit.experiments.fairness.report import FairnessResult
-from repairkit.experiments.fairness.result import explanation, summarise
+from repairkit.experiments.fairness.result import summarise
 from repairkit.experiments.fairness.run import Task, plan, repair, splits
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
@@ -97,13 +97,6 @@ def test_with_folds_every_target_image_is_reported_on_once(folded):
     assert sorted(findings.target_report.tolist()) == list(range(len(task.target)))
     np.testing.assert_array_equal(findings.outcomes.groups, task.target.groups[findings.target_report])
     np.testing.assert_array_equal(findings.target_report, np.concatenate([split.report for split in splits(task, options)[0]]))
-
-
-def test_without_folds_only_the_report_part_is_reported_on():
-    task, options, findings, _ = tiny_faces.small_run(dropout=True)
-    (split,), source = splits(task, options)
-    np.testing.assert_array_equal(findings.target_report, split.report)
-    np.testing.assert_array_equal(findings.source_report, source.report)
 
 
 def test_outcomes_are_those_of_the_weights_in_the_run_directory(folded):
@@ -218,13 +211,6 @@ def test_another_normalisation_is_another_configuration():
     assert fairness.configuration(task, tiny_faces.options()) != fairness.configuration(changed, tiny_faces.options())
 
 
-def test_the_report_tells_the_dropout_of_the_rival_where_it_is_known():
-    task = tiny_faces.task(dropout=True)
-    assert "trained with filter dropout (p = 0.5 at the end of training)" in explanation("dropout", task)
-    unknown = replace(task, dropout=replace(task.dropout, stages=()))
-    assert "trained with filter dropout (p unknown)" in explanation("dropout", unknown)
-
-
 def test_the_network_given_is_left_as_it_was(folded):
     task = folded[0]
     assert hash_state(task.model.classifier.network.state_dict()) == hash_state(tiny_faces.state_of(tiny_faces.spoilt_weights()))
@@ -248,16 +234,6 @@ def test_worth_that_ranks(ranking, score):
     game = NetworkGame(task.model.classifier, filters, worth)
     expected = sum(values) if ranking == "recall + source" else values[0]
     assert game.objective_value(np.ones(len(filters), dtype=bool)) == pytest.approx(expected, abs=1e-4)
-
-
-def test_ranking_by_recall_alone_says_so():
-    _, _, findings, result = tiny_faces.small_run(ranking="recall")
-    _, _, other, default = tiny_faces.small_run(dropout=True)
-    assert result.objective == "mean subgroup recall on the target alone (the paper's)"
-    assert "plus accuracy on the source" in default.objective
-    assert "Accuracy" in other.repairs[0].patch.objective
-    assert "Accuracy" not in findings.repairs[0].patch.objective
-    assert not np.array_equal(findings.repairs[0].attribution.screen, other.repairs[0].attribution.screen)
 
 
 @pytest.mark.parametrize("side", ["target", "source"])
@@ -310,36 +286,16 @@ def without_clock(result):
 
 @pytest.fixture(scope="module")
 def again():
-    """A run made a second time, and what it told of its progress."""
-    told = []
+    """A run made a second time."""
     task, options = tiny_faces.task(), tiny_faces.options(ranking="recall")
-    findings = repair(task, Run.start(options, progress=lambda what, made, planned: told.append((what, made, planned))))
-    result = summarise(task, options, findings, title="Tiny", command="repairkit fairness", minutes=2, notices=["drawn"])
-    return findings, result, told
+    findings = repair(task, Run.start(options))
+    return findings, summarise(task, options, findings, title="Tiny", command="repairkit fairness", minutes=2, notices=["drawn"])
 
 
 def test_same_seed_same_result(again):
     _, _, findings, result = tiny_faces.small_run(ranking="recall")
     assert without_clock(again[1]) == without_clock(result)
     assert again[0].repairs[0].attribution.to_frame().equals(findings.repairs[0].attribution.to_frame())
-
-
-def test_another_seed_makes_other_splits():
-    task = tiny_faces.task()
-    (one,), one_source = splits(task, tiny_faces.options())
-    (other,), other_source = splits(task, tiny_faces.options(seed=1))
-    assert one.report.tolist() != other.report.tolist()
-    assert one_source.report.tolist() != other_source.report.tolist()
-
-
-def test_progress_rises_to_what_was_spent(again):
-    findings, _, told = again
-    made = [passes for _, passes, _ in told]
-    assert made == sorted(made)
-    assert all(passes <= planned for _, passes, planned in told)
-    # a part is told of when it begins and while it runs; the evaluation that ends a run makes a few passes more
-    assert 0.7 * sum(findings.passes.values()) < max(made) <= sum(findings.passes.values())
-    assert any("screen" in what or "flips" in what for what, _, _ in told)
 
 
 def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
@@ -358,34 +314,18 @@ def test_the_planted_culprit_is_found_and_frozen_in_every_fold(folded):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"engine": "magic"}, "engine must be 'tmab' or 'tmab-paper' or 'monte-carlo', got 'magic'"),
-        ({"ranking": "accuracy"}, "ranking must be 'recall . source' or 'recall' or 'specific', got 'accuracy'"),
-        ({"score": "soft"}, "score must be 'smooth' or 'hard', got 'soft'"),
-        ({"freeze_at": "mid"}, "freeze_at must be 'post' or 'pre', got 'mid'"),
-        ({"precision": "float16"}, "precision must be 'float32' or 'bfloat16', got 'float16'"),
-        ({"strategy": "backward"}, "strategy must be 'forward' or 'prefix', got 'backward'"),
         ({"truncation": 0.5}, "tmab truncates by size, not by worth: give t0 in place of truncation"),
-        ({"truncation": -0.5, "engine": "monte-carlo"}, "truncation must lie between 0 and inf, got -0.5"),
         ({"t0": "often"}, "t0 must be a number, 'auto' or 'settled', got 'often'"),
-        ({"t0": 1.0}, "t0 must lie between 0 and 0.999, got 1.0"),
         ({"t0": "auto", "engine": "monte-carlo"}, "monte-carlo has no live range t0, got auto; give truncation"),
         ({"folds": 2}, "folds must be 1 or at least 3 .*, got 2"),
-        ({"folds": 0}, "folds must be 1 or at least 3 .*, got 0"),
-        ({"budget": 0}, "budget must be a positive number of image passes, got 0"),
         ({"budget": float("nan")}, "budget must be a positive number of image passes, got nan"),
-        ({"budget": float("inf")}, "budget must be a positive number of image passes, got inf"),
-        ({"batch": 0}, "batch must lie between 1 and inf, got 0"),
-        ({"candidates": 0}, "candidates must lie between 1 and inf, got 0"),
         ({"seed": -1}, "seed must lie between 0 and 9.22337e\\+18, got -1"),
         ({"curve": (2, -1)}, r"curve must hold numbers of filters, at least 1 each, got \(2, -1\)"),
         ({"device": "tpu"}, "device must be cpu or cuda, got 'tpu'"),
         ({"guarantee": 0.0}, "guarantee must lie between 0 and 1, got 0.0; it is the probability that any claim is wrong"),
-        ({"guarantee": 1.0}, "guarantee must lie between 0 and 1, got 1.0"),
-        ({"guarantee": float("nan")}, "guarantee must lie between 0 and 1, got nan"),
         ({"guarantee": 0.05, "tolerance": 1.0}, r"tolerance must lie in \[0, 1\), got 1.0; it is relative to the k-th value"),
         ({"tolerance": 0.1}, "tolerance belongs to a guarantee, got 0.1 without one"),
         ({"guarantee": 0.05, "contested": 39}, r"contested must be at least 40, got 39 \(top, for a guarantee\)"),
-        ({"contested": 0}, "contested must be at least 1, got 0"),
         ({"guarantee": 0.05, "engine": "tmab-paper"}, "guarantee is for the engine tmab, got tmab-paper"),
         ({"contested": 50, "engine": "monte-carlo"}, "contested is for the engine tmab, got monte-carlo"),
     ],
@@ -486,17 +426,6 @@ def test_neither_guard_nor_evidence_is_measured_in_bfloat16(monkeypatch):
     assert any("bfloat16" in sentence for sentence in result.method)
 
 
-def test_the_report_says_where_memory_ran_out():
-    task, options, findings, result = tiny_faces.small_run()
-    assert not any("Memory" in sentence for sentence in result.method)
-    halved = replace(
-        findings,
-        repairs=[replace(network, rounds=tuple(replace(each, halved=8) for each in network.rounds)) for network in findings.repairs],
-    )
-    told = summarise(task, options, halved, title="Tiny", command="repairkit", minutes=0.1, notices=[]).method
-    assert any("Memory ran out in 1 of 1" in sentence for sentence in told)
-
-
 def test_a_source_too_small_for_the_guard_is_refused():
     task = tiny_faces.task()
     choosing = len(splits(task, tiny_faces.options())[1].choose)
@@ -508,8 +437,8 @@ def test_a_source_too_small_for_the_guard_is_refused():
         plan(task, tiny_faces.options(max_clean_drop=0.0))
 
 
-@pytest.mark.parametrize("allowed", [0.2, 0.3])
-def test_repair_and_threshold_stand_under_the_same_guard(allowed):
+def test_repair_and_threshold_stand_under_the_same_guard():
+    allowed = 0.2
     task, options, findings, _ = tiny_faces.small_run(max_clean_drop=allowed)
     (network,), (threshold,) = [each for each in findings.repairs if each.column == "repaired"], findings.thresholds
     assert all(step.drop_bound <= allowed + 1e-9 for step in network.rounds[0].choice.path[: network.rounds[0].choice.chosen + 1])
@@ -590,21 +519,10 @@ def test_stability_is_in_the_findings_the_result_and_the_costs(thorough):
     assert tiny_faces.small_run(ranking="recall")[3].extra.stability == []
 
 
-def test_what_a_thorough_run_leaves_behind(thorough, tmp_path):
-    task, _, findings, result = thorough
-    results.write_run(tmp_path / "run", task, findings, result)
-    again = Attribution.read(tmp_path / "run" / "attribution.parquet")
-    assert again.to_frame().equals(findings.repairs[0].attribution.to_frame())
-    assert (again.min_live, again.passes) == (findings.repairs[0].live_range.min_live, findings.repairs[0].attribution.passes)
-    assert FairnessResult.read(tmp_path / "run" / "result.json").extra.stability == result.extra.stability
-    for view in ("report.html", "report.md"):
-        assert "Filters that both halves of the attribution images name" in (tmp_path / "run" / view).read_text()
-
-
 # ---- guarantee
 
 
-def test_a_guarantee_is_in_the_findings_the_result_and_both_views(tmp_path):
+def test_a_guarantee_is_in_the_findings_and_the_result(tmp_path):
     asked = {"guarantee": 0.1, "top": 2, "contested": 2, "budget": 2_500}
     task, _, findings, result = tiny_faces.small_run(**asked)
     (network,) = findings.repairs
@@ -615,13 +533,10 @@ def test_a_guarantee_is_in_the_findings_the_result_and_both_views(tmp_path):
     assert (entry.column, entry.fold, entry.filters, entry.valued) == ("repaired", 0, 2976, 4 + guarantee.audited)
     assert entry.separated == {"low": len(guarantee.low.separated), "high": len(guarantee.high.separated)}
     assert entry.missed == {"low": guarantee.low.audit.count, "high": guarantee.high.audit.count}
-    assert any("hold for all filters of an attribution at once" in sentence for sentence in result.limits)
     out = tmp_path / "run"
     results.write_run(out, task, findings, result)
     assert Attribution.read(out / "attribution.parquet").guarantee == guarantee
     assert FairnessResult.read(out / "result.json").guarantees == result.guarantees
-    for view in ("report.html", "report.md"):
-        assert "of the 2 highest are truly separated" in (out / view).read_text()
 
 
 def test_halves_share_nothing(monkeypatch):
