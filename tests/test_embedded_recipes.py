@@ -1,5 +1,10 @@
 """Every recipe of repairkit on what comes along: from one command to a result and its views."""
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,3 +42,34 @@ def test_a_recipe_runs_on_what_comes_with_repairkit(file, tmp_path):
         assert result.reproduction.command.startswith("repairkit ")
     assert (out / "report.html").is_file()
     assert (out / "report.md").is_file()
+
+
+def lasting(out):
+    """What the results of a run say, but for times and the command."""
+    found = {}
+    for file in sorted(out.rglob("result.json")):
+        result = json.loads(file.read_text())
+        del result["created"], result["reproduction"]["command"], result["reproduction"]["minutes"]
+        for cost in result["costs"]:
+            del cost["seconds"], cost["taken"]
+        found[file.relative_to(out)] = result
+    return found
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("file", recipes_in(ROOT / "recipes"), ids=lambda file: file.stem)
+def test_killed_and_resumed_a_recipe_comes_to_the_same_result(file, tmp_path):
+    def start(name, *more):
+        arguments = ["run", str(file), "--embedded", "--threads", "1", "--out", str(tmp_path / name), *more]
+        return subprocess.Popen([sys.executable, "-m", "repairkit", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    process = start("killed")
+    begun = tmp_path / "killed.unfinished"
+    while process.poll() is None and not [stored for stored in begun.rglob("*") if stored.is_file() and stored.name != "run.json"]:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert start("killed", "--resume").wait() in (0, 1)
+    assert start("whole").wait() in (0, 1)
+    assert lasting(tmp_path / "killed") == lasting(tmp_path / "whole")
