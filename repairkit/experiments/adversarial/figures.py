@@ -12,7 +12,6 @@ from repairkit.experiments.adversarial.report import (
     SUCCESS,
     AdversarialResult,
     FrontierPoint,
-    curves_of,
     from_weakest,
     median_eps,
 )
@@ -57,6 +56,13 @@ def _clean(point: FrontierPoint) -> plots.Interval:
     return plots.Interval(point.clean, point.clean_low, point.clean_high)
 
 
+def _series(result: AdversarialResult) -> dict[str, list[FrontierPoint]]:
+    """The points of each order that was tried, fewest filters first."""
+    ordered = sorted(result.extra.frontier, key=lambda point: point.filters)
+    series = {name: [point for point in ordered if point.series == name] for name in SERIES}
+    return {name: curve for name, curve in series.items() if curve}
+
+
 def _read(point: FrontierPoint) -> str:
     return f"{point.filters} frozen: success {percent(point.success)}, clean {percent(point.clean)}"
 
@@ -76,7 +82,7 @@ def _frontier_finding(result: AdversarialResult) -> str:
 def _trade_off(result: AdversarialResult) -> Figure:
     """Replayed success against clean accuracy, the number of frozen filters at the chosen point and at both ends."""
     title = "Frontier: replayed target success against clean accuracy"
-    series = curves_of(result)
+    series = _series(result)
     if not series:
         return Figure("frontier", title, "Not drawn: no filter was tried.")
 
@@ -114,7 +120,7 @@ def _mark_numbers(axes: Axes, series: dict[str, list[FrontierPoint]]) -> None:
 def _frozen(result: AdversarialResult) -> Figure:
     """Replayed success and clean accuracy against the number of frozen filters."""
     title = "Target success and clean accuracy as filters are frozen"
-    series = curves_of(result)
+    series = _series(result)
     if not max((point.filters for point in result.extra.frontier), default=0):
         return Figure("frozen", title, "Not drawn: no filter was tried.")
     chosen = next((point.filters for point in result.extra.frontier if point.chosen), None)

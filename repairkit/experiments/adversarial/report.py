@@ -314,7 +314,7 @@ def lower_after_repair(result: AdversarialResult) -> Table | None:
 def frontier(result: AdversarialResult) -> Table:
     """Replayed success and clean accuracy as filters are frozen, a row for each number frozen."""
     cells = {(str(point.series), point.filters): _point_cells(point) for point in result.extra.frontier}
-    present = list(curves_of(result))
+    present = [series for series in SERIES if any(point.series == series for point in result.extra.frontier)]
     selected = {point.filters for point in result.extra.frontier if point.chosen}
     rows = tuple(
         (
@@ -331,13 +331,6 @@ def frontier(result: AdversarialResult) -> Table:
         kinds=("text", *_numbers(2 * len(present))),
         bodies=(rows,) if rows else (),
     )
-
-
-def curves_of(result: AdversarialResult) -> dict[str, list[FrontierPoint]]:
-    """The points of each order that was tried, fewest filters first."""
-    ordered = sorted(result.extra.frontier, key=lambda point: point.filters)
-    series = {name: [point for point in ordered if point.series == name] for name in SERIES}
-    return {name: curve for name, curve in series.items() if curve}
 
 
 def _point_cells(point: FrontierPoint) -> tuple[Cell, Cell]:

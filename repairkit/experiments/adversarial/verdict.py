@@ -219,16 +219,7 @@ def verdict(
         f"{entry.column} network: {flag}" for entry in strengths if entry.column in ("original", "repaired") for flag in entry.flags
     ]
     outcome = _outcome(words, max_drop, works=not suspicious)
-    gained = words.claims("better", RECOVERED, "worst")
-    done = f"Freezing {format_count(change.filters, 'filter')}"
-    if change.epochs:
-        done += f" and {format_count(change.epochs, 'epoch')} of training"
-    parts = [words.about(SUCCESS, "replay"), words.about(RECOVERED, "replay"), words.about(CLEAN, None)]
-    closing = [f"The guard allows {limit(max_drop)}, so this is no repair."] if outcome == "guard broken" else []
-    closing += [] if gained else [f"No gain can be shown against adaptive attacks at eps {eps_text(eps)}/255."]
-    if names := [words.name(entry) for entry in words.effects if entry.claim == "worse"]:
-        closing.append(f"Measurably worse: {', '.join(names)}.")
-    worse = words.worse()
+    gained, worse = words.claims("better", RECOVERED, "worst"), words.worse()
     sentences = [*worse, words.against_the_worst(eps, gained=gained), *words.by_kind(gained=gained), *words.beside()]
     sentences += _of_strength(strengths, level)
     if change.undone:
@@ -238,12 +229,10 @@ def verdict(
         )
     if suspicious:
         sentences.append(f"The checks of the attack are suspicious, so its failures say little: {'; '.join(suspicious)}.")
-    return Verdict(
-        outcome=outcome,
-        headline=" ".join([f"{done}: {parts[0]}.", *(f"{capitalise(part)}." for part in parts[1:]), *closing]),
-        sentences=sentences,
-        worse=worse,
-    )
+    headline = [words.headline(change)]
+    headline += [f"The guard allows {limit(max_drop)}, so this is no repair."] if outcome == "guard broken" else []
+    headline += [] if gained else [f"No gain can be shown against adaptive attacks at eps {eps_text(eps)}/255."]
+    return Verdict(outcome=outcome, headline=" ".join([*headline, *words.measurably_worse()]), sentences=sentences, worse=worse)
 
 
 def no_attack(success: Share, parts: Sequence[tuple[int, int]], level: float) -> Verdict:
@@ -298,6 +287,19 @@ class _Words:
     def name(self, entry: Difference) -> str:
         """What a difference is about."""
         return entry.metric if entry.group is None else f"{entry.metric} under {self._titles[entry.group]}"
+
+    def headline(self, change: Change) -> str:
+        """What was done, and what became of replayed and of clean images."""
+        done = f"Freezing {format_count(change.filters, 'filter')}"
+        if change.epochs:
+            done += f" and {format_count(change.epochs, 'epoch')} of training"
+        first, *others = (self.about(*key) for key in ((SUCCESS, "replay"), (RECOVERED, "replay"), (CLEAN, None)))
+        return " ".join([f"{done}: {first}.", *(f"{capitalise(other)}." for other in others)])
+
+    def measurably_worse(self) -> list[str]:
+        """A sentence with the names of what is worse by claim; none where nothing is."""
+        names = [self.name(entry) for entry in self.effects if entry.claim == "worse"]
+        return [f"Measurably worse: {', '.join(names)}."] if names else []
 
     def about(self, metric: str, group: str | None) -> str:
         """What became of a metric, for the headline."""

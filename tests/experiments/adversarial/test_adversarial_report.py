@@ -19,7 +19,7 @@ from repairkit.report import document, html, markdown, tables
 
 CASES = adversarial_cases()
 TITLES = [title for _, title, *_ in ADVERSARIES.values()]
-HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a|b||c", "two\nlines # more", "]]> --> </title></svg></style>"]
+HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(1)> a|b||c two\nlines # more ]]> --> </title></svg></style>'
 
 
 def page_of(result: AdversarialResult) -> BeautifulSoup:
@@ -219,8 +219,8 @@ def test_the_command_line_shows_both_measures_of_every_adversary(capsys):
     assert any("clean accuracy" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_no_string_of_a_result_escapes_into_markup(name):
+def test_no_string_of_a_result_escapes_into_markup():
+    name = HOSTILE
     data = adversarial_result().model_dump()
     extra = data["extra"]
     extra["images"] = extra["attack"] = name
