@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from repairkit.alternatives import fine_tuning
+from repairkit.alternatives import fine_tuning, registry
 from repairkit.alternatives import report as alternatives_report
 from repairkit.alternatives.threshold import threshold_curve
 from repairkit.baselines.compare import join, with_after
@@ -24,10 +24,11 @@ from repairkit.report.formatting import limit
 from repairkit.result import Alternative, Column, Comparison, Cost, Difference, FrozenFilter, Guaranteed, Histogram, Reproduction
 from repairkit.run.options import Options
 
-PAIRS = (
+PAIRS = dict.fromkeys([
     ("original", "repaired"), ("threshold", "repaired"), ("original", "threshold"), ("original", "dropout"), ("dropout", "repaired"),
-    ("dropout", "dropout_repaired"), ("group_thresholds", "repaired"), ("last_layer", "repaired"), ("whole_network", "repaired"),
-)  # fmt: skip
+    ("dropout", "dropout_repaired"), *((module.DESCRIPTION.key, "repaired") for module in registry.FAIRNESS),
+])  # fmt: skip
+"""Columns that are compared, in the order of the report."""
 RANKINGS = {
     "recall + source": "mean subgroup recall on the target plus accuracy on the source (the default)",
     "recall": "mean subgroup recall on the target alone (the paper's)",
