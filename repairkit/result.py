@@ -110,10 +110,11 @@ class Guaranteed(Record):
     decided: bool  # both ends; otherwise the budget ended it
 
 
-class RemovalPoint(Record):
-    """The network with the first `filters` of an order frozen, on the report images, and its paired change against none frozen."""
+class CurvePoint(Record):
+    """A network with the first `filters` of an order frozen, on the test images, and its paired change against none frozen."""
 
-    series: Literal["critical", "least", "random"]  # highest value first, least absolute value first, or at random (mean over the draws)
+    column: str
+    series: Literal["highest", "lowest", "least", "random"]  # by value, by absolute value ("least"), or at random: the mean over the draws
     metric: Literal["recall", "other classes", "accuracy"]  # of the class; mean recall of all other classes; share of all images
     filters: int
     n: int

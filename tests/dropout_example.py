@@ -10,8 +10,8 @@ import torch
 from results import changed
 
 from repairkit.baselines.compare import suited
+from repairkit.experiments.dropout.result import summarise
 from repairkit.experiments.dropout.run import DropoutTask, find
-from repairkit.experiments.dropout.summary import summarise
 from repairkit.network.weights import hash_state
 from repairkit.run.context import Run
 from repairkit.run.options import Options
@@ -55,7 +55,7 @@ def dropout_cases():
     nothing = changed(
         result,
         {
-            "removal": [point for point in result.extra.removal if not point.filters],
+            "curves": [point for point in result.extra.curves if not point.filters],
             "differences": result.differences[:1],
             "shares": [share for share in result.shares if share.metric == "accuracy"],
             "groups": [],
@@ -67,7 +67,7 @@ def dropout_cases():
             "notices": [],
         },
     )
-    bare = changed(nothing, {"removal": [], "differences": [], "shares": [], "columns": []})
+    bare = changed(nothing, {"curves": [], "differences": [], "shares": [], "columns": []})
     empty = [
         entry.model_copy(update={"counts": {column: [0] * len(counts) for column, counts in entry.counts.items()}})
         for entry in result.extra.spreads

@@ -28,8 +28,8 @@ from repairkit.evaluation import ablation
 from repairkit.evaluation.metrics import Metric
 from repairkit.experiments.adversarial import run as repairing
 from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.critical import result as critical_result
 from repairkit.experiments.critical import run as critical
-from repairkit.experiments.critical import summary as critical_summary
 from repairkit.experiments.fairness import run as fairness
 from repairkit.models import zoo
 from repairkit.network.freezing import Freeze, baked_copy
@@ -54,7 +54,7 @@ def colours(name, compare=EVERY, **more):
     task = CriticalTask(three_colours.model(), three_colours.images(), three_colours.CLASSES.index(name) if name else None)
     options = replace(SMALL, compare=compare)
     findings = critical.find(task, Run.start(options, **more))
-    return task, findings, critical_summary.summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
+    return task, findings, critical_result.summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
 
 
 @cache
@@ -93,7 +93,7 @@ def test_the_curve_area_and_lead_of_a_norm_are_what_freezing_its_filters_by_hand
     heights = {}
     for contender, players in (("theirs", order), ("ours", findings.attribution.extremes(2)["high"])):
         heights[contender] = []
-        for count in findings.removal.counts:
+        for count in findings.curves.counts:
             constants = {findings.filters.ids[player]: float(findings.filters.constants[player]) for player in players[:count]}
             with Freeze(network, constants), torch.no_grad():
                 heights[contender].append((network(images.batch(np.arange(len(images)))).argmax(1).numpy() == images.labels).astype(float))
@@ -105,7 +105,7 @@ def test_the_curve_area_and_lead_of_a_norm_are_what_freezing_its_filters_by_hand
         each: sum((curve[k][own].mean() + curve[k + 1][own].mean()) / 2 for k in range(2)) / 2  # at 0, 1 and 2 filters
         for each, curve in heights.items()
     }
-    assert findings.removal.counts == (0, 1, 2)
+    assert findings.curves.counts == (0, 1, 2)
     assert found.area == pytest.approx(areas["theirs"])
     assert found.lead == pytest.approx(areas["theirs"] - areas["ours"])
 
@@ -129,7 +129,7 @@ def test_passes_are_those_of_the_shapley_values_at_most_but_for_the_published_co
 
 def test_agreement_is_spearmans_over_filters_that_both_value_and_the_overlap_of_the_first():
     _, findings, result = compared_colours(None)
-    for each in findings.compared.contenders[1:]:
+    for each in findings.comparison.contenders[1:]:
         if each.why_not:
             continue
         ours, theirs = findings.attribution.value, each.attributions[0].value
@@ -161,7 +161,7 @@ def test_first_filters_stand_with_value_and_place_under_both():
     _, findings, result = compared_colours("green")
     first = result.comparison.ranked[0]
     assert (f"{first.layer}:{first.channel}", first.rank) == (three_colours.CRITICAL["green"], 1)
-    conductance = next(each for each in findings.compared.contenders if each.name == AS_PUBLISHED).attributions[0]
+    conductance = next(each for each in findings.comparison.contenders if each.name == AS_PUBLISHED).attributions[0]
     assert result.comparison.other == AS_PUBLISHED
     for entry in result.comparison.ranked:
         player = findings.attribution.ids.index(f"{entry.layer}:{entry.channel}")
@@ -355,8 +355,8 @@ def test_a_run_that_compares_finds_what_one_that_does_not_compare_finds():
     _, compared, with_baselines = compared_colours("green")
     assert result.comparison is None
     np.testing.assert_array_equal(alone.attribution.value, compared.attribution.value)
-    np.testing.assert_array_equal(alone.removal.critical, compared.removal.critical)
-    np.testing.assert_array_equal(alone.removal.random, compared.removal.random)
+    np.testing.assert_array_equal(alone.curves.outcomes["highest"], compared.curves.outcomes["highest"])
+    np.testing.assert_array_equal(alone.curves.outcomes["random"], compared.curves.outcomes["random"])
     assert alone.passes == {part: passes for part, passes in compared.passes.items() if part != "baselines"}
     assert changed(with_baselines, {"comparisons": {}, "costs": [], "reproduction": None}) == changed(
         result, {"costs": [], "reproduction": None}
@@ -381,9 +381,9 @@ def test_every_draw_of_random_filters_keeps_to_those_that_the_order_may_name():
 
 def test_random_filters_are_those_of_the_control_and_measured_once():
     _, findings, result = compared_colours(None)
-    contender = next(each for each in findings.compared.contenders if each.name == "random")
-    np.testing.assert_array_equal(contender.right, findings.removal.random[: len(contender.right)])
-    control = [point.value for point in result.extra.removal if (point.series, point.metric) == ("random", "accuracy")]
+    contender = next(each for each in findings.comparison.contenders if each.name == "random")
+    np.testing.assert_array_equal(contender.right, findings.curves.outcomes["random"][: len(contender.right)])
+    control = [point.value for point in result.extra.curves if (point.series, point.metric) == ("random", "accuracy")]
     assert [point.value for point in row(result, "random").points] == pytest.approx(control)
     first = comparing.baselines.random_order(len(findings.filters), seed=SMALL.seed)
     assert np.argsort(-contender.attributions[0].value).tolist() == first.tolist()
@@ -410,7 +410,7 @@ def test_what_was_kept_is_not_made_again_and_the_bits_are_the_same(tmp_path, mon
     for name in ("random", "weight_norm", "response_norm", "mean_activation"):
         monkeypatch.setattr(comparing.baselines, name, lambda *_, **__: pytest.fail("made again"))
     again = critical.find(task, Run.start(options, store=unfinished()))
-    found = critical_summary.summarise(task, options, again, title="t", command="c", minutes=0.1, notices=[])
+    found = critical_result.summarise(task, options, again, title="t", command="c", minutes=0.1, notices=[])
     assert found.comparison == result.comparison
     assert again.passes == whole.passes
 
@@ -428,12 +428,12 @@ def test_a_class_is_repaired_from_the_candidates_of_each():
     task = CriticalTask(zoo.load(tiny_faces.spoilt_weights()), images, images.classes.index("male"), repair=True)
     options = replace(SMALL, budget=1600, contested=None, t0=0.97, max_clean_drop=1.0, max_filters=2, candidates=6, compare=("random",))
     findings = critical.find(task, Run.start(options))
-    result = critical_summary.summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
+    result = critical_result.summarise(task, options, findings, title="t", command="c", minutes=0.1, notices=[])
     own = next(entry for entry in result.differences if entry.group == "male")
     ours = row(result, SHAPLEY).selections[0]
     assert (ours.change, ours.change_low, ours.change_high) == (own.value, own.low, own.high)
-    after, entry = findings.compared.contenders[1].after, row(result, "random").selections[0]
-    mine = findings.removal.labels == task.label
+    after, entry = findings.comparison.contenders[1].after, row(result, "random").selections[0]
+    mine = findings.curves.labels == task.label
     assert entry.value == pytest.approx(after[mine].mean())
     assert entry.lead == pytest.approx(findings.repair.repaired[mine].mean() - after[mine].mean())
     assert result.comparison.sentences[1] == f"Of random filters {DRAWS} orders were drawn; the interval is that of these."

@@ -237,7 +237,7 @@ def test_an_interrupted_run_goes_on_with_what_was_measured(tmp_path, monkeypatch
     assert again.patch == findings.patch
     assert again.tries == findings.tries
     assert again.passes == findings.passes
-    np.testing.assert_array_equal(again.removal.random, findings.removal.random)
+    np.testing.assert_array_equal(again.removal.outcomes["random"], findings.removal.outcomes["random"])
 
 
 def test_the_plan_bounds_the_cost():

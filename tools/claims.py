@@ -116,7 +116,7 @@ def transfer_success(result: AdversarialResult) -> Measured:
 
 def accuracy_after_ablation(result: CriticalResult) -> Measured:
     """Accuracy with up to 40 filters frozen; with 30 (or the most below 30 that was measured) it must be at most twice chance."""
-    curve = {point.filters: point for point in result.extra.removal if (point.series, point.metric) == ("critical", "accuracy")}
+    curve = {point.filters: point for point in result.extra.curves if (point.series, point.metric) == ("highest", "accuracy")}
     judged = max(n for n in curve if n <= 30)
     shown = sorted({20, 30, 40} & curve.keys()) or [judged]
     text = "; ".join(f"{n} frozen: {percent(curve[n].value)} ({interval(curve[n].low, curve[n].high, percent)})" for n in shown)
@@ -157,7 +157,7 @@ def class_recalls(results: Sequence[CriticalResult]) -> Measured:
     texts, reached = [], []
     for result in results:
         curves = {
-            metric: [point for point in result.extra.removal if (point.series, point.metric) == ("critical", metric)]
+            metric: [point for point in result.extra.curves if (point.series, point.metric) == ("highest", metric)]
             for metric in ("recall", "other classes")
         }
         before, after, others = curves["recall"][0], curves["recall"][-1], curves["other classes"][-1]

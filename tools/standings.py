@@ -107,7 +107,7 @@ def repeated(place: str, result: Result, others: Sequence[tuple[str, Result]]) -
         f"The measurements of {place} are those of {other_place}, which has {compared(other)} baselines; here there are {compared(result)}. "
         "A claim that stands here alone is one among fewer."
         for other_place, other in others
-        if isinstance(other.extra, CriticalExtra) and compared(other) > compared(result) and other.extra.removal == extra.removal
+        if isinstance(other.extra, CriticalExtra) and compared(other) > compared(result) and other.extra.curves == extra.curves
     ]
 
 

@@ -174,6 +174,16 @@ class Ranking:
     reserved: Mapping[str, float] = field(default_factory=dict)
 
 
+def highest_first(most: int) -> Ranking:
+    """Filters by value, the highest first, at most so many."""
+
+    def order(attribution: Attribution) -> Sequence[int]:
+        players: list[int] = np.argsort(-by_value(attribution), kind="stable")[:most].tolist()
+        return players
+
+    return Ranking(by_value, order)
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """What is measured along an order.
@@ -187,7 +197,7 @@ class Curve:
 
     counts: Sequence[int]
     measure: Measure
-    right: Outcomes | None = None
+    right: Outcomes | Floats | None = None
     random: Floats | None = None
 
 

@@ -1,24 +1,38 @@
-"""What is asked about critical filters: the network, its images, the class, and how an option reads for it."""
+"""What is asked about a classifier: the network, its images, perhaps a class; and the steps that several kinds of experiments take with it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
+import torch
 
-from repairkit.data.images import LabelledImages
+from repairkit.baselines.rankings import DRAWS, random_order
+from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import DataError, UsageError
+from repairkit.evaluation import ablation
+from repairkit.evaluation.ablation import freeze_first, freeze_random
+from repairkit.evaluation.curves import AblationCurves, Series
 from repairkit.evaluation.metrics import OTHERS
 from repairkit.evaluation.splits import Split, three_way, ungrouped
 from repairkit.experiments.fitting import check_fit
-from repairkit.models.zoo import LoadedModel
+from repairkit.models.zoo import LoadedModel, normalisation_of
+from repairkit.network.filters import ConvFilters
+from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, ClassRecall, ObjectiveSum, Probability
+from repairkit.repair.attribute import attribute, charged, game_of, live_range_of
 from repairkit.repair.choosing import check_guard
+from repairkit.repair.live_range import PART as LIVE_RANGE_CHOICE
+from repairkit.repair.live_range import Settled, found_planned, settle
+from repairkit.run.context import Run
 from repairkit.run.options import MinLive, Options, Ranking
 from repairkit.shapley import Attribution
 from repairkit.shapley.game import Examples, Floats
+from repairkit.shapley.guarantee import End
+from repairkit.shapley.live_range import LiveRange
 
 ROUNDING = 1e-6
 """Values below it are zero: float32 passes of other sizes differ by less."""
@@ -158,3 +172,105 @@ def seeks_both(task: CriticalTask, options: Options) -> bool:
 def labels_of(tasks: Sequence[CriticalTask]) -> list[int]:
     """The classes that are asked about."""
     return [task.label for task in tasks if task.label is not None]
+
+
+def run_configuration(images: LabelledImages, models: Mapping[str, LoadedModel], options: Options) -> dict[str, object]:
+    """All that decides the bits of a run on these images with these networks, by name; as JSON can hold it."""
+    networks = {name: model.sha256[:16] for name, model in models.items()}
+    normalisation = {f"normalisation of the {name}": normalisation_of(model) for name, model in models.items()}
+    return {
+        **options.configuration,
+        **networks,
+        **normalisation,
+        "images": labelled_hash(images),
+        "threads": torch.get_num_threads(),
+        "version": f"{version('repairkit')} with torch {torch.__version__}",
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class LiveGame:
+    """The game of a network's filters on the attribution images, and the live range that they are valued in.
+
+    Attributes:
+        game: its filters hold the constants.
+        min_live: least share of filters that stays live.
+        live_range: that was measured; None where `min_live` was given.
+        choice: how the live range was chosen on the selection images; None where it was not.
+    """
+
+    game: NetworkGame
+    min_live: float
+    live_range: LiveRange | None = None
+    choice: Settled | None = None
+
+    def values(self, end: End, name: str, run: Run, game: NetworkGame | None = None) -> Attribution:
+        """Values of the filters, from an attribution that seeks an end; `game` stands in for the game that is played."""
+        settings = run.settings
+        with run.phase("attribution"):
+            attribution = attribute(
+                game or self.game, run, budget=settings.budget, seed=settings.seed, t0=self.min_live, name=name, end=end
+            )
+            run.spend(sum(attribution.passes.values()))
+        return charged(attribution, self.live_range, {LIVE_RANGE_CHOICE: self.choice.passes} if self.choice else None)
+
+
+def calibrate(task: CriticalTask, split: Split, run: Run) -> NetworkGame:
+    """The game of the task's network, with constants from the attribution images."""
+    images = task.images.subset(split.attribute)
+    with run.phase("calibration"):
+        game = game_of(task.model.classifier, worth_on(task, images, run.settings), (images,), run.settings)
+        run.spend(len(images))
+    return game
+
+
+def choose_live_ranges(tasks: Sequence[CriticalTask], games: Sequence[NetworkGame], split: Split, runs: Sequence[Run]) -> list[LiveGame]:
+    """The live range of each network, as the settings ask: given, measured, or chosen on the selection images for all networks together."""
+    settings = runs[0].settings
+    if settings.t0 == "settled" and tasks[0].label is None:
+        live_ranges, choice = settle(games, tasks[0].images.subset(split.choose), runs)
+        return [LiveGame(game, choice.min_live, live_range, choice) for game, live_range in zip(games, live_ranges, strict=True)]
+    measured = (live_range_of(game, run, seed=settings.seed) for game, run in zip(games, runs, strict=True))
+    return [LiveGame(game, min_live, live_range) for game, (live_range, min_live) in zip(games, measured, strict=True)]
+
+
+def ablate(
+    task: CriticalTask,
+    filters: ConvFilters,
+    orders: Mapping[Series, Examples],
+    counts: tuple[int, ...],
+    split: Split,
+    run: Run,
+    shared: Run,
+) -> AblationCurves:
+    """The ablation curves of one network on the test images, along these orders and random ones, which `shared` keeps for all parts of the run."""
+    images, classifier = task.images.subset(split.report), task.model.classifier
+    random_orders = [random_order(len(filters), seed=run.settings.seed, draw=draw) for draw in range(DRAWS)]
+    with run.phase("evaluation"):
+        start = freeze_first(classifier, filters, (), (0,), images, run)
+        outcomes: dict[Series, Floats] = {
+            series: np.vstack([start, freeze_first(classifier, filters, order, counts[1:], images, run)]).astype(np.float64)
+            for series, order in orders.items()
+        }
+    random = freeze_random(classifier, filters, random_orders, counts[1:], images, shared)
+    return AblationCurves(images.labels, images.classes, task.label, counts, {**outcomes, "random": np.vstack([start, random])})
+
+
+def network_cost(split: Split, options: Options, *, points: int, ends: int, orders: int) -> dict[str, float]:
+    """Image passes of calibrating, valuing and ablating one network, by part.
+
+    Args:
+        split: of the images.
+        options: the budget, and how the live range is found.
+        points: numbers of filters frozen along an order, without 0.
+        ends: attributions.
+        orders: that are frozen along, beside the random ones.
+    """
+    test = len(split.report)
+    return {
+        "calibration": float(len(split.attribute)),
+        **found_planned(len(split.choose), options),
+        "attribution": options.budget * ends,
+        "evaluation": ablation.cost(1 + points * orders, test),
+        "control": ablation.cost(points * DRAWS, test),
+    }

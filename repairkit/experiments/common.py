@@ -61,3 +61,48 @@ def closing_sections(
         Section("figures", "Figures", figures),
         Section("limits", "Limits", blocks(limits)),
     ]
+
+
+def live_range_sentence(engine: str, min_live: Sequence[float], truncation: float | None) -> str:
+    """Over which coalitions values are averages.
+
+    Example:
+        >>> live_range_sentence("tmab", [0.9], None)
+        'Live range: coalitions keep at least about a share of 0.9 of the filters live. A share of 0 gives the Shapley value itself.'
+    """
+    if engine == "tmab":
+        shares = " and ".join(f"{share:g}" for share in min_live)
+        return f"Live range: coalitions keep at least about a share of {shares} of the filters live. A share of 0 gives the Shapley value itself."
+    return f"Permutations are truncated below an objective value of {truncation:g}." if truncation else "Permutations are not truncated."
+
+
+def precision_sentence(precision: str, also: str = "", exact: str = "") -> list[str]:
+    """Which numbers are of lower precision; `also` and `exact` name more on either side."""
+    if precision == "float32":
+        return []
+    return [
+        f"Passes of the attribution{also} ran in {precision}. Constants{exact} and every number on test images were measured in float32."
+    ]
+
+
+def memory_sentence(reduced_batch: int | None, batch: int, attribution: str = "the attribution") -> list[str]:
+    """That memory ran out, where it did."""
+    if reduced_batch is None:
+        return []
+    return [f"Memory ran out in {attribution}. Its passes then carried {reduced_batch} images in place of {batch}."]
+
+
+def overlap_sentence(training_images: int, network: str = "network") -> str:
+    """What is known of an overlap of the images with those that a network was trained on."""
+    if not training_images:
+        return f"The training images of the {network} were not at hand, so an overlap with them was not checked."
+    return (
+        f"The images share no file and no decoded image with the {training_images:,} training images of the {network}, as far as recorded."
+    )
+
+
+def half_width_sentence(guarantee: float | None, filters: str = "all filters") -> str:
+    """What half-widths of values hold for."""
+    if guarantee is not None:
+        return f"Half-widths of values hold for {filters} at once, given the attribution images."
+    return "Half-widths of values hold for one filter at a time, given the attribution images. The most extreme of many estimates are biased outwards."

@@ -10,10 +10,12 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from repairkit.data.images import LabelledImages
+from repairkit.evaluation.splits import Split
 from repairkit.models.zoo import LoadedModel
 from repairkit.network.filters import FilterId
 from repairkit.network.patch import finite_or_none
-from repairkit.result import Comparison, Extreme, Guaranteed, Histogram, Reproduction, ValuedFilter
+from repairkit.result import Comparison, Cost, Extreme, Guaranteed, Histogram, Reproduction, ValuedFilter
 from repairkit.run.options import Options
 from repairkit.shapley import Attribution
 from repairkit.shapley.guarantee import End, TopKClaims
@@ -59,6 +61,21 @@ def make_reproduction(
         | {"threads": str(torch.get_num_threads())}
         | dict(training or {}),
     )
+
+
+def cost_records(passes: Mapping[str, float], seconds: Mapping[str, float]) -> list[Cost]:
+    """Image passes and seconds by part of the run."""
+    return [Cost(part=part, passes=passes.get(part, 0.0), seconds=duration) for part, duration in seconds.items()]
+
+
+def image_counts(split: Split) -> dict[str, int]:
+    """How many images each part of a split has."""
+    return {part: len(rows) for part, rows in vars(split).items()}
+
+
+def describe_images(images: LabelledImages) -> str:
+    """Name and size of a set of images."""
+    return f"{images.name}, {len(images):,} images of {len(np.unique(images.labels)):,} classes"
 
 
 def dropout_explanation(model: LoadedModel) -> str:

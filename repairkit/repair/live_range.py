@@ -13,6 +13,7 @@ from repairkit.evaluation.curves import area
 from repairkit.network.game import NetworkGame
 from repairkit.repair.attribute import check_affordable, live_range_of, live_range_planned
 from repairkit.repair.screens import screens_of
+from repairkit.report.formatting import listed
 from repairkit.run.context import Run
 from repairkit.run.options import Options
 from repairkit.shapley.game import GRADIENT_COST, Examples, Floats
@@ -131,21 +132,19 @@ def found_planned(images: int, options: Options) -> dict[str, float]:
     return live_range_planned(options) | ({PART: planned(images, most, options)} if options.t0 == "settled" else {})
 
 
-def settled_in_words(settled: Settled) -> str:
-    """What was tried, and what was taken.
+def describe_choice(choice: Settled) -> list[str]:
+    """What was tried, and what was taken, a sentence each.
 
     Example:
-        >>> settled_in_words(Settled((0.8, 0.9, 0.95), (0.3, 0.2, 0.25), 100, 2_000))
-        'ranked by gradients alone in the live ranges from 0.8, 0.9 and 0.95 up, the filters that were frozen left a mean height of the curve of accuracy of 30.0, 20.0 and 25.0 %, and the least was taken; baselines, which have nothing to settle, were left without these images'
+        >>> describe_choice(Settled((0.8, 0.9, 0.95), (0.3, 0.2, 0.25), 100, 2_000))[1]
+        'With the highest filters of these rankings frozen, the curve of accuracy had a mean height of 30.0, 20.0 and 25.0 %.'
     """
-    sizes, areas = (
-        f"{', '.join(each[:-1])} and {each[-1]}"
-        for each in ([f"{size:g}" for size in settled.sizes], [f"{100 * area:.1f}" for area in settled.areas])
-    )
-    return (
-        f"ranked by gradients alone in the live ranges from {sizes} up, the filters that were frozen left a mean height of the curve of accuracy of {areas} %, "
-        "and the least was taken; baselines, which have nothing to settle, were left without these images"
-    )
+    sizes, areas = listed([f"{size:g}" for size in choice.sizes]), listed([f"{100 * height:.1f}" for height in choice.areas])
+    return [
+        f"For the choice filters were ranked by gradients alone in the live ranges from {sizes} up.",
+        f"With the highest filters of these rankings frozen, the curve of accuracy had a mean height of {areas} %.",
+        "The live range with the least was taken. Baselines have no live range and were left without these images.",
+    ]
 
 
 def _screen(game: NetworkGame, index: int, size: float, run: Run) -> Floats:

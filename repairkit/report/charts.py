@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from repairkit import plots
 from repairkit.report import formatting, tables
 from repairkit.report.figure import Figure
-from repairkit.result import Difference, Histogram, RemovalPoint, Result, Share
+from repairkit.result import CurvePoint, Difference, Histogram, Result, Share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -69,8 +69,8 @@ def _said(result: Result, share: Share) -> str:
     return f"{label} {formatting.percent(share.value)} ({interval})"
 
 
-def removal_series(label: str, style: plots.Style, points: Sequence[RemovalPoint]) -> plots.Series:
-    """A removal curve as a series."""
+def curve_series(label: str, style: plots.Style, points: Sequence[CurvePoint]) -> plots.Series:
+    """An ablation curve as a series."""
     return plots.Series(label, style, [p.filters for p in points], [plots.Interval(p.value, p.low, p.high) for p in points])
 
 

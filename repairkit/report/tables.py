@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from repairkit.report.document import Cell, CellKind, KeyFigure, Pairs, Table
 from repairkit.report.formatting import NONE, STATUS, count, interval, p_value, percent, plus_minus, points, small
-from repairkit.result import Difference, Guaranteed, RemovalPoint, Result, Share
+from repairkit.result import CurvePoint, Difference, Extreme, Guaranteed, Result, Share
 
 LOWER_IS_BETTER = frozenset({"gap", "target success"})
 REPAIRED = frozenset({"repaired", "dropout_repaired"})
@@ -72,8 +72,7 @@ def before_after(result: Result, label: Label = row_label) -> Table:
 
 def _difference_cells(entry: Difference) -> tuple[Cell, ...]:
     return (
-        Cell(points(entry.value), interval(entry.low, entry.high, points)),
-        Cell(STATUS[entry.claim], kind="status", claim=entry.claim),
+        *claim_cells(entry),
         Cell(count(entry.n)),
         Cell(p_value(entry.p_value)),
         Cell(p_value(entry.p_adjusted)),
@@ -134,10 +133,42 @@ def claims_worse(result: Result) -> bool:
     return any(entry.claim == "worse" and entry.second in REPAIRED for entry in result.differences)
 
 
-def point_cells(point: RemovalPoint) -> tuple[Cell, Cell]:
-    """A point of a removal curve, and its change against none frozen."""
-    change = Cell(points(point.change), interval(point.change_low, point.change_high, points)) if point.filters else Cell(NONE)
-    return Cell(percent(point.value), interval(point.low, point.high, percent)), change
+def points_cell(value: float, low: float, high: float) -> Cell:
+    """A change in percentage points with its interval."""
+    return Cell(points(value), interval(low, high, points))
+
+
+def claim_cells(entry: Difference) -> tuple[Cell, Cell]:
+    """A paired difference with its interval, and its claim."""
+    return points_cell(entry.value, entry.low, entry.high), Cell(STATUS[entry.claim], kind="status", claim=entry.claim)
+
+
+def point_cells(point: CurvePoint) -> tuple[Cell, Cell]:
+    """A point of an ablation curve, and its change against none frozen."""
+    change = points_cell(point.change, point.change_low, point.change_high) if point.filters else Cell(NONE)
+    return estimate_cell(point.value, point.low, point.high), change
+
+
+def values(entry: Extreme, key: str, caption: str) -> Table:
+    """The filters at one end of the values with half-widths, and the penalty where one counts in the ranking."""
+    penalised = any(valued.price is not None for valued in entry.filters)
+    rows = tuple(
+        (
+            Cell(f"{valued.layer}:{valued.channel}", kind="code"),
+            Cell(plus_minus(valued.value, valued.half_width)),
+            *([Cell(NONE if valued.price is None else small(valued.price))] if penalised else []),
+            Cell(NONE if valued.screen is None else small(valued.screen)),
+            Cell(count(valued.samples)),
+            Cell(valued.status, kind="text"),
+        )
+        for valued in entry.filters
+    )
+    penalty: tuple[tuple[str, CellKind], ...] = (("Penalty", "number"),) if penalised else ()
+    columns: tuple[tuple[str, CellKind], ...] = (
+        ("Filter", "code"), ("Value ± half-width", "number"), *penalty, ("Gradient estimate", "number"), ("Samples", "number"), ("Known to be of this end", "text"),
+    )  # fmt: skip
+    heads, kinds = zip(*columns, strict=True)
+    return Table(key, caption, heads, kinds, (rows,))
 
 
 def filters_by_fold(result: Result) -> Table | None:

@@ -14,10 +14,9 @@ from repairkit.attacks.generate import derived_seed
 from repairkit.baselines import rankings as baselines
 from repairkit.errors import UsageError
 from repairkit.evaluation.ablation import counts_up_to
+from repairkit.experiments import classifier_task
 from repairkit.experiments.classifier_task import CriticalTask, split_of, worth_on
-from repairkit.experiments.critical import run as critical
 from repairkit.experiments.critical.run import configuration, find, plan
-from repairkit.experiments.critical.summary import summarise
 from repairkit.network.freezing import bake
 from repairkit.repair import live_range as settling
 from repairkit.repair.attribute import game_of, live_range_of
@@ -92,19 +91,12 @@ def test_accuracy_is_valued_in_the_live_range_that_is_settled_and_charged_with_i
     task = CriticalTask(redundant(), COLOURS, None)
     tried = Settled((0.2, 0.6, 0.8), (0.5, 0.4, 0.45), 24, 1234.0)
     real = settling.settle
-    monkeypatch.setattr(critical, "settle", lambda *args, **rest: (real(*args, **rest)[0], tried))
+    monkeypatch.setattr(classifier_task, "settle", lambda *args, **rest: (real(*args, **rest)[0], tried))
     findings = find(task, Run.start(SETTLED))
     assert findings.attribution.min_live == 0.6
     assert findings.attribution.passes[settling.PART] == 1234.0
     assert findings.attribution.passes["live range"] == findings.live_range.passes
     assert sum(findings.attribution.passes.values()) <= SETTLED.budget + 1234.0 + findings.live_range.passes
-    result = summarise(task, SETTLED, findings, title="Accuracy", command="repairkit accuracy", minutes=0.1, notices=[])
-    said = [sentence for sentence in result.method if "settled" in sentence]
-    assert said == [
-        "The 24 images that choose settled the live range and did nothing else: ranked by gradients alone in the live ranges from 0.2, 0.6 and 0.8 up, the "
-        "filters that were frozen left a mean height of the curve of accuracy of 50.0, 40.0 and 45.0 %, and the least was taken; baselines, which have nothing to settle, "
-        "were left without these images."
-    ]
 
 
 def test_baselines_are_given_what_settling_took(monkeypatch):
@@ -132,8 +124,8 @@ def test_report_images_have_no_say(monkeypatch):
     pixels = COLOURS.pixels.copy()
     pixels[first.split.report] = 255 - pixels[first.split.report]
     second = find(CriticalTask(redundant(), replace(COLOURS, pixels=pixels), None), Run.start(SETTLED))
-    assert (first.removal.critical != second.removal.critical).any()
-    assert first.settled == second.settled
+    assert (first.curves.outcomes["highest"] != second.curves.outcomes["highest"]).any()
+    assert first.live_range_choice == second.live_range_choice
     np.testing.assert_array_equal(first.attribution.value, second.attribution.value)
 
 
@@ -146,15 +138,13 @@ def test_screens_are_kept(tmp_path, monkeypatch):
     first = find(task, Run.start(SETTLED, store=unfinished()))
     monkeypatch.setattr("repairkit.repair.screens.screen", lambda *_, **__: pytest.fail("a screen was made again"))
     again = find(task, Run.start(SETTLED, store=unfinished()))
-    assert again.settled == first.settled
+    assert again.live_range_choice == first.live_range_choice
 
 
 def test_both_networks_of_a_dropout_report_have_one_live_range():
-    _, findings, result = compared_networks(replace(SETTLED, budget=2000))
-    assert {each.highest.min_live for each in findings.networks.values()} == {findings.settled.min_live}
-    assert {each.lowest.min_live for each in findings.networks.values()} == {findings.settled.min_live}
-    assert any("settled the live range of both networks and did nothing else" in sentence for sentence in result.method)
-    assert not any("were left alone" in sentence for sentence in result.method)
+    _, findings, _ = compared_networks(replace(SETTLED, budget=2000))
+    assert {each.highest.min_live for each in findings.networks.values()} == {findings.live_range_choice.min_live}
+    assert {each.lowest.min_live for each in findings.networks.values()} == {findings.live_range_choice.min_live}
 
 
 def test_a_class_has_no_live_range_settled():

@@ -71,21 +71,19 @@ def test_the_embedded_default_has_a_column_of_its_own(tmp_path):
 )
 def test_thirty_filters_destroy_accuracy_by_the_estimate_at_thirty(curve, reached):
     critical = result("fig1_critical_filters")
-    first = next(point for point in critical.extra.removal if (point.series, point.metric, point.filters) == ("critical", "accuracy", 0))
+    first = next(point for point in critical.extra.curves if (point.series, point.metric, point.filters) == ("highest", "accuracy", 0))
     points = [first.model_copy(update={"filters": filters, "value": value}) for filters, value in curve.items()]
-    assert claims.accuracy_after_ablation(changed(critical, {"removal": [first, *points]})).reached == reached
+    assert claims.accuracy_after_ablation(changed(critical, {"curves": [first, *points]})).reached == reached
 
 
 @pytest.mark.parametrize(("share", "other_classes", "reached"), [(0.49, -0.029, True), (0.51, 0.0, False), (0.2, -0.031, False)])
 def test_a_class_must_fall_below_half_and_the_others_stay(share, other_classes, reached):
     dumbbell = result("fig2_class_filters_compared/dumbbell")
-    last = max(point.filters for point in dumbbell.extra.removal)
-    before = next(
-        point.value for point in dumbbell.extra.removal if (point.series, point.metric, point.filters) == ("critical", "recall", 0)
-    )
-    points = updated(dumbbell.extra.removal, {"value": share * before}, series="critical", metric="recall", filters=last)
-    points = updated(points, {"change": other_classes}, series="critical", metric="other classes", filters=last)
-    assert claims.class_recalls([changed(dumbbell, {"removal": points})]).reached == reached
+    last = max(point.filters for point in dumbbell.extra.curves)
+    before = next(point.value for point in dumbbell.extra.curves if (point.series, point.metric, point.filters) == ("highest", "recall", 0))
+    points = updated(dumbbell.extra.curves, {"value": share * before}, series="highest", metric="recall", filters=last)
+    points = updated(points, {"change": other_classes}, series="highest", metric="other classes", filters=last)
+    assert claims.class_recalls([changed(dumbbell, {"curves": points})]).reached == reached
 
 
 @pytest.mark.parametrize(

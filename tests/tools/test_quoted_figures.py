@@ -35,8 +35,8 @@ def changes(name, first, second, metric, group=None, *, bounds=False):
 
 def accuracy_left(name, number):
     """Accuracy in percent with so many of the highest filters frozen."""
-    points = {(p.series, p.metric, p.filters): p.value for p in result(name).extra.removal}
-    return 100 * points["critical", "accuracy", number]
+    points = {(p.series, p.metric, p.filters): p.value for p in result(name).extra.curves}
+    return 100 * points["highest", "accuracy", number]
 
 
 def share(name, column, metric, group=None):

@@ -1,4 +1,4 @@
-"""Class-specific ranking: a filter's value for one class, less a price for what the other classes lose with it."""
+"""Class-specific ranking: a filter's value for one class, less a penalty for what the other classes lose with it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from repairkit.data.images import LabelledImages
 from repairkit.errors import ModelWarning, UsageError
+from repairkit.evaluation.statistics import posterior_drop_bound
+from repairkit.network.classifier import Classifier
+from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
+from repairkit.network.predict import predict
 from repairkit.objectives import ClassRecall, Probability
 from repairkit.repair.screens import screens_of
+from repairkit.repair.selection import GUARD_CONFIDENCE
 from repairkit.report.formatting import limit
 from repairkit.run.context import Run
 from repairkit.run.options import Options
@@ -24,21 +31,22 @@ from repairkit.shapley.sampling import SCREEN_ROUND
 from repairkit.shapley.values import Attribution, decide
 
 FIRST = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
-"""Factors of the price of which one says where to flip, by first-order values."""
+"""Factors of the penalty of which one says where to flip, by first-order values."""
 FACTORS = (0.0, *(float(f"{0.5 * 2 ** (step / 4):.3g}") for step in range(29)))
-"""Factors of the price by which filters are ranked, four to an octave; the first is the paper's ranking. Five looks by bisection tell them apart."""
+"""Factors of the penalty by which filters are ranked, four to an octave; the first is the paper's ranking. Bisection takes five tries."""
 PRICED_AT = 0.97
-"""Live range of the screens: the other classes are to go on as they do, so what they lose is asked near the whole network."""
+"""Least live share of the gradient estimates: what the other classes lose is asked near the whole network, since they are to stay as they are."""
 SHARE = 0.4
-"""Of the budget, for the screens of all classes together, which all classes that are asked about share."""
+"""Of the budget, for the gradient estimates of all classes together, which all classes that are asked about share."""
 PART, CHOOSING = "screens of classes", "choosing the price"
-"""Under which the clock books them."""
+"""Parts of a run."""
 ROUND = SCREEN_ROUND * GRADIENT_COST
 """Image passes of a round of gradients."""
 Lead = Callable[[Examples], float]
-"""Players to freeze -> by how much further the recall of the class falls than the mean recall of the others, on the images that choose."""
-Fall = Callable[[Examples], tuple[float, float]]
-"""Players to freeze -> how far the mean recall of the other classes falls on the images that choose, and its one-sided 90 % bound."""
+"""Players to freeze -> by how much further recall of the class falls than the mean recall of the others, on the selection images."""
+Drop = Callable[[Examples], tuple[float, float]]
+"""Players to freeze -> how far the mean recall of the other classes falls on the selection images, and its one-sided 90 % bound."""
+Booleans = npt.NDArray[np.bool_]
 
 
 class PricedGame(NetworkGame):
@@ -128,52 +136,86 @@ def ranked_by_price(found: Attribution, paid: Floats, price: Floats) -> Attribut
 
 
 @dataclass(frozen=True, eq=False)
-class Specific:
-    """What other classes lose with each filter, and what counts against it for that.
+class ClassRanking:
+    """What other classes lose with each filter, and the penalty for it."""
 
-    Attributes:
-        factor: one of `FACTORS`.
-        sizes: float64 (n,), mean over the other classes of the size of the filter's first-order marginal, in units of recall.
-        classes: how many others that is over.
-        first: the factor by which filters were picked for flips.
-        fall: of the mean recall of the other classes on the images that choose, with the critical filters frozen.
-        bound: one-sided 90 % bound of that.
-        spared: whether the bound is at most what the options allow.
-    """
+    factor: float  # one of `FACTORS`
+    sizes: Floats  # shape (n,): mean over the other classes of the size of the filter's first-order marginal, in units of recall
+    classes: int  # that `sizes` is over
+    first: float  # factor by which filters were picked for flips
+    fall: float  # of the mean recall of the other classes on the selection images, with the important filters frozen
+    bound: float  # one-sided 90 % bound of that
+    spared: bool  # whether the bound is at most what the options allow
 
-    factor: float
-    sizes: Floats
-    classes: int
-    first: float
-    fall: float
-    bound: float
-    spared: bool
+
+@dataclass(frozen=True, eq=False)
+class OtherClasses:
+    """A class and the other classes on the selection images, with filters of a network frozen; `run` is booked for the passes."""
+
+    classifier: Classifier
+    filters: ConvFilters
+    images: LabelledImages
+    label: int
+    run: Run
+
+    @cached_property
+    def unmoved(self) -> float:
+        """The bound on the fall of the other classes where nothing is frozen."""
+        unchanged = np.ones(len(self._others))
+        return self._fall(unchanged, unchanged)[1]
+
+    def lead(self, frozen: Examples) -> float:
+        """By how much further recall of the class falls than the mean recall of the others."""
+        return self._recall_less_others(self._original) - self._recall_less_others(self._outcomes(frozen))
+
+    def drop(self, frozen: Examples) -> tuple[float, float]:
+        """How far the mean recall of the other classes falls, and its one-sided bound."""
+        after = self._outcomes(frozen)
+        return self._fall(self._original[self.images.labels != self.label], after[self.images.labels != self.label])
+
+    @cached_property
+    def _original(self) -> Booleans:
+        return self._outcomes(np.array([], dtype=np.int64))
+
+    @property
+    def _others(self) -> Examples:
+        labels: Examples = self.images.labels[self.images.labels != self.label]
+        return labels
+
+    def _outcomes(self, frozen: Examples) -> Booleans:
+        outcomes: Booleans = predict(self.classifier, self.images, self.run, filters=self.filters, frozen=frozen) == self.images.labels
+        return outcomes
+
+    def _fall(self, before: Booleans | Floats, after: Booleans | Floats) -> tuple[float, float]:
+        return posterior_drop_bound(before, after, self._others, confidence=GUARD_CONFIDENCE, seed=self.run.settings.seed)
+
+    def _recall_less_others(self, outcomes: Booleans) -> float:
+        labels = self.images.labels
+        others = [outcomes[labels == label].mean() for label in np.unique(self._others)]
+        return float(outcomes[labels == self.label].mean() - np.mean(others))
 
 
 def sampled(labels: Examples, options: Options) -> list[int]:
-    """The classes whose screens say what other classes lose: all, or as many drawn at random as `SHARE` of the budget pays a round each, two at least.
+    """The classes whose gradients say what other classes lose.
 
-    Args:
-        labels: int64, shape (N,), of the images that find.
-        options: budget and seed.
+    These are all classes, or as many drawn at random as `SHARE` of the budget pays a round each, two at least.
 
     Example:
         >>> len(sampled(np.arange(1000), Options(budget=9_600))), sampled(np.array([0, 0, 1]), Options(budget=100))
         (20, [0, 1])
     """
-    there = np.unique(labels)
     most = max(2, int(SHARE * options.budget / ROUND))
-    drawn: list[int] = np.sort(np.random.default_rng(options.seed).permutation(there)[:most]).tolist()
+    drawn: list[int] = np.sort(np.random.default_rng(options.seed).permutation(np.unique(labels))[:most]).tolist()
     return drawn
 
 
 def passes_of_each(classes: int, options: Options) -> float:
-    """Image passes of the screen of one class, where so many share `SHARE` of the budget: in whole rounds, at least one."""
+    """Image passes of the gradient estimate of one class, where so many share `SHARE` of the budget: in whole rounds, at least one."""
     return float(ROUND * max(1, int(SHARE * options.budget / classes / ROUND)))
 
 
 def planned_screens(labels: Examples, asked: Sequence[int], options: Options) -> float:
-    """Image passes of all screens that these classes need."""
+    """Image passes of all gradient estimates that these classes need."""
     sample = sampled(labels, options)
     return len({*sample, *asked}) * passes_of_each(len(sample), options)
 
@@ -187,7 +229,7 @@ def class_marginals(label: int, asked: Sequence[int], game: NetworkGame, images:
         label: of the class.
         asked: labels of all classes that are asked about.
         game: players and constants.
-        images: that find.
+        images: attribution images.
         shared: the run that all classes share.
     """
     sample = sampled(images.labels, shared.settings)
@@ -196,7 +238,7 @@ def class_marginals(label: int, asked: Sequence[int], game: NetworkGame, images:
         shared.shared[PART] = screens_of(
             game.classifier,
             game.filters,
-            {each: Probability(ClassRecall(each)).on(images.subset(np.flatnonzero(images.labels == each))) for each in labels},
+            {other: Probability(ClassRecall(other)).on(images.subset(np.flatnonzero(images.labels == other))) for other in labels},
             shared,
             passes=passes_of_each(len(sample), shared.settings),
             t0=PRICED_AT,
@@ -207,13 +249,13 @@ def class_marginals(label: int, asked: Sequence[int], game: NetworkGame, images:
     return values[label], np.stack([values[other] for other in sample if other != label])
 
 
-def first_factor(own: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:
+def first_factor(marginals: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:
     """The factor of `FIRST` with which the class falls furthest beyond the others where first-order values rank; the least of several.
 
     At a smaller one the filters are picked that all classes need, at a greater one those that none needs.
 
     Args:
-        own: first-order marginals of every filter for the class, shape (n,).
+        marginals: first-order marginals of every filter for the class, shape (n,).
         sizes: mean size of those of the others, shape (n,).
         lead: of the class, with filters frozen.
         most: how many filters are frozen.
@@ -222,73 +264,70 @@ def first_factor(own: Floats, sizes: Floats, lead: Lead, *, most: int) -> float:
         >>> first_factor(np.array([0.5, 0.6]), np.array([0.0, 0.3]), lambda frozen: float(0 in frozen), most=1)
         1.0
     """
-    return max(FIRST, key=lambda factor: lead(np.argsort(factor * sizes - own, kind="stable")[:most]))
+    return max(FIRST, key=lambda factor: lead(np.argsort(factor * sizes - marginals, kind="stable")[:most]))
 
 
-def settled(
-    critical: Callable[[float], Examples],
+def choose_factor(
+    important: Callable[[float], Examples],
     sizes: Floats,
-    fall: Fall,
+    drop: Drop,
     *,
     unmoved: float,
     classes: int,
     first: float,
     options: Options,
     whose: str = "",
-) -> Specific:
-    """A factor of `FACTORS` with which the other classes are spared, and with the next lower one not: the one-sided 90 % bound on their fall is at most `spare`.
+) -> ClassRanking:
+    """The least factor of `FACTORS`, by bisection, with which the one-sided 90 % bound on the fall of the other classes is at most `spare`.
 
-    Images that are too few to show that of a network that does not change are asked for no more than they can show, with a warning.
+    Images that are too few to show that of an unchanged network need to show no more than they can, with a warning. Where no factor does,
+    it is the last, with a warning. Bisection takes a factor to do where a smaller one does.
 
-    By bisection, which takes a factor to spare them where a smaller one does; where that is not so, a smaller one than is found may do, too. Where
-    none does it is the last, with a warning.
-
-    Deviation from Ghorbani & Zou 2020, who rank by recall of the class alone. Filters that every class needs are then among the highest, and
-    all classes fall; counting against a filter the mean of what the others lose is not enough, since a filter may help some as it harms
-    others, hence its size.
+    Deviation from Ghorbani & Zou 2020, who rank by recall of the class alone. Filters that every class needs are then among the highest,
+    and all classes fall. A filter may help some classes as it harms others, so what counts is the size of its marginals and not their mean.
 
     Args:
-        critical: the players that are frozen, where filters are ranked by value less so many times the price.
+        important: the players that are frozen, where filters are ranked by value less so many times the penalty.
         sizes: mean size over the others of each filter's first-order marginal, shape (n,).
-        fall: of the others, with filters frozen.
+        drop: of the others, with filters frozen.
         unmoved: the bound with nothing frozen.
         classes: how many others `sizes` is over.
         first: the factor by which filters were picked for flips.
         options: `spare`.
-        whose: ranking it is, where it is that of a baseline; that the images are too few has been said of the Shapley values' then.
+        whose: the baseline whose ranking it is, which repeats no warning about too few images.
     """
     allowed = max(options.spare, unmoved)
     if unmoved > options.spare and not whose:
         warnings.warn(
-            f"the images of other classes that choose are too few to show that these fall by {limit(options.spare)} at most; with no image lost "
+            f"the selection images of other classes are too few to show that these fall by {limit(options.spare)} at most; with no image lost "
             f"they show {100 * unmoved:.1f}, which is asked for; give more images, or a larger --max-other-class-drop",
             ModelWarning,
             stacklevel=2,
         )
-    least, most = -1, len(FACTORS)
+    low, high = -1, len(FACTORS)
     measured: dict[int, tuple[float, float]] = {}
-    while most - least > 1:
-        middle = (least + most) // 2
-        measured[middle] = fall(critical(FACTORS[middle]))
-        least, most = (least, middle) if measured[middle][1] <= allowed else (middle, most)
-    spared = most < len(FACTORS)
-    last = most if spared else len(FACTORS) - 1
-    fallen, bound = measured[last]
+    while high - low > 1:
+        middle = (low + high) // 2
+        measured[middle] = drop(important(FACTORS[middle]))
+        low, high = (low, middle) if measured[middle][1] <= allowed else (middle, high)
+    spared = high < len(FACTORS)
+    last = high if spared else len(FACTORS) - 1
+    fall, bound = measured[last]
     if not spared:
         warnings.warn(
-            f"{whose}{': ' if whose else ''}at every price up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(allowed)} on the "
-            f"images that choose (by {100 * fallen:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top-k, or a larger --max-other-class-drop",
+            f"{whose}{': ' if whose else ''}at every penalty up to {FACTORS[-1]:g} times what they lose, the other classes may fall by more than {limit(allowed)} on the "
+            f"selection images (by {100 * fall:.1f}, at most {100 * bound:.1f}); give more images, a smaller --top-k, or a larger --max-other-class-drop",
             ModelWarning,
             stacklevel=2,
         )
-    return Specific(FACTORS[last], sizes, classes, first, fallen, bound, spared)
+    return ClassRanking(FACTORS[last], sizes, classes, first, fall, bound, spared)
 
 
 def planned_choosing(images: int) -> float:
     """Image passes of choosing both factors, at most."""
-    return float(images * (1 + len(FIRST))) + looks(images)
+    return float(images * (1 + len(FIRST))) + tries(images)
 
 
-def looks(images: int) -> float:
-    """Image passes of settling one factor, at most."""
+def tries(images: int) -> float:
+    """Image passes of choosing one factor, at most."""
     return float(images * math.ceil(math.log2(len(FACTORS) + 1)))

@@ -11,13 +11,11 @@ from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
 from repairkit.experiments.base import NO_REPAIR, Experiment, Loading, Origin, Part, RunRecord, model_notices, repaired_weights
 from repairkit.experiments.classifier_task import CriticalTask
-from repairkit.experiments.critical import figures as charts
-from repairkit.experiments.critical import sections as report
+from repairkit.experiments.critical import report
 from repairkit.experiments.critical.recipe import CriticalRecipe
-from repairkit.experiments.critical.result import CriticalResult
+from repairkit.experiments.critical.result import CriticalResult, summarise
 from repairkit.experiments.critical.run import CriticalFindings, configuration, find_each, plan_each
 from repairkit.experiments.critical.settings import AccuracySettings, RecallSettings
-from repairkit.experiments.critical.summary import summarise
 from repairkit.experiments.networks import load_from_recipe, load_from_settings
 from repairkit.experiments.results import write_repaired
 from repairkit.network.classifier import Classifier
@@ -37,7 +35,7 @@ class AccuracyOnAll(Experiment[Task, Findings, CriticalResult]):
     success = ("repaired", "critical filters found")
     glossary_metrics, glossary_terms = report.GLOSSARY_METRICS, report.GLOSSARY_TERMS
     sections = staticmethod(report.sections)
-    figures = staticmethod(charts.draw)
+    figures = staticmethod(report.draw)
     facts = staticmethod(report.facts)
     key_figures = staticmethod(report.key_figures)
     summary = staticmethod(report.summary)

@@ -11,13 +11,11 @@ from repairkit.data import synthetic_faces as drawn
 from repairkit.data.images import LabelledImages
 from repairkit.errors import UsageError
 from repairkit.experiments.base import SYNTHETIC_NOTICE, Experiment, Loading, Origin, RunRecord, below, model_notices
-from repairkit.experiments.dropout import figures as charts
-from repairkit.experiments.dropout import sections as report
+from repairkit.experiments.dropout import report
 from repairkit.experiments.dropout.recipe import DropoutRecipe
-from repairkit.experiments.dropout.result import DropoutResult
+from repairkit.experiments.dropout.result import DropoutResult, summarise
 from repairkit.experiments.dropout.run import DropoutFindings, DropoutTask, configuration, find, plan
 from repairkit.experiments.dropout.settings import DropoutSettings
-from repairkit.experiments.dropout.summary import summarise
 from repairkit.experiments.loading import load_section, train_networks
 from repairkit.experiments.networks import EMBEDDED_DROPOUT, digits_network, load_network_and_images
 from repairkit.models import embedded, zoo
@@ -38,7 +36,7 @@ class Dropout(Experiment[DropoutTask, DropoutFindings, DropoutResult]):
     recipe_class = DropoutRecipe
     glossary_metrics, glossary_terms = report.GLOSSARY_METRICS, report.GLOSSARY_TERMS
     sections = staticmethod(report.sections)
-    figures = staticmethod(charts.draw)
+    figures = staticmethod(report.draw)
     facts = staticmethod(report.facts)
     key_figures = staticmethod(report.key_figures)
     summary = staticmethod(report.summary)

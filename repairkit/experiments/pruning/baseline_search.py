@@ -71,8 +71,8 @@ def compare_removal(
         curve=Curve(
             removal.counts,
             lambda frozen: predict(classifier, images, run, filters=game.filters, frozen=frozen) == images.labels,
-            removal.critical,
-            removal.random,
+            removal.outcomes["least"],
+            removal.outcomes["random"],
         ),
     )
 

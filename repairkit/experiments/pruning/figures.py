@@ -8,7 +8,7 @@ from repairkit import plots
 from repairkit.experiments.pruning.result import PruningResult
 from repairkit.report import charts, formatting
 from repairkit.report.figure import Figure
-from repairkit.result import RemovalPoint
+from repairkit.result import CurvePoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -32,7 +32,7 @@ def _curve(result: PruningResult) -> Figure:
     found = {series: [point for point in result.extra.curve if point.series == series] for series in LABELS}
 
     def chart(canvas: Canvas) -> None:
-        series = [charts.removal_series(label, _STYLE[name], found[name]) for name, label in LABELS.items()]
+        series = [charts.curve_series(label, _STYLE[name], found[name]) for name, label in LABELS.items()]
         charts.curve_panels(canvas, [("Accuracy on report images", series)], chosen=result.extra.chosen or None)
 
     at = result.extra.chosen or most
@@ -47,7 +47,7 @@ def _curve(result: PruningResult) -> Figure:
     return Figure("curve", title, finding, detail, chart, 3.0)
 
 
-def _at(line: list[RemovalPoint], filters: int) -> str:
+def _at(line: list[CurvePoint], filters: int) -> str:
     return formatting.percent(next(point.value for point in line if point.filters == filters))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from repairkit.result import Claim, Record, RemovalPoint, Result
+from repairkit.result import Claim, CurvePoint, Record, Result
 
 
 class PruningTry(Record):
@@ -98,7 +98,7 @@ class PruningExtra(Record):
     removed: int  # of those frozen, taken out
     kept: list[KeptFilters]
     tries: list[PruningTry]
-    curve: list[RemovalPoint]
+    curve: list[CurvePoint]
     footprints: list[Footprint]
     latencies: list[Latency]
     contest: Contest | None = None  # None unless baselines were asked for

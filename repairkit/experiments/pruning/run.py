@@ -271,4 +271,6 @@ def removal_of(
     with run.phase("evaluation"):
         least = freeze_first(classifier, filters, order, counts, images, run)
     random = freeze_random(classifier, filters, orders, counts[1:], images, run, key="random-order")
-    return AblationCurves(images.labels, images.classes, None, counts, least, np.vstack([least[:1], random]))
+    return AblationCurves(
+        images.labels, images.classes, None, counts, {"least": least.astype(np.float64), "random": np.vstack([least[:1], random])}
+    )

@@ -32,7 +32,7 @@ from repairkit.experiments.pruning.result import (
 from repairkit.experiments.pruning.run import BATCHES, PruningFindings
 from repairkit.experiments.records import COLUMNS, SCORES, by_column, guarantees_of, make_reproduction, value_histogram
 from repairkit.report.formatting import limit
-from repairkit.result import Column, Comparison, Cost, Difference, RemovalPoint
+from repairkit.result import Column, Comparison, Cost, CurvePoint, Difference
 from repairkit.run.options import Options
 
 EXPLAINED = {
@@ -171,10 +171,9 @@ def latency(batch: int, timed: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     return Latency(batch=batch, pairs=len(timed), original=original, pruned=pruned, ratio=ratio.value, low=ratio.low, high=ratio.high)
 
 
-def curve(findings: PruningFindings, options: Options) -> list[RemovalPoint]:
+def curve(findings: PruningFindings, options: Options) -> list[CurvePoint]:
     """Accuracy on the report images against the number frozen, with intervals."""
-    points = findings.removal.points(options.level, options.seed)
-    return [point.model_copy(update={"series": "least"}) if point.series == "critical" else point for point in points]
+    return findings.removal.points(level=options.level, seed=options.seed)
 
 
 def layers(findings: PruningFindings) -> list[LayerWidth]:

@@ -1,4 +1,4 @@
-"""A network beside its dropout-trained rival: values, removal curves of both, paired differences of their falls, and the verdict."""
+"""A network beside its dropout-trained comparison model: values, ablation curves of both, paired differences of their falls, and the verdict."""
 
 import json
 from dataclasses import replace
@@ -14,12 +14,22 @@ from torch import nn
 
 from repairkit.errors import DataError, ModelError, UsageError
 from repairkit.evaluation import ablation
+from repairkit.evaluation.curves import AblationCurves
 from repairkit.experiments import results as kinds
 from repairkit.experiments.classifier_task import CriticalTask
 from repairkit.experiments.critical.run import find as find_critical
-from repairkit.experiments.dropout.evaluation import SERIES, Removals, accuracy_of, change_of, number_of, verdict
+from repairkit.experiments.dropout.result import (
+    SERIES,
+    accuracy_of,
+    change_of,
+    differences_of,
+    most_frequent,
+    shared_histogram,
+    shares_of,
+    summarise,
+    verdict,
+)
 from repairkit.experiments.dropout.run import DropoutTask, configuration, find, plan
-from repairkit.experiments.dropout.summary import shared_histogram, summarise
 from repairkit.report import html, markdown
 from repairkit.run.context import Run
 from repairkit.run.store import RunStore
@@ -53,7 +63,7 @@ def test_each_network_loses_what_freezing_its_own_filters_takes(column, end):
         signals = model.classifier.network[:2](model.classifier.prepare(find_on.batch(np.arange(len(find_on)))))
     means = signals.mean(dim=(0, 2, 3))
     series = {"high": "highest", "low": "lowest"}[end]
-    points = {p.filters: p for p in result.extra.removal if (p.column, p.series) == (column, series)}
+    points = {p.filters: p for p in result.extra.curves if (p.column, p.series) == (column, series)}
     start = literal_accuracy(model, report_on, [], means)
     assert sorted(points) == [0, 1, 2, 3]
     for number, point in points.items():
@@ -63,24 +73,22 @@ def test_each_network_loses_what_freezing_its_own_filters_takes(column, end):
 
 def test_the_rival_bears_what_the_original_does_not():
     _, _, result = found()
-    value = {(p.column, p.series, p.filters): p.value for p in result.extra.removal}
+    value = {(p.column, p.series, p.filters): p.value for p in result.extra.curves}
     assert value["original", "highest", 1] == pytest.approx(2 / 3)
     assert value["original", "highest", 2] == pytest.approx(1 / 3)
     assert value["dropout", "highest", 2] == pytest.approx(2 / 3)  # blue falls, green has another filter
     assert value["original", "lowest", 2] == 1.0
-    falls = {entry.group: entry for entry in result.differences if entry.metric == change_of("highest")}
-    for number in (1, 2, 3):
-        expected = value["dropout", "highest", number] - value["original", "highest", number]
-        assert falls[number_of(number)].value == pytest.approx(expected)
-    assert falls[None].value == pytest.approx(np.mean([falls[number_of(k)].value for k in (1, 2, 3)]))
+    *numbers, mean = (entry.value for entry in result.differences if entry.metric == change_of("highest"))
+    assert numbers == pytest.approx([value["dropout", "highest", k] - value["original", "highest", k] for k in (1, 2, 3)])
+    assert mean == pytest.approx(np.mean(numbers))
 
 
 def test_both_networks_see_the_same_images_and_splits_share_none():
     task, findings, result = found()
     parts = [set(rows.tolist()) for rows in vars(findings.split).values()]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(task.images)
-    assert result.extra.parts == {"attribute": 48, "choose": 24, "report": 48}
-    assert {p.n for p in result.extra.removal} == {48}
+    assert list(result.extra.parts.values()) == [48, 24, 48]
+    assert {p.n for p in result.extra.curves} == {48}
 
 
 def test_values_are_those_of_repairkit_accuracy():
@@ -109,7 +117,7 @@ def test_what_was_kept_is_taken_up_again(tmp_path, monkeypatch):
         for each in (first, again):
             np.testing.assert_array_equal(each.networks[column].lowest.value, findings.networks[column].lowest.value)
             for series in SERIES:
-                np.testing.assert_array_equal(each.removals.right[column][series], findings.removals.right[column][series])
+                np.testing.assert_array_equal(each.curves[column].outcomes[series], findings.curves[column].outcomes[series])
     assert again.passes == first.passes
     with pytest.raises(UsageError, match="was made with seed 1, this run has seed 2"):
         RunStore(tmp_path / "run", configuration(task, replace(SMALL, seed=2)), command="")
@@ -121,6 +129,9 @@ def test_the_plan_bounds_the_cost_and_books_both_ends_of_both_networks():
     assert planned["attribution"] == 4 * SMALL.budget
     assert plan(task, replace(SMALL, guarantee=0.1, tolerance=0.2, contested=None))["attribution"] == 2 * SMALL.budget
     assert set(findings.passes) == set(planned)
+    assert findings.passes["control"] == planned["control"]
+    first, second = (findings.curves[column].outcomes["random"] for column in ("original", "dropout"))
+    assert (first != second).any()
     for part, passes in findings.passes.items():
         assert 0 < passes <= planned[part]
     spent = sum(sum(each.passes.values()) for n in findings.networks.values() for each in (n.highest, n.lowest))
@@ -170,43 +181,40 @@ def test_histograms_share_their_edges_and_hold_every_filter():
     assert both.counts["b"][-1] == 1
 
 
-def removals(first, second, *, n=400, counts=(0, 1, 2)):
-    """Shares of right images of both networks by number frozen, the first so many of the images; the others stay as they are."""
-    rows = {
-        column: {
-            series: np.stack([np.arange(n) < round(n * share) for share in (shares if series == "highest" else [shares[0]] * len(counts))])
-            .astype(float)
-            for series in SERIES
-        }
-        for column, shares in (("original", first), ("dropout", second))
-    }  # fmt: skip
-    return Removals(np.arange(n) % 4, tuple("abcd"), counts, rows)
+def curves_of(outcomes, counts):
+    """The curves of both networks, from outcomes by column and series."""
+    labels = np.arange(next(iter(outcomes["original"].values())).shape[1]) % 4
+    return {column: AblationCurves(labels, tuple("abcd"), None, counts, rows) for column, rows in outcomes.items()}
 
 
-def verdict_of(made):
-    return verdict(made, made.shares(), made.differences(), level=0.95)
+def curves_at(first, second, *, n=400):
+    """The first so many of the images are right in both networks, by shares for each number frozen; with other series they stay as they are."""
+    outcomes = {}
+    for column, shares in (("original", first), ("dropout", second)):
+        rows = np.stack([np.arange(n) < round(n * share) for share in shares]).astype(float)
+        outcomes[column] = {series: rows if series == "highest" else rows[[0] * len(rows)] for series in SERIES}
+    return curves_of(outcomes, tuple(range(len(first))))
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "outcome", "words"),
+    ("first", "second", "outcome"),
     [
-        ([0.9, 0.5, 0.3], [0.9, 0.85, 0.8], "less dependent", "it loses 42.5 points less"),
-        ([0.9, 0.6, 0.3], [0.6, 0.5, 0.4], "no claim", "but it had less to lose and is right on as many images"),
-        ([0.9, 0.6, 0.5], [0.6, 0.4, 0.3], "no claim", "but it had less to lose and is right on fewer images then"),
-        ([0.9, 0.85, 0.8], [0.9, 0.5, 0.3], "more dependent", "it loses 42.5 points more"),
-        ([0.5, 0.45, 0.4], [0.95, 0.7, 0.6], "no claim", "but it had more to lose and is right on more images"),
-        ([0.9, 0.6, 0.5], [0.9, 0.6, 0.5], "no claim", "which cannot be told from chance"),
+        ([0.9, 0.5, 0.3], [0.9, 0.85, 0.8], "less dependent"),
+        ([0.9, 0.6, 0.3], [0.6, 0.5, 0.4], "no claim"),  # it had less to lose
+        ([0.9, 0.6, 0.5], [0.6, 0.4, 0.3], "no claim"),  # it had less to lose, and less is left
+        ([0.9, 0.85, 0.8], [0.9, 0.5, 0.3], "more dependent"),
+        ([0.5, 0.45, 0.4], [0.95, 0.7, 0.6], "no claim"),  # it had more to lose
+        ([0.9, 0.6, 0.5], [0.9, 0.6, 0.5], "no claim"),
     ],
 )
-def test_the_verdict_needs_a_smaller_fall_and_more_left(first, second, outcome, words):
-    found = verdict_of(removals(first, second))
+def test_the_verdict_needs_a_smaller_fall_and_more_left(first, second, outcome):
+    curves = curves_at(first, second)
+    differences = differences_of(curves)
+    found = verdict(curves["original"].counts, most_frequent(curves), shares_of(curves), differences, level=0.95)
     assert found.outcome == outcome
-    assert words in found.headline
-    cost = second[0] < first[0]
-    assert any("With nothing frozen" in sentence for sentence in found.worse) == cost
-    assert ("measurably worse: accuracy with nothing frozen" in found.headline) == cost
-    assert (found.headline in found.worse) == ("points more (" in found.headline and "from chance" not in found.headline)
-    assert "always naming the most frequent class is right on 25.0 %" in found.sentences[-1]
+    fall = next(entry for entry in differences if (entry.metric, entry.group) == (change_of("highest"), None))
+    assert len(found.worse) == (second[0] < first[0]) + (fall.high < 0)
+    assert "25.0 %" in found.sentences[-1]
 
 
 def test_the_difference_of_falls_is_paired_and_its_interval_that_of_a_t_test():
@@ -217,38 +225,32 @@ def test_the_difference_of_falls_is_paired_and_its_interval_that_of_a_t_test():
         column: {"highest": np.stack([start, frozen]).astype(float), "lowest": np.stack([start, start]).astype(float), "random": np.stack([start, start]).astype(float)}
         for column, start, frozen in (("original", a0, ak), ("dropout", b0, bk))
     }  # fmt: skip
-    made = Removals(np.zeros(n, dtype=np.int64), ("a",), (0, 1), rows)
-    entry = next(e for e in made.differences() if (e.metric, e.group) == (change_of("highest"), "1 filter"))
+    differences = differences_of(curves_of(rows, (0, 1)))
+    entry = next(e for e in differences if (e.metric, e.group) == (change_of("highest"), "1 filter"))
     per_image = (bk.astype(int) - b0.astype(int)) - (ak.astype(int) - a0.astype(int))
     expected = stats.ttest_1samp(per_image, 0).confidence_interval(0.95)
     assert entry.value == pytest.approx(per_image.mean())
     assert (entry.low, entry.high) == (pytest.approx(expected.low, abs=0.01), pytest.approx(expected.high, abs=0.01))
-    level = next(e for e in made.differences() if (e.metric, e.group) == (accuracy_of("highest"), "1 filter"))
+    level = next(e for e in differences if (e.metric, e.group) == (accuracy_of("highest"), "1 filter"))
     assert level.value == pytest.approx(bk.mean() - ak.mean())
 
 
 def test_a_claim_at_one_number_is_held_to_all_numbers():
     """An interval that excludes zero is no claim where seven numbers were looked at, in three series and two metrics each; where one was, it is."""
-    n = 200
-    shares = [0.9] + [0.8] * 7
-    weak = [0.9] + [0.865] * 7
     entry = {}
     for numbers in (1, 7):
-        made = removals(shares[: numbers + 1], weak[: numbers + 1], n=n, counts=tuple(range(numbers + 1)))
-        entry[numbers] = next(e for e in made.differences() if (e.metric, e.group) == (change_of("highest"), "1 filter"))
+        curves = curves_at([0.9] + [0.8] * numbers, [0.9] + [0.865] * numbers, n=200)
+        entry[numbers] = next(e for e in differences_of(curves) if (e.metric, e.group) == (change_of("highest"), "1 filter"))
     assert (entry[1].low, entry[1].high) == (entry[7].low, entry[7].high)
     assert entry[1].low > 0
     assert (entry[1].claim, entry[7].claim) == ("better", "no claim")
 
 
 def test_outcomes_that_do_not_fit_are_refused():
-    good = removals([0.9, 0.5, 0.3], [0.9, 0.8, 0.7])
-    with pytest.raises(DataError, match="expected counts from 0, got"):
-        replace(good, counts=(1, 2, 3))
-    with pytest.raises(DataError, match=r"expected outcomes of shape \(2, 400\) for two networks"):
-        replace(good, counts=(0, 1))
-    with pytest.raises(DataError, match="for two networks and highest, lowest, random"):
-        replace(good, right={"original": good.right["original"]})
+    curves = curves_at([0.9, 0.5, 0.3], [0.9, 0.8, 0.7])["original"]
+    for counts in ((1, 2, 3), (0, 1)):
+        with pytest.raises(DataError, match="expected counts from 0 and outcomes of shape"):
+            replace(curves, counts=counts)
 
 
 def test_networks_that_cannot_be_compared():
@@ -273,21 +275,13 @@ def test_networks_that_cannot_be_compared():
         DropoutTask(model, redundant(), images, training=images)
 
 
-def test_report_shows_both_networks_and_reads_back(tmp_path):
+def test_report_shows_both_networks(tmp_path):
     _, _, result = found()
-    page = BeautifulSoup(html.render(kinds.document(result)), "html.parser")
-    text = page.get_text(" ", strip=True)
-    titles = [heading.get_text(strip=True) for heading in page.find_all("h2")]
-    assert titles[:6] == [
-        "Verdict", "Accuracy of both networks", "Regressions", "Paired differences", "Ablation curves", "Highest and lowest values",
-    ]  # fmt: skip
+    text = BeautifulSoup(html.render(kinds.document(result)), "html.parser").get_text(" ", strip=True)
     markdown.write(kinds.document(result), tmp_path / "report.md")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert [line[3:] for line in written.splitlines() if line.startswith("## ")] == titles
-    for point in (point for point in result.extra.removal if point.filters):
+    for point in (point for point in result.extra.curves if point.filters):
         assert f"{100 * point.value:.1f}% ({100 * point.low:.1f} to {100 * point.high:.1f})" in written
-    for both in result.extra.extremes.values():
-        for entry in (entry for each in both for entry in each.filters):
-            assert f"{entry.layer}:{entry.channel}" in text
-    names = {"spread-1", "spread-2", "highest", "lowest", "random"}
-    assert {file.stem for file in (tmp_path / "figures").iterdir()} == names
+    for extreme in (extreme for ends in result.extra.extremes.values() for extreme in ends):
+        assert all(f"{entry.layer}:{entry.channel}" in text for entry in extreme.filters)
+    assert {file.stem for file in (tmp_path / "figures").iterdir()} == {"spread-1", "spread-2", "highest", "lowest", "random"}

@@ -15,14 +15,12 @@ from repairkit.baselines import compare as comparing
 from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED, SHAPLEY, Compared, Contender
 from repairkit.experiments import results as kinds
 from repairkit.experiments.classifier_task import CriticalTask
+from repairkit.experiments.critical.result import summarise as summarise_critical
 from repairkit.experiments.critical.run import find as find_critical
-from repairkit.experiments.critical.summary import summarise as summarise_critical
-from repairkit.experiments.dropout import sections as dropout_sections
-from repairkit.experiments.dropout.evaluation import change_of
-from repairkit.experiments.dropout.rankings import concluded, rankings
-from repairkit.experiments.dropout.result import RankedChange
+from repairkit.experiments.dropout import report as dropout_report
+from repairkit.experiments.dropout.rankings import RankedChange, conclude, rankings
+from repairkit.experiments.dropout.result import change_of, summarise
 from repairkit.experiments.dropout.run import configuration, find, plan
-from repairkit.experiments.dropout.summary import summarise
 from repairkit.network.game import NetworkGame
 from repairkit.report import html, markdown
 from repairkit.result import Estimate
@@ -46,7 +44,7 @@ def literal_curves(name):
         network = model.classifier.network
         with torch.no_grad():
             means = network[:2](model.classifier.prepare(find_on.batch(np.arange(len(find_on))))).mean(dim=(0, 2, 3))
-        contender = next(each for each in findings.compared[column].contenders if each.name == name)
+        contender = next(each for each in findings.comparisons[column].contenders if each.name == name)
         scores = (
             network[0].weight.detach().flatten(1).double().norm(dim=1).numpy() if name == "weight norm" else contender.attributions[0].value
         )
@@ -138,17 +136,17 @@ def test_a_loss_is_said_first():
     assert (
         said[0].index("ranked by taylor (by ") < said[0].index("loses more than the original") < said[0].index(f"ranked by {SHAPLEY} (by ")
     )
-    assert said[1] == "That it loses less hangs on the ranking: by taylor the opposite holds."
+    assert said[1] == "That it loses less depends on the ranking: by taylor the opposite holds."
 
 
 @pytest.mark.parametrize(
     ("claims", "said"),
     [
-        (["better", "better", "better"], "That it loses less does not hang on Shapley values: every other ranking shows it, too."),
+        (["better", "better", "better"], "That it loses less does not depend on Shapley values: every other ranking shows it, too."),
         (["worse", "worse", "no claim"], "That it loses more is not shown by Shapley values alone: a shows it, too. By b it is not shown"),
         (["better", "no claim", "no claim"], "That it loses less is shown by Shapley values alone. By a, b it is not shown, which is no proof"),
-        (["worse", "better", "no claim"], "That it loses more hangs on the ranking: by a the opposite holds. By b it is not shown"),
-        (["no claim", "worse", "better"], "hangs on the ranking: by Shapley values the falls cannot be told apart, by a, b they can."),
+        (["worse", "better", "no claim"], "That it loses more depends on the ranking: by a the opposite holds. By b it is not shown"),
+        (["no claim", "worse", "better"], "depends on the ranking: by Shapley values the falls cannot be told apart, by a, b they can."),
         (["no claim", "no claim", "no claim"], "No ranking tells the falls of the two networks apart."),
         (["better"], "No other ranking could be made"),
     ],
@@ -159,7 +157,7 @@ def test_whether_it_hangs_on_shapley_values_follows_from_the_claims(claims, said
         RankedChange(name=name, changes={}, difference=nothing, claim=claim)
         for name, claim in zip((SHAPLEY, "a", "b"), claims, strict=False)
     ]
-    assert said in concluded(rows)
+    assert said in conclude(rows)
 
 
 def test_a_ranking_that_one_network_lacks_has_no_row_and_says_why():
@@ -172,7 +170,8 @@ def test_a_ranking_that_one_network_lacks_has_no_row_and_says_why():
     unsuited = replace(COMPARED, compare=("fairprune",))
     result = found(unsuited)[2]
     assert (
-        result.extra.rankings.sentences[1] == "No other ranking could be made, so nothing is said of whether this hangs on Shapley values."
+        result.extra.rankings.sentences[1]
+        == "No other ranking could be made, so nothing is said of whether this depends on Shapley values."
     )
     page = BeautifulSoup(html.render(kinds.document(result)), "html.parser").find(id="comparison").parent.get_text(" ", strip=True)
     for label in ("Original", "Dropout-trained"):
@@ -251,6 +250,6 @@ def test_both_views_show_the_rankings_and_each_network(tmp_path):
     captions = [found["id"] for found in page.find_all(id=lambda name: name and name.endswith("caption"))]
     assert len(captions) == len(set(captions))
     assert {file.stem for file in (tmp_path / "figures").iterdir()} >= {"baselines-original", "baselines-dropout-trained"}
-    assert [table.key for table in dropout_sections.quoted(result)][-3:] == ["rankings", "baselines-original", "baselines-dropout-trained"]
+    assert [table.key for table in dropout_report.quoted(result)][-3:] == ["rankings", "baselines-original", "baselines-dropout-trained"]
     result.write(tmp_path / "result.json")
     assert kinds.read(tmp_path / "result.json") == result

@@ -65,19 +65,19 @@ def test_report_and_attribution_read_such_a_run(finished):
 
 
 def test_an_interrupted_run_goes_on(folders, tmp_path, finished, monkeypatch):
-    real = dropout.remove_one
+    real = dropout.ablate
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dropout, "remove_one", interrupted)
+    monkeypatch.setattr(dropout, "ablate", interrupted)
     code, _, stderr = compare(folders, "--out", tmp_path / "run")
     assert code == 130
     assert "to go on: repairkit" in stderr
-    monkeypatch.setattr(dropout, "remove_one", real)
+    monkeypatch.setattr(dropout, "ablate", real)
     code, stdout, _ = compare(folders, "--out", tmp_path / "run", "--resume", "--json")
     assert code == 0
-    assert DropoutResult.model_validate_json(stdout).extra.removal == DropoutResult.read(finished[-1] / "result.json").extra.removal
+    assert DropoutResult.model_validate_json(stdout).extra.curves == DropoutResult.read(finished[-1] / "result.json").extra.curves
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
