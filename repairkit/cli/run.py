@@ -140,4 +140,4 @@ def _decisive_of(command: str) -> dict[str, Any] | None:
 def _decisive(settings: RecipeRunSettings, recipe: Path | None) -> dict[str, Any]:
     """The recipe's name, the variant, and all other options that decide the result."""
     chosen = settings.model_dump(exclude={*BESIDE_THE_POINT, "embedded", "recipe"})
-    return chosen | {"recipe": recipe and recipe.name, "variant": settings.chosen_variant}
+    return chosen | {"recipe": recipe and recipe.stem, "variant": settings.chosen_variant}
