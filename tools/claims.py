@@ -10,7 +10,7 @@ from typing import Any
 
 from repairkit.experiments import results as kinds
 from repairkit.experiments.adversarial.report import TRANSFERRED, AdversarialResult
-from repairkit.experiments.correlation.result import CorrelationResult
+from repairkit.experiments.correlation.report import CorrelationResult
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.dropout.result import DropoutResult
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult, StoppedAlike

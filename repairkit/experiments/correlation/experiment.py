@@ -10,11 +10,10 @@ from repairkit.data.images import LabelledImages
 from repairkit.experiments.adversarial.recipe import CorrelationRecipe
 from repairkit.experiments.attack_task import AttackOptions, AttackTask
 from repairkit.experiments.base import Experiment, Loading, Origin, RunRecord, model_notices
-from repairkit.experiments.correlation import figures as charts
-from repairkit.experiments.correlation import sections as report
-from repairkit.experiments.correlation.result import CorrelationResult
-from repairkit.experiments.correlation.run import CorrelationFindings, configuration, find, plan
-from repairkit.experiments.correlation.summary import summarise
+from repairkit.experiments.correlation import report
+from repairkit.experiments.correlation.report import CorrelationResult
+from repairkit.experiments.correlation.result import summarise
+from repairkit.experiments.correlation.run import CorrelationFindings, configuration, measure, plan
 from repairkit.experiments.networks import load_from_recipe
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
@@ -31,7 +30,7 @@ class AttackCorrelation(Experiment[Task, CorrelationFindings, CorrelationResult]
     success = ("measured",)
     glossary_metrics, glossary_terms = report.GLOSSARY_METRICS, report.GLOSSARY_TERMS
     sections = staticmethod(report.sections)
-    figures = staticmethod(charts.draw)
+    figures = staticmethod(report.draw)
     facts = staticmethod(report.facts)
     summary = staticmethod(report.summary)
     quoted = staticmethod(report.quoted)
@@ -65,11 +64,11 @@ class AttackCorrelation(Experiment[Task, CorrelationFindings, CorrelationResult]
 
     def run(self, task: Task, run: Run) -> CorrelationFindings:
         """Measure everything."""
-        return find(task[0], run, task[1])
+        return measure(task[0], run, task[1])
 
     def result(self, task: Task, settings: Options, findings: CorrelationFindings, origin: Origin) -> CorrelationResult:
         """The result of what was measured."""
-        return summarise(task[0], settings, task[1], findings, **origin._asdict())
+        return summarise(task[0], settings, task[1], findings, origin)
 
     def artifacts(self, task: Task, findings: CorrelationFindings, directory: Path) -> RunRecord:
         """The adversarial images and `values.parquet`, a row for each filter."""

@@ -16,6 +16,7 @@ from repairkit.errors import DataError
 from repairkit.evaluation.splits import some
 from repairkit.experiments.attack_task import LEAST, AttackOptions, AttackTask, attack_succeeds, check_hits, exclude_prior_hits
 from repairkit.models.zoo import normalisation_of
+from repairkit.network.classifier import Classifier
 from repairkit.network.filters import ConvFilters
 from repairkit.objectives import Accuracy, AttackSuccess
 from repairkit.repair.attribute import game_of, live_range_of, live_range_planned
@@ -27,23 +28,13 @@ from repairkit.shapley.game import Floats
 
 @dataclass(frozen=True, eq=False)
 class CorrelationFindings:
-    """Everything measured; `repairkit.experiments.correlation.summary` turns it into a result.
-
-    Attributes:
-        made: the adversarial images.
-        filters: the players with their constants.
-        screens: gradient estimates of the values for every filter: attack success, accuracy, and both again; shape (4, n). Zeros
-            where the attack does not fool the network.
-        t0: live range.
-        fooled: whether the attack reaches its target often enough for success to be valued.
-        passes, seconds: by phase.
-    """
+    """Everything measured."""
 
     made: AdversarialSet
-    filters: ConvFilters
-    screens: Floats
-    t0: float
-    fooled: bool
+    filters: ConvFilters  # the players with their constants
+    screens: Floats  # gradient estimates for every filter: attack success, accuracy, and both again; (4, n). Zeros where nothing is fooled
+    t0: float  # least live share
+    fooled: bool  # whether the attack reaches its target often enough for success to be valued
     passes: dict[str, float]
     seconds: dict[str, float]
 
@@ -54,11 +45,7 @@ def attacked_count(task: AttackTask, attacks: AttackOptions) -> int:
 
 
 def plan(task: AttackTask, options: Options, attacks: AttackOptions) -> dict[str, float]:
-    """Image passes that a run will make, by part.
-
-    Raises:
-        DataError: too few images.
-    """
+    """Image passes that a run will make, by part; DataError where there are too few images."""
     count = attacked_count(task, attacks)
     if count < LEAST:
         raise DataError(f"{task.images.name} has {len(task.images)} images, but {LEAST} are needed; give more images")
@@ -79,29 +66,37 @@ def configuration(task: AttackTask, options: Options, attacks: AttackOptions) ->
     }
 
 
-def find(task: AttackTask, run: Run, attacks: AttackOptions) -> CorrelationFindings:
+def measure(task: AttackTask, run: Run, attacks: AttackOptions) -> CorrelationFindings:
     """Attack the images and value every filter for the attack's success and for accuracy, by gradients, a quarter of the budget each time.
 
-    Args:
-        task: the network and clean images, all of which are used: nothing is chosen and nothing repaired.
-        run: of its settings, `budget` is for all four values.
-        attacks: the method and how many images are attacked (the first of `images`); the rest is not used.
+    All clean images are used: nothing is chosen and nothing repaired. The first of `attacks.images` says how many are attacked.
     """
-    run.ledger.planned = sum(plan(task, run.settings, attacks).values())
+    settings = run.settings
+    run.ledger.planned = sum(plan(task, settings, attacks).values())
     classifier = task.model.classifier.to(memory_format=torch.channels_last)
-    rows = some(task.images, attacked_count(task, attacks), seed=run.settings.seed)
-    targets = draw_targets(task.images.labels, len(task.images.classes), run.settings.seed)
-    with run.phase("attack"):
-        given = task.images.subset(rows), targets[rows], attacks.method
-        made = attack(classifier, *given, batch=run.settings.batch, seed=run.settings.seed, run=run.of("attack"))
-        hit = [exclude_prior_hits(classifier, made, task.images.subset(rows), run)]
-    if attack_succeeds(hit):
-        check_hits([made], task.images.name)
+    made, fooled = _attack(task, run, attacks, classifier)
     success, accuracy = AttackSuccess().on(made.toward_targets), Accuracy().on(task.images)
     with run.phase("calibration"):
-        game = game_of(classifier, success - accuracy, (task.images,), run.settings)
+        game = game_of(classifier, success - accuracy, (task.images,), settings)
         run.spend(len(task.images))
-    own = run.of("screens")
-    _, t0 = live_range_of(game, own, seed=run.settings.seed)
-    screens = screens_of(classifier, game.filters, dict(enumerate([success, accuracy] * 2)), own, passes=run.settings.budget / 4, t0=t0, batch=run.settings.batch, part="screens")  # fmt: skip
-    return CorrelationFindings(made, game.filters, screens, t0, attack_succeeds(hit), run.ledger.passes, run.ledger.seconds)
+    part = run.of("screens")
+    _, t0 = live_range_of(game, part, seed=settings.seed)
+    values = dict(enumerate([success, accuracy] * 2))
+    screens = screens_of(
+        classifier, game.filters, values, part, passes=settings.budget / 4, t0=t0, batch=settings.batch, part="screens"
+    )  # fmt: skip
+    return CorrelationFindings(made, game.filters, screens, t0, fooled, run.ledger.passes, run.ledger.seconds)
+
+
+def _attack(task: AttackTask, run: Run, attacks: AttackOptions, classifier: Classifier) -> tuple[AdversarialSet, bool]:
+    """The adversarial images, and whether they fool the network often enough."""
+    seed = run.settings.seed
+    rows = some(task.images, attacked_count(task, attacks), seed=seed)
+    clean, targets = task.images.subset(rows), draw_targets(task.images.labels, len(task.images.classes), seed)[rows]
+    with run.phase("attack"):
+        made = attack(classifier, clean, targets, attacks.method, batch=run.settings.batch, seed=seed, run=run.of("attack"))
+        hits = [exclude_prior_hits(classifier, made, clean, run)]
+    fooled = attack_succeeds(hits)
+    if fooled:
+        check_hits([made], task.images.name)
+    return made, fooled
