@@ -449,7 +449,7 @@ def test_a_fairness_repair_is_compared_on_the_images_of_its_report(folds):
         assert (entry.n, entry.value, entry.low, entry.high) == pytest.approx((share.n, share.value, share.low, share.high))
         difference = next(e for e in result.differences if (e.first, e.second, e.metric) == ("original", "repaired", metric))
         assert (entry.change, entry.change_low, entry.change_high) == pytest.approx((difference.value, difference.low, difference.high))
-    assert ours.frozen == [network.choice.chosen for network in findings.repairs]
+    assert ours.frozen == [network.rounds[0].choice.chosen for network in findings.repairs]
     recall, accuracy = (
         [getattr(point, field) for point in result.extra.curves if point.series == "most negative first"]
         for field in ("mean_recall", "source_accuracy")
@@ -488,7 +488,9 @@ def test_a_fairness_repair_from_a_norm_is_what_its_weights_do():
 
 def test_what_a_baselines_values_cost_less_is_spent_on_more_candidates():
     _, options, findings, result = compared_faces(3)
-    spent, chosen = ([f(each) for each in findings.repairs] for f in (lambda e: sum(e.attribution.passes.values()), lambda e: e.choice))
+    spent, chosen = (
+        [f(each) for each in findings.repairs] for f in (lambda e: sum(e.attribution.passes.values()), lambda e: e.rounds[0].choice)
+    )
     ours, norm = row(result, SHAPLEY), row(result, "weight norm")
     assert ours.candidates == [options.candidates] * 3
     assert norm.candidates == [round(4 * (1 + values / choice.passes)) for values, choice in zip(spent, chosen, strict=True)]
@@ -567,5 +569,5 @@ def test_a_network_that_is_not_fooled_is_not_compared():
 def test_a_fairness_repair_that_compares_is_the_same_repair():
     _, _, alone, _ = tiny_faces.small_run(**CHEAP)
     _, _, findings, _ = compared_faces()
-    assert alone.repairs[0].choice == findings.repairs[0].choice
+    assert alone.repairs[0].rounds[0].choice == findings.repairs[0].rounds[0].choice
     np.testing.assert_array_equal(alone.repairs[0].attribution.value, findings.repairs[0].attribution.value)
