@@ -14,7 +14,7 @@ from repairkit.experiments.correlation.report import CorrelationResult
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.dropout.result import DropoutResult
 from repairkit.experiments.sample_efficiency.result import EfficiencyResult, StoppedAlike
-from repairkit.experiments.truncation.result import TruncationResult
+from repairkit.experiments.truncation.report import TruncationResult
 from repairkit.report.formatting import count, interval, listed, percent, points, signed
 from repairkit.result import Difference, Estimate, Result
 

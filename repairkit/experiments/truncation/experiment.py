@@ -10,12 +10,11 @@ from repairkit.errors import UsageError
 from repairkit.experiments.base import SYNTHETIC_NOTICE, Experiment, Loading, Origin, model_notices
 from repairkit.experiments.loading import load_section, train_networks
 from repairkit.experiments.networks import load_from_recipe
-from repairkit.experiments.truncation import figures as charts
-from repairkit.experiments.truncation import sections as report
+from repairkit.experiments.truncation import report
 from repairkit.experiments.truncation.recipe import NetworkSection, TruncationRecipe
-from repairkit.experiments.truncation.result import TruncationResult
+from repairkit.experiments.truncation.report import TruncationResult
+from repairkit.experiments.truncation.result import summarise
 from repairkit.experiments.truncation.run import Subject, TruncationFindings, TruncationOptions, configuration, measure_each, plan
-from repairkit.experiments.truncation.summary import summarise
 from repairkit.models import zoo
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
@@ -25,16 +24,15 @@ Task = tuple[Sequence[Subject], TruncationOptions]
 
 
 class Truncation(Experiment[Task, list[TruncationFindings], TruncationResult]):
-    """Remove random filters from networks."""
+    """Freeze random filters of networks."""
 
     result_class = TruncationResult
     recipe_class = TruncationRecipe
     glossary_metrics, glossary_terms = report.GLOSSARY_METRICS, report.GLOSSARY_TERMS
     sections = staticmethod(report.sections)
-    figures = staticmethod(charts.draw)
+    figures = staticmethod(report.draw)
     facts = staticmethod(report.facts)
-    summary = staticmethod(report.summary)
-    quoted = staticmethod(report.quoted)
+    summary = staticmethod(report.deaths)
     design = staticmethod(report.design)
     runs = staticmethod(report.runs)
 
@@ -54,7 +52,9 @@ class Truncation(Experiment[Task, list[TruncationFindings], TruncationResult]):
     def heading(self, task: Task, settings: Options) -> str:
         """What the plan is of."""
         subjects, truncation = task
-        networks = [f"{each.name}: {each.model.architecture} on {each.images.name}, {len(each.images):,} images" for each in subjects]
+        networks = [
+            f"{subject.name}: {subject.model.architecture} on {subject.images.name}, {len(subject.images):,} images" for subject in subjects
+        ]
         orders = f"{truncation.trajectories} orders of removal, each measured at {len(truncation.shares)} shares of the filters"
         return "\n".join([orders, *networks])
 
@@ -73,7 +73,7 @@ class Truncation(Experiment[Task, list[TruncationFindings], TruncationResult]):
 
     def result(self, task: Task, settings: Options, findings: list[TruncationFindings], origin: Origin) -> TruncationResult:
         """The result of what was measured."""
-        return summarise(task[0], settings, task[1], findings, **origin._asdict())
+        return summarise(task[0], settings, task[1], findings, origin)
 
     def next_steps(self, task: Task, result: TruncationResult, place: Path) -> str:
         """That nothing is to be done."""

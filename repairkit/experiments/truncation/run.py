@@ -13,7 +13,7 @@ from repairkit.data.images import Indices, LabelledImages, labelled_hash
 from repairkit.errors import DataError, UsageError
 from repairkit.evaluation.splits import some, ungrouped
 from repairkit.experiments.fitting import check_fit
-from repairkit.experiments.truncation.evaluation import Fan
+from repairkit.experiments.truncation.evaluation import RandomOrders
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.game import NetworkGame
 from repairkit.objectives import Accuracy, Probability, SubgroupRecall
@@ -27,7 +27,7 @@ from repairkit.shapley.live_range import LiveRange
 from repairkit.shapley.workers import WorkerPool
 
 SHARES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.5)
-"""Shares of the filters, removed, at which the worth is measured; close together where networks die."""
+"""Shares of frozen filters at which the objective value is measured; close together where networks reach chance."""
 CALIBRATED_ON = 256
 """Images that set the constants, at most."""
 LEAST = 10
@@ -36,21 +36,11 @@ LEAST = 10
 
 @dataclass(frozen=True, kw_only=True)
 class TruncationOptions:
-    """How much is measured of each network.
+    """How much is measured of each network; UsageError for a number or a share out of range."""
 
-    Attributes:
-        trajectories: random orders of removal; the paper's figure has 100.
-        images: that every one of them is measured on, at most.
-        shares: of the filters, removed, at which it is measured, in (0, 1), rising; none and all removed are the same for every order
-            and are measured once.
-
-    Raises:
-        UsageError: a number or a share out of range.
-    """
-
-    trajectories: int = 100
-    images: int = 200
-    shares: tuple[float, ...] = SHARES
+    trajectories: int = 100  # random orders, as in the paper's figure
+    images: int = 200  # that every order is measured on, at most
+    shares: tuple[float, ...] = SHARES  # of frozen filters, in (0, 1), rising; none and all are the same for every order
 
     def __post_init__(self) -> None:
         if self.trajectories < 2 or self.images < LEAST:
@@ -63,68 +53,43 @@ class TruncationOptions:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network whose filters are removed.
+    """A network whose filters are frozen; DataError or ModelError where its images do not fit."""
 
-    Attributes:
-        name: what the report calls it, and what tells it from others of the run.
-        model: the network.
-        images: labelled by the columns of its logits.
-        subgroups: whether the groups of the images are subgroups that are to be served alike: then mean recall over them is the worth,
-            with accuracy beside it; otherwise accuracy alone.
-
-    Raises:
-        DataError, ModelError: as `repairkit.experiments.fitting.check_fit`.
-    """
-
-    name: str
+    name: str  # what the report calls it, unique in the run
     model: LoadedModel
-    images: LabelledImages
-    subgroups: bool = False
+    images: LabelledImages  # labelled by the columns of its logits
+    subgroups: bool = False  # whether groups are to be served alike: then the objective is mean recall over them, otherwise accuracy
 
     def __post_init__(self) -> None:
         check_fit(self.model, self.images)
 
     @property
     def objective(self) -> SubgroupRecall | Accuracy:
-        """The worth."""
+        """What is measured."""
         return SubgroupRecall() if self.subgroups else Accuracy()
 
 
 @dataclass(frozen=True, eq=False)
 class TruncationFindings:
-    """What was measured of one network.
+    """What was measured of one network."""
 
-    Attributes:
-        fan: who was right along every trajectory.
-        measured: positions of the images that they were measured on.
-        calibrated: positions of those that set the constants.
-        live_range: where the live range begins; None where t0 was given.
-        t0: that begin, measured or given.
-        halved: images of a pass, where memory ran out.
-    """
-
-    fan: Fan
-    measured: Indices
-    calibrated: Indices
-    live_range: LiveRange | None
-    t0: float
-    halved: int | None
+    orders: RandomOrders
+    measured: Indices  # positions of the images that the orders were measured on
+    calibrated: Indices  # positions of the images that set the constants
+    live_range: LiveRange | None  # None where t0 was given
+    t0: float  # where the live range begins
+    reduced_batch: int | None  # images of a pass, where memory ran out
     passes: dict[str, float]
     seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One random order of removal, measured at some numbers of removed filters; a piece of work for a `WorkerPool`.
-
-    Attributes:
-        seed, index: the order is `default_rng([seed, index]).permutation(filters)`.
-        counts: numbers of removed filters.
-    """
+    """One random order, measured at some numbers of frozen filters; a piece of work for a `WorkerPool`."""
 
     seed: int
-    index: int
-    counts: tuple[int, ...]
+    index: int  # the order is `default_rng([seed, index]).permutation(filters)`
+    counts: tuple[int, ...]  # numbers of frozen filters
 
     def observe(self, game: Game) -> Floats:
         """Score of every example at every number, float64 (counts, N)."""
@@ -150,11 +115,7 @@ def counts_of(shares: Sequence[float], players: int) -> tuple[int, ...]:
 
 
 def parts_of(subject: Subject, options: Options, truncation: TruncationOptions) -> tuple[Indices, Indices]:
-    """The images that trajectories are measured on, and the others that set the constants; copies of one image are never in both.
-
-    Raises:
-        DataError: too few images for both.
-    """
+    """The images that orders are measured on, and the others that set the constants; copies of one image are never in both."""
     images = subject.images
     if len(images) < 2 * LEAST:
         raise DataError(
@@ -172,13 +133,7 @@ def parts_of(subject: Subject, options: Options, truncation: TruncationOptions) 
 
 
 def plan(subject: Subject, options: Options, truncation: TruncationOptions) -> dict[str, float]:
-    """Image passes that a network takes, by part; the live range assumes that the network dies at a tenth of its filters.
-
-    In a network of few filters some shares are the same number of them, which is measured once.
-
-    Raises:
-        DataError: as `parts_of`.
-    """
+    """Image passes that a network takes, by part; where two shares are the same number of filters, it takes less."""
     measured, calibrated = parts_of(subject, options, truncation)
     return (
         {"calibration": float(len(calibrated))}
@@ -215,44 +170,38 @@ def measure_each(subjects: Sequence[Subject], run: Run, truncation: TruncationOp
 
 
 def measure(subject: Subject, run: Run, truncation: TruncationOptions) -> TruncationFindings:
-    """Remove the filters of a network in random orders, and see who is still right.
+    """Freeze the filters of a network in random orders, and record which images it still classifies correctly.
 
-    All trajectories are measured on the same images. So they differ by the order of removal alone, and how far they lie apart is not
-    mixed with the luck of a draw of images; what other images would give stands in the intervals, which resample them too.
+    All orders are measured on the same images, so they differ by the order alone. The intervals resample the images too.
 
-    Deviations from the paper: the worth is measured at some shares of the filters and not after every single one, which for 100 orders of
-    17,216 filters would be 1.7 million coalitions; a removed filter is frozen after its ReLU (see `Options.freeze_at`).
-
-    Args:
-        subject: the network and its images.
-        run: of its settings, `t0` ("auto" measures where the live range begins), `freeze_at`, `precision`, `seed`, `device` and `batch`.
-        truncation: how much is measured.
+    Deviations from the paper: the objective value is measured at some shares of the filters. After every single one it would be 1.7 million
+    coalitions for 100 orders of 17,216 filters. A removed filter is frozen after its ReLU (see `Options.freeze_at`).
     """
-    measured, calibrated = parts_of(subject, run.settings, truncation)
-    classifier = subject.model.classifier
-    run.ledger.planned, run.ledger.label = sum(plan(subject, run.settings, truncation).values()), subject.name
+    settings, classifier = run.settings, subject.model.classifier
+    measured, calibrated = parts_of(subject, settings, truncation)
+    run.ledger.planned, run.ledger.label = sum(plan(subject, settings, truncation).values()), subject.name
     with run.phase("calibration"):
-        found_on = subject.images.subset(calibrated)
-        calibrating = game_of(classifier, Probability(subject.objective).on(found_on), (found_on,), run.settings)
-        run.spend(len(found_on))
-    live_range, t0 = live_range_of(calibrating, run, seed=run.settings.seed)
+        calibration_images = subject.images.subset(calibrated)
+        calibrating = game_of(classifier, Probability(subject.objective).on(calibration_images), (calibration_images,), settings)
+        run.spend(len(calibrated))
+    live_range, t0 = live_range_of(calibrating, run, seed=settings.seed)
     images = subject.images.subset(measured)
-    game = NetworkGame(classifier, calibrating.filters, Accuracy().on(images), batch=run.settings.batch, precision=run.settings.precision)
+    game = NetworkGame(classifier, calibrating.filters, Accuracy().on(images), batch=settings.batch, precision=settings.precision)
     counts = counts_of(truncation.shares, game.n)
     with run.phase("trajectories"):
         whole, none = (_scores_without(game, np.arange(count)) > 0 for count in (0, game.n))
         run.spend(2 * len(images))
         right: dict[int, Arrays] = {}
-        pieces = [Trajectory(run.settings.seed, index, counts) for index in range(truncation.trajectories)]
+        pieces = [Trajectory(settings.seed, index, counts) for index in range(truncation.trajectories)]
         within_memory(game, lambda: walk_all(game, pieces, right, run), store=run.store, name="trajectories")
-    walked = np.stack([np.stack([whole, *right[piece.index]["right"], none]) for piece in pieces])
-    fan = Fan((0, *counts, game.n), walked, images.labels, images.groups if subject.subgroups else None)
-    halved = game.batch if game.batch < run.settings.batch else None
-    return TruncationFindings(fan, measured, calibrated, live_range, t0, halved, run.ledger.passes, run.ledger.seconds)
+    outcomes = np.stack([np.stack([whole, *right[piece.index]["right"], none]) for piece in pieces])
+    orders = RandomOrders((0, *counts, game.n), outcomes, images.labels, images.groups if subject.subgroups else None)
+    reduced_batch = game.batch if game.batch < settings.batch else None
+    return TruncationFindings(orders, measured, calibrated, live_range, t0, reduced_batch, run.ledger.passes, run.ledger.seconds)
 
 
 def walk_all(game: NetworkGame, pieces: Sequence[Trajectory], right: dict[int, Arrays], run: Run) -> None:
-    """Who is right along each trajectory, into `right` by index; those that are there or stored are not walked again."""
+    """The outcomes along each order, into `right` by index; those that are there or stored are not measured again."""
 
     def walk(missing: Sequence[int]) -> Iterator[Arrays]:
         with WorkerPool(game, run.workers) as pool:
@@ -260,4 +209,4 @@ def walk_all(game: NetworkGame, pieces: Sequence[Trajectory], right: dict[int, A
                 yield {"right": scores > 0}
 
     keys = [f"trajectory-{piece.index}" for piece in pieces]
-    run.cached_each(keys, walk, ARRAYS, passes=lambda found: float(found["right"].size), results=right)
+    run.cached_each(keys, walk, ARRAYS, passes=lambda outcomes: float(outcomes["right"].size), results=right)
