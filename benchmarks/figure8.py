@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from small_network import circumstances, digits_game
 
-from repairkit.experiments.sample_efficiency.run import BATCH, Comparison, compare, permutation
+from repairkit.experiments.sample_efficiency.run import BATCH, permutation
+from repairkit.experiments.sample_efficiency.stopping import Comparison, compare
 from repairkit.shapley import Game
 
 

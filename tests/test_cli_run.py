@@ -11,7 +11,7 @@ from command_line import call, one_error
 
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.fairness.report import FairnessResult
-from repairkit.experiments.sample_efficiency.result import EfficiencyResult
+from repairkit.experiments.sample_efficiency.report import EfficiencyResult
 from repairkit.experiments.truncation.report import TruncationResult
 from repairkit.experiments.truncation.run import Trajectory
 

@@ -13,7 +13,7 @@ from repairkit.experiments.adversarial.report import TRANSFERRED, AdversarialRes
 from repairkit.experiments.correlation.report import CorrelationResult
 from repairkit.experiments.critical.result import CriticalResult
 from repairkit.experiments.dropout.result import DropoutResult
-from repairkit.experiments.sample_efficiency.result import EfficiencyResult, StoppedAlike
+from repairkit.experiments.sample_efficiency.report import EfficiencyResult, StoppingComparison
 from repairkit.experiments.truncation.report import TruncationResult
 from repairkit.report.formatting import count, interval, listed, percent, points, signed
 from repairkit.result import Difference, Estimate, Result
@@ -242,7 +242,7 @@ def agreement(statistic: str, *, at_least: float) -> Callable[[EfficiencyResult]
     return measure
 
 
-def _stopped(result: EfficiencyResult) -> list[StoppedAlike]:
+def _stopped(result: EfficiencyResult) -> list[StoppingComparison]:
     """The tolerances at which both algorithms stopped: measured ones before extrapolated ones, the narrowest of each first."""
     return sorted((stop for stop in result.extra.stops if stop.stopped), key=lambda stop: (stop.extrapolated, stop.tolerance))
 

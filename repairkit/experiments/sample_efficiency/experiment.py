@@ -7,11 +7,10 @@ from pathlib import Path
 from repairkit.data.images import LabelledImages
 from repairkit.experiments.base import Experiment, Loading, Origin, RunRecord, model_notices
 from repairkit.experiments.networks import load_from_recipe
-from repairkit.experiments.sample_efficiency import figures as charts
-from repairkit.experiments.sample_efficiency import sections as report
-from repairkit.experiments.sample_efficiency import small_network
+from repairkit.experiments.sample_efficiency import report, small_network
 from repairkit.experiments.sample_efficiency.recipe import EfficiencyRecipe
-from repairkit.experiments.sample_efficiency.result import EfficiencyResult
+from repairkit.experiments.sample_efficiency.report import EfficiencyResult
+from repairkit.experiments.sample_efficiency.result import summarise
 from repairkit.experiments.sample_efficiency.run import (
     EfficiencyFindings,
     EfficiencyOptions,
@@ -20,7 +19,6 @@ from repairkit.experiments.sample_efficiency.run import (
     measure,
     plan,
 )
-from repairkit.experiments.sample_efficiency.summary import summarise
 from repairkit.network.classifier import Classifier
 from repairkit.run.context import Run
 from repairkit.run.options import Options
@@ -36,10 +34,10 @@ class SampleEfficiency(Experiment[Task, EfficiencyFindings, EfficiencyResult]):
     success = ("measured",)  # else the algorithms did not stop
     glossary_metrics, glossary_terms = report.GLOSSARY_METRICS, report.GLOSSARY_TERMS
     sections = staticmethod(report.sections)
-    figures = staticmethod(charts.draw)
+    figures = staticmethod(report.draw)
     facts = staticmethod(report.facts)
     summary = staticmethod(report.summary)
-    quoted = staticmethod(report.quoted)
+    quoted = staticmethod(report.comparisons)
     design = staticmethod(report.design)
     runs = staticmethod(report.runs)
 
@@ -78,7 +76,7 @@ class SampleEfficiency(Experiment[Task, EfficiencyFindings, EfficiencyResult]):
 
     def result(self, task: Task, settings: Options, findings: EfficiencyFindings, origin: Origin) -> EfficiencyResult:
         """The result of what was measured."""
-        return summarise(task[0], settings, task[1], findings, **origin._asdict())
+        return summarise(task[0], settings, task[1], findings, origin)
 
     def artifacts(self, task: Task, findings: EfficiencyFindings, directory: Path) -> RunRecord:
         """Nothing but the result is left."""

@@ -8,19 +8,19 @@ way is "budget": our engine and Monte Carlo spend the same passes, and are held 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 from repairkit.data.images import LabelledImages, labelled_hash
 from repairkit.errors import BudgetError, UsageError
 from repairkit.evaluation.splits import some, ungrouped
 from repairkit.experiments.fitting import check_fit
+from repairkit.experiments.sample_efficiency.stopping import DELTA, Stopping, compare, redrawn
 from repairkit.models.zoo import LoadedModel, normalisation_of
 from repairkit.network.filters import ConvFilters
 from repairkit.network.game import NetworkGame
@@ -31,15 +31,13 @@ from repairkit.run.options import Options
 from repairkit.run.store import ARRAYS
 from repairkit.shapley import Attribution, EngineSettings, estimate
 from repairkit.shapley.checkpoint import Arrays
-from repairkit.shapley.confidence import Moments, published_count
+from repairkit.shapley.confidence import published_count
 from repairkit.shapley.game import Floats, Game
 from repairkit.shapley.guarantee import End
-from repairkit.shapley.permutation import evaluations, still_active
+from repairkit.shapley.permutation import evaluations
 from repairkit.shapley.workers import WorkerPool
 
 Method = Literal["replay", "budget"]
-DELTA = 0.1
-"""Of the published bound."""
 BATCH = 128
 """Images of an evaluation in the paper."""
 BLOCK = 25
@@ -84,7 +82,7 @@ class EfficiencyOptions:
         for name, choices in (("method", Method), ("end", End)):
             if (given := getattr(self, name)) not in get_args(choices):
                 raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, got {given!r}")
-        if not self.tolerances or not all(0 < each < math.inf for each in self.tolerances):
+        if not self.tolerances or not all(0 < tolerance < math.inf for tolerance in self.tolerances):
             raise UsageError(f"tolerances must be numbers above 0, at least one, got {self.tolerances}; with 0 a tie is never decided")
         for name, least in (("images", 2), ("top", 1), ("permutations", 4), ("evaluated_on", 1), ("most", 1), ("reference", 1)):
             if not least <= getattr(self, name) < math.inf:
@@ -141,136 +139,6 @@ class Permutations:
 
 
 @dataclass(frozen=True, eq=False)
-class Replay:
-    """How one of the algorithms went: estimates, samples per filter, and whether it stopped by itself."""
-
-    values: Floats
-    samples: Floats
-    stopped: bool
-
-    @property
-    def evaluations(self) -> float:
-        """How often the worth was evaluated, expected of such numbers of samples."""
-        return evaluations(self.samples, len(self.samples))
-
-
-def replay(rows: Iterable[Floats], n: int, *, bandit: bool, top: int, end: End, tolerance: float) -> Replay:
-    """Play Algorithm 1 on given permutations: the contested filters with `bandit`, else all of them, until nobody is contested.
-
-    Without truncation a filter's marginal in permutation t is the same whoever else is sampled, so that permutations can be walked once for
-    all filters and serve both algorithms.
-    """
-    moments, everyone = Moments(n), np.arange(n)
-    active = np.ones(n, dtype=bool)
-    for marginals in rows:
-        sampled = np.flatnonzero(active) if bandit else everyone
-        moments.add(marginals[None, sampled], sampled)
-        active = still_active(moments, top_k=top, end=end, delta=DELTA, tolerance=tolerance)
-        if not active.any():
-            return Replay(moments.mean, moments.count, stopped=True)
-    return Replay(moments.mean, moments.count, stopped=False)
-
-
-def r_squared(values: Floats, reference: Floats) -> float:
-    """1 less the squared differences over the spread of the reference; 0 where that is constant."""
-    spread = float(((reference - reference.mean()) ** 2).sum())
-    return 1 - float(((values - reference) ** 2).sum()) / spread if spread else 0.0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """TMAB against Monte Carlo on independent permutations."""
-
-    tmab: Replay
-    plain: Replay
-
-    @property
-    def stopped(self) -> bool:
-        """Both did, by themselves."""
-        return self.tmab.stopped and self.plain.stopped
-
-    @property
-    def ratio(self) -> float:
-        """Samples of TMAB over those of Monte Carlo."""
-        return float(self.tmab.samples.sum() / self.plain.samples.sum())
-
-    @property
-    def rank(self) -> float:
-        """Spearman's rank correlation of the two sets of values."""
-        return float(spearmanr(self.tmab.values, self.plain.values).statistic)
-
-    @property
-    def r_squared(self) -> float:
-        """Of TMAB's values, with Monte Carlo's as the reference."""
-        return r_squared(self.tmab.values, self.plain.values)
-
-
-def compare_on(mine: Iterable[Floats], other: Iterable[Floats], n: int, *, top: int, end: End, tolerance: float) -> Comparison:
-    """TMAB on some permutations, Monte Carlo on others."""
-    return Comparison(
-        replay(mine, n, bandit=True, top=top, end=end, tolerance=tolerance),
-        replay(other, n, bandit=False, top=top, end=end, tolerance=tolerance),
-    )
-
-
-def compare(
-    halves: Sequence[Floats], *, top: int, end: End, tolerance: float, most: int, repeats: int, seed: int = 9
-) -> tuple[list[Comparison], bool]:
-    """TMAB on one half of some permutations and Monte Carlo on the other, and the other way round.
-
-    Where that does not stop, on rows drawn from the halves with replacement, up to `most`.
-
-    Returns:
-        The comparisons that stopped by themselves, and whether they are extrapolated.
-    """
-    n = halves[0].shape[1]
-    real = [compare_on(mine, other, n, top=top, end=end, tolerance=tolerance) for mine, other in (halves, halves[::-1])]
-    if all(one.stopped for one in real):
-        return real, False
-    drawn = redrawn(halves, top=top, end=end, tolerance=tolerance, most=most, repeats=repeats, seed=seed)
-    return [one for one in drawn if one.stopped], True
-
-
-def redrawn(
-    halves: Sequence[Floats], *, top: int, end: End, tolerance: float, most: int, repeats: int, seed: int = 9
-) -> Iterator[Comparison]:
-    """Comparisons on rows drawn from the halves with replacement, each half serving either algorithm in turn."""
-    for repeat in range(repeats):
-        rng = np.random.default_rng([seed, repeat])
-        mine, other = (_resampled(half, rng, most) for half in (halves if repeat % 2 == 0 else halves[::-1]))
-        yield compare_on(mine, other, halves[0].shape[1], top=top, end=end, tolerance=tolerance)
-
-
-def _resampled(rows: Floats, rng: np.random.Generator, most: int) -> Iterator[Floats]:
-    for index in rng.integers(0, len(rows), size=most):
-        yield rows[index]
-
-
-@dataclass(frozen=True, eq=False)
-class Stopping:
-    """Both algorithms stopped at one tolerance.
-
-    Attributes:
-        tolerance: of the published rule.
-        found: the comparisons that stopped, both ways round; empty where none did.
-        extrapolated: whether permutations were drawn with replacement from those walked.
-        resampled: share of samples in those replays of resampled permutations that stopped, shape (RESAMPLES,) at most; empty of what is extrapolated.
-        replays: of resampled permutations, those that did not stop among them.
-    """
-
-    tolerance: float
-    found: list[Comparison]
-    extrapolated: bool
-    resampled: Floats
-    replays: int
-
-    @property
-    def dropped(self) -> int:
-        """Replays that did not stop, of which no share of samples is known."""
-        return self.replays - len(self.found if self.extrapolated else self.resampled)
-
-
-@dataclass(frozen=True, eq=False)
 class EqualPasses:
     """Our engine and Monte Carlo after the same passes, and a long reference.
 
@@ -297,14 +165,14 @@ class EfficiencyFindings:
     Attributes:
         filters: how many there are.
         images: on which they were valued.
-        halved: images of a pass, where memory ran out.
+        reduced_batch: images of a pass, where memory ran out.
     """
 
     filters: int
     images: int
     stoppings: list[Stopping]
     equal: EqualPasses | None
-    halved: int | None
+    reduced_batch: int | None
     passes: dict[str, float]
     seconds: dict[str, float]
 
@@ -384,8 +252,8 @@ def measure(task: EfficiencyTask, run: Run, efficiency: EfficiencyOptions) -> Ef
         equal: EqualPasses | None = equal_passes(game, run, efficiency)
     else:
         stoppings, equal = stopped(game, run, efficiency), None
-    halved = game.batch if game.batch < run.settings.batch else None
-    return EfficiencyFindings(game.n, len(images), stoppings, equal, halved, run.ledger.passes, run.ledger.seconds)
+    reduced_batch = game.batch if game.batch < run.settings.batch else None
+    return EfficiencyFindings(game.n, len(images), stoppings, equal, reduced_batch, run.ledger.passes, run.ledger.seconds)
 
 
 def stopped(game: NetworkGame, run: Run, efficiency: EfficiencyOptions) -> list[Stopping]:
@@ -393,18 +261,18 @@ def stopped(game: NetworkGame, run: Run, efficiency: EfficiencyOptions) -> list[
     rows = walked(game, "permutations", efficiency.permutations, None, run, efficiency)
     halves = (rows[0::2], rows[1::2])
     settings = {"top": efficiency.top, "end": efficiency.end, "most": efficiency.most}
-    found = []
+    stoppings = []
     with run.phase("replays"):
         for tolerance in sorted(efficiency.tolerances, reverse=True):
             comparisons, extrapolated = compare(halves, **settings, tolerance=tolerance, repeats=EXTRAPOLATIONS)  # type: ignore[arg-type]
             replays = EXTRAPOLATIONS if extrapolated else RESAMPLES
-            again = (
+            ratios = (
                 []
                 if extrapolated
                 else [one.ratio for one in redrawn(halves, **settings, tolerance=tolerance, repeats=replays, seed=11) if one.stopped]  # type: ignore[arg-type]
             )
-            found.append(Stopping(tolerance, comparisons, extrapolated, np.array(again), replays))
-    return found
+            stoppings.append(Stopping(tolerance, comparisons, extrapolated, np.array(ratios), replays))
+    return stoppings
 
 
 def walked(game: NetworkGame, part: str, count: int, depth: int | None, run: Run, efficiency: EfficiencyOptions) -> Floats:
@@ -432,47 +300,47 @@ def walked(game: NetworkGame, part: str, count: int, depth: int | None, run: Run
 
 def equal_passes(game: NetworkGame, run: Run, efficiency: EfficiencyOptions) -> EqualPasses:
     """Our engine and Monte Carlo at the same budget and for the same values: those of sizes from t0, where the walk ends too."""
-    t0 = _t0(run.settings)
-
-    def values(name: str, budget: float, seed: int, contested: int | None) -> Attribution:
-        with run.phase(name):
-            found = within_memory(
-                game,
-                lambda: estimate(
-                    game,
-                    EngineSettings(
-                        budget=budget,
-                        seed=seed,
-                        top_k=efficiency.top,
-                        end=efficiency.end,
-                        min_live=t0,
-                        control=run.settings.score == "smooth",
-                        candidates=contested,
-                    ),
-                    ids=game.filters.ids,
-                    workers=run.workers,
-                    checkpoint=run.checkpoint(name),
-                    progress=run.ledger.progress,
-                ),
-                store=run.store,
-                name=name,
-            )
-            run.spend(sum(found.passes.values()))
-        return found
-
-    tmab = values("tmab", run.settings.budget, run.settings.seed, run.settings.contested)
-    count, depth = walks_within(run.settings, efficiency, game.n), depth_of(t0, game.n)
+    settings, t0 = run.settings, _t0(run.settings)
+    tmab = values_of(game, run, efficiency, "tmab", (settings.budget, settings.seed, settings.contested))
+    count, depth = walks_within(settings, efficiency, game.n), depth_of(t0, game.n)
     rows = walked(game, "monte-carlo", count, depth, run, efficiency)
-    own_seed = int(np.random.default_rng([run.settings.seed, _REFERENCE]).integers(2**31))  # common random numbers would feign agreement
-    reference = values("reference", efficiency.reference, own_seed, game.n)
+    seed = int(np.random.default_rng([settings.seed, _REFERENCE]).integers(2**31))  # common random numbers would feign agreement
+    reference = values_of(game, run, efficiency, "reference", (efficiency.reference, seed, game.n))
+    rule = {"top": efficiency.top, "end": efficiency.end, "batch": efficiency.evaluated_on}
     needed = {
-        tolerance: needed_at_least(
-            reference.value, top=efficiency.top, end=efficiency.end, tolerance=tolerance, batch=efficiency.evaluated_on
-        )
-        * (1 - t0)
+        tolerance: needed_at_least(reference.value, tolerance=tolerance, **rule) * (1 - t0)  # type: ignore[arg-type]
         for tolerance in efficiency.tolerances
     }
     return EqualPasses(tmab, np.nan_to_num(rows).mean(axis=0), (~np.isnan(rows)).sum(axis=0).astype(np.float64), count, reference, needed)
+
+
+def values_of(game: NetworkGame, run: Run, efficiency: EfficiencyOptions, name: str, amount: tuple[float, int, int | None]) -> Attribution:
+    """Values of our engine with a budget, a seed and a number of contested filters (`amount`), as the part `name` of the run."""
+    budget, seed, contested = amount
+    settings = EngineSettings(
+        budget=budget,
+        seed=seed,
+        top_k=efficiency.top,
+        end=efficiency.end,
+        min_live=_t0(run.settings),
+        control=run.settings.score == "smooth",
+        candidates=contested,
+    )
+
+    def engine() -> Attribution:
+        return estimate(
+            game,
+            settings,
+            ids=game.filters.ids,
+            workers=run.workers,
+            checkpoint=run.checkpoint(name),
+            progress=run.ledger.progress,
+        )
+
+    with run.phase(name):
+        attribution = within_memory(game, engine, store=run.store, name=name)
+        run.spend(sum(attribution.passes.values()))
+    return attribution
 
 
 def needed_at_least(values: Floats, *, top: int, end: End, tolerance: float, batch: int) -> float:
