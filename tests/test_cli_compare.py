@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 import tiny_faces
 from command_line import QUICK, call, one_error
-from test_cli_adversarial import QUICK as ATTACK
+from quick_attack import QUICK as ATTACK
+from quick_attack import little_effort
 
 from repairkit.baselines.compare import AS_DEAR, AS_PUBLISHED
 from repairkit.experiments import results as kinds
@@ -43,6 +44,9 @@ def arguments(command, faces, folders):
         "prune": ["prune", *NETWORK, "--max-accuracy-drop", "20%", "--data-root", folders, *CLASSES],
         "dropout": ["dropout", *NETWORK, "--compare-model", tiny_faces.DROPOUT_STAND_IN, "--data-root", folders, *CLASSES],
     }[command]
+
+
+pytestmark = pytest.mark.usefixtures(little_effort.__name__)
 
 
 @pytest.fixture

@@ -495,7 +495,7 @@ def test_a_guarantee_is_stated_beside_the_method():
         fold=2,
         delta=0.05,
         tolerance=0.2,
-        top_k=40,
+        top=40,
         filters=2976,
         valued=301,
         separated=ends,

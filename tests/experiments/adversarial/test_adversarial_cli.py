@@ -7,24 +7,12 @@ import numpy as np
 import pytest
 import tiny_faces
 from command_line import call, one_error
+from quick_attack import QUICK, little_effort
 
 from repairkit.attacks.generate import AdversarialSet
-from repairkit.experiments import attack_task
 from repairkit.experiments.adversarial.report import AdversarialResult
-from repairkit.experiments.attack_task import AttackBudget
 
-QUICK = [
-    "--size", "48", "--budget", "700", "--top-k", "2", "--threads", "1", "--candidates", "3", "--max-filters", "2", "--max-accuracy-drop", "1",
-    "--attack-images", "18,18,12", "--eps", "48/255", "--steps", "5", "--step-size", "16/255", "--effort", "quick", "--max-curve-filters", "2",
-]  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def little_effort():
-    """The preset quick with fewer images, so that the tests are quick, too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(attack_task.PRESETS, "quick", AttackBudget(adaptive=12, queries=5, restarts=1, checked=2, carried=12))
-        yield
+pytestmark = pytest.mark.usefixtures(little_effort.__name__)
 
 
 def adversarial(folder, *more):
