@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from repairkit.data.images import LabelledImages
-from repairkit.experiments.adversarial.recipe import CorrelationRecipe
 from repairkit.experiments.attack_task import AttackOptions, AttackTask
 from repairkit.experiments.base import Experiment, Loading, Origin, RunRecord, model_notices
 from repairkit.experiments.correlation import report
+from repairkit.experiments.correlation.recipe import CorrelationRecipe
 from repairkit.experiments.correlation.report import CorrelationResult
 from repairkit.experiments.correlation.result import summarise
 from repairkit.experiments.correlation.run import CorrelationFindings, configuration, measure, plan

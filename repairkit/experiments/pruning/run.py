@@ -14,9 +14,8 @@ from repairkit.errors import UsageError
 from repairkit.evaluation.ablation import freeze_first, freeze_random
 from repairkit.evaluation.curves import AblationCurves
 from repairkit.evaluation.splits import Split
-from repairkit.experiments.classifier_task import CriticalTask, worth_on
+from repairkit.experiments.classifier_task import CriticalTask, run_configuration, worth_on
 from repairkit.experiments.classifier_task import split_of as split_of_accuracy
-from repairkit.experiments.critical.run import configuration as configuration_of_accuracy
 from repairkit.experiments.pruning.baseline_search import Rival, compare_removal, rivals_of
 from repairkit.experiments.pruning.footprint import TAKEN, flops, paired_timings, parameters
 from repairkit.experiments.pruning.search import TRIES, Booleans, Measured, Try, least_first, most_held, most_within, valued
@@ -63,7 +62,7 @@ class PruningFindings:
         timings: images of a pass -> seconds of original and pruned in pairs, shape (pairs, 2).
         compared: removal curves beside those of baselines; None where nobody asked.
         rivals: what pruning by each baseline's order comes to.
-        live range, halved, passes, seconds: as in `repairkit.experiments.critical.run.CriticalFindings`.
+        live range: that was measured; halved: images of a pass where memory ran out; passes, seconds: by phase.
     """
 
     split: Split
@@ -127,7 +126,7 @@ def plan(task: CriticalTask, options: Options) -> dict[str, float]:
 
 def configuration(task: CriticalTask, options: Options, *, remove: bool) -> dict[str, object]:
     """Everything that decides the bits of a run, as JSON can hold it."""
-    return configuration_of_accuracy(task, options) | {"remove": remove}
+    return run_configuration(task.images, {"model": task.model}, options) | {"remove": remove}
 
 
 def prune(task: CriticalTask, run: Run, *, remove: bool = True) -> PruningFindings:
