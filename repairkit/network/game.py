@@ -31,7 +31,7 @@ class NetworkGame(Game):
     Args:
         classifier: prepares images (normalisation) for its network.
         filters: the network's filters with their constants set.
-        objective: what a coalition is objective, and on which images.
+        objective: what gives a coalition its score, and on which images.
         batch: images that one pass carries; memory grows with it, values do not depend on it
             beyond rounding.
         precision: "float32", or "bfloat16" for passes under `torch.autocast` on the filters' device;
